@@ -1,0 +1,141 @@
+"""Write the pages that are made from the code: states.md, settings.md and cli.md. Run it with `scripts/docs`.
+
+With --check nothing is written, and the exit code is 1 where a page is not what it would be.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+
+from flyte.cli._main import VERBS, program
+from flyte.wire import TERMINAL, ActionPhase, AppStatus
+from tarmac.model import APP_TRANSITIONS, TRANSITIONS, AppTransition, Transition
+from tarmac.settings import SETTINGS
+
+HERE = Path(__file__).parent
+MADE = "<!-- Made by scripts/docs; change the code, then run it. -->\n"
+
+
+def states() -> str:
+    """The two state machines: a diagram, then every arrow with what makes it."""
+    return f"""{MADE}
+# States
+
+Every phase and status is moved by one function that refuses what is not in these tables (`tarmac.model`), in the same
+transaction that writes the event which tells of it.
+
+## Actions, and so runs
+
+A run is a tree of actions; its phase is that of its root action, `a0`. {_ends()} are final.
+
+{_diagram(TRANSITIONS, [phase.value for phase in ActionPhase if phase in TERMINAL], ActionPhase.QUEUED.value)}
+
+{_table(TRANSITIONS)}
+
+Phases are shown to users under these names, in the API, in `run.phase` and `run.status`, and on the command line.
+
+## Apps
+
+{_diagram(APP_TRANSITIONS, [], AppStatus.DEPLOYING.value)}
+
+{_table(APP_TRANSITIONS)}
+
+`sleeping` means that no replica runs and that the next request starts one. `stopped` means that somebody said so: no
+request starts one, until `flyte update app NAME --activate`.
+"""
+
+
+def _ends() -> str:
+    names = [f"`{phase}`" for phase in ActionPhase if phase in TERMINAL]
+    return ", ".join(names[:-1]) + f" and {names[-1]}"
+
+
+def _diagram(rows: Iterable[Transition | AppTransition], ends: Sequence[str], first: str) -> str:
+    arrows = [f"    [*] --> {first}"]
+    arrows += [f"    {row.old.value} --> {row.new.value}" for row in rows]
+    arrows += [f"    {end} --> [*]" for end in ends]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
+
+
+def _table(rows: Iterable[Transition | AppTransition]) -> str:
+    lines = [f"| `{row.old.value}` | `{row.new.value}` | {row.why} |" for row in rows]
+    return "\n".join(["| from | to | because |", "| --- | --- | --- |", *lines])
+
+
+def settings() -> str:
+    """Every setting of the platform."""
+    lines = [
+        f"| `{row.name}` | `TARMAC_{row.name.upper()}` | {f'`{row.default}`' if row.default != '' else ''} | {row.help} |"
+        for row in SETTINGS
+    ]
+    rows = "\n".join(lines)
+    return f"""{MADE}
+# Settings of the platform
+
+A setting is read from its environment variable, else from `settings.yaml` in the platform's folder (a line such as
+`port: 30080`), else it is the default. A change counts from the next `flyte up`.
+
+`TARMAC_HOME` names the platform's folder itself; the default is `~/.tarmac`.
+
+| in settings.yaml | in the environment | default | what it does |
+| --- | --- | --- | --- |
+{rows}
+"""
+
+
+def cli() -> str:
+    """Every command with its help, as the command line prints it."""
+    context = click.Context(program, info_name="flyte", terminal_width=100, max_content_width=100)
+    sections = [_command(program, context)]
+    for name in VERBS:
+        verb = program.get_command(context, name)
+        assert verb is not None
+        inner = click.Context(verb, info_name=name, parent=context, terminal_width=100, max_content_width=100)
+        sections.append(_command(verb, inner))
+        # `run`'s and `deploy`'s sub-commands are what the user's file holds; they have no list of their own.
+        for sub_name in verb.list_commands(inner) if isinstance(verb, click.Group) else ():
+            sub = verb.get_command(inner, sub_name)
+            assert sub is not None
+            below = click.Context(sub, info_name=sub_name, parent=inner, terminal_width=100, max_content_width=100)
+            sections.append(_command(sub, below))
+    body = "\n".join(sections)
+    return f"""{MADE}
+# The command line
+
+Results go to stdout, everything else to stderr. Exit codes: 0; 1 the run failed; 2 wrong usage, or something is not
+there or not possible; 130 Ctrl-C. On a terminal lists are tables and progress is live; in a pipe both are plain lines.
+Every list takes `-o json`.
+
+{body}"""
+
+
+def _command(command: click.Command, context: click.Context) -> str:
+    text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    return f"## `{context.command_path}`\n\n```text\n{text}\n```\n"
+
+
+PAGES = {"states.md": states, "settings.md": settings, "cli.md": cli}
+
+
+def main(words: Sequence[str]) -> int:
+    stale = []
+    for name, make in PAGES.items():
+        path, text = HERE / name, make()
+        if path.exists() and path.read_text() == text:
+            continue
+        stale.append(name)
+        if "--check" not in words:
+            path.write_text(text)
+            print(f"wrote docs/{name}")
+    if "--check" in words and stale:
+        print(f"not current: {', '.join(stale)}; run scripts/docs", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,117 @@
+"""What user code imports: `import flyte`, and everything below it when it is first used.
+
+Importing this package loads nothing but this file: every public name is fetched from its module on first use, so that
+a process pays only for what it uses. No thread, no I/O, nothing global is changed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flyte import app as app
+    from flyte import errors as errors
+    from flyte import io as io
+    from flyte import remote as remote
+    from flyte import report as report
+    from flyte._context import TaskContext as TaskContext
+    from flyte._context import ctx as ctx
+    from flyte._context import custom_context as custom_context
+    from flyte._context import get_custom_context as get_custom_context
+    from flyte._context import group as group
+    from flyte._deploy import build as build
+    from flyte._deploy import build_images as build_images
+    from flyte._deploy import deploy as deploy
+    from flyte._environment import Environment as Environment
+    from flyte._environment import TaskEnvironment as TaskEnvironment
+    from flyte._init import current_domain as current_domain
+    from flyte._init import current_project as current_project
+    from flyte._init import init as init
+    from flyte._init import init_from_api_key as init_from_api_key
+    from flyte._init import init_from_config as init_from_config
+    from flyte._init import init_in_cluster as init_in_cluster
+    from flyte._init import init_passthrough as init_passthrough
+    from flyte._init import is_control_plane_available as is_control_plane_available
+    from flyte._logging import logger as logger
+    from flyte._logging import system_logger as system_logger
+    from flyte._map import map as map
+    from flyte._run import rerun as rerun
+    from flyte._run import run as run
+    from flyte._run import with_runcontext as with_runcontext
+    from flyte._serve import AppHandle as AppHandle
+    from flyte._serve import serve as serve
+    from flyte._serve import with_servecontext as with_servecontext
+    from flyte._specs import AMD_GPU as AMD_GPU
+    from flyte._specs import APPLE_SILICON as APPLE_SILICON
+    from flyte._specs import GPU as GPU
+    from flyte._specs import HABANA_GAUDI as HABANA_GAUDI
+    from flyte._specs import TPU as TPU
+    from flyte._specs import Backoff as Backoff
+    from flyte._specs import Cache as Cache
+    from flyte._specs import CachePolicy as CachePolicy
+    from flyte._specs import CacheRequest as CacheRequest
+    from flyte._specs import Cron as Cron
+    from flyte._specs import Device as Device
+    from flyte._specs import DeviceClass as DeviceClass
+    from flyte._specs import Documentation as Documentation
+    from flyte._specs import FixedRate as FixedRate
+    from flyte._specs import Image as Image
+    from flyte._specs import Link as Link
+    from flyte._specs import Neuron as Neuron
+    from flyte._specs import PodTemplate as PodTemplate
+    from flyte._specs import Resources as Resources
+    from flyte._specs import RetryStrategy as RetryStrategy
+    from flyte._specs import ReusePolicy as ReusePolicy
+    from flyte._specs import Secret as Secret
+    from flyte._specs import SecretRequest as SecretRequest
+    from flyte._specs import Timeout as Timeout
+    from flyte._specs import TimeoutType as TimeoutType
+    from flyte._specs import Trigger as Trigger
+    from flyte._specs import TriggerTime as TriggerTime
+    from flyte._sync import BlockingCallWarning as BlockingCallWarning
+    from flyte._task import AsyncFunctionTaskTemplate as AsyncFunctionTaskTemplate
+    from flyte._task import TaskTemplate as TaskTemplate
+    from flyte._trace import trace as trace
+    from flyte._version import __version__ as __version__
+    from flyte._version import version as version
+
+_MODULES = {
+    "_context": "TaskContext ctx custom_context get_custom_context group",
+    "_deploy": "build build_images deploy",
+    "_environment": "Environment TaskEnvironment",
+    "_init": "current_domain current_project init init_from_api_key init_from_config init_in_cluster init_passthrough "
+    "is_control_plane_available",
+    "_logging": "logger system_logger",
+    "_map": "map",
+    "_run": "rerun run with_runcontext",
+    "_serve": "AppHandle serve with_servecontext",
+    "_specs": "AMD_GPU APPLE_SILICON Backoff Cache CachePolicy CacheRequest Cron Device DeviceClass Documentation "
+    "FixedRate GPU HABANA_GAUDI Image Link Neuron PodTemplate Resources RetryStrategy ReusePolicy Secret SecretRequest "
+    "TPU Timeout TimeoutType Trigger TriggerTime",
+    "_sync": "BlockingCallWarning",
+    "_task": "AsyncFunctionTaskTemplate TaskTemplate",
+    "_trace": "trace",
+    "_version": "__version__ version",
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
+_SUBMODULES = ("app", "errors", "io", "remote", "report")
+
+__all__ = [
+    *sorted(name for name in _PLACES if name != "__version__"),
+    *_SUBMODULES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"flyte.{name}")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'flyte' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"flyte.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

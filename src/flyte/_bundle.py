@@ -1,0 +1,290 @@
+"""The code that is shipped: which files, and the archive that they make.
+
+A bundle is a tar.gz that depends on nothing but the names, the contents and the execute bits of its files; its id is
+the sha256 of its bytes. So the same code is sent once, ever, and a version that is derived from it stays the same.
+
+`loaded_modules` ships what this process has imported from below the root folder, what those files import by name (an
+`import` inside a function has not happened yet), and what the environments `include`. `all` ships the whole folder,
+less what `_ignore` keeps at home. Installed packages, the standard library and ourselves are never shipped.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import glob
+import gzip
+import hashlib
+import io
+import os
+import sys
+import sysconfig
+import tarfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from flyte import _ignore
+from flyte.errors import CodeBundleError
+
+CopyStyle = Literal["loaded_modules", "all", "none"]
+
+LIMIT = 100 * 1024 * 1024
+"""Bytes of a bundle above which it is refused: data does not travel with the code."""
+
+_OURS = Path(__file__).resolve().parent
+_NOT_SHIPPED = frozenset({"site-packages", "dist-packages", "__pycache__"})
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    digest: str
+    """sha256 of `data`, in hex."""
+    data: bytes
+    names: tuple[str, ...]
+    """The files in it, relative to the root, in order."""
+    sys_path: tuple[str, ...] = ()
+    """Folders in it that were on `sys.path` here, relative to the root."""
+
+
+def build(
+    root: Path, copy_style: CopyStyle = "loaded_modules", include: Iterable[Path] = (), sync_sys_path: bool = True
+) -> Bundle | None:
+    """The bundle of the code below `root`, with the files in `include`; None for `copy_style="none"`.
+
+    Raises CodeBundleError when there is nothing to ship, a file to include is elsewhere, or the bundle is too large.
+    """
+    check_style(copy_style)
+    if copy_style == "none":
+        return None
+    root = root.resolve()
+    files = loaded(root) if copy_style == "loaded_modules" else everything(root)
+    files |= {_below(path, root): path for path in include}
+    if not files:
+        raise CodeBundleError(f"there is no code to ship below {root}; is root_dir the folder of your own modules?")
+    return _archived(root, files, sync_sys_path)
+
+
+def check_style(copy_style: str) -> None:
+    if copy_style not in get_args(CopyStyle):
+        raise ValueError(f"copy_style is {copy_style!r}; it is one of {', '.join(get_args(CopyStyle))}")
+
+
+def loaded(root: Path) -> dict[str, Path]:
+    """The files below `root` that this process has imported, and those that they import by name."""
+    files: dict[str, Path] = {}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str) and (name := own_name(Path(file), root)) and os.path.isfile(file):
+            files[name] = Path(os.path.abspath(file))
+    return files | _named(files, root)
+
+
+def everything(root: Path) -> dict[str, Path]:
+    """The files below `root`, less those that stay at home."""
+    if root == Path.home() or root.parent == root:
+        warnings.warn(f"copy_style='all' ships all of {root}; pass root_dir= for a smaller folder", stacklevel=2)
+    return {name: root / name for name in _ignore.files(root) if own_name(root / name, root)}
+
+
+def own_name(file: Path, root: Path) -> str | None:
+    """`file` relative to `root`, with `/`; None where it is elsewhere, or not the user's own."""
+    name = _relative(file, root)
+    if name is None or _is_foreign(os.path.dirname(os.path.abspath(file)), str(root)):
+        return None
+    return name
+
+
+def _relative(file: Path, root: Path) -> str | None:
+    for path in (Path(os.path.abspath(file)), Path(os.path.realpath(file))):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return None
+
+
+@functools.cache
+def _is_foreign(folder: str, root: str) -> bool:
+    """Whether `folder` belongs to an installation: a package folder, a virtual environment, the stdlib, or us."""
+    path = Path(folder)
+    if path.is_relative_to(_OURS) or path.is_relative_to(_OURS.parent / "tarmac"):
+        return True
+    if any(path.is_relative_to(stdlib) for stdlib in _stdlib()):
+        return True
+    below = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    if _NOT_SHIPPED.intersection(below):
+        return True
+    return any((Path(root, *below[:depth]) / "pyvenv.cfg").exists() for depth in range(1, len(below) + 1))
+
+
+@functools.cache
+def _stdlib() -> tuple[Path, ...]:
+    return tuple({Path(os.path.realpath(sysconfig.get_path(name))) for name in ("stdlib", "platstdlib")})
+
+
+def _below(path: Path, root: Path) -> str:
+    name = _relative(path, root)
+    if name is None:
+        raise CodeBundleError(f"{path} is to be included, but it is not below {root}; pass a root_dir that holds both")
+    if not path.is_file():
+        raise CodeBundleError(f"{path} is to be included, but there is no such file")
+    return name
+
+
+def expand(pattern: str | Path, beside: Path) -> list[Path]:
+    """The files that one `include` entry means: a file, a folder with all below it, or a glob; relative to `beside`."""
+    text = os.path.join(beside, pattern)
+    found = [Path(text)] if os.path.exists(text) else [Path(name) for name in glob.glob(text, recursive=True)]
+    files: list[Path] = []
+    for path in found:
+        files += [path / name for name in _ignore.files(path)] if path.is_dir() else [path]
+    if not files:
+        raise CodeBundleError(f"include={str(pattern)!r} means no file; it is read relative to {beside}")
+    return sorted(files)
+
+
+# ------------------------------------------------------------------------------------------ what the files import
+
+
+def _named(files: Mapping[str, Path], root: Path) -> dict[str, Path]:
+    """The files below `root` that `files` import by name, and so on, which are not among them."""
+    bases = [root, *(root / folder for folder in sys_path(root))]
+    found: dict[str, Path] = {}
+    waiting = list(files.items())
+    while waiting:
+        name, path = waiting.pop()
+        if not name.endswith(".py"):
+            continue
+        stat = path.stat()
+        for imported in _imports(str(path), stat.st_mtime_ns, stat.st_size):
+            for file in _resolve(imported, path, bases):
+                other = own_name(file, root)
+                if other and other not in files and other not in found:
+                    found[other] = file
+                    waiting.append((other, file))
+    return found
+
+
+@functools.lru_cache(4096)
+def _imports(path: str, mtime: int, size: int) -> tuple[tuple[int, str], ...]:
+    """(level, dotted name) of every import in the file, wherever in it; level 0 is absolute."""
+    try:
+        tree = ast.parse(Path(path).read_bytes())
+    except (SyntaxError, ValueError):
+        return ()  # importing it says so better
+    found: set[tuple[int, str]] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            found.add((node.level, module))
+            found.update((node.level, f"{module}.{alias.name}".strip(".")) for alias in node.names)
+    return tuple(sorted(found))
+
+
+def _resolve(imported: tuple[int, str], importer: Path, bases: list[Path]) -> Iterator[Path]:
+    """The files that importing this name would load: its module and the packages around it."""
+    level, name = imported
+    parts = name.split(".") if name else []
+    if level:
+        bases = [importer.parents[level - 1]]
+    elif _is_elsewhere(parts[0], bases):
+        return
+    for base in bases:
+        for depth in range(1, len(parts) + 1):
+            place = base.joinpath(*parts[:depth])
+            for file in (place.with_name(place.name + ".py"), place / "__init__.py"):
+                if file.is_file():
+                    yield file
+
+
+def _is_elsewhere(top: str, bases: list[Path]) -> bool:
+    """Whether that name is imported already, from none of our folders: an installed package of the same name."""
+    file = getattr(sys.modules.get(top), "__dict__", {}).get("__file__")
+    return isinstance(file, str) and not any(Path(os.path.abspath(file)).is_relative_to(base) for base in bases)
+
+
+def sys_path(root: Path) -> list[str]:
+    """The folders below `root` that are on `sys.path`, relative to it, in order."""
+    found: list[str] = []
+    for entry in sys.path:
+        path = Path(os.path.abspath(entry or os.curdir))
+        name = _relative(path, root)
+        if name and name != "." and name not in found and path.is_dir() and not _is_foreign(str(path), str(root)):
+            found.append(name)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------- the archive
+
+_last: dict[tuple[object, ...], Bundle] = {}
+
+
+def _archived(root: Path, files: Mapping[str, Path], sync_sys_path: bool) -> Bundle:
+    """The bundle of `files`; the one that was made of the very same files before, where there is one."""
+    stats = {name: path.stat() for name, path in sorted(files.items())}
+    folders = tuple(name for name in sys_path(root) if _holds(name, files)) if sync_sys_path else ()
+    key = (str(root), folders, tuple((name, s.st_mtime_ns, s.st_size, s.st_mode) for name, s in stats.items()))
+    if key not in _last:
+        _check_size({name: stat.st_size for name, stat in stats.items()})
+        data = pack({name: (files[name].read_bytes(), bool(stat.st_mode & 0o100)) for name, stat in stats.items()})
+        if len(_last) >= 8:
+            _last.clear()
+        _last[key] = Bundle(hashlib.sha256(data).hexdigest(), data, tuple(stats), folders)
+    return _last[key]
+
+
+def _holds(folder: str, files: Mapping[str, Path]) -> bool:
+    return any(name.startswith(folder + "/") for name in files)
+
+
+def pack(files: Mapping[str, tuple[bytes, bool]]) -> bytes:
+    """A tar.gz of `files` (name → content and whether it may be executed), equal for equal files."""
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=buffer, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, (content, executable) in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            entry.mode = 0o755 if executable else 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _check_size(sizes: Mapping[str, int]) -> None:
+    total = sum(sizes.values())
+    if total <= LIMIT:
+        return
+    largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+    shown = ", ".join(f"{name} ({sizes[name] / 2**20:.0f} MiB)" for name in largest)
+    raise CodeBundleError(
+        f"the code to ship is {total / 2**20:.0f} MiB, the limit {LIMIT / 2**20:.0f}; the largest files are {shown}. "
+        "Name them in .flyteignore, and pass data as inputs"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- entries
+
+
+def require(bundle: Bundle, root: Path, entries: Iterable[str]) -> None:
+    """Check that every entry (`module:variable`) can be imported from the bundle. Raises CodeBundleError."""
+    names = set(bundle.names)
+    for entry in entries:
+        module = entry.partition(":")[0]
+        wanted = [f"{module.replace('.', '/')}{end}" for end in (".py", "/__init__.py")]
+        places = [f"{folder}/{name}" if folder else name for folder in ("", *bundle.sys_path) for name in wanted]
+        if names.isdisjoint(places):
+            raise CodeBundleError(_missing(module, root, wanted[0]))
+
+
+def _missing(module: str, root: Path, wanted: str) -> str:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file and _relative(Path(file), root.resolve()) is None:
+        return f"the module {module} is at {file}, which is not below {root}; pass a root_dir that holds it"
+    if (root / wanted).is_file():
+        return f"{wanted} is not shipped: a .gitignore or .flyteignore in {root} leaves it out"
+    return f"the module {module} is no file below {root}, so it cannot be shipped; put it into one, or pass root_dir="

@@ -1,0 +1,372 @@
+"""The platform's HTTP API: one method for each route of `/v1`, records in and records out.
+
+A Client is an address, a key, a project and a domain; it costs nothing to make, and all of them share the connections
+that `_transport` keeps. Every method raises what the platform answered (`flyte.errors`), or SystemUnavailableError.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from flyte import wire
+from flyte._follow import EventStream, Kind, follow_events, follow_logs
+from flyte._transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params, check
+from flyte.errors import NotFoundError
+
+T = TypeVar("T")
+
+LONGEST_WAIT = 60
+"""Seconds for one `?wait=`; a longer wait asks again, so that a lost connection is noticed."""
+
+
+class Client:
+    """Everything the platform can be asked, in one project and domain."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        token: str | None = None,
+        project: str = wire.DEFAULT_PROJECT,
+        domain: str = wire.DEFAULT_DOMAIN,
+        *,
+        ca_file: str | None = None,
+        verify: bool = True,
+        proxy: str | None = None,
+        patience: float = PATIENCE,
+        outage: float = OUTAGE,
+    ) -> None:
+        route = Route(endpoint.rstrip("/"), ca_file, verify, proxy)
+        self._transport = Transport(route, token, patience=patience, outage=outage)
+        self.project = project
+        self.domain = domain
+
+    @property
+    def endpoint(self) -> str:
+        return self._transport.route.endpoint
+
+    def scoped(self, project: str | None = None, domain: str | None = None) -> Client:
+        """The same platform and identity, in another project or domain."""
+        if project in (None, self.project) and domain in (None, self.domain):
+            return self
+        other = object.__new__(Client)
+        other._transport = self._transport
+        other.project, other.domain = project or self.project, domain or self.domain
+        return other
+
+    # --- the platform
+
+    async def health(self) -> wire.Health:
+        return await self._get("/health", wire.Health)
+
+    async def me(self) -> wire.Me:
+        return await self._get("/me", wire.Me)
+
+    # --- content: bundles are code, blobs are large values; both are named by the sha256 of their bytes
+
+    async def has_bundle(self, digest: str) -> bool:
+        return await self._exists(f"/bundles/{digest}")
+
+    async def put_bundle(self, digest: str, data: bytes) -> None:
+        await self._put(f"/bundles/{digest}", data, "application/gzip")
+
+    async def has_blob(self, digest: str) -> bool:
+        return await self._exists(f"/blobs/{digest}")
+
+    async def put_blob(self, digest: str, data: bytes) -> None:
+        await self._put(f"/blobs/{digest}", data, "application/octet-stream")
+
+    async def get_blob(self, digest: str) -> bytes:
+        return (await self._send("GET", f"/blobs/{digest}", timeout=300)).body
+
+    # --- deployments and tasks
+
+    async def create_deployment(self, request: wire.DeployRequest) -> wire.Deployment:
+        return await self._post("/deployments", request, wire.Deployment, repeatable=False, timeout=120)
+
+    async def get_deployment(self, deployment: str) -> wire.Deployment:
+        return await self._get(f"/deployments/{_part(deployment)}", wire.Deployment)
+
+    def deployment_events(
+        self, deployment: str, after: int | None = None
+    ) -> AsyncGenerator[tuple[Kind, int, wire.Deployment | wire.Event], None]:
+        """The deployment as it goes; ends when it has succeeded or failed."""
+
+        async def over() -> bool:
+            return (await self.get_deployment(deployment)).phase != wire.DeploymentPhase.RUNNING
+
+        path = f"/deployments/{_part(deployment)}/events"
+        subject = f"deployment/{deployment}"
+        stream = EventStream(self._request("GET", path), wire.Deployment, _deployment_ended(subject), over)
+        return follow_events(self._transport, stream, after)
+
+    async def get_task(self, name: str, version: str | None = None) -> wire.Task:
+        """The task of that full or bare name; the latest version when none is given."""
+        return await self._get(f"/tasks/{_part(name)}", wire.Task, version=version)
+
+    async def list_tasks(self, name: str | None = None, env: str | None = None, limit: int = 100) -> list[wire.Task]:
+        return await self._get("/tasks", list[wire.Task], name=name, env=env, limit=limit)
+
+    # --- runs
+
+    async def create_run(self, request: wire.RunRequest, wait: float | None = None) -> wire.Run:
+        """Start a run, and wait up to `wait` seconds for its end. Sent twice it still starts one run."""
+        if request.idempotency_key is None:
+            request = msgspec.structs.replace(request, idempotency_key=uuid.uuid4().hex)
+        key = {"Idempotency-Key": request.idempotency_key or ""}
+        timeout = 30 + (wait or 0)
+        return await self._post("/runs", request, wire.Run, headers=key, timeout=timeout, wait=wait)
+
+    async def get_run(self, name: str, wait: float | None = None) -> wire.Run:
+        """The run now or, with `wait`, when it has ended or that many seconds are over."""
+        return await self._get(f"/runs/{_part(name)}", wire.Run, timeout=30 + (wait or 0), wait=wait)
+
+    async def list_runs(self, *, limit: int = 100, **filters: Any) -> list[wire.Run]:
+        """Newest first. Filters: phase, task, version, label (`k=v`), created_after, before (seconds since 1970)."""
+        return await self._get("/runs", list[wire.Run], limit=limit, **filters)
+
+    async def abort_run(self, name: str, reason: str = "") -> wire.Run:
+        return await self._post(f"/runs/{_part(name)}/abort", {"reason": reason}, wire.Run)
+
+    async def list_actions(
+        self,
+        run: str,
+        *,
+        parent: str | None = None,
+        phase: Any = None,
+        limit: int = 1000,
+        offset: int | None = None,
+    ) -> list[wire.Action]:
+        return await self._get(
+            f"/runs/{_part(run)}/actions", list[wire.Action], parent=parent, phase=phase, limit=limit, offset=offset
+        )
+
+    async def get_action(self, run: str, action: str = wire.ROOT_ACTION) -> wire.ActionDetails:
+        return await self._get(f"/runs/{_part(run)}/actions/{_part(action)}", wire.ActionDetails)
+
+    async def abort_action(self, run: str, action: str, reason: str = "") -> None:
+        await self._send("POST", f"/runs/{_part(run)}/actions/{_part(action)}/abort", {"reason": reason})
+
+    def run_events(
+        self, name: str, after: int | None = None, actions: str = "root"
+    ) -> AsyncGenerator[tuple[Kind, int, wire.Run | wire.Event], None]:
+        """The run as it goes, `actions` being `root` or `all`; ends when the root action has ended."""
+
+        async def over() -> bool:
+            return (await self.get_run(name)).phase.is_terminal
+
+        request = self._request("GET", f"/runs/{_part(name)}/events", actions=actions)
+        root = f"run/{name}/{wire.ROOT_ACTION}"
+        return follow_events(self._transport, EventStream(request, wire.Run, _run_ended(root), over), after)
+
+    def run_logs(
+        self,
+        run: str,
+        action: str = wire.ROOT_ACTION,
+        *,
+        attempt: int | None = None,
+        tail: int | None = None,
+        after: int | None = None,
+        follow: bool = False,
+    ) -> AsyncGenerator[wire.LogLine, None]:
+        """The lines that an action wrote; with `follow` until it has ended."""
+
+        async def over() -> bool:
+            return (await self.get_action(run, action)).action.phase.is_terminal
+
+        path = f"/runs/{_part(run)}/actions/{_part(action)}/logs"
+        request = self._request("GET", path, attempt=attempt, tail=tail, after=after, follow=follow)
+        return follow_logs(self._transport, request, over if follow else None)
+
+    # --- apps
+
+    async def get_app(self, name: str) -> wire.App:
+        return await self._get(f"/apps/{_part(name)}", wire.App)
+
+    async def list_apps(self, limit: int = 100) -> list[wire.App]:
+        return await self._get("/apps", list[wire.App], limit=limit)
+
+    async def activate_app(self, name: str, wait: float | None = None) -> wire.App:
+        return await self._switch_app(name, "activate", wait)
+
+    async def deactivate_app(self, name: str, wait: float | None = None) -> wire.App:
+        return await self._switch_app(name, "deactivate", wait)
+
+    async def _switch_app(self, name: str, verb: str, wait: float | None) -> wire.App:
+        return await self._post(f"/apps/{_part(name)}/{verb}", None, wire.App, timeout=30 + (wait or 0), wait=wait)
+
+    async def delete_app(self, name: str) -> None:
+        await self._send("DELETE", f"/apps/{_part(name)}")
+
+    def app_events(
+        self, name: str, after: int | None = None
+    ) -> AsyncGenerator[tuple[Kind, int, wire.App | wire.Event], None]:
+        """What happens to an app, for as long as somebody looks; ends when the app is deleted."""
+
+        async def over() -> bool:
+            try:
+                await self.get_app(name)
+            except NotFoundError:
+                return True
+            return False
+
+        request = self._request("GET", f"/apps/{_part(name)}/events")
+        return follow_events(self._transport, EventStream(request, wire.App, lambda _: False, over), after)
+
+    def app_logs(
+        self,
+        name: str,
+        *,
+        replica: str | None = None,
+        tail: int | None = None,
+        after: int | None = None,
+        follow: bool = False,
+    ) -> AsyncGenerator[wire.LogLine, None]:
+        """The lines that an app's replicas wrote; with `follow` until the app is stopped."""
+
+        async def over() -> bool:
+            return (await self.get_app(name)).status in (wire.AppStatus.STOPPED, wire.AppStatus.FAILED)
+
+        path = f"/apps/{_part(name)}/logs"
+        request = self._request("GET", path, replica=replica, tail=tail, after=after, follow=follow)
+        return follow_logs(self._transport, request, over if follow else None)
+
+    async def app_requests(self, name: str, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest entries of the app's access log."""
+        return await self._get(f"/apps/{_part(name)}/requests", list[dict[str, Any]], limit=limit)
+
+    # --- secrets, keys, projects
+
+    async def create_secret(self, name: str, value: str) -> wire.SecretInfo:
+        request = wire.SecretRequest(name=name, value=value, project=self.project, domain=self.domain)
+        return await self._post("/secrets", request, wire.SecretInfo)
+
+    async def get_secret(self, name: str) -> wire.SecretInfo:
+        return await self._get(f"/secrets/{_part(name)}", wire.SecretInfo)
+
+    async def list_secrets(self, limit: int = 100) -> list[wire.SecretInfo]:
+        return await self._get("/secrets", list[wire.SecretInfo], limit=limit)
+
+    async def delete_secret(self, name: str) -> None:
+        await self._send("DELETE", f"/secrets/{_part(name)}")
+
+    async def create_key(self, name: str, scopes: list[str] | None = None) -> wire.KeyInfo:
+        """A new API key; the answer is the only place that ever holds it."""
+        return await self._post(
+            "/keys", wire.KeyRequest(name=name, scopes=scopes or []), wire.KeyInfo, repeatable=False
+        )
+
+    async def list_keys(self) -> list[wire.KeyInfo]:
+        return await self._get("/keys", list[wire.KeyInfo])
+
+    async def delete_key(self, key: str) -> None:
+        await self._send("DELETE", f"/keys/{_part(key)}")
+
+    async def create_project(self, project: wire.Project) -> wire.Project:
+        return await self._post("/projects", project, wire.Project)
+
+    async def list_projects(self, limit: int = 100) -> list[wire.Project]:
+        return await self._get("/projects", list[wire.Project], limit=limit)
+
+    # --- the form of all of them
+
+    def _request(self, method: str, path: str, *, timeout: float = 30, **params: Any) -> Request:
+        scope = {"project": self.project, "domain": self.domain}
+        return Request(method, "/v1" + path, scope | as_params(params), timeout=timeout)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        repeatable: bool = True,
+        timeout: float = 30,
+        **params: Any,
+    ) -> Reply:
+        sent = dict(headers or {})
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        form = self._request(method, path, **params)
+        data = None if body is None else msgspec.json.encode(body)
+        return check(
+            await self._transport.send(Request(method, form.path, form.params, data, sent, repeatable, timeout))
+        )
+
+    async def _get(self, path: str, kind: type[T], *, timeout: float = 30, **params: Any) -> T:
+        return msgspec.json.decode((await self._send("GET", path, timeout=timeout, **params)).body, type=kind)
+
+    async def _post(
+        self,
+        path: str,
+        body: Any,
+        kind: type[T],
+        *,
+        headers: dict[str, str] | None = None,
+        repeatable: bool = True,
+        timeout: float = 30,
+        **params: Any,
+    ) -> T:
+        reply = await self._send("POST", path, body, headers=headers, repeatable=repeatable, timeout=timeout, **params)
+        return msgspec.json.decode(reply.body, type=kind)
+
+    async def _exists(self, path: str) -> bool:
+        reply = await self._transport.send(self._request("HEAD", path))
+        if reply.status == 404:
+            return False
+        if reply.status >= 400:  # a HEAD's answer has no body that says why: ask again in a way that has one
+            await self._send("GET", path)
+        return True
+
+    async def _put(self, path: str, data: bytes, content_type: str) -> None:
+        form = self._request("PUT", path)
+        headers = {"Content-Type": content_type}
+        check(await self._transport.send(Request("PUT", form.path, form.params, data, headers, timeout=300)))
+
+
+def _part(name: str) -> str:
+    """`name` as one part of a path."""
+    return quote(name, safe="")
+
+
+def _run_ended(root: str) -> Any:
+    def is_last(record: wire.Run | wire.Event) -> bool:
+        if isinstance(record, wire.Run):
+            return record.phase.is_terminal
+        return record.subject == root and record.phase in wire.TERMINAL
+
+    return is_last
+
+
+def _deployment_ended(subject: str) -> Any:
+    def is_last(record: wire.Deployment | wire.Event) -> bool:
+        if isinstance(record, wire.Event) and record.subject != subject:
+            return False
+        return record.phase in (wire.DeploymentPhase.SUCCEEDED, wire.DeploymentPhase.FAILED)
+
+    return is_last
+
+
+def app_endpoint(name: str, project: str | None = None, domain: str | None = None) -> str:
+    """The address of a deployed app, asked of the platform once in this process. Blocks.
+
+    Raises AppNotFoundError, and InitializationError where no platform is configured.
+    """
+    from flyte import _init
+    from flyte._sync import syncable
+
+    client = _init.client().scoped(project, domain)
+    place = (client.endpoint, client.project, client.domain, name)
+    if place not in _endpoints:
+        _endpoints[place] = syncable(client.get_app)(name).url
+    return _endpoints[place]
+
+
+_endpoints: dict[tuple[str, str, str, str], str] = {}
+
+__all__ = ["AsyncIterator", "Client", "app_endpoint"]

@@ -1,0 +1,385 @@
+"""What a codec is, and the codecs of single values: numbers, text, dates, enums, literals."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import math
+import numbers
+import pathlib
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from flyte._values import Mismatch
+
+JsonSchema = dict[str, Any]
+
+
+class Codec:
+    """How the values of one annotation travel.
+
+    Subclasses write `_dump` and `_load`; both raise Mismatch. `exact` is the class of what `load` returns, where all
+    values are of one class.
+    """
+
+    name: str
+    exact: type | None
+
+    def dump(self, value: Any) -> Any:
+        """`value` as JSON data. A value that already has its JSON form is taken as that."""
+        try:
+            return self._dump(value)
+        except Mismatch:
+            return self._dump(self._load(value, False))
+
+    def load(self, data: Any, strict: bool = False) -> Any:
+        """The value that `data` stands for. `strict` accepts only what `dump` may have written."""
+        return self._load(data, strict)
+
+    def schema(self, schemas: Schemas) -> JsonSchema:
+        return {}
+
+    def _dump(self, value: Any) -> Any:
+        raise NotImplementedError
+
+    def _load(self, data: Any, strict: bool) -> Any:
+        raise NotImplementedError
+
+
+class Schemas:
+    """Makes one JSON Schema out of nested ones; a type that contains itself becomes a definition."""
+
+    def __init__(self) -> None:
+        self._open: list[Codec] = []
+        self._recursive: dict[int, str] = {}
+        self.definitions: dict[str, JsonSchema] = {}
+
+    def whole(self, codec: Codec) -> JsonSchema:
+        schema = self.of(codec)
+        return {**schema, "$defs": self.definitions} if self.definitions else schema
+
+    def of(self, codec: Codec) -> JsonSchema:
+        if any(codec is other for other in self._open):
+            self._recursive[id(codec)] = codec.name
+            return {"$ref": f"#/$defs/{codec.name}"}
+        self._open.append(codec)
+        schema = codec.schema(self)
+        self._open.pop()
+        if id(codec) not in self._recursive:
+            return schema
+        self.definitions[codec.name] = schema
+        return {"$ref": f"#/$defs/{codec.name}"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scalar(Codec):
+    """A codec made of plain functions, which raise TypeError, ValueError or ArithmeticError for what does not fit."""
+
+    name: str
+    exact: type
+    json_schema: JsonSchema
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+    lenient: Callable[[Any], Any] | None = None
+    """Reads what `read` refuses, where nothing has to be told apart."""
+    form: str = ""
+    """What the text looks like, for messages."""
+
+    def schema(self, schemas: Schemas) -> JsonSchema:
+        return dict(self.json_schema)
+
+    def _dump(self, value: Any) -> Any:
+        try:
+            return self.write(value)
+        except (TypeError, ValueError, ArithmeticError):
+            raise self._mismatch(value) from None
+
+    def _load(self, data: Any, strict: bool) -> Any:
+        try:
+            return self.read(data)
+        except (TypeError, ValueError, ArithmeticError):
+            if not strict and type(data) is self.exact:
+                return data
+            if strict or self.lenient is None:
+                raise self._mismatch(data) from None
+        try:
+            return self.lenient(data)
+        except (TypeError, ValueError, ArithmeticError):
+            raise self._mismatch(data) from None
+
+    def _mismatch(self, value: Any) -> Mismatch:
+        return Mismatch(self.name + (f" ({self.form})" if self.form else ""), value)
+
+
+def _only(*types: type) -> Callable[[Any], Any]:
+    """The value itself, if it is exactly of one of the types: True is no int here."""
+
+    def check(value: Any) -> Any:
+        if type(value) not in types:
+            raise TypeError
+        return value
+
+    return check
+
+
+def _text(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """`parse` of a str, and of nothing else."""
+
+    def read(data: Any) -> Any:
+        if type(data) is not str:
+            raise TypeError
+        return parse(data)
+
+    return read
+
+
+def _instance(cls: type, write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, cls):
+            raise TypeError
+        return write(value)
+
+    return check
+
+
+def _whole(data: Any) -> int:
+    if isinstance(data, float) and data.is_integer():
+        return int(data)
+    raise TypeError
+
+
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _write_float(value: Any) -> float | str:
+    """A float; JSON has no word for those that are not finite, so that they travel as text."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError
+    number = float(value)
+    if math.isnan(number):
+        return "NaN"
+    return number if math.isfinite(number) else ("Infinity" if number > 0 else "-Infinity")
+
+
+def _read_float(data: Any) -> float:
+    if type(data) is float:
+        return data
+    if type(data) is str and data in _NOT_FINITE:
+        return _NOT_FINITE[data]
+    raise TypeError
+
+
+def _write_datetime(value: dt.datetime) -> str:
+    return dt.datetime.isoformat(value if value.tzinfo else value.replace(tzinfo=dt.UTC))
+
+
+def _read_datetime(text: str) -> dt.datetime:
+    value = dt.datetime.fromisoformat(text)
+    return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+
+
+def _midnight(text: str) -> dt.date:
+    value = dt.datetime.fromisoformat(text)
+    if value.time() != dt.time():
+        raise ValueError
+    return value.date()
+
+
+_DURATION = re.compile(
+    r"(?P<sign>-)?P?(?:(?P<weeks>\d+)W)?(?:(?P<days>\d+(?:\.\d+)?)D)?T?"
+    r"(?:(?P<hours>\d+(?:\.\d+)?)H)?(?:(?P<minutes>\d+(?:\.\d+)?)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?",
+    re.IGNORECASE,
+)
+
+
+def write_duration(value: dt.timedelta) -> str:
+    """ISO 8601, exact to the microsecond: `P1DT2.5S`, `-PT3S`."""
+    sign = "-" if value < dt.timedelta() else ""
+    value = abs(value)
+    fraction = f".{value.microseconds:06d}".rstrip("0") if value.microseconds else ""
+    days = f"{value.days}D" if value.days else ""
+    return f"{sign}P{days}T{value.seconds}{fraction}S"
+
+
+def read_duration(text: str) -> dt.timedelta:
+    """ISO 8601, or short such as `1h30m`. Raises ValueError otherwise."""
+    found = _DURATION.fullmatch(text.strip())
+    parts = {key: value for key, value in found.groupdict().items() if value and key != "sign"} if found else {}
+    if not found or not parts:
+        raise ValueError(f"{text!r} is no duration")
+    seconds, _, fraction = parts.pop("seconds", "0").partition(".")
+    micros = int((fraction + "000000")[:6])
+    value = dt.timedelta(seconds=int(seconds), microseconds=micros, **{k: float(v) for k, v in parts.items()})
+    return -value if found["sign"] else value
+
+
+def _seconds(data: Any) -> dt.timedelta:
+    if type(data) not in (int, float):
+        raise TypeError
+    return dt.timedelta(seconds=data)
+
+
+def _read_base64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _decimal_of_number(data: Any) -> decimal.Decimal:
+    if type(data) not in (int, float):
+        raise TypeError
+    return decimal.Decimal(str(data))
+
+
+def _string(**more: Any) -> JsonSchema:
+    return {"type": "string", **more}
+
+
+INT = Scalar("int", int, {"type": "integer"}, write=_instance(numbers.Integral, int), read=_only(int), lenient=_whole)
+FLOAT = Scalar("float", float, {"type": "number"}, write=_write_float, read=_read_float, lenient=_instance(int, float))
+STR = Scalar("str", str, _string(), write=_instance(str, str.__str__), read=_only(str))
+BOOL = Scalar("bool", bool, {"type": "boolean"}, write=_only(bool), read=_only(bool))
+NONE = Scalar("None", type(None), {"type": "null"}, write=_only(type(None)), read=_only(type(None)))
+DATETIME = Scalar(
+    "datetime",
+    dt.datetime,
+    _string(format="date-time"),
+    write=_instance(dt.datetime, _write_datetime),
+    read=_text(_read_datetime),
+    form="ISO text, such as 2026-01-31T12:00:00Z",
+)
+
+SCALARS: dict[Any, Scalar] = {
+    codec.exact: codec
+    for codec in (
+        INT,
+        FLOAT,
+        STR,
+        BOOL,
+        NONE,
+        DATETIME,
+        Scalar(
+            "bytes",
+            bytes,
+            _string(contentEncoding="base64"),
+            write=lambda value: base64.b64encode(_only(bytes, bytearray, memoryview)(value)).decode(),
+            read=_text(_read_base64),
+            form="base64 text",
+        ),
+        Scalar(
+            "date",
+            dt.date,
+            _string(format="date"),
+            write=_instance(dt.date, lambda value: dt.date(value.year, value.month, value.day).isoformat()),
+            read=_text(dt.date.fromisoformat),
+            lenient=_text(_midnight),
+            form="ISO text, such as 2026-01-31",
+        ),
+        Scalar(
+            "time",
+            dt.time,
+            _string(format="time"),
+            write=_instance(dt.time, dt.time.isoformat),
+            read=_text(dt.time.fromisoformat),
+            form="ISO text, such as 12:30:00",
+        ),
+        Scalar(
+            "timedelta",
+            dt.timedelta,
+            _string(format="duration"),
+            write=_instance(dt.timedelta, write_duration),
+            read=_text(read_duration),
+            lenient=_seconds,
+            form="seconds, or text such as PT1H30M or 1h30m",
+        ),
+        Scalar("UUID", uuid.UUID, _string(format="uuid"), write=_instance(uuid.UUID, str), read=_text(uuid.UUID)),
+        Scalar(
+            "Decimal",
+            decimal.Decimal,
+            _string(format="decimal"),
+            write=_instance(decimal.Decimal, str),
+            read=_text(decimal.Decimal),
+            lenient=_decimal_of_number,
+        ),
+        Scalar("complex", complex, _string(), write=_instance(complex, str), read=_text(complex)),
+    )
+}
+
+
+def path_codec(cls: type[pathlib.PurePath]) -> Scalar:
+    return Scalar("Path", cls, _string(format="path"), write=_instance(pathlib.PurePath, str), read=_text(cls))
+
+
+def derived_codec(cls: type, base: Scalar) -> Scalar:
+    """For a subclass of int, float or str: it travels as what it is, and is made again by its class."""
+    return dataclasses.replace(base, name=cls.__name__, exact=cls, read=lambda data: cls(base.read(data)))
+
+
+class EnumCodec(Codec):
+    """A member travels as its value where that is a JSON scalar, else by its name; both are understood."""
+
+    def __init__(self, cls: type[enum.Enum]) -> None:
+        self.cls = self.exact = cls
+        self.name = cls.__name__
+        self.by_value = all(type(member.value) in (str, int, float) for member in cls)
+
+    def _dump(self, value: Any) -> Any:
+        if not isinstance(value, self.cls):
+            raise self._mismatch(value)
+        return value.value if self.by_value else value.name
+
+    def _load(self, data: Any, strict: bool) -> Any:
+        if isinstance(data, self.cls):
+            return data
+        if self.by_value and not isinstance(data, bool):
+            try:
+                return self.cls(data)
+            except (ValueError, TypeError):
+                pass
+        if isinstance(data, str) and data in self.cls.__members__:
+            return self.cls[data]
+        raise self._mismatch(data)
+
+    def schema(self, schemas: Schemas) -> JsonSchema:
+        if issubclass(self.cls, enum.Flag):
+            return {"type": "integer", "title": self.name}
+        names = [member.name for member in self.cls]
+        return {"enum": [self._dump(member) for member in self.cls], "title": self.name, "x-names": names}
+
+    def _mismatch(self, value: Any) -> Mismatch:
+        names = ", ".join(list(self.cls.__members__)[:12])
+        return Mismatch(f"one of {self.name}'s members ({names})", value)
+
+
+class LiteralCodec(Codec):
+    """One of the values that the annotation lists."""
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        self.exact = None
+        self.values = values
+        self.name = " | ".join(repr(value) for value in values)
+        self.travel = [_literal_form(value) for value in values]
+
+    def _dump(self, value: Any) -> Any:
+        for known, form in zip(self.values, self.travel, strict=True):
+            if type(known) is type(value) and known == value:
+                return form
+        raise Mismatch(f"one of {self.name}", value)
+
+    def _load(self, data: Any, strict: bool) -> Any:
+        for known, form in zip(self.values, self.travel, strict=True):
+            if type(form) is type(data) and form == data:
+                return known
+        raise Mismatch(f"one of {self.name}", data)
+
+    def schema(self, schemas: Schemas) -> JsonSchema:
+        return {"enum": list(self.travel)}
+
+
+def _literal_form(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return EnumCodec(type(value)).dump(value)
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value

@@ -1,0 +1,195 @@
+"""Who am I: which action runs here, and who starts its children.
+
+The worker (or local mode) puts an action's `TaskContext` and its `Caller` in force with `entered`, or, in a process
+that runs one action at a time, with `set_process_action`, which threads of the user's own see too. Everything else
+asks `ctx()` and `current_caller()`; outside an action they are a falsy null object and None.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from flyte._task import TaskTemplate
+
+Mode = Literal["local", "remote"]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionID:
+    """Which action this is; all None outside one."""
+
+    name: str | None = None
+    run_name: str | None = None
+    project: str | None = None
+    domain: str | None = None
+    org: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """What an action knows of itself. Falsy outside an action, with every field None or empty."""
+
+    action: ActionID = ActionID()
+    version: str | None = None
+    task_name: str | None = None
+    mode: Mode | None = None
+    attempt: int = 1
+    """1 for the first attempt."""
+    parent: str | None = None
+    group: str | None = None
+    run_url: str = ""
+    run_start_time: datetime.datetime | None = None
+    custom_context: Mapping[str, str] = field(default_factory=dict)
+    raw_data_path: str | None = None
+    input_path: str | None = None
+    output_path: str | None = None
+    run_base_dir: str | None = None
+    code_bundle: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    """A place for whatever the user's code wants to keep for the time of the action."""
+    report: Any = None
+    """The action's `flyte.report.Report`, once something was written to it."""
+    interactive_mode: bool = False
+    disable_run_cache: bool = False
+
+    def __bool__(self) -> bool:
+        return self.action.name is not None
+
+    @property
+    def attempt_number(self) -> int:
+        """0 for the first attempt, as in `FLYTE_ATTEMPT_NUMBER`."""
+        return self.attempt - 1
+
+    @property
+    def task_action(self) -> ActionID:
+        return self.action
+
+    @property
+    def group_data(self) -> str | None:
+        return current_group()
+
+    def is_in_cluster(self) -> bool:
+        """Whether a platform runs this action, rather than local mode."""
+        return self.mode == "remote"
+
+
+class Caller(Protocol):
+    """Starts children and keeps traces for the action in force.
+
+    The coroutines may be awaited on any event loop of the process, the others called on any thread. `inputs` and
+    results are Python values, as the task's interface declares them. A child's failure is raised as
+    `flyte.errors.make` rebuilds it. A trace's values are JSON, because only the traced function knows their types.
+    """
+
+    async def call(self, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], *, group: str | None) -> Any: ...
+
+    def call_blocking(self, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], *, group: str | None) -> Any: ...
+
+    async def trace_lookup(self, step: str, name: str) -> tuple[bool, Any]:
+        """Whether an earlier attempt recorded the step, and its JSON value; raises the error that it recorded."""
+        ...
+
+    async def trace_record(
+        self, step: str, name: str, value: Any = None, error: BaseException | None = None, started: float = 0
+    ) -> None: ...
+
+    def trace_lookup_blocking(self, step: str, name: str) -> tuple[bool, Any]: ...
+
+    def trace_record_blocking(
+        self, step: str, name: str, value: Any = None, error: BaseException | None = None, started: float = 0
+    ) -> None: ...
+
+    def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
+        """Tell whoever watches the action; returns at once."""
+        ...
+
+
+_NOWHERE = TaskContext()
+_context: ContextVar[TaskContext | None] = ContextVar("flyte_context", default=None)
+_caller: ContextVar[Caller | None] = ContextVar("flyte_caller", default=None)
+_group: ContextVar[str | None] = ContextVar("flyte_group", default=None)
+_tracing: ContextVar[bool] = ContextVar("flyte_tracing", default=False)
+_custom: ContextVar[Mapping[str, str] | None] = ContextVar("flyte_custom_context", default=None)
+_ENTERED: tuple[ContextVar[Any], ...] = (_context, _caller, _group, _custom)
+_process: tuple[TaskContext, Caller] | None = None
+
+
+def ctx() -> TaskContext:
+    """The context of the action that this code runs in; falsy outside one."""
+    return _context.get() or (_process[0] if _process else _NOWHERE)
+
+
+def current_caller() -> Caller | None:
+    """Who starts children for the action in force; None outside an action."""
+    return _caller.get() or (_process[1] if _process else None)
+
+
+@contextmanager
+def entered(context: TaskContext, caller: Caller) -> Iterator[None]:
+    """Put an action in force for the block, and for what it starts with this context."""
+    tokens: tuple[Any, ...] = (_context.set(context), _caller.set(caller), _group.set(None), _custom.set(None))
+    try:
+        yield
+    finally:
+        for variable, token in zip(_ENTERED, tokens, strict=True):
+            variable.reset(token)
+
+
+def set_process_action(context: TaskContext | None, caller: Caller | None) -> None:
+    """Put an action in force for the whole process, threads of the user's own included; None ends it."""
+    global _process
+    _process = (context, caller) if context is not None and caller is not None else None
+
+
+def current_group() -> str | None:
+    """The label that children started here get."""
+    return _group.get()
+
+
+@contextmanager
+def group(name: str) -> Iterator[None]:
+    """Label the children that the block starts; the label is part of their identity. An inner group replaces it."""
+    token = _group.set(name)
+    try:
+        yield
+    finally:
+        _group.reset(token)
+
+
+def is_tracing() -> bool:
+    """Whether a traced function is running, in which tasks must not be called."""
+    return _tracing.get()
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Mark the block as a traced step."""
+    token = _tracing.set(True)
+    try:
+        yield
+    finally:
+        _tracing.reset(token)
+
+
+def get_custom_context() -> dict[str, str]:
+    """The key-value pairs that the run, its parents and `custom_context` blocks gave this code."""
+    return {**ctx().custom_context, **(_custom.get() or {})}
+
+
+@contextmanager
+def custom_context(**pairs: str) -> Iterator[None]:
+    """Give the children that the block starts these pairs, on top of those in force; no part of any cache key."""
+    wrong = [key for key, value in pairs.items() if not isinstance(value, str)]
+    if wrong:
+        raise TypeError(f"custom_context takes strings; {wrong[0]} is {type(pairs[wrong[0]]).__name__}")
+    token = _custom.set({**(_custom.get() or {}), **pairs})
+    try:
+        yield
+    finally:
+        _custom.reset(token)

@@ -1,0 +1,288 @@
+"""Environments: the named settings that tasks or an app share, and the registry of all that this process declared."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast, overload
+
+from flyte import wire
+from flyte._image import Image, image_to_wire
+from flyte._specs import (
+    Cache,
+    CacheRequest,
+    Documentation,
+    Link,
+    PodTemplate,
+    Resources,
+    RetryStrategy,
+    ReusePolicy,
+    Secret,
+    SecretRequest,
+    TimeoutType,
+    Trigger,
+    cache_of,
+    secrets_of,
+)
+from flyte._sync import calling_frame
+
+if TYPE_CHECKING:
+    from flyte._task import AsyncFunctionTaskTemplate, TaskTemplate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_LONGEST_DESCRIPTION = 255
+_registry: list[Environment] = []
+
+
+def registry() -> list[Environment]:
+    """Every environment that this process declared, in order. Names may occur twice: the last one is the newest."""
+    return list(_registry)
+
+
+@dataclass(eq=False)
+class Environment:
+    """What tasks and apps have in common. Use `TaskEnvironment` or `flyte.app.AppEnvironment`."""
+
+    name: str
+    """Lower-case letters and digits, in words separated by `-` or `_`."""
+    depends_on: list[Environment] = field(default_factory=list)
+    """Environments of either kind that are deployed, and healthy, before this one."""
+    pod_template: str | PodTemplate | None = None
+    description: str | None = None
+    secrets: SecretRequest | None = None
+    env_vars: dict[str, str] | None = None
+    resources: Resources | None = None
+    interruptible: bool = False
+    image: str | Image | None = "auto"
+    include: Sequence[str] = ()
+    """Files or patterns, relative to the declaring file, that travel with the code."""
+    service_account: str | None = None
+
+    _name_pattern: ClassVar[re.Pattern[str]] = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")
+    _name_rule: ClassVar[str] = "lower-case letters and digits, in words separated by '-' or '_'"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self._name_pattern.match(self.name):
+            raise ValueError(f"{self.name!r} is no name for a {type(self).__name__}: use {self._name_rule}")
+        if self.image is not None and not isinstance(self.image, str | Image):
+            raise TypeError(f"{self.name}: image= takes a flyte.Image, a URI or 'auto', not {self.image!r}")
+        if self.resources is not None and not isinstance(self.resources, Resources):
+            raise TypeError(f"{self.name}: resources= takes flyte.Resources, not {self.resources!r}")
+        if self.description is not None and len(self.description) > _LONGEST_DESCRIPTION:
+            self.description = self.description[: _LONGEST_DESCRIPTION - 3] + "..."
+        self._check_env_vars()
+        self.secret_list()
+        self.depends_on = _checked_environments(self, self.depends_on)
+        frame = calling_frame()
+        self._file = Path(frame.f_code.co_filename) if frame else None
+        self._module = str(frame.f_globals.get("__name__", "")) if frame else ""
+        _registry.append(self)
+
+    def _check_env_vars(self) -> None:
+        for key, value in (self.env_vars or {}).items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise TypeError(f"{self.name}: env_vars are strings; {key!r} is {value!r}")
+
+    @property
+    def declared_in(self) -> Path | None:
+        """The file that declares it; None in an interactive session."""
+        return self._file if self._file is not None and self._file.exists() else None
+
+    @property
+    def module(self) -> str:
+        """`__name__` of the module that declares it."""
+        return self._module
+
+    def add_dependency(self, *envs: Environment) -> None:
+        """Add to `depends_on`. Raises ValueError for the environment itself."""
+        for env in _checked_environments(self, envs):
+            if env not in self.depends_on:
+                self.depends_on.append(env)
+
+    def secret_list(self) -> tuple[Secret, ...]:
+        """The secrets, whatever form `secrets=` had."""
+        return secrets_of(self.secrets)
+
+    def include_files(self) -> list[Path]:
+        """The files that `include` names. Raises FileNotFoundError for a pattern that matches nothing."""
+        base = self.declared_in.parent if self.declared_in else Path.cwd()
+        files: list[Path] = []
+        for pattern in self.include:
+            found = sorted(base.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
+            if not found or not all(path.exists() for path in found):
+                raise FileNotFoundError(f"{self.name}: include={pattern!r} matches nothing in {base}")
+            for path in found:
+                files += [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        return files
+
+    def spec(self, root: Path) -> wire.EnvironmentSpec:
+        """The environment's part of a deployment's request."""
+        return wire.EnvironmentSpec(
+            name=self.name,
+            kind=self._kind(),
+            image=image_to_wire(self.image),
+            resources=self.resources.to_wire() if self.resources else wire.ResourcesSpec(),
+            env_vars=dict(self.env_vars or {}),
+            secrets=[secret.to_wire() for secret in self.secret_list()],
+            depends_on=[env.name for env in self.depends_on],
+            reuse=self._reuse(),
+            description=self.description or "",
+        )
+
+    def _kind(self) -> Any:
+        return "task"
+
+    def _reuse(self) -> wire.ReuseSpec | None:
+        return None
+
+    def clone_with(self, name: str, **fields: Any) -> Any:
+        """A new environment like this one, with another name and the given fields instead of its own.
+
+        Raises TypeError for a field that there is not.
+        """
+        return type(self)(**self._cloned_fields(name, fields))
+
+    def _cloned_fields(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+        known = {f.name for f in dataclasses.fields(self) if f.init}
+        unknown = sorted(set(fields) - known)
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        own = {key: getattr(self, key) for key in known}
+        own["depends_on"] = list(self.depends_on)
+        return {**own, **fields, "name": name}
+
+
+def _checked_environments(env: Environment, others: Iterable[Any]) -> list[Environment]:
+    """`others` as a list. Raises TypeError for what is no environment, ValueError for `env` itself."""
+    checked = []
+    for other in others:
+        if not isinstance(other, Environment):
+            raise TypeError(f"{env.name}: depends_on takes environments, not {other!r}")
+        if other is env:
+            raise ValueError(f"{env.name} cannot depend on itself")
+        checked.append(other)
+    return checked
+
+
+@dataclass(eq=False)
+class TaskEnvironment(Environment):
+    """Where tasks run. `@env.task` on a function, async or not, makes a task of it."""
+
+    cache: CacheRequest = "disable"
+    """For tasks that do not say otherwise."""
+    reusable: ReusePolicy | None = None
+    """None gives every action a fresh process."""
+    plugin_config: Any = None
+    queue: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.cache = cache_of(self.cache)
+        if self.reusable is not None and not isinstance(self.reusable, ReusePolicy):
+            raise TypeError(f"{self.name}: reusable= takes a flyte.ReusePolicy, not {self.reusable!r}")
+        self._tasks: dict[str, TaskTemplate[..., Any, Any]] = {}
+
+    @property
+    def tasks(self) -> dict[str, TaskTemplate[..., Any, Any]]:
+        """The environment's tasks by their full names."""
+        return dict(self._tasks)
+
+    def add_task(self, task: TaskTemplate[..., Any, Any]) -> None:
+        """Register a task. A later one of the same name replaces it, as a re-run notebook cell does."""
+        self._tasks[task.name] = task
+
+    def _reuse(self) -> wire.ReuseSpec | None:
+        return self.reusable.to_wire() if self.reusable else None
+
+    @overload
+    def task(
+        self, _func: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> AsyncFunctionTaskTemplate[P, Coroutine[Any, Any, T], T]: ...
+    @overload
+    def task(self, _func: Callable[P, T], /) -> AsyncFunctionTaskTemplate[P, T, T]: ...
+    @overload
+    def task(
+        self,
+        _func: None = None,
+        /,
+        *,
+        short_name: str | None = None,
+        cache: CacheRequest | None = None,
+        retries: int | RetryStrategy = 0,
+        timeout: TimeoutType = 0,
+        docs: Documentation | None = None,
+        pod_template: str | PodTemplate | None = None,
+        report: bool = False,
+        interruptible: bool | None = None,
+        max_inline_io_bytes: int = ...,
+        queue: str | None = None,
+        service_account: str | None = None,
+        triggers: Trigger | Sequence[Trigger] = (),
+        links: Link | Sequence[Link] = (),
+        task_resolver: Any = None,
+        entrypoint: bool = False,
+        produces_artifacts: bool = False,
+    ) -> _TaskDecorator: ...
+
+    def task(self, _func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Make a task of a function: `@env.task` or `@env.task(retries=3, …)`.
+
+        `timeout` is in seconds (for each attempt), a timedelta, or a Timeout; `cache` None takes the environment's.
+        Raises ValueError for functions with `*args` or `**kwargs`.
+        """
+        from flyte._task import AsyncFunctionTaskTemplate, TaskOptions
+
+        settings = TaskOptions.of(**options)
+
+        def decorate(func: Callable[..., Any]) -> AsyncFunctionTaskTemplate[..., Any, Any]:
+            template: AsyncFunctionTaskTemplate[..., Any, Any] = AsyncFunctionTaskTemplate(func, self, settings)
+            self.add_task(template)
+            return template
+
+        return decorate if _func is None else decorate(_func)
+
+    @classmethod
+    def from_task(
+        cls, name: str, *tasks: TaskTemplate[..., Any, Any], depends_on: list[Environment] | None = None
+    ) -> TaskEnvironment:
+        """An environment for tasks that were made elsewhere; it takes the image of theirs.
+
+        Raises ValueError where their images differ.
+        """
+        if not tasks:
+            raise ValueError(f"{name}: from_task needs at least one task")
+        images = {str(task.env.image) for task in tasks if task.env.image not in (None, "auto")}
+        if len(images) > 1:
+            raise ValueError(f"{name}: the tasks have different images: {', '.join(sorted(images))}")
+        image = next((task.env.image for task in tasks if task.env.image not in (None, "auto")), "auto")
+        env = cls(name=name, image=image, resources=tasks[0].env.resources, depends_on=depends_on or [])
+        for task in tasks:
+            env._tasks[task.name] = task
+        return env
+
+    def clone_with(self, name: str, **fields: Any) -> TaskEnvironment:
+        """A new environment like this one, without its tasks."""
+        return cast("TaskEnvironment", super().clone_with(name, **fields))
+
+    def resolved_cache(self, cache: CacheRequest | None) -> Cache:
+        """A task's cache: its own, or the environment's."""
+        return cache_of(self.cache if cache is None else cache)
+
+
+if TYPE_CHECKING:
+
+    class _TaskDecorator:
+        """What `@env.task(…)` is, for type checkers."""
+
+        @overload
+        def __call__(
+            self, func: Callable[P, Coroutine[Any, Any, T]]
+        ) -> AsyncFunctionTaskTemplate[P, Coroutine[Any, Any, T], T]: ...
+        @overload
+        def __call__(self, func: Callable[P, T]) -> AsyncFunctionTaskTemplate[P, T, T]: ...
+        def __call__(self, func: Callable[P, Any]) -> Any: ...

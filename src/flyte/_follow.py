@@ -1,0 +1,173 @@
+"""Following a stream of the platform: in order, once, and on from the last offset when the connection is lost.
+
+Two kinds of stream exist. *Events* are server-sent: a snapshot, then numbered events, and a comment every 15 s. *Logs*
+are JSON lines with byte offsets, and silent while nothing is written. Both are opened again from the last number seen,
+and what arrives a second time is dropped here, so a consumer sees one unbroken stream. A stream that the platform
+closes before its last message is not over: a control plane that restarts closes its streams too. `over` asks, in that
+case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from flyte._transport import Pauses, Request, Silence, Transport
+from flyte.wire import Event, LogLine
+
+T = TypeVar("T")
+Kind = Literal["snapshot", "event"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One server-sent message."""
+
+    kind: str
+    seq: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EventStream(Generic[T]):
+    """What to follow, and how to know its end."""
+
+    request: Request
+    snapshot: type[T]
+    is_last: Callable[[T | Event], bool]
+    """Is this the message after which nothing comes?"""
+    over: Callable[[], Awaitable[bool]]
+    """Asked when the platform closed the stream without a message: is there nothing more to come?"""
+
+
+async def messages(lines: AsyncIterator[bytes]) -> AsyncIterator[Message | None]:
+    """The server-sent messages in `lines`; None for a comment, which is a sign of life. Half a message is dropped."""
+    kind, seq, data = "event", 0, list[bytes]()
+    async for line in lines:
+        if line.startswith(b":"):
+            yield None
+            continue
+        if not line:
+            if data:
+                yield Message(kind, seq, b"\n".join(data))
+            kind, data = "event", []
+            continue
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            data.append(value)
+        elif name == b"event":
+            kind = value.decode()
+        elif name == b"id":
+            seq = int(value)
+
+
+async def follow_events(
+    transport: Transport, stream: EventStream[T], after: int | None = None
+) -> AsyncGenerator[tuple[Kind, int, T | Event], None]:
+    """(kind, seq, record) for the snapshot, unless `after` is given, and for every later event; ends after the last.
+
+    Raises SystemUnavailableError when the platform stays away for longer than `transport.outage`.
+    """
+    pauses = Pauses(transport.outage)
+    while True:
+        heard, reason = False, "the stream ended early"
+        request = _with(stream.request, after=after)
+        try:
+            async with contextlib.aclosing(transport.lines(request)) as lines:
+                async for message in messages(lines):
+                    pauses.reset()
+                    if message is None or (after is not None and message.seq <= after):
+                        continue
+                    heard, after = True, message.seq
+                    kind, record = _decoded(message, stream.snapshot)
+                    yield kind, message.seq, record
+                    if stream.is_last(record):
+                        return
+            if not heard and await stream.over():
+                return
+        except ConnectionError as error:
+            reason = str(error)
+        if not await pauses.wait():
+            raise transport.unavailable(reason)
+
+
+def _decoded(message: Message, snapshot: type[T]) -> tuple[Kind, T | Event]:
+    if message.kind == "snapshot":
+        return "snapshot", msgspec.json.decode(message.data, type=snapshot)
+    return "event", msgspec.json.decode(message.data, type=Event)
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """How far a log has been read: each source (an app's replica) and each attempt has offsets of its own."""
+
+    attempt: int
+    offset: int
+
+
+async def follow_logs(
+    transport: Transport, request: Request, over: Callable[[], Awaitable[bool]] | None
+) -> AsyncGenerator[LogLine, None]:
+    """The lines of a log. With `over` the log is followed until that says so; without, it is read once to its end."""
+    pauses = Pauses(transport.outage)
+    places: dict[str, LogPlace] = {}
+    resumed = request
+    while True:
+        heard, reason = False, "the log stream ended early"
+        try:
+            async with contextlib.aclosing(transport.lines(resumed)) as lines:
+                async for text in lines:
+                    pauses.reset()
+                    line = _log_line(text) if text else None
+                    if line is None or _seen(line, places):
+                        continue
+                    heard, places[line.source] = True, LogPlace(line.attempt, line.offset)
+                    yield line
+            if over is None or (not heard and await over()):
+                return
+            resumed = _again(request)  # it was whole: what is new is in another attempt or replica
+        except Silence:
+            pauses.reset()  # a log may be silent for as long as it likes; a new connection makes sure of it
+            resumed = _resumed(request, places)
+        except ConnectionError as error:
+            reason = str(error)
+            resumed = _resumed(request, places)
+        if not await pauses.wait():
+            raise transport.unavailable(reason)
+
+
+def _log_line(text: bytes) -> LogLine:
+    try:
+        return msgspec.json.decode(text, type=LogLine)
+    except msgspec.DecodeError as error:
+        raise ConnectionError(f"half a line arrived: {error}") from error
+
+
+def _seen(line: LogLine, places: dict[str, LogPlace]) -> bool:
+    place = places.get(line.source)
+    return place is not None and (line.attempt, line.offset) <= (place.attempt, place.offset)
+
+
+def _resumed(request: Request, places: dict[str, LogPlace]) -> Request:
+    """`request` from where we are. A byte offset is of one log; where there are several, `_seen` drops what we had."""
+    again = _again(request) if places else request
+    if set(places) == {""} or (len(places) == 1 and "replica" in request.params):
+        (place,) = places.values()
+        own = {} if "replica" in request.params else {"attempt": str(place.attempt)}
+        return replace(again, params={**again.params, **own, "after": str(place.offset)})
+    return again
+
+
+def _again(request: Request) -> Request:
+    """`request` for the whole log, and not its tail."""
+    params = {name: value for name, value in request.params.items() if name not in ("tail", "after")}
+    return replace(request, params=params)
+
+
+def _with(request: Request, *, after: int | None) -> Request:
+    return request if after is None else replace(request, params={**request.params, "after": str(after)})

@@ -1,0 +1,370 @@
+"""`Image`: what a process needs around the code.
+
+On this platform an image is an environment: a Python version, packages and variables. Layers that only a container
+engine can make are kept and named, so that the platform can say what it leaves out and another engine can build them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from flyte import wire
+from flyte.errors import InvalidImageNameError
+
+Architecture = Literal["linux/amd64", "linux/arm64"]
+_NAME = re.compile(r"^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One step that makes an image out of the one before."""
+
+    kind: str
+    """pip, env, apt, run, workdir, copy, bundle, ignore, …: what `text` is about."""
+    text: str
+    """The step in one line, for people."""
+    packages: tuple[str, ...] = ()
+    """Requirement strings, for layers that bring packages."""
+    env: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def needs_container(self) -> bool:
+        """Whether only a container engine can do this; code and packages come another way here."""
+        return self.kind not in ("pip", "env", "bundle", "ignore", "copy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image, declared. Every `with_…` gives a new one; nothing is built before a deployment needs it."""
+
+    name: str | None = None
+    base_image: str | None = None
+    """URI of the image to start from; None is a plain Python."""
+    dockerfile: Path | None = None
+    registry: str | None = None
+    registry_secret: Any = None
+    python_version: tuple[int, int] | None = None
+    """None leaves it to the platform."""
+    platform: tuple[str, ...] = ("linux/amd64",)
+    extendable: bool = True
+    install_flyte: bool = True
+    ref_name: str | None = None
+    layers: tuple[Layer, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not _NAME.match(self.name):
+            raise InvalidImageNameError(
+                f"{self.name!r} is no image name: lower-case letters and digits, separated by . _ - or /"
+            )
+        if self.python_version is not None:
+            _check_python(self.python_version)
+
+    # ---- constructors
+
+    @classmethod
+    def from_debian_base(
+        cls,
+        python_version: tuple[int, int] | None = None,
+        flyte_version: str | None = None,
+        install_flyte: bool = True,
+        registry: str | None = None,
+        registry_secret: Any = None,
+        name: str | None = None,
+        platform: Architecture | Sequence[Architecture] | None = None,
+    ) -> Image:
+        """A plain Python; `python_version` as `(3, 12)`, by default that of this interpreter."""
+        return cls(
+            name=name,
+            registry=registry,
+            registry_secret=registry_secret,
+            python_version=python_version or sys.version_info[:2],
+            platform=_platforms(platform),
+            install_flyte=install_flyte,
+        )
+
+    @classmethod
+    def from_base(cls, image_uri: str) -> Image:
+        """An image that exists, by its URI."""
+        return cls(base_image=image_uri)
+
+    @classmethod
+    def from_ref_name(cls, name: str = "default") -> Image:
+        """An image that the config file names under `image.image_refs`."""
+        return cls(ref_name=name)
+
+    @classmethod
+    def from_uv_script(
+        cls,
+        script: Path | str,
+        *,
+        name: str | None = None,
+        registry: str | None = None,
+        registry_secret: Any = None,
+        python_version: tuple[int, int] | None = None,
+        index_url: str | None = None,
+        extra_index_urls: str | Sequence[str] | None = None,
+        pre: bool = False,
+        extra_args: str | None = None,
+        platform: Architecture | Sequence[Architecture] | None = None,
+        secret_mounts: Any = None,
+    ) -> Image:
+        """What the script's own header (PEP 723) asks for. Raises ValueError where the script has none."""
+        header = script_header(Path(script))
+        base = cls.from_debian_base(
+            python_version=python_version or _wanted_python(header.get("requires-python", "")),
+            registry=registry,
+            registry_secret=registry_secret,
+            name=name,
+            platform=platform,
+        )
+        return base.with_pip_packages(
+            *header.get("dependencies", []),
+            index_url=index_url,
+            extra_index_urls=extra_index_urls,
+            pre=pre,
+            extra_args=extra_args,
+            secret_mounts=secret_mounts,
+        )
+
+    @classmethod
+    def from_pixi_script(
+        cls, script: Path | str, *, environment: str = "default", name: str | None = None, **options: Any
+    ) -> Image:
+        """A script whose header names a pixi environment; only a container engine can make it."""
+        base = cls.from_debian_base(name=name, python_version=options.pop("python_version", None))
+        return base._with(Layer("pixi", f"pixi environment {environment} of {script}", options=_options(options)))
+
+    @classmethod
+    def from_dockerfile(
+        cls,
+        file: Path | str,
+        registry: str | None = None,
+        name: str | None = None,
+        platform: Architecture | Sequence[Architecture] | None = None,
+    ) -> Image:
+        """An image made by a Dockerfile; it takes no further layers."""
+        return cls(dockerfile=Path(file), registry=registry, name=name, platform=_platforms(platform), extendable=False)
+
+    def clone(
+        self,
+        registry: str | None = None,
+        registry_secret: Any = None,
+        name: str | None = None,
+        base_image: str | None = None,
+        python_version: tuple[int, int] | None = None,
+        addl_layer: Layer | None = None,
+        extendable: bool | None = None,
+        platform: Architecture | Sequence[Architecture] | None = None,
+    ) -> Image:
+        """The same image with some fields changed."""
+        changed = {
+            "registry": registry,
+            "registry_secret": registry_secret,
+            "name": name,
+            "base_image": base_image,
+            "python_version": python_version,
+            "extendable": extendable,
+            "platform": _platforms(platform) if platform else None,
+        }
+        image = replace(self, **{key: value for key, value in changed.items() if value is not None})
+        return image._with(addl_layer) if addl_layer else image
+
+    # ---- layers
+
+    def with_pip_packages(
+        self,
+        *packages: str,
+        index_url: str | None = None,
+        extra_index_urls: str | Sequence[str] | None = None,
+        pre: bool = False,
+        extra_args: str | None = None,
+        secret_mounts: Any = None,
+    ) -> Image:
+        """Packages from an index, each a requirement as pip reads it."""
+        options = _options(
+            {"index_url": index_url, "extra_index_urls": extra_index_urls, "pre": pre, "extra_args": extra_args}
+        )
+        return self._with(Layer("pip", f"pip install {' '.join(packages)}", packages=packages, options=options))
+
+    def with_requirements(self, file: Path | str, **options: Any) -> Image:
+        """The packages of a requirements file, which is read now. Raises ValueError unless it ends in .txt."""
+        path = Path(file)
+        if path.suffix != ".txt":
+            raise ValueError(f"{path} is no requirements file: its name must end in .txt")
+        lines = [line.partition(" #")[0].strip() for line in path.read_text().splitlines()]
+        packages = tuple(line for line in lines if line and not line.startswith(("#", "-")))
+        return self._with(Layer("pip", f"pip install -r {path}", packages=packages, options=_options(options)))
+
+    def with_apt_packages(self, *packages: str, secret_mounts: Any = None) -> Image:
+        """Packages of the operating system."""
+        return self._with(Layer("apt", f"apt install {' '.join(packages)}"))
+
+    def with_commands(self, commands: Sequence[str], secret_mounts: Any = None) -> Image:
+        """Shell commands."""
+        if isinstance(commands, str):
+            raise TypeError("with_commands takes a list of commands")
+        image = self
+        for command in commands:
+            image = image._with(Layer("run", f"run {command}"))
+        return image
+
+    def with_env_vars(self, env_vars: dict[str, str]) -> Image:
+        """Environment variables."""
+        return self._with(Layer("env", f"env {' '.join(env_vars)}", env=tuple(env_vars.items())))
+
+    def with_workdir(self, workdir: str) -> Image:
+        """The working directory."""
+        return self._with(Layer("workdir", f"workdir {workdir}"))
+
+    def with_source_folder(self, src: Path | str, dst: str = ".", copy_contents_only: bool = False) -> Image:
+        """A folder of this machine."""
+        return self._with(
+            Layer("copy", f"copy {src} {dst}", options=_options({"copy_contents_only": copy_contents_only}))
+        )
+
+    def with_source_file(self, src: Path | str | Iterable[Path | str], dst: str = ".") -> Image:
+        """One or several files of this machine."""
+        files = [src] if isinstance(src, str | Path) else list(src)
+        return self._with(Layer("copy", f"copy {' '.join(map(str, files))} {dst}"))
+
+    def with_uv_project(
+        self,
+        pyproject_file: Path | str,
+        uvlock: Path | str | None = None,
+        index_url: str | None = None,
+        extra_index_urls: str | Sequence[str] | None = None,
+        pre: bool = False,
+        extra_args: str | None = None,
+        secret_mounts: Any = None,
+        project_install_mode: Literal["dependencies_only", "install_project"] = "dependencies_only",
+    ) -> Image:
+        """The dependencies of a `pyproject.toml`, which is read now."""
+        return self._with_project("uv", Path(pyproject_file), project_install_mode)
+
+    def with_poetry_project(
+        self,
+        pyproject_file: Path | str,
+        poetry_lock: Path | str | None = None,
+        extra_args: str | None = None,
+        secret_mounts: Any = None,
+        project_install_mode: Literal["dependencies_only", "install_project"] = "dependencies_only",
+    ) -> Image:
+        """The dependencies of a Poetry project, which is read now."""
+        return self._with_project("poetry", Path(pyproject_file), project_install_mode)
+
+    def with_pixi_project(self, manifest_file: Path | str, **options: Any) -> Image:
+        """A pixi project; only a container engine can make it."""
+        return self._with(Layer("pixi", f"pixi project {manifest_file}", options=_options(options)))
+
+    def with_code_bundle(
+        self, copy_style: Literal["loaded_modules", "all"] = "loaded_modules", dst: str = "."
+    ) -> Image:
+        """The code itself, as a layer; here it travels as a bundle anyway."""
+        return self._with(Layer("bundle", f"code bundle ({copy_style}) to {dst}"))
+
+    def with_dockerignore(self, path: Path | str) -> Image:
+        """A file that says what is left out of copied folders."""
+        return self._with(Layer("ignore", f"dockerignore {path}"))
+
+    def with_local_v2(self) -> Image:
+        """Flyte's own working copy, for those who develop it; here the installed package is used anyway."""
+        return self
+
+    def _with_project(self, tool: str, pyproject: Path, mode: str) -> Image:
+        project = tomllib.loads(pyproject.read_text()).get("project", {})
+        packages = tuple(project.get("dependencies", ()))
+        return self._with(
+            Layer("pip", f"{tool} project {pyproject}", packages=packages, options=(("install_mode", mode),))
+        )
+
+    def _with(self, layer: Layer) -> Image:
+        if not self.extendable:
+            raise ValueError("an image made by a Dockerfile takes no further layers; put them into the Dockerfile")
+        return replace(self, layers=(*self.layers, layer))
+
+    # ---- what it comes to
+
+    @property
+    def packages(self) -> list[str]:
+        """All requirement strings, in order."""
+        return [package for layer in self.layers for package in layer.packages]
+
+    @property
+    def env_vars(self) -> dict[str, str]:
+        return {key: value for layer in self.layers for key, value in layer.env}
+
+    @property
+    def identifier(self) -> str:
+        """A short hash of everything the image is made of."""
+        spec = [self.base_image, str(self.dockerfile or ""), self.python_version, self.ref_name]
+        steps = [(layer.kind, layer.text, layer.packages, layer.env, layer.options) for layer in self.layers]
+        return hashlib.md5(json.dumps([spec, steps], default=str).encode(), usedforsecurity=False).hexdigest()
+
+    @property
+    def uri(self) -> str:
+        """`registry/name:hash`, or the URI of a base image without layers."""
+        if self.base_image and not self.layers:
+            return self.base_image
+        name = self.name or "flyte"
+        return f"{self.registry}/{name}:{self.identifier}" if self.registry else f"{name}:{self.identifier}"
+
+    def to_wire(self) -> wire.ImageSpec:
+        layers = [layer.text for layer in self.layers if layer.needs_container]
+        if self.dockerfile:
+            layers.insert(0, f"dockerfile {self.dockerfile}")
+        if self.base_image:
+            layers.insert(0, f"from {self.base_image}")
+        return wire.ImageSpec(
+            name=self.name or self.ref_name or "auto",
+            python=self.python_version,
+            packages=self.packages,
+            env=self.env_vars,
+            layers=layers,
+        )
+
+
+def image_to_wire(image: Image | str | None) -> wire.ImageSpec:
+    """The spec of an environment's `image=`: an Image, `"auto"`, a URI, or None for the platform's own."""
+    if isinstance(image, Image):
+        return image.to_wire()
+    return wire.ImageSpec() if image in (None, "auto") else Image.from_base(str(image)).to_wire()
+
+
+def script_header(script: Path) -> dict[str, Any]:
+    """The `# /// script` header of a Python file. Raises ValueError where there is none."""
+    found = re.search(r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///\s*$", script.read_text())
+    if found is None:
+        raise ValueError(f"{script} has no `# /// script` header (PEP 723) that names its dependencies")
+    return tomllib.loads("".join(line[2:] or "\n" for line in found["body"].splitlines(keepends=True)))
+
+
+def _wanted_python(requirement: str) -> tuple[int, int] | None:
+    """The version that `==3.12.*` or `~=3.12` pins; None where this interpreter will do as well."""
+    found = re.search(r"(?:==|~=)\s*(\d+)\.(\d+)", requirement)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _check_python(version: Any) -> None:
+    if not isinstance(version, tuple) or len(version) != 2 or not all(isinstance(part, int) for part in version):
+        raise ValueError(f"python_version must be a pair such as (3, 12), not {version!r}")
+    if version < (3, 10):
+        raise ValueError(f"Python {version[0]}.{version[1]} is too old: 3.10 is the oldest that runs Flyte code")
+
+
+def _platforms(platform: Any) -> tuple[str, ...]:
+    if platform is None:
+        return ("linux/amd64",)
+    return (platform,) if isinstance(platform, str) else tuple(platform)
+
+
+def _options(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted((key, str(value)) for key, value in options.items() if value))

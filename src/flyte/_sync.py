@@ -1,0 +1,296 @@
+"""One asynchronous implementation, callable two ways: `fn(...)` blocks, `await fn.aio(...)` does not.
+
+`.aio` *is* the coroutine function that was written: cancellation, context and tracebacks stay the caller's own. Only
+the blocking form does something, and what it does depends on the thread it is called from:
+
+1. no event loop runs there: the coroutine runs on the *portal*, an event loop on a daemon thread that the first
+   blocking call starts (never an import) and that a forked child forgets, since it inherits no threads;
+2. a loop runs there, and the process installed a *blocker* (`runtime.greenlets`): the calling task awaits, so that
+   the loop goes on with other tasks; this is how every process of the platform works;
+3. a loop runs there and there is no blocker: the call works, but holds up that loop. It says so once for each line.
+
+A blocking call on the portal's own thread would wait for itself, so it gets a loop and a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import functools
+import linecache
+import os
+import re
+import sys
+import threading
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from types import FrameType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class BlockingCallWarning(UserWarning):
+    """A blocking flyte call was made on a thread whose event loop is running, and holds that loop up."""
+
+
+class CannotBlock(Exception):
+    """Raised by a blocker that cannot make the current task wait; nothing was awaited."""
+
+
+class _Portal:
+    """An event loop on a daemon thread, started by the first blocking call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.thread: threading.Thread | None = None
+
+    def call(self, coro: Coroutine[Any, Any, R]) -> R:
+        """Run `coro` on the portal, in a copy of the caller's context, and wait for it."""
+        context = contextvars.copy_context()
+        future = asyncio.run_coroutine_threadsafe(_in_context(coro, context), self._running())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C in the caller cancels the work instead of abandoning it
+            raise
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                _forget_after_fork()
+                self._loop = asyncio.new_event_loop()
+                self.thread = threading.Thread(target=self._loop.run_forever, name="flyte", daemon=True)
+                self.thread.start()
+            return self._loop
+
+
+async def _in_context(coro: Coroutine[Any, Any, R], context: contextvars.Context) -> R:
+    return await asyncio.get_running_loop().create_task(coro, context=context)
+
+
+_portal = _Portal()
+
+
+@functools.cache
+def _forget_after_fork() -> None:
+    os.register_at_fork(after_in_child=_forget_portal)
+
+
+def _forget_portal() -> None:
+    global _portal
+    _portal = _Portal()
+
+
+Blocker = Callable[[Awaitable[Any]], Any]
+"""Makes the current task wait for the awaitable and returns its result; raises CannotBlock where it cannot."""
+
+_blocker: Blocker | None = None
+
+
+def set_blocker(blocker: Blocker | None) -> None:
+    """Install what lets a blocking call wait inside a running task; None removes it."""
+    global _blocker
+    _blocker = blocker
+
+
+def blocking_in_task(awaitable: Awaitable[R]) -> R:
+    """Wait for `awaitable` as the current task would, from code that is not `async`.
+
+    Raises CannotBlock, with nothing awaited, where no blocker is installed or it cannot work.
+    """
+    if _blocker is None:
+        raise CannotBlock
+    return cast("R", _blocker(awaitable))
+
+
+def in_event_loop() -> bool:
+    """Whether an event loop is running on this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def block(make: Callable[[], Coroutine[Any, Any, R]], name: str) -> R:
+    """Run the coroutine that `make` makes, and wait for it, on whatever thread this is.
+
+    `name` is what the caller wrote, for the warning that a loop is held up.
+    """
+    if not in_event_loop():
+        return _portal.call(make())
+    coro = make()
+    try:
+        return blocking_in_task(coro)
+    except CannotBlock:
+        pass
+    try:
+        if threading.current_thread() is _portal.thread:
+            return _on_a_thread_of_its_own(coro)
+        _warn_once(name)
+    except BaseException:
+        coro.close()
+        raise
+    return _portal.call(coro)
+
+
+def _on_a_thread_of_its_own(coro: Coroutine[Any, Any, R]) -> R:
+    context = contextvars.copy_context()
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="flyte-nested") as executor:
+        return executor.submit(context.run, asyncio.run, coro).result()
+
+
+_warned: set[tuple[str, int]] = set()
+
+
+def _warn_once(name: str) -> None:
+    frame = calling_frame()
+    if frame is None:
+        return
+    place = (frame.f_code.co_filename, frame.f_lineno)
+    if place in _warned:
+        return
+    _warned.add(place)
+    message = f"{place[0]}:{place[1]}: `{name}()` holds up the event loop; write `{_rewrite(name, *place)}`"
+    warnings.warn_explicit(message, BlockingCallWarning, *place, module=frame.f_globals.get("__name__"))
+
+
+def _rewrite(name: str, file: str, line: int) -> str:
+    """The source line's call as it should read; a general form where the line does not show it."""
+    last = name.rpartition(".")[2]
+    found = re.search(rf"[\w.]*\b{re.escape(last)}(?=\()", linecache.getline(file, line))
+    return f"await {found.group() if found else name}.aio(...)"
+
+
+def calling_frame() -> FrameType | None:
+    """The innermost frame that belongs to the user: neither to this package nor to generated code."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((_PACKAGE, "<string>", "<frozen")):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+class Syncable(Generic[P, R]):
+    """What `@syncable` leaves in place of a coroutine function: call it to wait, `await` its `.aio` not to."""
+
+    def __init__(self, fn: Callable[P, Coroutine[Any, Any, R]], name: str) -> None:
+        self.aio = fn
+        self.__name__ = name
+        self.__doc__ = fn.__doc__
+        self.__wrapped__ = fn
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return block(lambda: self.aio(*args, **kwargs), self.__name__)
+
+    @overload
+    def __get__(self, obj: None, owner: type) -> Syncable[P, R]: ...
+    @overload
+    def __get__(self: Syncable[Concatenate[S, Q], R], obj: S, owner: type) -> Syncable[Q, R]: ...
+    def __get__(self, obj: Any, owner: type) -> Syncable[..., R]:
+        if obj is None:
+            return self
+        return Syncable(_bound(self.aio, obj), f"{owner.__name__.lower()}.{self.__name__}")
+
+    def __repr__(self) -> str:
+        return f"<syncable {self.__name__}>"
+
+
+def _bound(fn: Callable[..., R], obj: Any) -> Callable[..., R]:
+    bound = functools.partial(fn, obj)
+    bound.__doc__ = fn.__doc__
+    return bound
+
+
+def syncable(fn: Callable[P, Coroutine[Any, Any, R]]) -> Syncable[P, R]:
+    """Give the coroutine function `fn` a blocking form: `fn(...)` waits, `fn.aio(...)` is what was written."""
+    return Syncable(fn, fn.__name__)
+
+
+class SyncableClassMethod(Generic[P, R]):
+    """`@syncable_classmethod` over `@classmethod` over `async def`: a class method with both forms."""
+
+    def __init__(self, fn: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> None:
+        self._fn: Any = fn
+        self.__doc__ = fn.__doc__
+
+    def __get__(self, obj: Any, owner: type) -> Syncable[P, R]:
+        function = self._fn.__func__
+        return Syncable(_bound(function, owner), f"{owner.__name__}.{function.__name__}")
+
+
+def syncable_classmethod(fn: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> SyncableClassMethod[P, R]:
+    """Both forms for a class method; write it above `@classmethod`."""
+    return SyncableClassMethod(fn)
+
+
+class Stream(Generic[T]):
+    """An iterator for `async for` and, in code that is not async, for plain `for`."""
+
+    def __init__(self, source: Callable[[], AsyncIterator[T]], name: str = "stream") -> None:
+        self._source = source
+        self._name = name
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._source()
+
+    def __iter__(self) -> Iterator[T]:
+        source = self._source()
+        try:
+            while True:
+                try:
+                    yield block(lambda: _next(source), self._name)
+                except StopAsyncIteration:
+                    return
+        finally:
+            block(lambda: _close(source), self._name)
+
+
+async def _next(source: AsyncIterator[T]) -> T:
+    return await source.__anext__()
+
+
+async def _close(source: AsyncIterator[Any]) -> None:
+    """Run the source's own clean-up, for at most a minute, when its reader leaves early."""
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        async with asyncio.timeout(60):
+            await close()
+
+
+class Streamable(Generic[P, T]):
+    """What `@streamable` leaves in place of an async generator function: a `Stream` when called, itself as `.aio`."""
+
+    def __init__(self, fn: Callable[P, AsyncIterator[T]], name: str) -> None:
+        self.aio = fn
+        self.__name__ = name
+        self.__doc__ = fn.__doc__
+        self.__wrapped__ = fn
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        return Stream(lambda: self.aio(*args, **kwargs), self.__name__)
+
+    @overload
+    def __get__(self, obj: None, owner: type) -> Streamable[P, T]: ...
+    @overload
+    def __get__(self: Streamable[Concatenate[S, Q], T], obj: S, owner: type) -> Streamable[Q, T]: ...
+    def __get__(self, obj: Any, owner: type) -> Streamable[..., T]:
+        if obj is None:
+            return self
+        return Streamable(_bound(self.aio, obj), f"{owner.__name__.lower()}.{self.__name__}")
+
+
+def streamable(fn: Callable[P, AsyncIterator[T]]) -> Streamable[P, T]:
+    """Give the async generator function `fn` a form for plain `for`."""
+    return Streamable(fn, fn.__name__)

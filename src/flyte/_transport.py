@@ -1,0 +1,397 @@
+"""HTTP to the platform: sessions, patience, and streams that survive a lost connection. `_client` names the routes.
+
+One aiohttp session serves each event loop, whoever asks; it is closed when its loop ends (an asynchronous generator
+holds it, and a loop closes those before it stops) or when the interpreter exits. A forked child forgets all of them
+without touching them: the sockets and the poll set still belong to its parent.
+
+Patience: while nothing is connected (refused), or the gateway says that nobody is behind it (502, 503), a call is made
+again, with growing pauses, for `patience` seconds. When a connection broke *after* the call went out, only a call that
+may be made twice is made again. Then SystemUnavailableError, which names the address and the way out.
+
+A stream (`lines`) is one response read line by line; whoever follows one (see `_follow`) opens it again from its last
+offset. An outage is measured from the moment the line fell silent to the next byte that arrives, and is bounded too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import contextvars
+import os
+import ssl
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flyte import wire
+from flyte._failure import to_error
+from flyte.errors import InitializationError, RuntimeSystemError, SystemUnavailableError, by_code
+
+if TYPE_CHECKING:
+    import aiohttp
+
+PATIENCE = 30.0
+"""Seconds a call is tried again while the platform is away."""
+
+OUTAGE = 60.0
+"""Seconds a stream may be without connection before it gives up."""
+
+SILENCE = 45.0
+"""Seconds without a byte after which a stream counts as lost; the platform sends a sign of life every 15."""
+
+_NOBODY_THERE = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})
+
+forwarded: contextvars.ContextVar[tuple[tuple[str, str], ...]] = contextvars.ContextVar("flyte_forwarded", default=())
+"""Headers that `remote.auth_metadata` put in scope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call. `repeatable`: making it twice does what making it once does."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+    timeout: float = 30
+    """Seconds for one try, from connecting to the last byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    body: bytes
+    content_type: str = ""
+
+
+class _NotSent(Exception):
+    """Nobody heard the call."""
+
+
+class _Broken(Exception):
+    """The connection broke; the call may have been heard."""
+
+
+class Silence(ConnectionError):
+    """Nothing arrived on an open stream for SILENCE seconds."""
+
+
+class Pauses:
+    """The pauses between tries: 0.05 s, doubling, up to 1 s, until `limit` seconds are over."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._end: float | None = None
+        self._next = 0.05
+
+    async def wait(self) -> bool:
+        """Sleep until the next try; False when the time is up. The clock starts at the first call."""
+        now = time.monotonic()
+        self._end = self._end if self._end is not None else now + self._limit
+        if now + self._next > self._end:
+            return False
+        await asyncio.sleep(self._next)
+        self._next = min(self._next * 2, 1.0)
+        return True
+
+    def reset(self) -> None:
+        """The connection works: the next outage has its full time."""
+        self._end, self._next = None, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How to get to one platform; everything that a session depends on."""
+
+    endpoint: str
+    """`http://…`, `https://…` or `unix:///path`."""
+    ca_file: str | None = None
+    verify: bool = True
+    proxy: str | None = None
+
+    @property
+    def base(self) -> str:
+        return "http://localhost" if self.endpoint.startswith("unix://") else self.endpoint
+
+    def connector(self) -> aiohttp.BaseConnector:
+        import aiohttp
+
+        if self.endpoint.startswith("unix://"):
+            return aiohttp.UnixConnector(self.endpoint.removeprefix("unix://"), limit=0)
+        return aiohttp.TCPConnector(limit=0, ssl=self._tls())
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        if not self.endpoint.startswith("https://") or (self.verify and self.ca_file is None):
+            return True
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if not self.verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
+
+
+class Transport:
+    """Calls and streams over one route, with one identity."""
+
+    def __init__(self, route: Route, token: str | None = None, *, patience: float = PATIENCE, outage: float = OUTAGE):
+        self.route = route
+        self.token = token
+        self.patience = patience
+        self.outage = outage
+
+    async def send(self, request: Request) -> Reply:
+        """The answer, whatever its status below 500; see `check`. Raises SystemUnavailableError."""
+        pauses = Pauses(self.patience)
+        while True:
+            try:
+                reply = await self._once(request)
+                if reply.status not in _NOBODY_THERE:
+                    return reply
+                may_repeat, reason = request.repeatable or reply.status == 503, _said(reply)
+            except _NotSent as error:
+                may_repeat, reason = True, str(error)
+            except _Broken as error:
+                may_repeat, reason = request.repeatable, str(error)
+            if not may_repeat or not await pauses.wait():
+                raise self.unavailable(reason)
+
+    async def _once(self, request: Request) -> Reply:
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=request.timeout, sock_connect=10)
+        async with self._open(request, timeout) as response:
+            try:
+                return Reply(response.status, await response.read(), response.content_type)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _Broken(_words(error)) from error
+
+    @contextlib.asynccontextmanager
+    async def _open(self, request: Request, timeout: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
+        import aiohttp
+
+        session = await _sessions.get(self.route)
+        try:
+            response = await session.request(
+                request.method,
+                self.route.base + request.path,
+                params=request.params,
+                data=request.body,
+                headers={**self._identity(), **request.headers},
+                timeout=timeout,
+                proxy=self.route.proxy,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise InitializationError(
+                "TlsError", "user", f"no secure connection to {self.route.endpoint}: {error}"
+            ) from error
+        except (aiohttp.ClientConnectorDNSError, aiohttp.InvalidURL) as error:
+            raise InitializationError(
+                "BadEndpoint", "user", f"{self.route.endpoint} is not to be found: {error}"
+            ) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise _NotSent(_words(error)) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _Broken(_words(error)) from error
+        try:
+            yield response
+        finally:
+            response.release()  # closes the connection where the answer was not read to its end
+
+    def _identity(self) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        for name, value in forwarded.get():
+            headers[name.title()] = value
+        return headers
+
+    async def lines(self, request: Request) -> AsyncGenerator[bytes, None]:
+        """The lines of a streaming answer, without their ends. Raises ConnectionError when the connection is lost.
+
+        A refusal by the platform (404, 401 …) is raised as its own error.
+        """
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE)
+        try:
+            async with self._open(request, timeout) as response:
+                if response.status != HTTPStatus.OK:
+                    await self._refused(response)
+                rest = b""
+                async for chunk in response.content.iter_any():
+                    *complete, rest = (rest + chunk).split(b"\n")
+                    for line in complete:
+                        yield line.removesuffix(b"\r")
+                if rest:
+                    yield rest
+        except (_NotSent, _Broken) as error:
+            raise ConnectionError(str(error)) from error
+        except aiohttp.SocketTimeoutError as error:
+            raise Silence(f"silent for {SILENCE:g} s") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ConnectionError(_words(error)) from error
+
+    async def _refused(self, response: aiohttp.ClientResponse) -> None:
+        reply = Reply(response.status, await response.read(), response.content_type)
+        if reply.status in _NOBODY_THERE:
+            raise _NotSent(_said(reply))
+        check(reply)
+        raise RuntimeSystemError("UnexpectedAnswer", f"{self.route.endpoint} answered {reply.status} to a stream")
+
+    def unavailable(self, reason: str) -> SystemUnavailableError:
+        return SystemUnavailableError(
+            f"the platform at {self.route.endpoint} does not answer ({reason}); "
+            "start it with `flyte up`, or check FLYTE_ENDPOINT and the config file"
+        )
+
+
+def check(reply: Reply) -> Reply:
+    """`reply`, if it is a success. Raises the error that it carries."""
+    if reply.status < HTTPStatus.BAD_REQUEST:
+        return reply
+    try:
+        info = msgspec.json.decode(reply.body, type=wire.ErrorBody).error
+    except msgspec.DecodeError:
+        raise _bare(reply) from None
+    raise to_error(info)
+
+
+def _bare(reply: Reply) -> Exception:
+    """The error for an answer without our body: somebody between us and the platform wrote it."""
+    named = {401: "NotAuthenticatedError", 403: "NotAllowedError", 404: "NotFoundError", 413: "TooLargeError"}
+    code = named.get(reply.status)
+    if code is None:
+        return RuntimeSystemError("UnexpectedAnswer", f"the platform answered {_said(reply)}")
+    return by_code()[code](_said(reply))
+
+
+def _said(reply: Reply) -> str:
+    try:
+        return msgspec.json.decode(reply.body, type=wire.ErrorBody).error.message
+    except msgspec.DecodeError:
+        pass
+    try:
+        phrase = HTTPStatus(reply.status).phrase
+    except ValueError:
+        phrase = ""
+    text = reply.body[:200].decode(errors="replace").strip() if reply.content_type.startswith("text/plain") else ""
+    return f"{reply.status} {phrase}".strip() + (f": {text}" if text else "")
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+class _Sessions:
+    """The open sessions of this process, by event loop and route."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._open: dict[tuple[asyncio.AbstractEventLoop, Route], _Session] = {}
+        self._closes_at_exit = False
+
+    async def get(self, route: Route) -> aiohttp.ClientSession:
+        if self._pid != os.getpid():
+            self._forget()
+        loop = asyncio.get_running_loop()
+        held = self._open.get((loop, route))
+        if held is None or held.session.closed:
+            held = await _Session.open(route)
+            with self._lock:
+                for key in [key for key in self._open if key[0].is_closed()]:
+                    del self._open[key]
+                self._open[loop, route] = held
+                if not self._closes_at_exit:
+                    self._closes_at_exit = True
+                    atexit.register(self._close)
+        return held.session
+
+    def _forget(self) -> None:
+        _never_free(self._open)
+        self._start()
+
+    def _close(self) -> None:
+        """At exit: close what hangs on loops that still run, on threads of their own; the others have closed theirs."""
+        if self._pid != os.getpid():
+            return
+        for (loop, _), held in list(self._open.items()):
+            if loop.is_running():
+                with contextlib.suppress(TimeoutError, RuntimeError):
+                    asyncio.run_coroutine_threadsafe(held.holder.aclose(), loop).result(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    session: aiohttp.ClientSession
+    holder: AsyncGenerator[aiohttp.ClientSession, None]
+
+    @classmethod
+    async def open(cls, route: Route) -> _Session:
+        holder = _hold(route)
+        return cls(await anext(holder), holder)
+
+
+async def _hold(route: Route) -> AsyncGenerator[aiohttp.ClientSession, None]:
+    """A session for as long as this generator is open; the loop closes it before the loop itself ends."""
+    import aiohttp
+
+    session = aiohttp.ClientSession(
+        connector=route.connector(), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True, trust_env=False
+    )
+    try:
+        yield session
+    finally:
+        await session.close()
+
+
+def _never_free(thing: object) -> None:
+    """Keep `thing` for ever: its destructors would reach through the fork into the parent's poll set."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+_sessions = _Sessions()
+
+
+def probe(endpoint: str, timeout: float = 2.0) -> wire.Health | None:
+    """What the platform at an `http://` address says of its health; None when it does not answer. Blocks."""
+    import http.client
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(endpoint)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
+    try:
+        connection.request("GET", "/v1/health")
+        answer = connection.getresponse()
+        return msgspec.json.decode(answer.read(), type=wire.Health) if answer.status == HTTPStatus.OK else None
+    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+        return None
+    finally:
+        connection.close()
+
+
+def as_params(values: Mapping[str, Any]) -> dict[str, str]:
+    """Query parameters: None is left out, booleans are 0 and 1, lists are joined with commas."""
+    shown: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, bool):
+            shown[name] = "1" if value else "0"
+        elif isinstance(value, list | tuple | set | frozenset):
+            if value:
+                shown[name] = ",".join(str(item) for item in value)
+        elif value is not None:
+            shown[name] = str(value)
+    return shown

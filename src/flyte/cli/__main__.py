@@ -1,0 +1,5 @@
+"""`python -m flyte.cli` is `flyte`."""
+
+from flyte.cli import main
+
+main()

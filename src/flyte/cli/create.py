@@ -1,0 +1,132 @@
+"""`flyte create secret | api-key | project | config`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flyte.cli import render
+from flyte.cli.options import connect, formatted, invocation, say, scoped
+
+
+@click.group(epilog="\b\nExamples:\n  flyte create secret webhook-api-key\n  flyte create api-key ci")
+def create() -> None:
+    """Make a secret, an API key, a project, or a config file."""
+
+
+@create.command(
+    "secret",
+    epilog="\b\nExamples:\n  flyte create secret webhook-api-key                 asks for the value\n"
+    "  flyte create secret tls-key --from-file key.pem\n  pass show webhook | flyte create secret webhook-api-key",
+)
+@click.argument("name")
+@click.option("--value", help="The value. It stays in your shell's history; a prompt, a file or a pipe does not.")
+@click.option("--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take a file's content.")
+@scoped
+def create_secret(
+    name: str, value: str | None, from_file: Path | None, project: str | None, domain: str | None
+) -> None:
+    """Store a secret, or replace its value. The value is asked for, or read from a pipe, unless a flag gives it."""
+    if value is not None and from_file is not None:
+        raise click.UsageError("--value and --from-file exclude each other.")
+    client = connect(project, domain)
+    secret = asyncio.run(client.create_secret(name, _secret_value(value, from_file)))
+    say(f"secret {secret.name} is stored for {secret.project}/{secret.domain}")
+
+
+def _secret_value(value: str | None, file: Path | None) -> str:
+    if file is not None:
+        try:
+            value = file.read_text()
+        except UnicodeDecodeError:
+            raise click.UsageError(f"{file} is not text; encode it, for example with base64.") from None
+    elif value is None and sys.stdin.isatty():
+        value = str(click.prompt("Value", hide_input=True, confirmation_prompt=True, err=True))
+    elif value is None:
+        value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    if not value:
+        raise click.UsageError("The value is empty; give it with --value, --from-file, at the prompt, or in a pipe.")
+    return value
+
+
+@create.command("api-key", epilog="\b\nExamples:\n  flyte create api-key ci\n  export FLYTE_API_KEY=$(flyte create api-key ci)")
+@click.argument("name")
+@formatted
+def create_api_key(name: str, output: str | None) -> None:
+    """Make a key for the API and for apps that require one. It is printed once and cannot be read again."""
+    key = asyncio.run(connect().create_key(name))
+    form = invocation().format(output)
+    if form.startswith("json"):
+        render.show_json(render.as_data(key), form)
+        return
+    click.echo(key.key)
+    say(f"this is key {key.id} ({key.name}); keep it, it is not shown again. `flyte delete api-key {key.id}` revokes it")
+
+
+@create.command("project", epilog="\b\nExample:\n  flyte create project --id shop --name Shop")
+@click.option("--id", "identifier", required=True, help="What it is called in commands and addresses.")
+@click.option("--name", help="What people call it.  [default: the id]")
+@click.option("--description", default="")
+@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE")
+def create_project(identifier: str, name: str | None, description: str, labels: tuple[str, ...]) -> None:
+    """Make a project, a space for tasks, apps, runs and secrets."""
+    from flyte.wire import Project
+
+    project = Project(id=identifier, name=name or identifier, description=description, labels=pairs(labels, "--label"))
+    made = asyncio.run(connect().create_project(project))
+    say(f"project {made.id} is there; use it with -p {made.id}")
+
+
+def pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
+    """`KEY=VALUE` words as a dict. Raises UsageError for a word without `=`."""
+    for text in texts:
+        if "=" not in text:
+            raise click.UsageError(f"{flag} {text}: write it as KEY=VALUE.")
+    return dict(text.split("=", 1) for text in texts)
+
+
+@create.command(
+    "config",
+    epilog="\b\nExamples:\n  flyte create config --endpoint https://flyte.example.com --api-key tk_…\n"
+    "  flyte create config --project shop -f ~/.flyte/config.yaml",
+)
+@click.option("--endpoint", help="Address of the platform.  [default: that of this machine]")
+@click.option("--api-key", help="The key to use; FLYTE_API_KEY in the environment wins over it.")
+@click.option("--project", "-p", help="Default project.")
+@click.option("--domain", "-d", help="Default domain.")
+@click.option("--insecure", is_flag=True, help="Speak http to an endpoint that is given without http:// or https://.")
+@click.option(
+    "-f", "--file", type=click.Path(dir_okay=False, path_type=Path), default=Path(".flyte/config.yaml"), show_default=True
+)
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def create_config(
+    endpoint: str | None,
+    api_key: str | None,
+    project: str | None,
+    domain: str | None,
+    insecure: bool,
+    file: Path,
+    force: bool,
+) -> None:
+    """Write a config file, which commands and `flyte.init_from_config()` find in ./.flyte or ~/.flyte."""
+    import yaml
+
+    from flyte._config import normal_endpoint
+
+    file = file.expanduser()
+    if file.exists() and not force:
+        raise click.UsageError(f"{file} is there already; --force replaces it.")
+    admin: dict[str, Any] = {"endpoint": normal_endpoint(endpoint, insecure or None) if endpoint else None}
+    admin |= {"insecure": True if insecure else None, "api_key": api_key}
+    sections = {"admin": admin, "task": {"project": project, "domain": domain}}
+    written = {name: {key: value for key, value in section.items() if value} for name, section in sections.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it may hold a key
+    with os.fdopen(descriptor, "w") as stream:
+        yaml.safe_dump({name: section for name, section in written.items() if section}, stream, sort_keys=False)
+    say(f"wrote {file}")

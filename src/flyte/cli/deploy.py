@@ -1,0 +1,3 @@
+"""placeholder"""
+import click
+deploy = click.Group("deploy")

@@ -1,0 +1,440 @@
+"""`flyte get …` and `flyte whoami`: look at what is there."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from flyte.cli import render
+from flyte.cli.options import connect, formatted, invocation, scoped
+from flyte.cli.render import Column, age, clock, lasted, one_line
+from flyte.wire import ROOT_ACTION, Action, ActionPhase, App, KeyInfo, Project, Run, SecretInfo, Task
+
+PHASES = click.Choice([phase.value for phase in ActionPhase])
+
+
+@click.group(epilog="\b\nExamples:\n  flyte get run --in-phase failed\n  flyte get run -o json | jq -r '.[].name'\n  flyte get app -o url my-app")
+def get() -> None:
+    """Look at runs, actions, tasks, apps, logs, inputs and outputs, secrets, projects and the config.
+
+    Lists are tables on a terminal and plain columns in a pipe; `-o json` is for programs, `-o name` and `-o url` for
+    scripts.
+    """
+
+
+RUNS: Sequence[Column[Run]] = (
+    Column("name", lambda run: run.name),
+    Column("task", lambda run: run.task),
+    Column("phase", lambda run: run.phase.value),
+    Column("started", lambda run: age(run.created)),
+    Column("took", lambda run: lasted(run.started, run.ended)),
+    Column("actions", lambda run: str(run.actions)),
+    Column("message", lambda run: one_line(run.error.message if run.error else run.message, 80)),
+)
+
+
+@get.command("run", epilog="\b\nExamples:\n  flyte get run\n  flyte get run RUN\n  flyte get run --in-phase failed --task-name add_one_task --limit 10")
+@click.argument("name", required=False)
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many, newest first.")
+@click.option("--in-phase", "phases", type=PHASES, multiple=True, help="Only runs in this phase; may be repeated.")
+@click.option("--task-name", help="Only runs of this task.")
+@click.option("--task-version", help="Only runs of this version.")
+@click.option("--with-label", "labels", multiple=True, metavar="KEY=VALUE", help="Only runs with this label.")
+@click.option("--created-after", metavar="TIME", help="Only runs created at or after this ISO time.")
+@scoped
+@formatted
+def get_run(
+    name: str | None,
+    limit: int,
+    phases: tuple[str, ...],
+    task_name: str | None,
+    task_version: str | None,
+    labels: tuple[str, ...],
+    created_after: str | None,
+    project: str | None,
+    domain: str | None,
+    output: str | None,
+) -> None:
+    """List the runs, newest first; with NAME, show that run and its actions."""
+    form = invocation().format(output)
+    client = connect(project, domain)
+    if name is not None:
+        asyncio.run(_show_run(client, name, form))
+        return
+    runs = client.list_runs(
+        limit=limit,
+        phase=list(phases),
+        task=task_name,
+        version=task_version,
+        label=list(labels),
+        created_after=_time(created_after),
+    )
+    render.listing(asyncio.run(runs), RUNS, form, "no runs; `flyte run FILE TASK` starts one")
+
+
+def _time(text: str | None) -> float | None:
+    if text is None:
+        return None
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        raise click.UsageError(f"{text!r} is no time; write it like 2026-01-31T12:00.") from None
+
+
+async def _show_run(client: Any, name: str, form: str) -> None:
+    run = await client.get_run(name)
+    render.details(
+        run,
+        [
+            ("run", run.name),
+            ("task", f"{run.task} at {run.version}"),
+            ("phase", run.phase.value),
+            ("created", f"{clock(run.created)} ({age(run.created)})"),
+            ("took", lasted(run.started, run.ended)),
+            ("message", run.message),
+            ("error", run.error.message if run.error else ""),
+            ("labels", ", ".join(f"{key}={value}" for key, value in run.labels.items())),
+            ("url", run.url),
+        ],
+        form,
+    )
+    if form == "table":
+        click.echo()
+        render.listing(await client.list_actions(name, limit=50), ACTIONS, form)
+        if run.actions > 50:
+            click.echo(f"… and {run.actions - 50} more; `flyte get action {name}` lists them all", err=True)
+
+
+ACTIONS: Sequence[Column[Action]] = (
+    Column("name", lambda action: action.name),
+    Column("task", lambda action: action.short_name or action.task),
+    Column("phase", lambda action: action.phase.value),
+    Column("took", lambda action: lasted(action.started, action.ended)),
+    Column("attempt", lambda action: str(action.attempt)),
+    Column("parent", lambda action: action.parent or ""),
+    Column("message", lambda action: one_line(action.error.message if action.error else action.message, 80)),
+)
+
+
+@get.command("action", epilog="\b\nExamples:\n  flyte get action RUN\n  flyte get action RUN a0\n  flyte get action RUN --in-phase failed")
+@click.argument("run")
+@click.argument("name", required=False)
+@click.option("--in-phase", "phases", type=PHASES, multiple=True, help="Only actions in this phase; may be repeated.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=1000, show_default=True)
+@scoped
+@formatted
+def get_action(
+    run: str,
+    name: str | None,
+    phases: tuple[str, ...],
+    limit: int,
+    project: str | None,
+    domain: str | None,
+    output: str | None,
+) -> None:
+    """List the actions of a run; with NAME, show that action and its attempts."""
+    form = invocation().format(output)
+    client = connect(project, domain)
+    if name is None:
+        actions = client.list_actions(run, phase=list(phases), limit=limit)
+        render.listing(asyncio.run(actions), ACTIONS, form, "no actions in that phase")
+        return
+    found = asyncio.run(client.get_action(run, name))
+    action = found.action
+    attempts = (
+        f"{attempt.number}: {attempt.phase} {lasted(attempt.started, attempt.ended)}"
+        + (f"  {one_line(attempt.error.message, 100)}" if attempt.error else "")
+        for attempt in found.attempts
+    )
+    facts = [
+        ("action", f"{action.name} of {action.run}"),
+        ("task", action.task),
+        ("phase", action.phase.value),
+        ("took", lasted(action.started, action.ended)),
+        ("attempts", "\n".join(attempts)),
+        ("group", action.group or ""),
+        ("message", action.message),
+        ("error", action.error.traceback or action.error.message if action.error else ""),
+    ]
+    render.details(found, facts, form)
+
+
+TASKS: Sequence[Column[Task]] = (
+    Column("name", lambda task: task.name),
+    Column("version", lambda task: task.version),
+    Column("deployed", lambda task: age(task.created)),
+    Column("inputs", lambda task: one_line(_signature(task), 80)),
+)
+
+
+def _signature(task: Task) -> str:
+    specs = task.spec.interface.inputs if task.spec else []
+    return ", ".join(f"{spec.name}: {spec.type}{'' if spec.required else ' = …'}" for spec in specs)
+
+
+@get.command("task", epilog="\b\nExamples:\n  flyte get task\n  flyte get task add_one_task\n  flyte get task add_one_task v1")
+@click.argument("name", required=False)
+@click.argument("version", required=False)
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@scoped
+@formatted
+def get_task(
+    name: str | None, version: str | None, limit: int, project: str | None, domain: str | None, output: str | None
+) -> None:
+    """List the deployed tasks; with NAME, show that one at its latest or the given VERSION."""
+    form = invocation().format(output)
+    client = connect(project, domain)
+    if name is None:
+        tasks = asyncio.run(client.list_tasks(limit=limit))
+        render.listing(tasks, TASKS, form, "no tasks; `flyte deploy FILE` deploys those of a file")
+        return
+    task = asyncio.run(client.get_task(name, version))
+    outputs = task.spec.interface.outputs if task.spec else []
+    facts = [
+        ("task", task.name),
+        ("version", task.version),
+        ("versions", ", ".join(task.versions)),
+        ("deployed", f"{clock(task.created)} ({age(task.created)})"),
+        ("inputs", _signature(task)),
+        ("outputs", ", ".join(spec.type for spec in outputs)),
+        ("source", task.spec.source if task.spec else ""),
+        ("docs", task.spec.docs if task.spec else ""),
+        ("url", task.url),
+    ]
+    render.details(task, facts, form)
+
+
+APPS: Sequence[Column[App]] = (
+    Column("name", lambda app: app.name),
+    Column("status", lambda app: app.status.value),
+    Column("url", lambda app: app.url),
+    Column("replicas", lambda app: str(sum(replica.phase == "ready" for replica in app.replicas))),
+    Column("version", lambda app: app.version),
+    Column("updated", lambda app: age(app.updated or app.created)),
+    Column("message", lambda app: one_line(app.message, 80)),
+)
+
+
+@get.command("app", epilog="\b\nExamples:\n  flyte get app\n  flyte get app my-app\n  curl $(flyte get app my-app -o url)")
+@click.argument("name", required=False)
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@scoped
+@formatted
+def get_app(name: str | None, limit: int, project: str | None, domain: str | None, output: str | None) -> None:
+    """List the apps and where they answer; with NAME, show that one."""
+    form = invocation().format(output)
+    client = connect(project, domain)
+    if name is None:
+        render.listing(asyncio.run(client.list_apps(limit)), APPS, form, "no apps; `flyte serve FILE APP` deploys one")
+        return
+    app = asyncio.run(client.get_app(name))
+    replicas = (
+        f"{replica.name}  {replica.phase}  version {replica.version}" + (f"  {replica.message}" if replica.message else "")
+        for replica in app.replicas
+    )
+    facts = [
+        ("app", app.name),
+        ("status", app.status.value),
+        ("url", app.url),
+        ("host", app.host),
+        ("needs a key", "yes" if app.requires_auth else "no"),
+        ("version", app.version),
+        ("replicas", "\n".join(replicas)),
+        ("links", "\n".join(f"{link.title}: {app.url if link.is_relative else ''}{link.path}" for link in app.links)),
+        ("description", app.description),
+        ("message", app.message),
+        ("console", app.console),
+    ]
+    render.details(app, facts, form)
+
+
+@get.command("logs", epilog="\b\nExamples:\n  flyte get logs RUN\n  flyte get logs RUN ACTION --attempt 1\n  flyte get logs my-app -f")
+@click.argument("name")
+@click.argument("action", required=False)
+@click.option("-l", "--lines", type=click.IntRange(1), default=None, help="Only the last N lines.  [default: all; 30 of an app]")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the action has ended, or Ctrl-C.")
+@click.option("-a", "--attempt", type=click.IntRange(1), help="Of this attempt.  [default: the latest]")
+@click.option("--replica", help="Of an app: only this replica's.")
+@scoped
+def get_logs(
+    name: str,
+    action: str | None,
+    lines: int | None,
+    follow: bool,
+    attempt: int | None,
+    replica: str | None,
+    project: str | None,
+    domain: str | None,
+) -> None:
+    """Print what a run's action (the root action, if ACTION is not given) or an app wrote."""
+    client = connect(project, domain)
+    asyncio.run(_print_logs(client, name, action, lines, follow, attempt, replica))
+
+
+async def _print_logs(
+    client: Any, name: str, action: str | None, tail: int | None, follow: bool, attempt: int | None, replica: str | None
+) -> None:
+    if action is None and replica is None and await _is_app(client, name):
+        stream = client.app_logs(name, tail=tail or 30, follow=follow)
+    elif replica is not None:
+        stream = client.app_logs(name, replica=replica, tail=tail or 30, follow=follow)
+    else:
+        stream = client.run_logs(name, action or ROOT_ACTION, attempt=attempt, tail=tail, follow=follow)
+    async for line in stream:
+        click.echo(line.text)
+
+
+async def _is_app(client: Any, name: str) -> bool:
+    """Whether an app has that name and no run has; runs are asked for first."""
+    from flyte.errors import AppNotFoundError, NotFoundError, RunNotFoundError
+
+    try:
+        await client.get_run(name)
+    except NotFoundError:
+        try:
+            await client.get_app(name)
+        except AppNotFoundError:
+            raise RunNotFoundError(
+                f"there is no run and no app {name!r} in {client.project}/{client.domain}; "
+                "`flyte get run` and `flyte get app` list them"
+            ) from None
+        return True
+    return False
+
+
+@get.command("io", epilog="\b\nExamples:\n  flyte get io RUN\n  flyte get io RUN --outputs-only -o json-raw")
+@click.argument("run")
+@click.argument("action", default=ROOT_ACTION)
+@click.option("-i", "--inputs-only", is_flag=True)
+@click.option("--outputs-only", is_flag=True)
+@scoped
+@formatted
+def get_io(
+    run: str,
+    action: str,
+    inputs_only: bool,
+    outputs_only: bool,
+    project: str | None,
+    domain: str | None,
+    output: str | None,
+) -> None:
+    """Print the inputs and outputs of a run, or of one of its actions, as JSON."""
+    if inputs_only and outputs_only:
+        raise click.UsageError("--inputs-only and --outputs-only exclude each other.")
+    client = connect(project, domain)
+    inputs, outputs = asyncio.run(_io(client, run, action))
+    form = invocation().format(output)
+    shown = inputs if inputs_only else outputs if outputs_only else {"inputs": inputs, "outputs": outputs}
+    render.show_json(shown, form if form == "json-raw" else "json")
+
+
+async def _io(client: Any, run: str, action: str) -> tuple[Any, Any]:
+    import msgspec
+
+    found = await client.get_action(run, action)
+    values = []
+    for inline, blob in ((found.inputs, found.inputs_blob), (found.outputs, found.outputs_blob)):
+        text = await client.get_blob(blob) if blob else inline
+        values.append(None if text is None else msgspec.json.decode(text))
+    return values[0], values[1]
+
+
+SECRETS: Sequence[Column[SecretInfo]] = (
+    Column("name", lambda secret: secret.name),
+    Column("project", lambda secret: secret.project),
+    Column("domain", lambda secret: secret.domain),
+    Column("updated", lambda secret: age(secret.updated or secret.created)),
+)
+
+
+@get.command("secret", epilog="\b\nExample:\n  flyte get secret")
+@click.argument("name", required=False)
+@scoped
+@formatted
+def get_secret(name: str | None, project: str | None, domain: str | None, output: str | None) -> None:
+    """List the secrets' names; their values cannot be read back."""
+    form = invocation().format(output)
+    client = connect(project, domain)
+    secrets = [asyncio.run(client.get_secret(name))] if name else asyncio.run(client.list_secrets())
+    render.listing(secrets, SECRETS, form, "no secrets; `flyte create secret NAME` makes one")
+
+
+KEYS: Sequence[Column[KeyInfo]] = (
+    Column("id", lambda key: key.id),
+    Column("name", lambda key: key.name),
+    Column("created", lambda key: age(key.created)),
+    Column("last used", lambda key: age(key.last_used)),
+)
+
+
+@get.command("api-key", epilog="\b\nExample:\n  flyte get api-key")
+@formatted
+def get_api_key(output: str | None) -> None:
+    """List the API keys, without the keys themselves."""
+    keys = asyncio.run(connect().list_keys())
+    render.listing(keys, KEYS, invocation().format(output), "no keys; `flyte create api-key NAME` makes one")
+
+
+PROJECTS: Sequence[Column[Project]] = (
+    Column("id", lambda project: project.id),
+    Column("name", lambda project: project.name),
+    Column("description", lambda project: one_line(project.description, 80)),
+)
+
+
+@get.command("project", epilog="\b\nExample:\n  flyte get project")
+@click.argument("name", required=False)
+@formatted
+def get_project(name: str | None, output: str | None) -> None:
+    """List the projects; with NAME, only that one."""
+    projects = asyncio.run(connect().list_projects())
+    if name is not None:
+        there = ", ".join(project.id for project in projects)
+        projects = [project for project in projects if project.id == name]
+        if not projects:
+            raise click.UsageError(f"There is no project {name!r}; there are: {there}.")
+    render.listing(projects, PROJECTS, invocation().format(output))
+
+
+@get.command("config", epilog="\b\nExample:\n  flyte get config")
+@formatted
+def get_config(output: str | None) -> None:
+    """Show which config file is used and what it, together with the environment, says."""
+    from flyte import _config, _platform
+
+    config = _config.load(invocation().config)
+    facts = {
+        "file": str(config.source) if config.source else "none found",
+        "endpoint": config.endpoint or "not set: the platform of this machine is used",
+        "api key": "set" if config.api_key else "not set",
+        "project": config.project or "flytesnacks (default)",
+        "domain": config.domain or "development (default)",
+        "platform's folder": str(_platform.home()),
+    }
+    form = invocation().format(output)
+    if form.startswith("json"):
+        render.show_json({name.replace(" ", "_").replace("'", ""): value for name, value in facts.items()}, form)
+    else:
+        render.details(config, facts.items(), "table")
+
+
+@click.command(epilog="\b\nExample:\n  flyte whoami")
+@formatted
+def whoami(output: str | None) -> None:
+    """Say where the platform is, and as whom it knows you."""
+    client = connect()
+    me = asyncio.run(client.me())
+    facts = [("subject", me.subject), ("kind", me.kind), ("platform", client.endpoint)]
+    facts += [("project", client.project), ("domain", client.domain)]
+    form = invocation().format(output)
+    if form.startswith("json"):
+        render.show_json(dict(facts), form)
+    else:
+        render.details(me, facts, "table")
+    sys.stdout.flush()

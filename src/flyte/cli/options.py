@@ -1,0 +1,91 @@
+"""What commands have in common: the flags for project, domain and format, and the platform that a command talks to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from flyte._client import Client
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FORMATS = ("table", "json", "table-simple", "json-raw", "name", "url")
+"""`name` and `url` print that column alone, one a line, for scripts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What was said before the verb."""
+
+    config: str | None = None
+    output: str | None = None
+    verbose: int = 0
+    progress: bool = True
+
+    def format(self, output: str | None) -> str:
+        """The format in force: the verb's own flag, else the one before the verb."""
+        return output or self.output or "table"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody watches: a terminal that can be redrawn. Progress is written to stderr."""
+        return self.progress and sys.stderr.isatty()
+
+
+def scoped(command: Command) -> Command:
+    """Add --project and --domain."""
+    command = click.option("-d", "--domain", help="Domain.  [default: development]")(command)
+    return click.option("-p", "--project", help="Project.  [default: flytesnacks]")(command)
+
+
+def formatted(command: Command) -> Command:
+    """Add --output, for a command that lists or shows."""
+    names = ("-o", "-of", "--output", "--output-format")
+    return click.option(*names, "output", type=click.Choice(FORMATS), help="How it is shown.  [default: table]")(command)
+
+
+def invocation() -> Invocation:
+    """What was said before the verb that is being carried out."""
+    found = click.get_current_context().find_object(Invocation)
+    return found if found is not None else Invocation()
+
+
+def connect(
+    project: str | None = None, domain: str | None = None, *, root_dir: Path | None = None, start: bool = False
+) -> Client:
+    """The platform: the configured one, else this machine's; with `start` it is started where it does not run.
+
+    It is in force for the whole process afterwards. Raises InitializationError where there is none.
+    """
+    from flyte import _config, _init, _platform
+    from flyte.errors import InitializationError
+
+    config = _config.load(invocation().config)
+    named = config.endpoint or (config.api_key and _config.read_api_key(config.api_key).endpoint)
+    if not named:
+        _init.refuse_official()
+        found = _platform.find()
+        if found is None and start:
+            say("flyte: starting the platform on this machine …")
+            found = _platform.find_or_start()
+            say(f"flyte: it runs at {found.endpoint} (`flyte down` stops it)")
+        if found is None:
+            raise InitializationError(
+                "PlatformNotRunningError",
+                "user",
+                "no platform is configured and none runs on this machine; `flyte up` starts one",
+            )
+        config = replace(config, endpoint=found.endpoint, api_key=config.api_key or found.token)
+    _init.init_from_config(config, root_dir=root_dir, project=project, domain=domain)
+    return _init.client()
+
+
+def say(line: str) -> None:
+    """One line for the person who called; results go to stdout, everything else here."""
+    click.echo(line, err=True)

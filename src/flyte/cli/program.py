@@ -1,0 +1,171 @@
+"""The user's file as a module: loaded the way `python FILE` would see it, and searched for tasks and environments.
+
+The root, whose content is shipped, is `--root-dir` or else the folder above the outermost package that the file is in;
+for a plain script that is its own folder. What goes wrong is told in the user's terms: their part of the traceback only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flyte._environment import Environment
+
+_OURS = str(Path(__file__).resolve().parent.parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A file that was imported."""
+
+    path: Path
+    root: Path
+    module: ModuleType
+
+    def tasks(self) -> dict[str, Any]:
+        """The tasks that the file names, by the names of their variables."""
+        from flyte._task import TaskTemplate
+
+        return {name: value for name, value in vars(self.module).items() if isinstance(value, TaskTemplate)}
+
+    def environments(self) -> dict[str, Environment]:
+        """The environments that the file names, by the names of their variables; each once."""
+        from flyte._environment import Environment
+
+        found: dict[str, Environment] = {}
+        for name, value in vars(self.module).items():
+            if isinstance(value, Environment) and not any(value is other for other in found.values()):
+                found[name] = value
+        return found
+
+    def task(self, name: str) -> Any:
+        """The task of that variable, function, or full name. Raises UsageError that lists those there are."""
+        tasks = self.tasks()
+        found = tasks.get(name) or next((task for task in tasks.values() if task.name == name), None)
+        if found is not None:
+            return found
+        raise click.UsageError(_no_such("task", name, self.path, tasks, "declare one with @env.task"))
+
+    def environment(self, name: str) -> Environment:
+        """The environment of that variable or name. Raises UsageError that lists those there are."""
+        environments = self.environments()
+        found = environments.get(name) or next((env for env in environments.values() if env.name == name), None)
+        if found is not None:
+            return found
+        hint = "declare one with flyte.TaskEnvironment or an app environment"
+        raise click.UsageError(_no_such("environment", name, self.path, environments, hint))
+
+
+def _no_such(kind: str, name: str, path: Path, there: dict[str, Any], hint: str) -> str:
+    if not there:
+        return f"{path.name} declares no {kind}s; {hint}."
+    near = difflib.get_close_matches(name, there, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{path.name} has no {kind} {name!r}; it has: {', '.join(there)}.{meant}"
+
+
+def load(file: str, root_dir: str | None = None) -> Program:
+    """Import the file. Raises click.ClickException with the reason, for every reason there is."""
+    path = _existing(file)
+    root = Path(root_dir).expanduser().resolve() if root_dir else import_root(path)
+    name = _module_name(path, root)
+    if str(root) in sys.path:
+        sys.path.remove(str(root))
+    sys.path.insert(0, str(root))
+    with _printing_to_stderr(), _failing_politely(path, root):
+        module = importlib.import_module(name)
+    loaded = Path(getattr(module, "__file__", None) or "").resolve()
+    if loaded != path:
+        raise click.UsageError(f"{path} cannot be imported as {name!r}: that is {loaded}. Rename the file.")
+    return Program(path, root, module)
+
+
+def import_root(path: Path) -> Path:
+    """The folder that has to be on sys.path: the file's own, or the one above its outermost package."""
+    folder = path.parent
+    while (folder / "__init__.py").exists() and folder.parent != folder:
+        folder = folder.parent
+    return folder
+
+
+def _existing(file: str) -> Path:
+    path = Path(file).expanduser()
+    if not path.exists():
+        raise click.UsageError(f"There is no file {file} (looked in {Path.cwd()}).")
+    if path.is_dir():
+        raise click.UsageError(f"{file} is a folder; name a Python file in it.")
+    if path.suffix != ".py":
+        raise click.UsageError(f"{file} is no Python file: its name must end in .py.")
+    return path.resolve()
+
+
+def _module_name(path: Path, root: Path) -> str:
+    if not path.is_relative_to(root):
+        raise click.UsageError(f"{path} is not inside --root-dir {root}.")
+    parts = path.relative_to(root).with_suffix("").parts
+    if any("." in part for part in parts):
+        raise click.UsageError(f"{path} cannot be imported: a dot stands in a name on the way to it. Rename that.")
+    if parts[0] in sys.stdlib_module_names:
+        raise click.UsageError(f"{path} has the name of a module of Python's own, {parts[0]!r}. Rename the file.")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+@contextlib.contextmanager
+def _printing_to_stderr() -> Iterator[None]:
+    """What the module prints while it is imported does not belong into the command's result."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
+def _failing_politely(path: Path, root: Path) -> Iterator[None]:
+    try:
+        yield
+    except SyntaxError as error:
+        text = "".join(traceback.format_exception_only(error)).strip()
+        raise click.ClickException(f"{path.name} cannot be read as Python.\n{text}") from None
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{path.name} cannot be imported.\n{users_traceback(error)}{_missing(error, root)}"
+        ) from None
+    except SystemExit as error:
+        raise click.ClickException(
+            f"{path.name} ended itself (exit {error.code}) while it was imported; put what it does when it is run "
+            "under `if __name__ == '__main__':`"
+        ) from None
+    except Exception as error:  # noqa: BLE001 - the user's module may raise anything
+        raise click.ClickException(f"{path.name} cannot be imported.\n{users_traceback(error)}") from None
+
+
+def _missing(error: ModuleNotFoundError, root: Path) -> str:
+    """What helps against a module that is not there."""
+    name = (error.name or "").partition(".")[0]
+    here = Path.cwd()
+    if name and here != root and ((here / name).is_dir() or (here / f"{name}.py").is_file()):
+        return f"\n{name} is in {here}; make that the root: --root-dir ."
+    return f"\nInstall it where you call flyte and where the platform runs: pip install {name}" if name else ""
+
+
+def users_traceback(error: BaseException) -> str:
+    """The traceback from the first line of the user's own code on."""
+    start = error.__traceback__
+    while start is not None and _is_machinery(start):
+        start = start.tb_next
+    lines = traceback.format_exception(type(error), error, start or error.__traceback__, chain=False)
+    return "".join(lines).rstrip()
+
+
+def _is_machinery(frame: TracebackType) -> bool:
+    file = frame.tb_frame.f_code.co_filename
+    return file.startswith(("<frozen importlib", _OURS)) or file == importlib.__file__

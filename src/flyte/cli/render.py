@@ -1,0 +1,164 @@
+"""Records as people and scripts want to see them: a table on a terminal, plain columns in a pipe, or JSON.
+
+JSON is complete (defaults are not left out, as they are on the wire), so that `jq .message` never depends on the value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+import click
+import msgspec
+
+R = TypeVar("R")
+
+COLORS = {
+    "succeeded": "green",
+    "recovered": "green",
+    "active": "green",
+    "ready": "green",
+    "unchanged": "green",
+    "running": "cyan",
+    "initializing": "cyan",
+    "starting": "cyan",
+    "deploying": "cyan",
+    "failed": "red",
+    "timed_out": "red",
+    "rolled_back": "red",
+    "aborted": "yellow",
+    "paused": "yellow",
+}
+"""A phase's or a status's colour; the others have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[R]):
+    title: str
+    text: Callable[[R], str]
+
+
+def listing(records: Sequence[R], columns: Sequence[Column[R]], form: str, empty: str = "nothing") -> None:
+    """Print `records` in the format; `empty` is what is said on stderr where there are none."""
+    if form in ("json", "json-raw"):
+        show_json([as_data(record) for record in records], form)
+        return
+    if form in ("name", "url"):
+        for record in records:
+            click.echo(getattr(record, form, ""))
+        return
+    if not records:
+        click.echo(empty, err=True)
+        return
+    rows = [[column.text(record) for column in columns] for record in records]
+    titles = [column.title for column in columns]
+    if form == "table" and sys.stdout.isatty():
+        _table(titles, rows)
+    else:
+        _columns(titles, rows)
+
+
+def details(record: Any, facts: Iterable[tuple[str, str]], form: str) -> None:
+    """Print one record: `facts` as label and text, or the whole of it as JSON."""
+    if form in ("json", "json-raw"):
+        show_json(as_data(record), form)
+    elif form in ("name", "url"):
+        click.echo(getattr(record, form, ""))
+    else:
+        shown = [(label, text) for label, text in facts if text]
+        width = max((len(label) for label, _ in shown), default=0)
+        for label, text in shown:
+            body = text.replace("\n", "\n" + " " * (width + 2))
+            click.echo(f"{label.ljust(width)}  {colored(body)}")
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for title in titles:
+        # An address or a name that is cut cannot be used, so only free text gives way.
+        table.add_column(title, no_wrap=title != "message", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=COLORS.get(cell, "")) for cell in row))
+    Console().print(table)
+
+
+def _columns(titles: list[str], rows: list[list[str]]) -> None:
+    lines = [[title.upper() for title in titles], *([one_line(cell) or "-" for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    for line in lines:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def show_json(data: Any, form: str = "json") -> None:
+    """Print JSON on stdout: indented, or (`json-raw`) in one line."""
+    click.echo(json.dumps(data, ensure_ascii=False, indent=None if form == "json-raw" else 2, default=str))
+
+
+def as_data(value: Any) -> Any:
+    """A record as plain data with every field, in the order of its declaration."""
+    if isinstance(value, msgspec.Raw):
+        return msgspec.json.decode(value) if bytes(value) else None
+    if isinstance(value, msgspec.Struct):
+        return {name: as_data(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, list | tuple):
+        return [as_data(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): as_data(item) for key, item in value.items()}
+    return value
+
+
+def colored(word: str) -> str:
+    """A phase or status in its colour; click removes it again where stdout is no terminal."""
+    color = COLORS.get(word)
+    return click.style(word, fg=color) if color else word
+
+
+def one_line(text: str, longest: int | None = None) -> str:
+    """`text` without line breaks, cut with … after `longest` characters."""
+    flat = re.sub(r"\s+", " ", text).strip()
+    return flat if longest is None or len(flat) <= longest else flat[: longest - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """`0.8s`, `12s`, `3m 20s`, `2h 5m`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}m {rest}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours < 48 else f"{hours // 24}d {hours % 24}h"
+
+
+def lasted(started: float | None, ended: float | None) -> str:
+    """How long something took, or has taken so far; empty where it has not begun."""
+    if started is None:
+        return ""
+    return duration((ended if ended is not None else time.time()) - started)
+
+
+def age(at: float | None) -> str:
+    """`5s ago`; empty for a time that is not known."""
+    return f"{duration(time.time() - at)} ago" if at else ""
+
+
+def clock(at: float | None) -> str:
+    """The local time, to the second."""
+    return datetime.fromtimestamp(at).astimezone().isoformat(sep=" ", timespec="seconds") if at else ""

@@ -1,0 +1,3 @@
+"""placeholder"""
+import click
+run = click.Group("run")

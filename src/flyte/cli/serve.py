@@ -1,0 +1,3 @@
+"""placeholder"""
+import click
+serve = click.Group("serve")

@@ -1,0 +1,198 @@
+"""A run while it runs: its tree, phases, times and log lines, until the root action has ended.
+
+Two screens show the same facts. On a terminal the tree is redrawn in place and log lines scroll above it; in a pipe each
+change of the root's phase and each log line is one line. Both write to stderr, so that stdout holds the result alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from flyte.cli.options import say
+from flyte.cli.render import COLORS, lasted, one_line
+from flyte.errors import NotFoundError
+from flyte.wire import ROOT_ACTION, Action, ActionPhase, Event, Run
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.tree import Tree
+
+    from flyte._client import Client
+
+SHOWN_CHILDREN = 12
+"""Children of one action that are drawn; of more, the finished ones are counted instead."""
+
+REFRESH = 0.3
+"""Seconds between two looks at the list of actions, while something changes."""
+
+LAST_LINES = 3.0
+"""Seconds that the log may take to come to its end after the run has."""
+
+
+@dataclass(slots=True)
+class View:
+    """What is known of the run at the moment."""
+
+    run: Run
+    actions: list[Action] = field(default_factory=list)
+
+
+class Screen(Protocol):
+    follows_actions: bool
+
+    def show(self, view: View) -> None: ...
+
+    def log(self, text: str) -> None: ...
+
+
+async def follow(client: Client, run: Run, live: bool) -> Run:
+    """Show the run until it has ended, and return its last record. The connection may be lost in between."""
+    view = View(run)
+    with _live_screen(view) if live else contextlib.nullcontext(_Plain()) as screen:
+        async with asyncio.TaskGroup() as group:
+            logs = group.create_task(_show_logs(client, run.name, screen))
+            changed = asyncio.Event()
+            if screen.follows_actions:
+                refresher = group.create_task(_refresh(client, view, changed, screen))
+            async for view.run in _records(client, run.name, changed, screen.follows_actions):
+                screen.show(view)
+            await asyncio.wait({logs}, timeout=LAST_LINES)
+            logs.cancel()
+            if screen.follows_actions:
+                refresher.cancel()
+        view.run = await client.get_run(run.name)
+        if screen.follows_actions:
+            view.actions = await client.list_actions(run.name)
+            screen.show(view)
+    return view.run
+
+
+async def _records(client: Client, name: str, changed: asyncio.Event, every: bool) -> AsyncIterator[Run]:
+    """The run's record after each change of the root action; `changed` is set at any action's change."""
+    run: Run | None = None
+    async for _, _, record in client.run_events(name, actions="all" if every else "root"):
+        changed.set()
+        if isinstance(record, Run):
+            run = record
+        elif run is None or not record.subject.endswith(f"/{ROOT_ACTION}"):
+            continue
+        else:
+            run = _after(run, record)
+        yield run
+
+
+def _after(run: Run, event: Event) -> Run:
+    phase = ActionPhase(event.phase)
+    started = run.started or (event.at if phase is ActionPhase.RUNNING else None)
+    ended = event.at if phase.is_terminal else None
+    return msgspec.structs.replace(run, phase=phase, message=event.message, started=started, ended=ended)
+
+
+async def _refresh(client: Client, view: View, changed: asyncio.Event, screen: Screen) -> None:
+    while True:
+        await changed.wait()
+        changed.clear()
+        view.actions = await client.list_actions(view.run.name)
+        screen.show(view)
+        await asyncio.sleep(REFRESH)
+
+
+async def _show_logs(client: Client, run: str, screen: Screen) -> None:
+    try:
+        async for line in client.run_logs(run, follow=True):
+            screen.log(line.text)
+    except NotFoundError:  # it never came to run, so it wrote nothing
+        return
+
+
+class _Plain:
+    """Lines, for a pipe and for a log file."""
+
+    follows_actions = False
+
+    def __init__(self) -> None:
+        self._last: tuple[str, int] | None = None
+
+    def show(self, view: View) -> None:
+        run = view.run
+        if (run.phase.value, run.attempt) == self._last or run.phase is ActionPhase.QUEUED:
+            return
+        self._last = (run.phase.value, run.attempt)
+        took = f" after {lasted(run.started, run.ended)}" if run.phase.is_terminal and run.started else ""
+        say(f"{run.name}: {run.phase}{took}" + (f" ({one_line(run.message, 200)})" if run.message else ""))
+
+    def log(self, text: str) -> None:
+        say(f"  | {text}")
+
+
+@contextlib.contextmanager
+def _live_screen(view: View):  # type: ignore[no-untyped-def]
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True, highlight=False)
+    with Live(console=console, refresh_per_second=8, get_renderable=lambda: drawing(view)) as live:
+        yield _Redrawn(live.console.print)
+
+
+class _Redrawn:
+    """A terminal; `rich` redraws the view by itself several times a second."""
+
+    follows_actions = True
+
+    def __init__(self, write) -> None:  # type: ignore[no-untyped-def]
+        self._write = write
+
+    def show(self, view: View) -> None:
+        """The view is drawn from as it is."""
+
+    def log(self, text: str) -> None:
+        self._write(f"  {text}", markup=False, style="dim")
+
+
+def drawing(view: View) -> RenderableType:
+    """The tree of actions as it stands."""
+    from rich.tree import Tree
+
+    run = view.run
+    below: dict[str | None, list[Action]] = {}
+    for action in sorted(view.actions, key=lambda action: action.created):
+        below.setdefault(action.parent, []).append(action)
+    tree = Tree(_label(run.task, run.phase, run.started, run.ended, run.message))
+    _grow(tree, ROOT_ACTION, below)
+    return tree
+
+
+def _grow(tree: Tree, parent: str, below: dict[str | None, list[Action]]) -> None:
+    children = below.get(parent, [])
+    drawn = children
+    if len(children) > SHOWN_CHILDREN:
+        counts = Counter(action.phase.value for action in children)
+        tree.add(f"[dim]{len(children)} actions: " + ", ".join(f"{n} {phase}" for phase, n in counts.items()) + "[/dim]")
+        quiet = (ActionPhase.SUCCEEDED, ActionPhase.QUEUED, ActionPhase.RECOVERED)
+        drawn = [action for action in children if action.phase not in quiet][:SHOWN_CHILDREN]
+    for action in drawn:
+        message = action.error.message if action.error else action.message
+        name = action.short_name or action.task
+        branch = tree.add(_label(name, action.phase, action.started, action.ended, message, action.attempt))
+        _grow(branch, action.name, below)
+
+
+def _label(
+    name: str, phase: ActionPhase, started: float | None, ended: float | None, message: str, attempt: int = 1
+) -> str:
+    from rich.markup import escape
+
+    color = COLORS.get(phase.value, "default")
+    parts = [f"{escape(name)}  [{color}]{phase.value}[/{color}]", lasted(started, ended)]
+    parts.append(f"attempt {attempt}" if attempt > 1 else "")
+    is_news = phase not in (ActionPhase.SUCCEEDED, ActionPhase.RUNNING)
+    parts.append(f"[dim]{escape(one_line(message, 100))}[/dim]" if is_news and message else "")
+    return "  ".join(part for part in parts if part)

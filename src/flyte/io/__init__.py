@@ -1,0 +1,6 @@
+"""Files and folders as inputs and outputs: what travels is the path or URI, not the content."""
+
+from flyte.io._dir import Dir
+from flyte.io._file import File
+
+__all__ = ["Dir", "File"]

@@ -1,0 +1,137 @@
+"""`Dir`: a folder as an input or output."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from flyte.io import _place
+from flyte.io._file import File, path_like_codec, pydantic_schema
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Dir(Generic[T]):
+    """A folder by its path. `T` says what its files hold, for readers; it is not checked."""
+
+    path: str
+    name: str | None = None
+    format: str = ""
+    hash: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str):
+            object.__setattr__(self, "path", str(self.path))
+        if self.name is None:
+            object.__setattr__(self, "name", Path(self.path).name)
+
+    @classmethod
+    def new_remote(cls, dir_name: str | None = None) -> Dir[T]:
+        """A new, empty folder where other actions can read it."""
+        path = _place.new_path(dir_name or "")
+        path.mkdir()
+        return cls(path=str(path))
+
+    @classmethod
+    def empty(cls) -> Dir[T]:
+        return cls.new_remote()
+
+    @classmethod
+    def from_existing_remote(cls, remote_path: str, dir_cache_key: str | None = None) -> Dir[T]:
+        """A folder that is there already."""
+        return cls(path=remote_path, hash=dir_cache_key)
+
+    @classmethod
+    def from_local_sync(
+        cls,
+        local_path: str | Path,
+        remote_destination: str | None = None,
+        dir_cache_key: str | None = None,
+        batch_size: int | None = None,
+    ) -> Dir[T]:
+        """A folder of this machine, copied to where other actions can read it (or to `remote_destination`)."""
+        source = Path(local_path)
+        return cls(path=str(_place.keep(source, remote_destination)), name=source.name, hash=dir_cache_key)
+
+    @classmethod
+    async def from_local(
+        cls,
+        local_path: str | Path,
+        remote_destination: str | None = None,
+        dir_cache_key: str | None = None,
+        batch_size: int | None = None,
+    ) -> Dir[T]:
+        """`from_local_sync`, without holding up the event loop."""
+        return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, dir_cache_key)
+
+    def walk_sync(
+        self, recursive: bool = True, file_pattern: str = "*", max_depth: int | None = None
+    ) -> Iterator[File[T]]:
+        """The folder's files in the order of their paths; `max_depth` 1 is the folder alone."""
+        root = self._here()
+        for path in sorted(root.rglob(file_pattern) if recursive else root.glob(file_pattern)):
+            depth = len(path.relative_to(root).parts)
+            if path.is_file() and (max_depth is None or depth <= max_depth):
+                yield File(path=str(path))
+
+    async def walk(
+        self, recursive: bool = True, file_pattern: str = "*", max_depth: int | None = None
+    ) -> AsyncIterator[File[T]]:
+        for file in await asyncio.to_thread(lambda: list(self.walk_sync(recursive, file_pattern, max_depth))):
+            yield file
+
+    def list_files_sync(self) -> list[File[T]]:
+        """The files of the folder itself."""
+        return list(self.walk_sync(recursive=False))
+
+    async def list_files(self) -> list[File[T]]:
+        return await asyncio.to_thread(self.list_files_sync)
+
+    def get_file_sync(self, file_name: str) -> File[T] | None:
+        """The file of that name or relative path, or None."""
+        path = self._here() / file_name
+        return File(path=str(path)) if path.is_file() else None
+
+    async def get_file(self, file_name: str) -> File[T] | None:
+        return await asyncio.to_thread(self.get_file_sync, file_name)
+
+    def download_sync(self, local_path: str | Path | None = None) -> str:
+        """A local copy at `local_path`; without one, the folder itself."""
+        source = self._here()
+        if local_path is None:
+            return str(source.absolute())
+        return str(Path(shutil.copytree(source, local_path, dirs_exist_ok=True)).absolute())
+
+    async def download(self, local_path: str | Path | None = None) -> str:
+        return await asyncio.to_thread(self.download_sync, local_path)
+
+    def exists_sync(self) -> bool:
+        return self._here().is_dir()
+
+    async def exists(self) -> bool:
+        return await asyncio.to_thread(self.exists_sync)
+
+    def is_empty(self) -> bool:
+        return not any(self._here().iterdir())
+
+    def _here(self) -> Path:
+        path = _place.local_path(self.path)
+        if path is None:
+            raise ValueError(f"{self.path}: a Dir must be a local path or file://; fetch it in the task instead")
+        return path
+
+    def __fspath__(self) -> str:
+        return str(self._here())
+
+    @classmethod
+    def __flyte_codec__(cls) -> Any:
+        return path_like_codec(cls, "Dir")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return pydantic_schema(cls)

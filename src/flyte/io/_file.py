@@ -1,0 +1,184 @@
+"""`File`: one file as an input or output."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Generic, TypeVar
+
+from flyte.io import _place
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class File(Generic[T]):
+    """A file by its path or URI. `T` says what is in it, for readers; it is not checked.
+
+    Opening and downloading is left to the task: `async with file.open() as f: text = await f.read()`, or
+    `with file.open_sync() as f: …`.
+    """
+
+    path: str
+    name: str | None = None
+    """The file's own name; by default the last part of the path."""
+    format: str = ""
+    hash: str | None = None
+    """Stands for the content in cache keys."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, str):
+            object.__setattr__(self, "path", str(self.path))
+        if self.name is None:
+            object.__setattr__(self, "name", Path(self.path).name)
+
+    @classmethod
+    def new_remote(cls, file_name: str | None = None, hash_method: str | None = None) -> File[T]:
+        """A file that is yet to be written, where other actions can read it."""
+        return cls(path=str(_place.new_path(file_name or "")), hash=hash_method)
+
+    @classmethod
+    def named_remote(cls, name: str) -> File[T]:
+        """Like `new_remote`, with a name of its own."""
+        return cls.new_remote(name)
+
+    @classmethod
+    def from_existing_remote(cls, remote_path: str, file_cache_key: str | None = None) -> File[T]:
+        """A file that is there already."""
+        return cls(path=remote_path, hash=file_cache_key)
+
+    @classmethod
+    def from_local_sync(
+        cls, local_path: str | Path, remote_destination: str | None = None, hash_method: str | None = None
+    ) -> File[T]:
+        """A file of this machine, copied to where other actions can read it (or to `remote_destination`).
+
+        Raises FileNotFoundError where there is none.
+        """
+        source = Path(local_path)
+        return cls(path=str(_place.keep(source, remote_destination)), name=source.name, hash=hash_method)
+
+    @classmethod
+    async def from_local(
+        cls, local_path: str | Path, remote_destination: str | None = None, hash_method: str | None = None
+    ) -> File[T]:
+        """`from_local_sync`, without holding up the event loop."""
+        return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, hash_method)
+
+    @contextmanager
+    def open_sync(self, mode: str = "rb", **options: Any) -> Iterator[IO[Any]]:
+        """The file, open; `options` are those of the built-in `open`."""
+        reading = not set(mode) & set("wax+")
+        path = _place.readable(self.path) if reading else _place.writable(self.path)
+        with path.open(mode, **options) as file:
+            yield file
+
+    @asynccontextmanager
+    async def open(self, mode: str = "rb", **options: Any) -> AsyncIterator[AsyncFile]:
+        """The file, open, with `read`, `write`, `readline` and `readlines` to be awaited."""
+        opened = self.open_sync(mode, **options)
+        file = await asyncio.to_thread(opened.__enter__)
+        try:
+            yield AsyncFile(file)
+        finally:
+            await asyncio.to_thread(file.close)
+
+    def download_sync(self, local_path: str | Path | None = None) -> str:
+        """A local copy at `local_path` (a folder, or the file itself); without one, a path that can be read."""
+        source = _place.readable(self.path)
+        if local_path is None:
+            return str(source.absolute())
+        target = Path(local_path)
+        target = target / (self.name or source.name) if target.is_dir() else target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return str(Path(shutil.copyfile(source, target)).absolute())
+
+    async def download(self, local_path: str | Path | None = None) -> str:
+        """`download_sync`, without holding up the event loop."""
+        return await asyncio.to_thread(self.download_sync, local_path)
+
+    def exists_sync(self) -> bool:
+        here = _place.local_path(self.path)
+        return here.is_file() if here is not None else _place.readable(self.path).is_file()
+
+    async def exists(self) -> bool:
+        return await asyncio.to_thread(self.exists_sync)
+
+    def __fspath__(self) -> str:
+        return str(_place.readable(self.path))
+
+    @classmethod
+    def __flyte_codec__(cls) -> Any:
+        return path_like_codec(cls, "File")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return pydantic_schema(cls)
+
+
+class AsyncFile:
+    """An open file whose methods run in a thread."""
+
+    def __init__(self, file: IO[Any]) -> None:
+        self._file = file
+
+    async def read(self, size: int = -1) -> Any:
+        return await asyncio.to_thread(self._file.read, size)
+
+    async def readline(self) -> Any:
+        return await asyncio.to_thread(self._file.readline)
+
+    async def readlines(self) -> list[Any]:
+        return await asyncio.to_thread(self._file.readlines)
+
+    async def write(self, data: Any) -> int:
+        return await asyncio.to_thread(self._file.write, data)
+
+    async def seek(self, offset: int, whence: int = 0) -> int:
+        return await asyncio.to_thread(self._file.seek, offset, whence)
+
+    async def flush(self) -> None:
+        await asyncio.to_thread(self._file.flush)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while line := await self.readline():
+            yield line
+
+
+def path_like_codec(cls: Any, word: str) -> Any:
+    """The codec of File and Dir: the path as text, or an object where there is more to say than the path."""
+    from flyte._codecs import Scalar
+
+    def write(value: Any) -> Any:
+        if not isinstance(value, cls):
+            raise TypeError
+        fields = {key: item for key, item in asdict(value).items() if item}
+        return value.path if value == cls(path=value.path) else fields
+
+    def read(data: Any) -> Any:
+        if isinstance(data, str):
+            return cls(path=data)
+        if not isinstance(data, dict):
+            raise TypeError
+        return cls(**data)
+
+    schema = {"type": ["string", "object"], "format": word.lower(), "title": word}
+    return Scalar(word, cls, schema, write=write, read=read, form="a path, or an object with `path`")
+
+
+def pydantic_schema(cls: Any) -> Any:
+    """How pydantic models take and dump a File or a Dir."""
+    from pydantic_core import core_schema
+
+    codec = path_like_codec(cls, cls.__name__)
+
+    def validate(value: Any) -> Any:
+        return value if isinstance(value, cls) else codec.read(value)
+
+    return core_schema.no_info_plain_validator_function(
+        validate, serialization=core_schema.plain_serializer_function_ser_schema(codec.write, when_used="json")
+    )

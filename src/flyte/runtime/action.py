@@ -1,0 +1,271 @@
+"""One action in a worker: who it is, what it calls, and how its outcome is told.
+
+`Job` is the `Caller` of the action: children and recorded steps go over the worker's link and come back to whichever
+loop or thread asked. A child is named by what is called, with what, and for the how-manieth time (`sequence`), so an
+action that runs again finds the children of its earlier attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import itertools
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flyte import wire
+from flyte._context import ActionID, TaskContext, get_custom_context
+from flyte._failure import to_error
+from flyte._sync import block, in_event_loop
+from flyte.errors import ActionAbortedError, BaseRuntimeError
+from flyte.runtime.loader import describe
+from flyte.runtime.values import pack_value, unpack_value
+
+if TYPE_CHECKING:
+    from flyte._task import TaskTemplate
+
+    from flyte.runtime.link import Link
+
+_keys = itertools.count(1)
+_encode = msgspec.json.encode
+_decode = msgspec.json.decode
+
+Answered = Callable[[wire.AnyFrame], None]
+
+
+class Answers:
+    """Who waits for which answer; fed by the link's thread, which wakes each event loop once for all it got."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop | None, Answered]] = {}
+
+    def ask(self, key: int, frame: wire.Frame, loop: asyncio.AbstractEventLoop | None, answered: Answered) -> None:
+        self._waiting[key] = (loop, answered)
+        self._link.send(frame, keep=key)
+
+    def forget(self, key: int) -> None:
+        self._waiting.pop(key, None)
+        self._link.answered(key)
+
+    def receive(self, frames: list[wire.CallResult | wire.TraceResult]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[Answered, wire.AnyFrame]]] = {}
+        for frame in frames:
+            self._link.answered(frame.key)
+            if (waiting := self._waiting.pop(frame.key, None)) is not None:
+                by_loop.setdefault(waiting[0], []).append((waiting[1], frame))
+        for loop, answers in by_loop.items():
+            if loop is None:
+                _deliver(answers)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(_deliver, answers)
+
+
+def _deliver(answers: list[tuple[Answered, wire.AnyFrame]]) -> None:
+    for answered, frame in answers:
+        answered(frame)
+
+
+class Job:
+    def __init__(self, assign: wire.Assign, link: Link, answers: Answers, root: Path) -> None:
+        self.assign = assign
+        self._root = root
+        self._link = link
+        self._answers = answers
+        self._sequence: Counter[tuple[str, bytes, str | None]] = Counter()
+        self._shown: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.assign.run, self.assign.action)
+
+    def context(self) -> TaskContext:
+        a = self.assign
+        return TaskContext(
+            action=ActionID(name=a.action, run_name=a.run, project=a.project, domain=a.domain),
+            version=a.version,
+            task_name=a.task,
+            mode="remote",
+            attempt=a.attempt,
+            parent=a.parent,
+            group=a.group,
+            run_url=a.url,
+            run_start_time=datetime.datetime.fromtimestamp(a.started, datetime.UTC),
+            custom_context=a.custom_context,
+        )
+
+    def environment(self) -> dict[str, str]:
+        a = self.assign
+        return {
+            **a.env,
+            "RUN_NAME": a.run,
+            "ACTION_NAME": a.action,
+            "FLYTE_ATTEMPT_NUMBER": str(a.attempt - 1),
+        }
+
+    # ------------------------------------------------------------------ outcome
+
+    def succeeded(self, outputs: list[Any]) -> wire.Finished:
+        a = self.assign
+        try:
+            value = pack_value(_encode(outputs), f"the output of {a.task}")
+        except BaseRuntimeError as error:
+            return self.failed(error)
+        return wire.Finished(run=a.run, action=a.action, attempt=a.attempt, outputs=value)
+
+    def failed(self, error: BaseException) -> wire.Finished:
+        a = self.assign
+        return wire.Finished(run=a.run, action=a.action, attempt=a.attempt, error=describe(error))
+
+    # ------------------------------------------------------------------ children (the Caller protocol)
+
+    async def call(self, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], *, group: str | None) -> Any:
+        """Start a child, or find it, and wait for it. Cancelling the wait aborts the child."""
+        frame = self._call_frame(task, inputs, group)
+        result = await self._ask(frame.key, frame)
+        return _child_result(task, result)
+
+    def call_blocking(self, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], *, group: str | None) -> Any:
+        if in_event_loop():
+            return block(lambda: self.call(task, inputs, group=group), task.name)
+        frame = self._call_frame(task, inputs, group)
+        return _child_result(task, self._ask_blocking(frame.key, frame))
+
+    def _call_frame(self, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], group: str | None) -> wire.Call:
+        a = self.assign
+        data = _encode(task.interface.dump_inputs(inputs))
+        with self._lock:
+            same = (task.name, data, group)
+            sequence = self._sequence[same]
+            self._sequence[same] += 1
+            first = task.name not in self._shown
+            self._shown.add(task.name)
+        spec = None
+        if first or task.overridden:
+            spec = _encode(task.spec(self._root))
+        custom = get_custom_context()
+        return wire.Call(
+            key=next(_keys),
+            run=a.run,
+            action=a.action,
+            attempt=a.attempt,
+            task=task.name,
+            inputs=pack_value(data, f"the input of {task.name}"),
+            sequence=sequence,
+            group=group,
+            spec=spec,
+            overridden=task.overridden,
+            custom_context=custom if custom != a.custom_context else None,
+        )
+
+    async def _ask(self, key: int, frame: wire.Frame) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[wire.AnyFrame] = loop.create_future()
+        self._answers.ask(key, frame, loop, lambda result: None if future.done() else future.set_result(result))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._answers.forget(key)
+            if isinstance(frame, wire.Call):
+                a = self.assign
+                self._link.send(wire.CancelCall(key=key, run=a.run, action=a.action, attempt=a.attempt))
+            raise
+
+    def _ask_blocking(self, key: int, frame: wire.Frame) -> Any:
+        done = threading.Event()
+        box: list[wire.AnyFrame] = []
+
+        def answered(result: wire.AnyFrame) -> None:
+            box.append(result)
+            done.set()
+
+        self._answers.ask(key, frame, None, answered)
+        done.wait()  # the link gives up on a control plane that stays away, and ends the process
+        return box[0]
+
+    # ------------------------------------------------------------------ recorded steps
+
+    async def trace_lookup(self, step: str, name: str) -> tuple[bool, Any]:
+        frame = self._lookup_frame(step, name)
+        return _recorded(await self._ask(frame.key, frame))
+
+    def trace_lookup_blocking(self, step: str, name: str) -> tuple[bool, Any]:
+        frame = self._lookup_frame(step, name)
+        return _recorded(self._ask_blocking(frame.key, frame))
+
+    async def trace_record(
+        self, step: str, name: str, value: Any = None, error: BaseException | None = None, started: float = 0
+    ) -> None:
+        frame = self._record_frame(step, name, value, error, started)
+        await self._ask(frame.key, frame)
+
+    def trace_record_blocking(
+        self, step: str, name: str, value: Any = None, error: BaseException | None = None, started: float = 0
+    ) -> None:
+        frame = self._record_frame(step, name, value, error, started)
+        self._ask_blocking(frame.key, frame)
+
+    def _lookup_frame(self, step: str, name: str) -> wire.TraceLookup:
+        a = self.assign
+        return wire.TraceLookup(key=next(_keys), run=a.run, action=a.action, attempt=a.attempt, step=step, name=name)
+
+    def _record_frame(
+        self, step: str, name: str, value: Any, error: BaseException | None, started: float
+    ) -> wire.TraceRecord:
+        a = self.assign
+        return wire.TraceRecord(
+            key=next(_keys),
+            run=a.run,
+            action=a.action,
+            attempt=a.attempt,
+            step=step,
+            name=name,
+            outputs=None if error else pack_value(_encode(value), f"the result of {name}"),
+            error=describe(error) if error else None,
+            started=started or time.time(),
+        )
+
+    def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
+        a = self.assign
+        self._link.send(wire.Progress(run=a.run, action=a.action, attempt=a.attempt, message=message, body=body or {}))
+
+
+def _child_result(task: TaskTemplate[..., Any, Any], result: wire.CallResult) -> Any:
+    if result.error is not None:
+        error = to_error(result.error)
+        error.worker = result.action
+        raise error
+    if result.outputs is None:
+        raise ActionAbortedError(f"{task.name} ended as {result.phase}")
+    return task.interface.load_result(_decode(unpack_value(result.outputs)))
+
+
+def _recorded(result: wire.TraceResult) -> tuple[bool, Any]:
+    if not result.found:
+        return False, None
+    if result.error is not None:
+        raise to_error(result.error)
+    return True, _decode(unpack_value(result.outputs)) if result.outputs else None
+
+
+def set_environment(values: dict[str, str]) -> dict[str, str | None]:
+    """Put `values` into this process's environment; returns what stood there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    return before
+
+
+def restore_environment(before: dict[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -1,0 +1,130 @@
+"""Importing the user's code: folders onto `sys.path`, modules, objects by `module:variable`, errors in words."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flyte.errors import BaseRuntimeError, ModuleLoadError
+from flyte.wire import ErrorInfo
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+_TRACEBACK_LIMIT = 20_000
+"""Characters of a traceback that travel; of a longer one the middle is left out."""
+
+
+class BrokenImport(Exception):
+    """Raised when user code cannot be imported; `info` is what its author should read."""
+
+    def __init__(self, info: ErrorInfo) -> None:
+        super().__init__(info.message)
+        self.info = info
+
+
+def enter(root: str, sys_path: Sequence[str]) -> None:
+    """Make `root` the working directory and the first place where modules are looked for; then `sys_path`, below it.
+
+    Raises BrokenImport where there is no such folder.
+    """
+    try:
+        os.chdir(root)
+    except OSError as error:
+        message = f"the code's folder {root} cannot be entered ({error.strerror}); deploy again to send it anew"
+        raise BrokenImport(ErrorInfo(code="CodeBundleError", message=message)) from error
+    places = [root, *(os.path.normpath(os.path.join(root, part)) for part in sys_path)]
+    sys.path[:] = [*dict.fromkeys(places), *(place for place in sys.path if place not in places and place != "")]
+    importlib.invalidate_caches()
+
+
+def import_modules(modules: Sequence[str]) -> None:
+    """Import each module. Raises BrokenImport for the first that cannot be."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a stranger's code, and it may well call sys.exit
+            raise BrokenImport(describe(error, f"cannot import module {name!r}")) from error
+
+
+def resolve(entry: str) -> object:
+    """The object that `module:variable` names; the module is imported. Raises BrokenImport."""
+    module, _, variable = entry.partition(":")
+    import_modules([module])
+    thing: object = sys.modules[module]
+    for part in variable.split(".") if variable else ():
+        if not hasattr(thing, part):
+            raise BrokenImport(
+                ErrorInfo(
+                    code="ModuleLoadError",
+                    message=f"module {module!r} has no {variable!r}: it must be a variable at the module's top level",
+                    type="flyte.errors:ModuleLoadError",
+                )
+            )
+        thing = getattr(thing, part)
+    return thing
+
+
+def describe(error: BaseException, what: str = "") -> ErrorInfo:
+    """`error` as it travels, with the traceback cut to the user's own frames.
+
+    With `what`, it is why something of ours could not be done (a `ModuleLoadError`); without, the error itself.
+    """
+    if isinstance(error, BrokenImport):
+        return error.info
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    kind = type(error)
+    if what:
+        code, message, kind = "ModuleLoadError", f"{what}: {words}{_hint(error)}", ModuleLoadError
+    elif isinstance(error, BaseRuntimeError):
+        code, message = error.code, error.message
+    else:
+        code, message = kind.__name__, str(error) or kind.__name__
+    return ErrorInfo(
+        code=code,
+        message=message,
+        kind=error.kind if isinstance(error, BaseRuntimeError) else "user",
+        type=f"{kind.__module__}:{kind.__qualname__}",
+        traceback=_cut(user_traceback(error)),
+    )
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        return f'; where it is a package, add it to the image: .with_pip_packages("{package}")'
+    if isinstance(error, SystemExit):
+        return '; the module ends the process while it is imported: put that under `if __name__ == "__main__":`'
+    return ""
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback as Python prints it, without the frames of the import machinery and of this package."""
+    report = traceback.TracebackException.from_exception(error)
+    for part in _chain(report):
+        part.stack[:] = [frame for frame in part.stack if not _ours(frame.filename)]
+    return "".join(report.format())
+
+
+def _chain(report: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    todo: list[traceback.TracebackException | None] = [report]
+    while todo:
+        part = todo.pop()
+        if part is not None:
+            yield part
+            todo += [part.__cause__, part.__context__, *(getattr(part, "exceptions", None) or ())]
+
+
+def _ours(filename: str) -> bool:
+    return filename.startswith(("<frozen ", _PACKAGE + os.sep)) or filename == importlib.__file__
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _TRACEBACK_LIMIT:
+        return text
+    half = _TRACEBACK_LIMIT // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"

@@ -1,0 +1,141 @@
+"""A unit's first milliseconds after the fork: a session, an environment and a log of its own, then its real work."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import faulthandler
+import importlib
+import io
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import msgspec
+
+from flyte.runtime import loader
+from flyte.wire import ForkUnit
+
+READY = b"\x01"
+"""What a unit writes to its pipe when it may be probed."""
+
+FAILED = b"\x00"
+"""What a unit writes, followed by an ErrorInfo as JSON, when it cannot import its code."""
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def live(order: ForkUnit, modules: Sequence[str], worker: str, pipe: int, parent: int) -> NoReturn:
+    """Be the unit that `order` describes, in a process that was forked a moment ago. Returns never, raises never."""
+    code = 1
+    try:
+        _settle(order, parent)
+        _import(modules, pipe)
+        _work(order, worker, pipe)
+        code = 0
+    except loader.BrokenImport as broken:
+        print(broken.info.traceback or "", broken.info.message, sep="", file=sys.stderr)
+    except SystemExit as wanted:
+        code = _exit_code(wanted)
+    except BaseException:  # noqa: BLE001 - a stranger's code; and the last place in this process where anybody can tell
+        traceback.print_exc()
+    finally:
+        _leave(code)
+
+
+def _settle(order: ForkUnit, parent: int) -> None:
+    os.setsid()
+    die_with(parent)
+    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _redirect(order.log)
+    os.environ.update(order.env)
+    os.environ["FLYTE_UNIT"] = order.unit
+    os.environ["TARMAC_UNIT_KIND"] = order.kind
+    _reseed()
+
+
+def _import(modules: Sequence[str], pipe: int) -> None:
+    try:
+        loader.import_modules(modules)
+    except loader.BrokenImport as broken:
+        os.write(pipe, FAILED + msgspec.json.encode(broken.info))
+        raise
+
+
+def _work(order: ForkUnit, worker: str, pipe: int) -> None:
+    if order.replica is not None:
+        from flyte.runtime import apphost
+
+        apphost.serve(order.replica, order.port, pipe)
+    else:
+        os.close(pipe)
+        importlib.import_module(worker).serve(order.reuse, order.concurrency)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when `parent` ends.
+
+    Where it cannot, the agent and its zygotes watch each other: each ends the units when the other is gone.
+    """
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _redirect(log: str) -> None:
+    """Standard output and error to the end of `log`; no standard input. A crash gets a traceback there, too."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    if log:
+        os.makedirs(os.path.dirname(log), exist_ok=True)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.close(file)
+    faulthandler.enable(2)
+
+
+def _reseed() -> None:
+    """Siblings must not draw the same numbers. Python's own generator sees to that at every fork."""
+    for module, seed in (("numpy.random", "seed"), ("torch", "seed")):
+        if module in sys.modules:
+            with contextlib.suppress(AttributeError):
+                getattr(sys.modules[module], seed)()
+
+
+def write_lines() -> None:
+    """Have every line that is printed reach its file at once: what crashes keeps its last words."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+
+
+def flush() -> None:
+    """Empty the buffers, else a child would write them once more."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+def _exit_code(wanted: SystemExit) -> int:
+    if wanted.code is None or isinstance(wanted.code, int):
+        return wanted.code or 0
+    print(wanted.code, file=sys.stderr)
+    return 1
+
+
+def _leave(code: int) -> NoReturn:
+    """Run what the user's modules registered for the end, but do not take the interpreter apart: that is long work."""
+    atexit._run_exitfuncs()
+    flush()
+    os._exit(code)

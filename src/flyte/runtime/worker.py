@@ -1,0 +1,261 @@
+"""A worker process: take an action, run its function, tell how it ended; once, or again and again.
+
+The zygote has imported the user's code before the fork, so `serve` has little left to do: connect, say that it is
+ready, wait. A sync task runs on the main thread, an async one on an event loop there. SIGTERM (abort) cancels an async
+task and raises SystemExit in a sync one, so that `finally` blocks run before the grace period ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from flyte import wire
+from flyte._context import entered, set_process_action
+from flyte.errors import ActionAbortedError, TaskInterruptedError
+from flyte.runtime import loader, output
+from flyte.runtime.action import Answers, Job, restore_environment, set_environment
+from flyte.runtime.link import Link
+from flyte.runtime.values import unpack_value
+
+if TYPE_CHECKING:
+    from flyte._task import TaskTemplate
+
+ABORTED = 143
+"""Exit code of a worker that was told to stop (128 + SIGTERM)."""
+
+
+class Worker:
+    def __init__(self, reuse: bool, concurrency: int) -> None:
+        self._reuse = reuse
+        self._concurrency = concurrency
+        self._jobs: dict[tuple[str, str], Job] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._inbox: queue.SimpleQueue[wire.Assign | None] = queue.SimpleQueue()
+        self._settled = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._aborting = False
+        self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
+        self._link = Link(os.environ["FLYTE_LINK"], self._hello, self._receive)
+        self._answers = Answers(self._link)
+
+    # ------------------------------------------------------------------ the link's side
+
+    def _hello(self) -> wire.Hello:
+        held = [
+            wire.Held(run=job.assign.run, action=job.assign.action, attempt=job.assign.attempt)
+            for job in list(self._jobs.values())
+        ]
+        return wire.Hello(
+            kind="worker",
+            name=os.environ["FLYTE_UNIT"],
+            token=os.environ["FLYTE_LINK_TOKEN"],
+            pid=os.getpid(),
+            pool=os.environ.get("FLYTE_POOL", ""),
+            reuse=self._reuse,
+            concurrency=self._concurrency,
+            held=held,
+        )
+
+    def _receive(self, frames: list[wire.AnyFrame]) -> None:
+        """On the link's thread: hand every frame to whoever waits for it."""
+        results: list[wire.CallResult | wire.TraceResult] = []
+        for frame in frames:
+            match frame:
+                case wire.CallResult() | wire.TraceResult():
+                    results.append(frame)
+                case wire.Assign():
+                    self._inbox_put(frame)
+                case wire.FinishedAck():
+                    self._jobs.pop((frame.run, frame.action), None)
+                    self._link.answered(("finished", frame.run, frame.action))
+                    self._settled.set()
+                case wire.AbortAction():
+                    self._abort(frame)
+                case wire.Retire():
+                    self._inbox_put(None)
+        if results:
+            self._answers.receive(results)
+
+    def _inbox_put(self, item: wire.Assign | None) -> None:
+        if isinstance(item, wire.Assign):
+            self._jobs[item.run, item.action] = Job(item, self._link, self._answers, self._root)
+        if self._loop is not None and self._concurrency > 1:
+            self._loop.call_soon_threadsafe(self._take, item)
+        else:
+            self._inbox.put(item)
+
+    def _abort(self, frame: wire.AbortAction) -> None:
+        task = self._tasks.get((frame.run, frame.action))
+        if task is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(task.cancel)
+
+    def _finish(self, frame: wire.Finished) -> None:
+        self._link.send(frame, keep=("finished", frame.run, frame.action))
+
+    # ------------------------------------------------------------------ one at a time
+
+    def run(self) -> None:
+        """Serve until there is no more to do: after one action, or for a reused worker when it is told to retire."""
+        signal.signal(signal.SIGTERM, self._terminate)
+        runner = asyncio.Runner(loop_factory=_new_loop)  # makes its loop with the first async task
+        self._link.start()
+        while (assign := self._inbox.get()) is not None:
+            self._settled.clear()
+            finished = self._one(self._jobs[assign.run, assign.action], runner)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self._finish(finished)
+            if not self._reuse:
+                break
+        runner.close()
+        if not self._reuse:
+            self._settled.wait()  # the link ends the process when nobody answers any more
+
+    def _one(self, job: Job, runner: asyncio.Runner) -> wire.Finished:
+        output.turn(job.assign.log)
+        before = set_environment(job.environment())
+        context = job.context()
+        try:
+            with entered(context, job):
+                set_process_action(context, job)
+                return job.succeeded(self._call(job, runner))
+        except loader.BrokenImport as broken:
+            return job.failed(broken)
+        except BaseException as error:  # noqa: BLE001 - a stranger's code
+            if self._aborting:
+                sys.exit(ABORTED)
+            return job.failed(_plain(error))
+        finally:
+            set_process_action(None, None)
+            if self._reuse:
+                restore_environment(before)
+
+    def _call(self, job: Job, runner: asyncio.Runner) -> list[Any]:
+        task = load(job.assign.entry)
+        values = task.interface.load_inputs(_inputs(job.assign))
+        args, kwargs = task.interface.arguments(values)
+        if not task.is_async:
+            return task.interface.dump_outputs(task.func(*args, **kwargs))
+        self._loop = runner.get_loop()
+        return task.interface.dump_outputs(runner.run(self._cancellable(task, args, kwargs)))
+
+    async def _cancellable(self, task: TaskTemplate[..., Any, Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """The task's coroutine as the one that SIGTERM cancels."""
+        self._main = asyncio.current_task()
+        return await task.func(*args, **kwargs)
+
+    _main: asyncio.Task[Any] | None = None
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        self._aborting = True
+        if not self._jobs:
+            os._exit(0)
+        if self._main is not None and not self._main.done() and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._main.cancel)
+        else:
+            raise SystemExit(ABORTED)
+
+    # ------------------------------------------------------------------ several at a time
+
+    def run_many(self) -> None:
+        """Serve several async actions at once on one event loop."""
+        output.route()
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            self._loop = runner.get_loop()
+            runner.run(self._serve_many())
+
+    async def _serve_many(self) -> None:
+        assert self._loop is not None
+        self._retired = asyncio.Event()
+        self._loop.add_signal_handler(signal.SIGTERM, self._retired.set)
+        self._link.start()
+        await self._retired.wait()
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _take(self, assign: wire.Assign | None) -> None:
+        if assign is None:
+            self._retired.set()
+            return
+        job = self._jobs[assign.run, assign.action]
+        task = asyncio.ensure_future(self._one_of_many(job))
+        self._tasks[job.key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.key, None))
+
+    async def _one_of_many(self, job: Job) -> None:
+        stream = output.follow(job.assign.log)
+        try:
+            with entered(job.context(), job):
+                finished = job.succeeded(await self._await(job))
+        except asyncio.CancelledError:
+            finished = job.failed(ActionAbortedError("the action was aborted"))
+        except Exception as error:  # noqa: BLE001 - a stranger's code
+            finished = job.failed(_plain(error))
+        with contextlib.suppress(OSError):
+            stream.close()
+        self._finish(finished)
+
+    async def _await(self, job: Job) -> list[Any]:
+        task = load(job.assign.entry)
+        values = task.interface.load_inputs(_inputs(job.assign))
+        args, kwargs = task.interface.arguments(values)
+        result = task.func(*args, **kwargs)
+        return task.interface.dump_outputs(await result if task.is_async else result)
+
+
+def load(entry: str) -> TaskTemplate[..., Any, Any]:
+    """The task that `module:variable` names. Raises BrokenImport."""
+    from flyte._task import TaskTemplate
+
+    thing = loader.resolve(entry)
+    if not isinstance(thing, TaskTemplate):
+        message = f"{entry} is a {type(thing).__name__}, not a task; is another object of that name defined later?"
+        raise loader.BrokenImport(wire.ErrorInfo(code="ModuleLoadError", message=message))
+    return cast("TaskTemplate[..., Any, Any]", thing)
+
+
+def _inputs(assign: wire.Assign) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.json.decode(unpack_value(assign.inputs), type=dict[str, Any])
+    return data
+
+
+def _plain(error: BaseException) -> BaseException:
+    """What ended the function, as something that can be told: `sys.exit` and a cancellation are no exceptions."""
+    if isinstance(error, SystemExit):
+        told = TaskInterruptedError(f"the task called sys.exit({error.code!r}); raise an exception to fail")
+        return told.with_traceback(error.__traceback__)
+    if isinstance(error, asyncio.CancelledError):
+        return TaskInterruptedError("the task was cancelled from inside").with_traceback(error.__traceback__)
+    return error
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """A loop in which blocking calls of the SDK let other tasks go on."""
+    loop = asyncio.new_event_loop()
+    try:
+        from flyte.runtime import greenlets
+    except ImportError:  # the user's environment has no greenlet: blocking calls warn, and hold up the loop
+        return loop
+    greenlets.install(loop)
+    return loop
+
+
+def serve(reuse: bool, concurrency: int) -> None:
+    """The life of a worker process; returns when it may end."""
+    worker = Worker(reuse, concurrency)
+    if concurrency > 1:
+        worker.run_many()
+    else:
+        worker.run()

@@ -1,0 +1,363 @@
+"""The parent of one pool's units: it imports the user's modules once, and then forks.
+
+A forked unit finds everything imported and is ready in milliseconds. The agent, at the other end of a socket pair,
+sends LoadPool, then ForkUnit and SignalUnit; the zygote answers with PoolReady or PoolFailed, and for each unit with
+UnitStarted, UnitReady and UnitExited. It is single-threaded and runs nothing of the user's but the import.
+
+*Code that must not be forked.* A child has only the thread that forked it; what other threads held is held for ever.
+So threads are counted after the import. Some libraries start threads on import and put them away before every fork
+(OpenBLAS under numpy does), so what counts is what is left after a trial fork. Where threads remain, or the user says
+`fork=False`, the zygote is a *launcher*: its units import the code themselves, ahead of need. A zygote that finds
+threads becomes one by executing itself anew; it keeps its pid and its socket, so the agent need not care.
+
+*Ends.* A unit leads a session of its own, so that one signal reaches all it started. It dies with the zygote (Linux:
+PR_SET_PDEATHSIG). The zygote ends its units and itself when the agent's end of the socket pair is closed, which is also
+what happens when the agent is killed. When both are killed at once, other systems than Linux are left with units; the
+next agent finds them by their environment and ends them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from flyte.runtime import loader, offspring
+from flyte.wire import (
+    AnyFrame,
+    ErrorInfo,
+    ForkUnit,
+    Frame,
+    LoadPool,
+    PoolFailed,
+    PoolReady,
+    PoolSpec,
+    SignalUnit,
+    UnitExited,
+    UnitReady,
+    UnitStarted,
+    Unpacker,
+    pack,
+)
+
+WORKER = "flyte.runtime.worker"
+"""The module whose `serve(reuse, concurrency)` is a worker's life."""
+
+DECLARED = "its environment says fork=False"
+
+_TRIAL_LIMIT = 2.0
+"""Seconds for the trial fork."""
+
+
+class Zygote:
+    """`why_not`: the reason for leaving the import to the units, None to import here, before any fork."""
+
+    def __init__(self, link: socket.socket, worker: str = WORKER, why_not: str | None = None) -> None:
+        self._link = link
+        self._worker = worker
+        self._why_not = why_not
+        self._pool = PoolSpec(id="", name="", python="", root="")
+        self._unpacker = Unpacker()
+        self._pids: dict[str, int] = {}
+        self._units: dict[int, str] = {}
+        self._pipes: dict[int, tuple[str, bytearray]] = {}
+        """Reading end → unit, and what it said before it was ready."""
+        self._rehearsed = False
+        self._wakeup, self._alarm = os.pipe()
+        self._poll = select.poll()
+        self._watch_children()
+
+    def run(self) -> NoReturn:
+        """Obey the agent until it is gone."""
+        link = self._link.fileno()
+        self._poll.register(link, select.POLLIN)
+        self._poll.register(self._wakeup, select.POLLIN)
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd == link:
+                    self._listen()
+                elif fd == self._wakeup:
+                    os.read(fd, 4096)
+                    self._reap()
+                elif fd in self._pipes:
+                    self._hear(fd)
+
+    def _listen(self) -> None:
+        try:
+            data = self._link.recv(262_144)
+        except OSError:
+            data = b""
+        if not data:
+            self._end()
+        for frame in self._unpacker.feed(data):
+            self._obey(frame)
+
+    def _obey(self, frame: AnyFrame) -> None:
+        match frame:
+            case LoadPool():
+                self.load(frame.pool)
+            case ForkUnit():
+                self._fork(frame)
+            case SignalUnit():
+                if pid := self._pids.get(frame.unit):
+                    _signal_group(pid, frame.signal)
+
+    def _send(self, frame: Frame) -> None:
+        try:
+            self._link.sendall(pack(frame))
+        except OSError:
+            self._end()
+
+    def _end(self) -> NoReturn:
+        """The agent is gone, or wants this zygote gone: nothing that it started stays."""
+        for pid in self._units:
+            _signal_group(pid, signal.SIGKILL)
+        os._exit(0)
+
+    def _watch_children(self) -> None:
+        """Have the end of a child wake the loop. User code may have put its own handler there while it was imported."""
+        os.set_blocking(self._alarm, False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(self._alarm, warn_on_full_buffer=False)
+
+    # ------------------------------------------------------------------------------------------------------- loading
+
+    def load(self, pool: PoolSpec) -> None:
+        """Import the pool's modules, or find out that its units must; tell the agent how that went."""
+        self._pool = pool
+        sys.argv = [""]
+        if pool.fork is False and self._why_not is None:
+            self._why_not = DECLARED
+        try:
+            _import_ours(self._worker)
+            loader.enter(pool.root, pool.sys_path)
+            if self._why_not is None:
+                self._import_ahead()
+        except loader.BrokenImport as broken:
+            self._send(PoolFailed(pool=pool.id, error=broken.info))
+            return
+        gc.freeze()  # else the first collection in a child copies every page that it shares
+        self._send(PoolReady(pool=pool.id, forks=self._why_not is None, message=self._why_not or ""))
+
+    def _import_ahead(self) -> None:
+        before = dict(os.environ)
+        gc.disable()  # an import makes much that stays and little that goes
+        try:
+            loader.import_modules(self._pool.modules)
+        finally:
+            gc.enable()
+        self._watch_children()
+        if threads := unsafe_threads():
+            os.environ.clear()
+            os.environ.update(before)
+            self._become_launcher(f"its import leaves threads running: {', '.join(threads)}")
+
+    def _become_launcher(self, why_not: str) -> NoReturn:
+        """Go on as a process that has imported nothing of the user's, with the order that is at hand."""
+        with tempfile.TemporaryFile() as order:  # not on the command line: it holds secrets
+            order.write(pack(LoadPool(pool=self._pool)))
+            order.flush()
+            order.seek(0)
+            arguments = ["--fd", str(self._link.fileno()), "--worker", self._worker]
+            arguments += ["--order", str(order.fileno()), "--why-not", why_not]
+            for fd in (self._link.fileno(), order.fileno()):
+                os.set_inheritable(fd, True)
+            offspring.flush()
+            os.execv(sys.executable, [sys.executable, "-P", "-m", "flyte.runtime.zygote", *arguments])
+
+    # --------------------------------------------------------------------------------------------------------- units
+
+    def _fork(self, order: ForkUnit) -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        offspring.flush()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._forget(reading)
+            modules = [] if self._why_not is None else self._pool.modules
+            offspring.live(order, modules, self._worker, writing, parent)
+        os.close(writing)
+        self._pids[order.unit], self._units[pid] = pid, order.unit
+        self._pipes[reading] = (order.unit, bytearray())
+        self._poll.register(reading, select.POLLIN)
+        self._send(UnitStarted(unit=order.unit, pid=pid))
+        self._rehearse(order)
+
+    def _forget(self, reading: int) -> None:
+        """In the child: let go of what belongs to the zygote."""
+        signal.set_wakeup_fd(-1)
+        self._link.close()
+        for fd in (self._wakeup, self._alarm, reading, *self._pipes):
+            os.close(fd)
+
+    def _rehearse(self, order: ForkUnit) -> None:
+        """After the first replica of an ASGI app: warm the server stack here, for those that follow."""
+        if self._rehearsed or order.replica is None or order.replica.kind != "asgi" or self._why_not is not None:
+            return
+        self._rehearsed = True
+        from flyte.runtime import apphost
+
+        apphost.rehearse()
+        self._watch_children()
+        gc.freeze()
+        self._reap()  # whoever ended meanwhile
+
+    def _hear(self, fd: int) -> None:
+        """A unit is ready, or says why it will not be, or has closed its pipe without a word."""
+        unit, said = self._pipes[fd]
+        try:
+            data = os.read(fd, 65_536)
+        except BlockingIOError:
+            return
+        said += data
+        if said.startswith(offspring.READY):
+            self._send(UnitReady(unit=unit, address=""))
+            self._hang_up(fd)
+        elif not data:
+            self._hang_up(fd)
+
+    def _hang_up(self, fd: int) -> None:
+        _, said = self._pipes.pop(fd)
+        if said.startswith(offspring.FAILED):
+            error = msgspec.json.decode(bytes(said[1:]), type=ErrorInfo)
+            self._send(PoolFailed(pool=self._pool.id, error=error))
+        self._poll.unregister(fd)
+        os.close(fd)
+
+    def _reap(self) -> None:
+        """Report every unit that has ended."""
+        with contextlib.suppress(ChildProcessError):  # there is no child left
+            while (ended := _next_ended()) is not None:
+                self._ended(*ended)
+
+    def _ended(self, pid: int, status: int) -> None:
+        unit = self._units.pop(pid, None)
+        if unit is None:
+            return  # a process that the user's import started
+        del self._pids[unit]
+        for fd in [fd for fd, (owner, _) in self._pipes.items() if owner == unit]:
+            self._hear(fd)
+            if fd in self._pipes:  # a child of the unit holds the other end
+                self._hang_up(fd)
+        code = os.waitstatus_to_exitcode(status)
+        self._send(UnitExited(unit=unit, code=code) if code >= 0 else UnitExited(unit=unit, signal=-code))
+
+
+def _next_ended() -> tuple[int, int] | None:
+    """A child that has ended, and how; None when all others live. Raises ChildProcessError when there is none at all.
+
+    What is left of its process group is killed while the child is still a zombie: its number cannot be anybody else's.
+    """
+    if hasattr(os, "waitid"):
+        seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if seen is None:
+            return None
+        _signal_group(seen.si_pid, signal.SIGKILL)
+        return os.waitpid(seen.si_pid, 0)
+    pid, status = os.waitpid(-1, os.WNOHANG)
+    if pid == 0:
+        return None
+    _signal_group(pid, signal.SIGKILL)
+    return pid, status
+
+
+def _signal_group(pid: int, number: int) -> None:
+    """A unit that has only just been forked may not lead a group yet; then it is signalled alone."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _import_ours(worker: str) -> None:
+    """What every unit needs, imported before the user's folders come first on the path.
+
+    A platform without its worker module is no reason to serve no apps: a worker says so when it is forked.
+    """
+    importlib.import_module("asyncio")
+    with contextlib.suppress(ImportError):
+        importlib.import_module("uvloop")
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module(worker)
+
+
+# ---------------------------------------------------------------------------------------------------------- fork-safe?
+
+
+def unsafe_threads() -> list[str]:
+    """The names of the threads that run beside this one and would be missing after a fork."""
+    beside = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if beside or not _native_threads():
+        return beside
+    _trial_fork()
+    return _native_threads()
+
+
+def _native_threads() -> list[str]:
+    """The names of this process's other threads, of whatever language; empty where the system does not tell."""
+    names = []
+    with contextlib.suppress(FileNotFoundError):
+        for task in os.listdir("/proc/self/task"):
+            if int(task) != os.getpid():
+                with contextlib.suppress(OSError):
+                    names.append(Path(f"/proc/self/task/{task}/comm").read_text().strip())
+    return names
+
+
+def _trial_fork() -> None:
+    """Fork a child that ends at once, for what that does to this process: libraries put their threads away."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads: we know
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    deadline = time.monotonic() + _TRIAL_LIMIT
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:  # a handler of some library waits for a thread that is not there
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return
+        time.sleep(0.001)
+
+
+# ------------------------------------------------------------------------------------------------------- as a program
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """`python -P -m flyte.runtime.zygote --fd N`, where N is one end of a socket pair; the agent has the other."""
+    parser = argparse.ArgumentParser(prog="flyte.runtime.zygote", description=main.__doc__)
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--worker", default=WORKER, help="module whose serve() is a worker's life")
+    parser.add_argument("--order", type=int, help="a file with the LoadPool to begin with")
+    parser.add_argument("--why-not", help="why units import the code themselves")
+    given = parser.parse_args(arguments)
+    os.set_inheritable(given.fd, False)
+    offspring.die_with(os.getppid())
+    offspring.write_lines()
+    zygote = Zygote(socket.socket(fileno=given.fd), given.worker, given.why_not)
+    if given.order is not None:
+        with open(given.order, "rb") as file:
+            for frame in Unpacker().feed(file.read()):
+                zygote._obey(frame)
+    zygote.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1061 @@
+"""Every message that crosses a process boundary, and nothing else.
+
+Three groups, in this order: *specs* (what a declaration becomes), *records* (what the HTTP API answers) and *frames*
+(what runs over the duplex link between the control plane and a worker, a replica, the agent or the gateway).
+HTTP bodies are JSON, frames are msgpack: four bytes of length (little endian), then the frame.
+This is the one module that `flyte` and `tarmac` share; it imports msgspec and nothing of either.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+INLINE_LIMIT = 64 * 1024
+"""Bytes of an encoded value up to which it travels and is stored in place; larger ones go to the blob store."""
+
+VALUE_LIMIT = 100 * 1024 * 1024
+"""Bytes of an encoded value above which it is refused (setting TARMAC_VALUE_LIMIT on the platform's side)."""
+
+DEFAULT_PROJECT = "flytesnacks"
+DEFAULT_DOMAIN = "development"
+DOMAINS = ("development", "staging", "production")
+ROOT_ACTION = "a0"
+
+
+class ActionPhase(enum.StrEnum):
+    """Where an action is in its life (Flyte's names). A run's phase is that of its root action, `a0`."""
+
+    QUEUED = "queued"
+    WAITING_FOR_RESOURCES = "waiting_for_resources"
+    INITIALIZING = "initializing"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    TIMED_OUT = "timed_out"
+    RECOVERED = "recovered"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL = frozenset(
+    {
+        ActionPhase.SUCCEEDED,
+        ActionPhase.FAILED,
+        ActionPhase.ABORTED,
+        ActionPhase.TIMED_OUT,
+        ActionPhase.RECOVERED,
+    }
+)
+
+
+class Record(Struct, frozen=True, omit_defaults=True):
+    """The base of everything that is sent as JSON: frozen, and defaults are left out."""
+
+
+# ------------------------------------------------------------------------------------------------------------- specs
+
+
+class ImageSpec(Record, frozen=True, kw_only=True):
+    """An `Image`, as far as a process on this machine needs it: an interpreter, packages, and layers to be told of."""
+
+    name: str = "auto"
+    python: tuple[int, int] | None = None
+    packages: list[str] = field(default_factory=list)
+    """Requirement strings, as pip reads them."""
+    env: dict[str, str] = field(default_factory=dict)
+    layers: list[str] = field(default_factory=list)
+    """One line for each layer that only a container engine can make (`apt install …`, `run …`)."""
+
+
+class ResourcesSpec(Record, frozen=True, kw_only=True):
+    cpu: float | None = None
+    """Cores asked for; a weight on one machine, not a limit."""
+    memory: int | None = None
+    """Bytes."""
+    gpu: str | None = None
+    disk: int | None = None
+    shm: int | None = None
+
+
+class SecretSpec(Record, frozen=True, kw_only=True):
+    key: str
+    group: str | None = None
+    env: str
+    """The environment variable that gets the value."""
+    mount: str | None = None
+
+
+class ReuseSpec(Record, frozen=True, kw_only=True):
+    min_replicas: int = 1
+    max_replicas: int = 2
+    concurrency: int = 1
+    idle_ttl: float = 30
+    """Seconds."""
+
+
+class EnvironmentSpec(Record, frozen=True, kw_only=True):
+    name: str
+    kind: Literal["task", "app"]
+    image: ImageSpec = ImageSpec()
+    resources: ResourcesSpec = ResourcesSpec()
+    env_vars: dict[str, str] = field(default_factory=dict)
+    secrets: list[SecretSpec] = field(default_factory=list)
+    depends_on: list[str] = field(default_factory=list)
+    """Names of environments of either kind."""
+    reuse: ReuseSpec | None = None
+    fork: bool | None = None
+    """False where the user declares the code unsafe to fork; None leaves it to the platform."""
+    description: str = ""
+
+
+class InputSpec(Record, frozen=True, kw_only=True):
+    name: str
+    schema: dict[str, Any]
+    """JSON Schema of the value as it travels."""
+    type: str = "Any"
+    """The annotation in words, for messages and help texts."""
+    required: bool = True
+    default: msgspec.Raw = msgspec.Raw(b"null")
+    """The default as JSON, where there is one that can be shown."""
+    help: str = ""
+
+
+class OutputSpec(Record, frozen=True, kw_only=True):
+    name: str
+    schema: dict[str, Any]
+    type: str = "Any"
+
+
+class InterfaceSpec(Record, frozen=True, kw_only=True):
+    inputs: list[InputSpec] = field(default_factory=list)
+    outputs: list[OutputSpec] = field(default_factory=list)
+
+
+class RetrySpec(Record, frozen=True, kw_only=True):
+    count: int = 0
+    """Attempts after the first."""
+    base: float = 0
+    """Seconds before the first retry."""
+    factor: float = 1
+    cap: float | None = None
+
+
+class TimeoutSpec(Record, frozen=True, kw_only=True):
+    """Seconds; None is no limit. `max_runtime` is for each attempt, `deadline` for all of them from the start."""
+
+    max_runtime: float | None = None
+    max_queued_time: float | None = None
+    deadline: float | None = None
+
+
+class CacheSpec(Record, frozen=True, kw_only=True):
+    version: str
+    serialize: bool = False
+    ignored_inputs: list[str] = field(default_factory=list)
+    salt: str = ""
+
+
+class TaskSpec(Record, frozen=True, kw_only=True):
+    name: str
+    """`<environment>.<function>`."""
+    short_name: str = ""
+    """What is shown to people."""
+    entry: str
+    """`module:variable`, importable from the bundle's root."""
+    environment: EnvironmentSpec
+    interface: InterfaceSpec = InterfaceSpec()
+    retries: RetrySpec = RetrySpec()
+    timeout: TimeoutSpec = TimeoutSpec()
+    cache: CacheSpec | None = None
+    is_async: bool = True
+    docs: str = ""
+    source: str = ""
+    """`file:line`, relative to the bundle's root."""
+    report: bool = False
+
+
+class ParameterSpec(Record, frozen=True, kw_only=True):
+    """One parameter (`Input`) of an app: a literal, an app's endpoint, or an output of a run."""
+
+    name: str
+    env: str | None = None
+    """The environment variable that gets the value."""
+    kind: Literal["value", "endpoint", "run_output", "file", "dir"] = "value"
+    value: str | None = None
+    app_name: str | None = None
+    run_name: str | None = None
+    task_name: str | None = None
+    task_version: str | None = None
+    getter: list[str | int] = field(default_factory=list)
+    mount: str | None = None
+    download: bool = True
+
+
+class ScalingSpec(Record, frozen=True, kw_only=True):
+    min_replicas: int = 0
+    max_replicas: int = 1
+    concurrency: int | None = None
+    """Requests in flight for each replica before another is started."""
+    request_rate: int | None = None
+    scaledown_after: float | None = None
+    """Seconds without a request."""
+
+
+class LinkSpec(Record, frozen=True, kw_only=True):
+    path: str
+    title: str
+    is_relative: bool = False
+
+
+class AppSpec(Record, frozen=True, kw_only=True):
+    name: str
+    environment: EnvironmentSpec
+    kind: Literal["asgi", "server", "command"]
+    """asgi: `entry` is an environment with a FastAPI app; server: it has a `@server` function; command: `argv`."""
+    entry: str = ""
+    """`module:variable` of the environment; empty for a command that needs no code of ours."""
+    argv: list[str] = field(default_factory=list)
+    """`command` and `args` joined; a word that starts with `$` is replaced by that environment variable."""
+    port: int = 8080
+    requires_auth: bool = True
+    scaling: ScalingSpec = ScalingSpec()
+    parameters: list[ParameterSpec] = field(default_factory=list)
+    links: list[LinkSpec] = field(default_factory=list)
+    subdomain: str | None = None
+    custom_domain: str | None = None
+    request_timeout: float | None = None
+    """Seconds the gateway waits for an answer; None is the setting's default."""
+    health_path: str = "/"
+
+
+# ----------------------------------------------------------------------------------------------------------- records
+
+
+class ErrorInfo(Record, frozen=True, kw_only=True):
+    """An error as it travels: what `flyte.errors.make` needs to rebuild it."""
+
+    code: str
+    message: str
+    kind: Literal["user", "system", "unknown"] = "user"
+    type: str = ""
+    """`module:qualname` of the original exception class, so that the caller can catch it as that."""
+    traceback: str = ""
+    retryable: bool = True
+
+
+class ErrorBody(Record, frozen=True, kw_only=True):
+    """What every answer with a 4xx or 5xx status holds."""
+
+    error: ErrorInfo
+
+
+class DeployRequest(Record, frozen=True, kw_only=True):
+    project: str = DEFAULT_PROJECT
+    domain: str = DEFAULT_DOMAIN
+    version: str
+    bundle: str | None = None
+    """Digest of the code bundle, which was sent before; None where the code is already on the machine."""
+    root: str | None = None
+    """With `copy_style="none"`: the folder on the platform's machine that takes the bundle's place."""
+    sys_path: list[str] = field(default_factory=list)
+    """Folders, relative to the bundle's root, that go onto `sys.path` after the root itself."""
+    tasks: list[TaskSpec] = field(default_factory=list)
+    apps: list[AppSpec] = field(default_factory=list)
+    order: dict[str, list[str]] = field(default_factory=dict)
+    """Environment name → the names it depends on, for every environment of the closure."""
+    parameter_values: dict[str, dict[str, str]] = field(default_factory=dict)
+    """App name → parameter → value, from `with_servecontext`."""
+    env_vars: dict[str, str] = field(default_factory=dict)
+    activate: bool = True
+
+
+class DeploymentPhase(enum.StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class DeployedEnvironment(Record, frozen=True, kw_only=True):
+    name: str
+    kind: Literal["task", "app"]
+    level: int = 0
+    phase: Literal["waiting", "starting", "ready", "unchanged", "failed", "rolled_back"] = "waiting"
+    message: str = ""
+    url: str = ""
+    """For an app: where it answers."""
+    tasks: list[str] = field(default_factory=list)
+
+
+class Deployment(Record, frozen=True, kw_only=True):
+    id: str
+    project: str
+    domain: str
+    version: str
+    phase: DeploymentPhase
+    environments: list[DeployedEnvironment] = field(default_factory=list)
+    error: ErrorInfo | None = None
+    warnings: list[str] = field(default_factory=list)
+    created: float = 0
+    seq: int = 0
+    """The event log's number that this snapshot includes."""
+
+
+class RunRequest(Record, frozen=True, kw_only=True):
+    task: str
+    """Full or bare name of the task."""
+    version: str | None = None
+    """None is the latest."""
+    project: str = DEFAULT_PROJECT
+    domain: str = DEFAULT_DOMAIN
+    inputs: msgspec.Raw = msgspec.Raw(b"{}")
+    """A JSON object: input name → value."""
+    inputs_blob: str | None = None
+    """In place of `inputs`, when they are larger than INLINE_LIMIT: sha256 of the JSON text, sent before."""
+    name: str | None = None
+    """The run's own name; a run that already has it, with the same task and inputs, is returned as it is."""
+    idempotency_key: str | None = None
+    env_vars: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    custom_context: dict[str, str] = field(default_factory=dict)
+    overrides: TaskSpec | None = None
+    """The whole spec after `.override(...)`; used in place of the registered one."""
+    spawned_by: str | None = None
+    """`run/action` that created this run, where one did."""
+    max_action_concurrency: int | None = None
+    overwrite_cache: bool = False
+
+
+class AbortRequest(Record, frozen=True, kw_only=True):
+    """Why a run or an action is aborted."""
+
+    reason: str = ""
+
+
+class Action(Record, frozen=True, kw_only=True):
+    run: str
+    name: str
+    parent: str | None = None
+    task: str
+    short_name: str = ""
+    phase: ActionPhase
+    attempt: int = 1
+    group: str | None = None
+    message: str = ""
+    created: float = 0
+    started: float | None = None
+    """When the first attempt began to run."""
+    ended: float | None = None
+    error: ErrorInfo | None = None
+    children: int = 0
+
+
+class Attempt(Record, frozen=True, kw_only=True):
+    number: int
+    phase: ActionPhase
+    started: float | None = None
+    ended: float | None = None
+    error: ErrorInfo | None = None
+    unit: str | None = None
+
+
+class ActionDetails(Record, frozen=True, kw_only=True):
+    action: Action
+    inputs: msgspec.Raw | None = None
+    """A JSON object: input name → value; None where `inputs_blob` stands for it."""
+    inputs_blob: str | None = None
+    outputs: msgspec.Raw | None = None
+    """A JSON array: one element for each declared output."""
+    outputs_blob: str | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    interface: InterfaceSpec = InterfaceSpec()
+
+
+class Run(Record, frozen=True, kw_only=True):
+    """A run is its tree of actions; `phase`, `error` and the times are the root action's."""
+
+    name: str
+    project: str
+    domain: str
+    task: str
+    version: str
+    phase: ActionPhase
+    url: str
+    created: float = 0
+    started: float | None = None
+    ended: float | None = None
+    error: ErrorInfo | None = None
+    attempt: int = 1
+    outputs: msgspec.Raw | None = None
+    """A JSON array, once succeeded: one element for each declared output."""
+    outputs_blob: str | None = None
+    """In place of `outputs` when they are larger than INLINE_LIMIT."""
+    message: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    created_by: str = ""
+    actions: int = 1
+    seq: int = 0
+    """The event log's number that this snapshot includes."""
+
+
+class Task(Record, frozen=True, kw_only=True):
+    project: str
+    domain: str
+    name: str
+    version: str
+    short_name: str = ""
+    environment: str = ""
+    spec: TaskSpec | None = None
+    bundle: str | None = None
+    created: float = 0
+    url: str = ""
+    versions: list[str] = field(default_factory=list)
+
+
+class AppStatus(enum.StrEnum):
+    """What an app is doing now. `sleeping` apps start at the next request; `stopped` ones do not."""
+
+    DEPLOYING = "deploying"
+    ACTIVE = "active"
+    SLEEPING = "sleeping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Replica(Record, frozen=True, kw_only=True):
+    name: str
+    version: str
+    phase: Literal["starting", "ready", "draining", "stopped", "failed"]
+    address: str = ""
+    pid: int | None = None
+    created: float = 0
+    ready: float | None = None
+    message: str = ""
+    restarts: int = 0
+
+
+class App(Record, frozen=True, kw_only=True):
+    project: str
+    domain: str
+    name: str
+    version: str
+    status: AppStatus
+    url: str
+    """The stable loopback address on the gateway; in production the app's host name."""
+    host: str = ""
+    """`<app>.flyte.localhost` with the main port, for browsers."""
+    console: str = ""
+    port: int = 0
+    requires_auth: bool = True
+    wanted: Literal["active", "stopped"] = "active"
+    replicas: list[Replica] = field(default_factory=list)
+    links: list[LinkSpec] = field(default_factory=list)
+    description: str = ""
+    message: str = ""
+    created: float = 0
+    updated: float = 0
+    seq: int = 0
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """One entry of the event log.
+
+    `subject` is `run/<run>/<action>`, `app/<project>/<domain>/<name>` or `deployment/<id>`.
+    """
+
+    seq: int
+    at: float
+    subject: str
+    phase: str
+    message: str = ""
+    attempt: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+class LogLine(Record, frozen=True, kw_only=True):
+    text: str
+    offset: int
+    """Byte offset just after this line; following from here loses and doubles nothing."""
+    source: str = ""
+    attempt: int = 1
+
+
+class SecretInfo(Record, frozen=True, kw_only=True):
+    name: str
+    project: str
+    domain: str
+    created: float = 0
+    updated: float = 0
+
+
+class SecretRequest(Record, frozen=True, kw_only=True):
+    name: str
+    value: str
+    project: str = DEFAULT_PROJECT
+    domain: str = DEFAULT_DOMAIN
+
+
+class KeyRequest(Record, frozen=True, kw_only=True):
+    name: str
+    scopes: list[str] = field(default_factory=list)
+
+
+class KeyInfo(Record, frozen=True, kw_only=True):
+    id: str
+    name: str
+    created: float = 0
+    last_used: float | None = None
+    scopes: list[str] = field(default_factory=list)
+    key: str | None = None
+    """The key itself: only in the answer that creates it."""
+
+
+class Project(Record, frozen=True, kw_only=True):
+    id: str
+    name: str = ""
+    description: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    archived: bool = False
+
+
+class Health(Record, frozen=True, kw_only=True):
+    status: Literal["ok", "starting"] = "ok"
+    version: str = ""
+    pid: int = 0
+    components: dict[str, str] = field(default_factory=dict)
+    """Part of the platform → "ok", or what is wrong with it."""
+
+
+class Me(Record, frozen=True, kw_only=True):
+    subject: str
+    kind: Literal["owner", "key", "workload", "anonymous"]
+
+
+class LoginCode(Record, frozen=True, kw_only=True):
+    """A code that opens the console, once, without a password: `flyte console` asks for it."""
+
+    code: str
+    url: str
+
+
+# ------------------------------------------------------------------------------------------------------------ frames
+#
+# Encoded as msgpack arrays whose first element is the class name. A unit is a worker or a replica: one process group.
+
+
+class Frame(Struct, frozen=True, array_like=True, tag=True, omit_defaults=True):
+    """The base of everything that runs over the link."""
+
+
+class Value(Frame, frozen=True, kw_only=True):
+    """An encoded value: JSON text in place or, when larger than INLINE_LIMIT, its sha256 in the blob store.
+
+    Inputs are a JSON object (name → value), outputs a JSON array (one element for each declared output; a function
+    that returns nothing has the one output null).
+    """
+
+    inline: bytes | None = None
+    blob: str | None = None
+    size: int = 0
+
+
+class Held(Frame, frozen=True, kw_only=True):
+    """An action that a worker still has in hand when it (re)connects."""
+
+    run: str
+    action: str
+    attempt: int
+
+
+class UnitState(Frame, frozen=True, kw_only=True):
+    """A unit that the agent has when it (re)connects."""
+
+    unit: str
+    kind: str
+    pool: str
+    pid: int
+    ready: bool = False
+    address: str = ""
+    owner: str = ""
+    """For a replica: `project/domain/app@version`."""
+
+
+class PoolSpec(Frame, frozen=True, kw_only=True):
+    """One kind of process: an interpreter that has imported one module of one bundle, with one environment."""
+
+    id: str
+    """Content hash of everything below."""
+    name: str
+    """For people: `environment@version`."""
+    python: str
+    root: str
+    """Folder of the unpacked bundle; the process's working directory."""
+    bundle: str | None = None
+    """Digest to unpack into `root` when it is not there yet."""
+    sys_path: list[str] = field(default_factory=list)
+    modules: list[str] = field(default_factory=list)
+    """Imported ahead of the fork."""
+    env: dict[str, str] = field(default_factory=dict)
+    fork: bool | None = None
+    memory: int | None = None
+    cpu: float | None = None
+
+
+class ReplicaSpec(Frame, frozen=True, kw_only=True):
+    app: str
+    project: str
+    domain: str
+    version: str
+    kind: str
+    entry: str = ""
+    argv: list[str] = field(default_factory=list)
+    port: int = 8080
+    """What the program believes it binds."""
+    health_path: str = "/"
+    env: dict[str, str] = field(default_factory=dict)
+    """Parameters, endpoints and identity, on top of the pool's."""
+    start_timeout: float = 60
+    log: str = ""
+    """Path of the file that gets stdout and stderr."""
+
+
+# --- control plane → agent
+
+
+class StartUnit(Frame, frozen=True, kw_only=True):
+    unit: str
+    kind: Literal["worker", "replica"]
+    pool: PoolSpec
+    reuse: bool = False
+    """A worker that stays for many actions; otherwise it exits after one."""
+    concurrency: int = 1
+    replica: ReplicaSpec | None = None
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class StopUnit(Frame, frozen=True, kw_only=True):
+    """SIGTERM to the process group, SIGKILL after `grace` seconds (0: at once)."""
+
+    unit: str
+    grace: float = 5
+    reason: str = ""
+
+
+class KeepPools(Frame, frozen=True, kw_only=True):
+    """The pools that may go on living; the agent ends the zygotes of all others."""
+
+    pools: list[str]
+
+
+# --- agent → control plane
+
+
+class UnitStarted(Frame, frozen=True, kw_only=True):
+    unit: str
+    pid: int
+
+
+class UnitReady(Frame, frozen=True, kw_only=True):
+    """A replica answers at `address` (`host:port`)."""
+
+    unit: str
+    address: str
+
+
+class UnitExited(Frame, frozen=True, kw_only=True):
+    unit: str
+    code: int | None = None
+    signal: int | None = None
+    oom: bool = False
+    reason: str = ""
+    """In words: `exit code 1`, `killed by SIGKILL`, `did not become ready in 60 s: …`."""
+    tail: str = ""
+    """The last lines it wrote."""
+
+
+class PoolFailed(Frame, frozen=True, kw_only=True):
+    """The pool's module cannot be imported; units that wait for it will not start."""
+
+    pool: str
+    error: ErrorInfo
+    tail: str = ""
+
+
+class PoolReady(Frame, frozen=True, kw_only=True):
+    pool: str
+    forks: bool
+    message: str = ""
+    """Why the code is not forked, where it is not."""
+
+
+# --- agent ⇄ zygote (a socket pair between parent and child). The zygote answers with frames that exist already:
+# PoolReady or PoolFailed once, then for each unit UnitStarted, UnitReady (a replica may be probed from now; no address)
+# and UnitExited (code and signal; the agent adds the words).
+
+
+class LoadPool(Frame, frozen=True, kw_only=True):
+    """The first order to a zygote: import the pool's modules, so that forks find them loaded."""
+
+    pool: PoolSpec
+
+
+class ForkUnit(Frame, frozen=True, kw_only=True):
+    """Fork a unit; in the child this is all it knows about itself."""
+
+    unit: str
+    kind: Literal["worker", "replica"]
+    env: dict[str, str] = field(default_factory=dict)
+    log: str = ""
+    """Path of the file that gets stdout and stderr; empty: the zygote's own."""
+    reuse: bool = False
+    concurrency: int = 1
+    replica: ReplicaSpec | None = None
+    port: int = 0
+    """For a replica: what it really binds."""
+
+
+class SignalUnit(Frame, frozen=True, kw_only=True):
+    """Send a signal to the unit's process group. Only its parent can do so without ever meeting a recycled number."""
+
+    unit: str
+    signal: int
+
+
+# --- worker ⇄ control plane
+
+
+class Hello(Frame, frozen=True, kw_only=True):
+    """The first frame on every link. `name` is the unit's id, or `agent`, or `gateway`."""
+
+    kind: Literal["worker", "replica", "agent", "gateway", "client"]
+    name: str
+    token: str
+    pid: int = 0
+    pool: str = ""
+    reuse: bool = False
+    concurrency: int = 1
+    held: list[Held] = field(default_factory=list)
+    units: list[UnitState] = field(default_factory=list)
+
+
+class Welcome(Frame, frozen=True, kw_only=True):
+    epoch: int
+    version: str = ""
+
+
+class Refused(Frame, frozen=True, kw_only=True):
+    """The control plane does not want this link; a worker that gets it exits."""
+
+    message: str
+
+
+class Assign(Frame, frozen=True, kw_only=True):
+    """Run this action. Everything that `flyte.ctx()` shows is here."""
+
+    run: str
+    action: str
+    attempt: int
+    task: str
+    version: str
+    entry: str
+    project: str
+    domain: str
+    inputs: Value
+    parent: str | None = None
+    group: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    custom_context: dict[str, str] = field(default_factory=dict)
+    log: str = ""
+    """Path of the file that gets stdout and stderr of this attempt."""
+    started: float = 0
+    url: str = ""
+    known: list[str] = field(default_factory=list)
+    """Names of the tasks that are registered at this version."""
+
+
+class Finished(Frame, frozen=True, kw_only=True):
+    run: str
+    action: str
+    attempt: int
+    outputs: Value | None = None
+    error: ErrorInfo | None = None
+
+
+class FinishedAck(Frame, frozen=True, kw_only=True):
+    """The terminal phase is on disk; a worker that was used once may exit."""
+
+    run: str
+    action: str
+    attempt: int
+
+
+class Call(Frame, frozen=True, kw_only=True):
+    """An action calls a task: start a child, or find the one that an earlier attempt started."""
+
+    key: int
+    """The caller's number for this call; `CallResult` carries it back."""
+    run: str
+    action: str
+    attempt: int
+    task: str
+    inputs: Value
+    sequence: int = 0
+    """How many calls with the same task, inputs and group this attempt made before."""
+    group: str | None = None
+    spec: bytes | None = None
+    """The TaskSpec as JSON. Sent when the task is not registered at this version, or was overridden."""
+    overridden: bool = False
+    custom_context: dict[str, str] | None = None
+
+
+class CallResult(Frame, frozen=True, kw_only=True):
+    key: int
+    action: str
+    phase: ActionPhase
+    outputs: Value | None = None
+    error: ErrorInfo | None = None
+
+
+class CancelCall(Frame, frozen=True, kw_only=True):
+    """The coroutine that awaited the call was cancelled: abort that child."""
+
+    key: int
+    run: str
+    action: str
+    attempt: int
+
+
+class TraceLookup(Frame, frozen=True, kw_only=True):
+    """Has this traced step been recorded by an earlier attempt? Answered by `TraceResult`."""
+
+    key: int
+    run: str
+    action: str
+    attempt: int
+    step: str
+    """Deterministic id of the step."""
+    name: str
+
+
+class TraceResult(Frame, frozen=True, kw_only=True):
+    key: int
+    found: bool = False
+    outputs: Value | None = None
+    error: ErrorInfo | None = None
+
+
+class TraceRecord(Frame, frozen=True, kw_only=True):
+    """A traced step ended; answered by `TraceResult` once it is on disk."""
+
+    key: int
+    run: str
+    action: str
+    attempt: int
+    step: str
+    name: str
+    outputs: Value | None = None
+    error: ErrorInfo | None = None
+    started: float = 0
+
+
+class Progress(Frame, frozen=True, kw_only=True):
+    """A message from inside the action, for whoever watches."""
+
+    run: str
+    action: str
+    attempt: int
+    message: str
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+class AbortAction(Frame, frozen=True, kw_only=True):
+    """For a worker that runs several actions at once: cancel this one."""
+
+    run: str
+    action: str
+    reason: str = ""
+
+
+class Retire(Frame, frozen=True, kw_only=True):
+    """Exit when idle."""
+
+
+class Ping(Frame, frozen=True, kw_only=True):
+    at: float = 0
+
+
+class Pong(Frame, frozen=True, kw_only=True):
+    at: float = 0
+
+
+# --- gateway ⇄ control plane
+
+
+class RouteReplica(Frame, frozen=True, kw_only=True):
+    name: str
+    address: str
+    """`host:port`."""
+
+
+class Route(Frame, frozen=True, kw_only=True):
+    """Everything the gateway needs to know of one app."""
+
+    app: str
+    """`project/domain/name`."""
+    port: int
+    hosts: list[str]
+    requires_auth: bool
+    wanted: str = "active"
+    replicas: list[RouteReplica] = field(default_factory=list)
+    max_connections: int = 1000
+    request_timeout: float | None = None
+
+
+class Routes(Frame, frozen=True, kw_only=True):
+    """All routes; what is not in it is gone."""
+
+    routes: list[Route]
+
+
+class RouteChanged(Frame, frozen=True, kw_only=True):
+    route: Route
+
+
+class RouteRemoved(Frame, frozen=True, kw_only=True):
+    app: str
+
+
+class Keys(Frame, frozen=True, kw_only=True):
+    """sha256 (hex) of every key that may call apps → who it is."""
+
+    keys: dict[str, str]
+
+
+class Wake(Frame, frozen=True, kw_only=True):
+    """Requests are held for this app; answered by `Woken` when a replica is ready, or will not be."""
+
+    key: int
+    app: str
+
+
+class Woken(Frame, frozen=True, kw_only=True):
+    key: int
+    ok: bool
+    message: str = ""
+
+
+class GatewayStatus(Frame, frozen=True, kw_only=True):
+    unusable_ports: list[int] = field(default_factory=list)
+    message: str = ""
+
+
+# --- a call of the HTTP API over the link, for platform processes that make many
+
+
+class Ask(Frame, frozen=True, kw_only=True):
+    key: int
+    name: str
+    """The name in CALLS."""
+    body: bytes
+    """The request record as JSON."""
+
+
+class Answer(Frame, frozen=True, kw_only=True):
+    key: int
+    body: bytes | None = None
+    error: ErrorInfo | None = None
+    status: int = 200
+
+
+AnyFrame = (
+    StartUnit
+    | StopUnit
+    | KeepPools
+    | UnitStarted
+    | UnitReady
+    | UnitExited
+    | PoolFailed
+    | PoolReady
+    | LoadPool
+    | ForkUnit
+    | SignalUnit
+    | Hello
+    | Welcome
+    | Refused
+    | Assign
+    | Finished
+    | FinishedAck
+    | Call
+    | CallResult
+    | CancelCall
+    | TraceLookup
+    | TraceResult
+    | TraceRecord
+    | Progress
+    | AbortAction
+    | Retire
+    | Ping
+    | Pong
+    | Routes
+    | RouteChanged
+    | RouteRemoved
+    | Keys
+    | Wake
+    | Woken
+    | GatewayStatus
+    | Ask
+    | Answer
+)
+
+FRAME_LIMIT = 16 * 1024 * 1024
+_HEAD = struct.Struct("<I")
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyFrame] = msgspec.msgpack.Decoder(AnyFrame)
+
+
+class FrameError(ValueError):
+    """The bytes on the link are no frames: the other side speaks something else, or is broken."""
+
+
+def pack(frame: Frame) -> bytes:
+    """One frame as bytes, ready to be sent."""
+    body = _encoder.encode(frame)
+    if len(body) > FRAME_LIMIT:
+        raise FrameError(f"a {type(frame).__name__} of {len(body):,} bytes is over the limit of {FRAME_LIMIT:,}")
+    return _HEAD.pack(len(body)) + body
+
+
+class Unpacker:
+    """Turns the bytes that arrive on a link into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[AnyFrame]:
+        """The frames that are complete now. Raises FrameError on anything else than frames."""
+        buffer = self._buffer
+        buffer += data
+        frames: list[AnyFrame] = []
+        at = 0
+        while len(buffer) - at >= 4:
+            (size,) = _HEAD.unpack_from(buffer, at)
+            if size > FRAME_LIMIT:
+                raise FrameError(f"a frame of {size:,} bytes is announced; the limit is {FRAME_LIMIT:,}")
+            if len(buffer) - at - 4 < size:
+                break
+            try:
+                frames.append(_decoder.decode(memoryview(buffer)[at + 4 : at + 4 + size].tobytes()))
+            except msgspec.DecodeError as error:
+                raise FrameError(str(error)) from error
+            at += 4 + size
+        if at:
+            del buffer[:at]
+        return frames

@@ -1,0 +1,256 @@
+"""The agent: the parent of zygotes, workers and replicas on one machine.
+
+It obeys three orders of the control plane (StartUnit, StopUnit, KeepPools) and reports what becomes of the units. It
+knows nothing of runs and apps. It goes on when the control plane is away, and takes everything down when it ends.
+
+Each unit has one task, `_live`: wait for the pool's zygote, fork, for a replica wait until it answers, wait for the
+end, report. Orders never wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from pathlib import Path
+
+import psutil
+
+from flyte import wire
+from tarmac import process
+from tarmac.agent import probe
+from tarmac.agent import zygote as zygotes
+from tarmac.agent.link import ControlLink
+from tarmac.agent.memory import OutOfMemory
+from tarmac.agent.nursery import Nursery
+from tarmac.agent.unit import Unit, free_port, in_words, size
+from tarmac.agent.zygote import PoolBroken, Zygote
+from tarmac.home import Home
+
+log = logging.getLogger("tarmac.agent")
+
+PORT_TAKEN = 98
+"""Exit code of a replica that found its port taken (`flyte.runtime.apphost`)."""
+
+LAST_WARNING = 1.0
+"""Seconds before SIGKILL at which SIGTERM is sent once more: servers then give up on requests that are still open."""
+
+_PORT_ATTEMPTS = 3
+_SWEEP_PAUSE = 0.1
+
+
+class Agent:
+    """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end."""
+
+    def __init__(self, home: Home, command: zygotes.Command = zygotes.command, grace: float = 5) -> None:
+        self._home = home
+        self._command = command
+        self._grace = grace
+        self._units: dict[str, Unit] = {}
+        self._link = ControlLink(home.link_socket, home.token, self._states, self._obey, self._welcomed)
+        self._tasks: asyncio.TaskGroup
+        self._nursery: Nursery
+        self._ended: dict[str, int] = {}
+        """Units (name → pid) whose leftovers have not been looked for."""
+        self._sweep_wanted = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._memory = OutOfMemory()
+
+    # ----------------------------------------------------------------------------------------------------- its life
+
+    async def run(self) -> None:
+        """Obey until `stop` is called; then end every unit and return."""
+        process.kill(process.orphaned_units(self._home.path))
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._nursery = Nursery(self._home, self._command, self._link.send, tasks)
+            link = tasks.create_task(self._link.run())
+            sweeper = tasks.create_task(self._sweep())
+            await self._stopping.wait()
+            await self._end_all()
+            link.cancel()
+            sweeper.cancel()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def _end_all(self) -> None:
+        for unit in self._units.values():
+            self._stop_unit(wire.StopUnit(unit=unit.name, grace=self._grace, reason="the platform is going down"))
+        deadline = asyncio.get_running_loop().time() + self._grace + 3
+        while self._units and asyncio.get_running_loop().time() < deadline:
+            await asyncio.wait([unit.ended for unit in self._units.values()], timeout=0.1)
+        self._nursery.end_all()
+        process.kill(process.orphaned_units(self._home.path))
+
+    # ------------------------------------------------------------------------------------------------------- orders
+
+    def _obey(self, frame: wire.AnyFrame) -> None:
+        match frame:
+            case wire.StartUnit():
+                self._start_unit(frame)
+            case wire.StopUnit():
+                self._stop_unit(frame)
+            case wire.KeepPools():
+                self._nursery.keep(frame.pools)
+                self._nursery.end_idle(self._pools_in_use)
+            case _:
+                log.warning("the control plane sent a %s", type(frame).__name__)
+
+    def _states(self) -> list[wire.UnitState]:
+        return [unit.state() for unit in self._units.values()]
+
+    def _pools_in_use(self) -> set[str]:
+        return {unit.order.pool.id for unit in self._units.values()}
+
+    def _welcomed(self) -> None:
+        """Between Hello and Welcome a unit may have got on: say where each stands."""
+        for unit in self._units.values():
+            self._report(unit)
+
+    def _report(self, unit: Unit) -> None:
+        """How far the unit has come."""
+        if unit.pid:
+            self._link.send(wire.UnitStarted(unit=unit.name, pid=unit.pid))
+        if unit.address:
+            self._link.send(wire.UnitReady(unit=unit.name, address=unit.address))
+
+    def _start_unit(self, order: wire.StartUnit) -> None:
+        if known := self._units.get(order.unit):
+            self._report(known)
+        elif self._stopping.is_set():
+            self._link.send(wire.UnitExited(unit=order.unit, reason="the platform is going down"))
+        else:
+            replica = order.replica
+            log_file = Path(replica.log) if replica and replica.log else self._nursery.log(order.pool)
+            unit = self._units[order.unit] = Unit(order, log_file)
+            self._tasks.create_task(self._live(unit))
+
+    def _stop_unit(self, order: wire.StopUnit) -> None:
+        unit = self._units.get(order.unit)
+        if unit is None:
+            self._link.send(wire.UnitExited(unit=order.unit, reason="there is no such process"))
+            return
+        unit.stop = order
+        if unit.zygote is None:
+            unit.finish(wire.UnitExited(unit=unit.name))
+        else:
+            self._tasks.create_task(_end(unit, unit.zygote, order.grace))
+
+    # ------------------------------------------------------------------------------------------------- a unit's life
+
+    async def _live(self, unit: Unit) -> None:
+        exited = await self._run(unit)
+        del self._units[unit.name]
+        self._link.send(exited)
+        if unit.pid and (unit.order.kind == "replica" or exited.code != 0):
+            self._ended[unit.name] = unit.pid
+            self._sweep_wanted.set()
+        self._nursery.end_idle(self._pools_in_use)
+
+    async def _run(self, unit: Unit) -> wire.UnitExited:
+        """From the order to the end, put into words."""
+        opening = self._nursery.zygote(unit.order.pool)
+        await asyncio.wait((opening, unit.ended), return_when=asyncio.FIRST_COMPLETED)
+        if unit.ended.done():
+            return in_words(unit, unit.ended.result())
+        try:
+            unit.zygote = opening.result()
+        except PoolBroken as broken:
+            reason = f"its code cannot be loaded: {broken}"
+            return wire.UnitExited(unit=unit.name, reason=reason, tail=broken.failure.tail)
+        unit.log_start = size(unit.log)
+        for _ in range(_PORT_ATTEMPTS):
+            why, exited = await self._run_once(unit, unit.zygote)
+            if exited.code != PORT_TAKEN or unit.address or unit.stop or unit.order.replica is None:
+                break
+            log.warning("%s: port %d was taken by somebody else; it gets another", unit.name, unit.port)
+            unit.begin_again()
+        return in_words(unit, self._memory.judge(exited, unasked=not why and unit.stop is None), why)
+
+    async def _run_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
+        """One process: why we ended it, where we did, and its end."""
+        replica = unit.order.replica
+        if replica is not None:
+            unit.port = free_port({other.port for other in self._units.values()})
+        zygote.fork(unit)
+        await asyncio.wait((unit.started, unit.ended), return_when=asyncio.FIRST_COMPLETED)
+        self._report(unit)
+        why = await self._make_ready(unit, zygote, replica) if replica is not None else ""
+        return why, await unit.ended
+
+    async def _make_ready(self, unit: Unit, zygote: Zygote, replica: wire.ReplicaSpec) -> str:
+        """Wait until the replica answers, or is over; if it takes too long, end it and say why."""
+        asking = asyncio.ensure_future(_until_ready(unit, replica))
+        await asyncio.wait((asking, unit.ended), return_when=asyncio.FIRST_COMPLETED)
+        if unit.ended.done() or unit.stop is not None:
+            asking.cancel()
+            return ""
+        outcome = asking.result()
+        if outcome.ready:
+            unit.address = f"127.0.0.1:{unit.port}"
+            self._report(unit)
+            return ""
+        await _end(unit, zygote, self._grace)
+        return f"did not become ready in {replica.start_timeout:g} s: {outcome.message}"
+
+    # ------------------------------------------------------------------------------------------------------ sweeping
+
+    async def _sweep(self) -> None:
+        """Kill what ended units left behind. To look through all processes takes a while, so it is done for many."""
+        while True:
+            await self._sweep_wanted.wait()
+            await asyncio.sleep(_SWEEP_PAUSE)
+            self._sweep_wanted.clear()
+            ended, self._ended = self._ended, {}
+            left = await asyncio.to_thread(process.leftovers, ended)
+            process.kill(left - {unit.pid for unit in self._units.values()})
+
+
+async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + replica.start_timeout
+    try:
+        async with asyncio.timeout(replica.start_timeout):
+            await unit.may_be_probed.wait()
+    except TimeoutError:
+        return probe.Outcome(False, "its startup code has not come to an end")
+    outcome = await probe.until_ready(unit.port, replica.health_path, deadline - loop.time())
+    if outcome.listening:
+        return outcome
+    ports = await asyncio.to_thread(_listening_ports, unit.pid)
+    if not ports:
+        return probe.Outcome(False, f"nothing listens on the port that it declares, {replica.port}")
+    found = ", ".join(map(str, sorted(ports)))
+    return probe.Outcome(False, f"it declares port {replica.port} and listens on {found}: declare that, or bind $PORT")
+
+
+def _listening_ports(session: int) -> set[int]:
+    """The TCP ports that a unit's processes listen on."""
+    ports = set()
+    for entry in process.table():
+        if entry.session == session:
+            with contextlib.suppress(psutil.Error):
+                found = psutil.Process(entry.pid).net_connections(kind="tcp")
+                ports |= {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
+    return ports
+
+
+async def _end(unit: Unit, zygote: Zygote, grace: float) -> None:
+    """SIGTERM to the unit's process group; SIGKILL if that has not ended it after `grace` seconds (0: at once)."""
+    if grace > 0:
+        zygote.signal(unit, signal.SIGTERM)
+        if not await _over(unit, max(grace - LAST_WARNING, grace / 2)):
+            zygote.signal(unit, signal.SIGTERM)
+            await _over(unit, min(LAST_WARNING, grace / 2))
+    if not unit.ended.done():
+        zygote.signal(unit, signal.SIGKILL)
+    if not await _over(unit, 2) and unit.pid:
+        log.warning("the zygote of %s does not obey; its unit %s is killed", zygote.pool.name, unit.name)
+        process.signal_group(unit.pid, signal.SIGKILL)
+
+
+async def _over(unit: Unit, seconds: float) -> bool:
+    await asyncio.wait((unit.ended,), timeout=seconds)
+    return unit.ended.done()

@@ -1,0 +1,211 @@
+"""A zygote as its parent sees it: the process that imports a pool's code and forks the pool's units.
+
+`flyte.runtime.zygote` is the process itself. The two talk over a socket pair; the end of either is the end of that
+conversation, so each notices when the other is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from flyte import wire
+from flyte.wire import ErrorInfo, PoolSpec
+from tarmac import process
+from tarmac.agent.unit import Unit, tail
+
+log = logging.getLogger("tarmac.agent")
+
+IMPORT_LIMIT = 300.0
+"""Seconds a pool's modules may take to be imported."""
+
+_LOST = "the process that forks this environment's processes was lost"
+
+Command = Callable[[PoolSpec, int], Sequence[str]]
+"""The command line of a zygote for a pool, given the file descriptor of its end of the socket pair."""
+
+
+def command(pool: PoolSpec, fd: int) -> Sequence[str]:
+    # -P: the working directory, which is full of the user's modules, is not where ours are looked for
+    return (pool.python, "-P", "-m", "flyte.runtime.zygote", "--fd", str(fd))
+
+
+class PoolBroken(Exception):
+    """Raised when a pool has no zygote and will not have one; `failure` is what the control plane is told."""
+
+    def __init__(self, failure: wire.PoolFailed) -> None:
+        super().__init__(failure.error.message)
+        self.failure = failure
+
+
+class Zygote(asyncio.Protocol):
+    """Start one with `start`; `loaded` is done when its import is, and raises PoolBroken where that failed."""
+
+    def __init__(self, pool: PoolSpec, log: Path) -> None:
+        self.pool = pool
+        self.log = log
+        self.units: dict[str, Unit] = {}
+        loop = asyncio.get_running_loop()
+        self.loaded: asyncio.Future[wire.PoolReady] = loop.create_future()
+        self.on_failed: Callable[[wire.PoolFailed], None] = lambda frame: None
+        """Called when a unit of a pool that is not forked cannot import its code."""
+        self.gone = asyncio.Event()
+        self._process: subprocess.Popen[bytes]
+        self._transport: asyncio.Transport
+        self._unpacker = wire.Unpacker()
+        self._failure: wire.PoolFailed | None = None
+        self._deadline = loop.call_later(IMPORT_LIMIT, self._too_slow)
+
+    # ----------------------------------------------------------------------------------------------------- its life
+
+    @staticmethod
+    async def start(pool: PoolSpec, env: Mapping[str, str], log: Path, command: Command = command) -> Zygote:
+        """Start the process; it is not ready before `loaded` is done. Raises OSError where it cannot be started."""
+        zygote = Zygote(pool, log)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            zygote._spawn(command(pool, theirs.fileno()), env, theirs.fileno())
+        await asyncio.get_running_loop().create_connection(lambda: zygote, sock=ours)
+        zygote._send(wire.LoadPool(pool=pool))
+        return zygote
+
+    def _spawn(self, command: Sequence[str], env: Mapping[str, str], fd: int) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                env=env,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(fd,),
+                start_new_session=True,
+            )
+
+    def end(self) -> None:
+        """Hang up: the zygote kills what units it has and exits."""
+        self._deadline.cancel()
+        self._transport.close()
+
+    async def reap(self) -> int:
+        """Wait for the end of the process, and kill it should it not take the hint; its return code."""
+        await self.gone.wait()
+        try:
+            async with asyncio.timeout(2):
+                return await process.ended(self._process)
+        except TimeoutError:
+            process.signal_group(self._process.pid, 9)
+            return await process.ended(self._process)
+
+    # -------------------------------------------------------------------------------------------------------- orders
+
+    def fork(self, unit: Unit) -> None:
+        """Ask for a process for `unit`; should the zygote be gone, the unit ends at once."""
+        order = unit.order
+        if self.gone.is_set():
+            unit.finish(wire.UnitExited(unit=unit.name, reason=_LOST))
+            return
+        self.units[unit.name] = unit
+        self._send(
+            wire.ForkUnit(
+                unit=unit.name,
+                kind=order.kind,
+                env=order.env,
+                log=order.replica.log if order.replica else "",
+                reuse=order.reuse,
+                concurrency=order.concurrency,
+                replica=order.replica,
+                port=unit.port,
+            )
+        )
+
+    def signal(self, unit: Unit, number: int) -> None:
+        self._send(wire.SignalUnit(unit=unit.name, signal=number))
+
+    def _send(self, frame: wire.Frame) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(wire.pack(frame))
+
+    # ------------------------------------------------------------------------------------------------------- answers
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._unpacker.feed(data)
+        except wire.FrameError as error:
+            log.error("the zygote of %s: %s", self.pool.name, error)
+            self._transport.close()
+            return
+        for frame in frames:
+            self._hear(frame)
+
+    def _hear(self, frame: wire.AnyFrame) -> None:
+        match frame:
+            case wire.PoolReady():
+                self._deadline.cancel()
+                if not self.loaded.done():
+                    self.loaded.set_result(frame)
+            case wire.PoolFailed():
+                self._failed(frame)
+            case wire.UnitStarted():
+                if (unit := self.units.get(frame.unit)) and not unit.started.done():
+                    unit.started.set_result(frame.pid)
+            case wire.UnitReady():
+                if unit := self.units.get(frame.unit):
+                    unit.may_be_probed.set()
+            case wire.UnitExited():
+                if unit := self.units.pop(frame.unit, None):
+                    unit.finish(frame)
+            case _:
+                log.warning("the zygote of %s sent a %s", self.pool.name, type(frame).__name__)
+
+    def _failed(self, frame: wire.PoolFailed) -> None:
+        self._failure = wire.PoolFailed(pool=frame.pool, error=frame.error, tail=tail(self.log))
+        if self.loaded.done():
+            self.on_failed(self._failure)
+        else:
+            self.loaded.set_exception(PoolBroken(self._failure))
+            self.end()
+
+    def _too_slow(self) -> None:
+        message = f"importing {', '.join(self.pool.modules)} took longer than {IMPORT_LIMIT:.0f} s"
+        self._failed(wire.PoolFailed(pool=self.pool.id, error=ErrorInfo(code="ModuleLoadError", message=message)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The zygote has ended, or was told to: what it had forked is dead, or dies now."""
+        self._deadline.cancel()
+        self.gone.set()
+        if not self.loaded.done():
+            message = f"the process that imports {', '.join(self.pool.modules) or 'nothing'} ended before it was done"
+            self._failed(wire.PoolFailed(pool=self.pool.id, error=ErrorInfo(code="ModuleLoadError", message=message)))
+        for unit in list(self.units.values()):
+            if unit.pid:
+                process.signal_group(unit.pid, 9)
+            unit.finish(wire.UnitExited(unit=unit.name, reason=_LOST))
+        self.units.clear()
+
+
+def environment(pool: PoolSpec, mark: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of a pool's processes: the agent's own without the platform's variables, and the pool's on top.
+
+    `mark` is the platform's folder. A certificate folder, where this system has one, spares every HTTP client that is
+    made the reading of a large file of certificates (20 ms each).
+    """
+    inherited = {name: value for name, value in environ.items() if not name.startswith(("TARMAC_", "FLYTE_"))}
+    inherited = process.with_absolute_path(inherited)
+    env = {**inherited, **pool.env, process.MARK: mark, process.UNIT_MARK: str(os.getpid())}
+    if "PYTHONPATH" in pool.env and "PYTHONPATH" in inherited:
+        env["PYTHONPATH"] = pool.env["PYTHONPATH"] + os.pathsep + inherited["PYTHONPATH"]
+    certificates = Path("/etc/ssl/certs")
+    if "SSL_CERT_FILE" not in env and "SSL_CERT_DIR" not in env and any(certificates.glob("*.0")):
+        env["SSL_CERT_DIR"] = str(certificates)
+    return env

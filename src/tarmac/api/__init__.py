@@ -1,0 +1,77 @@
+"""The HTTP API under `/v1` and, on the same application, the console's pages.
+
+`make_app` puts it together: the routes in one list, one gate in front of them (`authentication`), one place where
+errors become answers (`errors`), one document that describes it all (`openapi`).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from litestar import Litestar, Request, Response, Router, get
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+
+from tarmac.api import admin, apps, bundles, deployments, errors, openapi, runs, tasks
+from tarmac.api.authentication import Authenticator, Gate, Hosts, add_security_headers
+from tarmac.api.bodies import RecordBody
+from tarmac.api.plane import ControlPlane
+from tarmac.settings import Settings
+
+_ENVELOPE = 1024 * 1024
+"""Bytes that a request may have besides the value it carries."""
+
+
+def make_app(control: ControlPlane, authenticator: Authenticator, settings: Settings) -> Litestar:
+    """The ASGI application of the control plane."""
+    from tarmac.console import pages  # it is built on this package
+
+    dependencies = {
+        "control": Provide(lambda: control, sync_to_thread=False),
+        "authenticator": Provide(lambda: authenticator, sync_to_thread=False),
+        "document": Provide(functools.cache(lambda: openapi.document(described)), sync_to_thread=False),
+        "by": Provide(_caller, sync_to_thread=False),
+    }
+    common: dict[str, Any] = {
+        "dependencies": dependencies,
+        "dto": RecordBody,
+        "return_dto": None,
+        "request_max_body_size": settings.value_limit + _ENVELOPE,
+        "logging_config": None,
+    }
+    api = _routes(settings)
+
+    def described() -> Litestar:
+        return Litestar(api, openapi_config=openapi.config(), plugins=[openapi.RecordSchemas()], **common)
+
+    return Litestar(
+        [*api, openapi_json, *pages.ROUTES],
+        middleware=[DefineMiddleware(Gate, authenticator=authenticator, hosts=Hosts.of(settings))],
+        before_send=[add_security_headers],
+        exception_handlers={Exception: errors.handler(pages.error_page)},
+        openapi_config=None,
+        **common,
+    )
+
+
+def _routes(settings: Settings) -> list[Router]:
+    return [
+        runs.ROUTES,
+        tasks.ROUTES,
+        apps.ROUTES,
+        deployments.ROUTES,
+        *bundles.routes(settings.value_limit),
+        admin.ROUTES,
+    ]
+
+
+@get("/v1/openapi.json", opt={"public": True}, media_type="application/json", sync_to_thread=False)
+def openapi_json(document: bytes) -> Response[bytes]:
+    """The document that describes every route."""
+    return Response(document, media_type="application/json")
+
+
+def _caller(request: Request[Any, Any, Any]) -> str:
+    subject: str = request.user.subject
+    return subject

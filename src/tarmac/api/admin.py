@@ -1,0 +1,109 @@
+"""The platform itself: health, who am I, secrets, keys, projects, and the code that opens the console."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request, Router, delete, get, post
+
+from flyte import wire
+from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT
+from tarmac.api.parameters import Domain, Limit, Name, Project
+from tarmac.api.plane import By, Control
+
+
+@get("/health", summary="Is the platform well?", opt={"public": True}, sync_to_thread=False)
+def health(control: Control) -> wire.Health:
+    """Its version and its parts; the one question that needs no key."""
+    return control.health()
+
+
+@get("/me", summary="Who am I?", sync_to_thread=False)
+def me(request: Request[Any, Any, Any]) -> wire.Me:
+    """The caller, as the platform knows it."""
+    return wire.Me(subject=request.user.subject, kind=request.user.kind)
+
+
+@get("/secrets", summary="List secrets")
+async def list_secrets(
+    control: Control, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN, limit: Limit = 100
+) -> list[wire.SecretInfo]:
+    """Their names; a value is never told."""
+    return (await control.secrets(project, domain))[:limit]
+
+
+@post("/secrets", status_code=201, summary="Create a secret")
+async def create_secret(data: wire.SecretRequest, control: Control, by: By) -> wire.SecretInfo:
+    """Keeps the value sealed; a secret that exists gets the new value."""
+    return await control.create_secret(data, by)
+
+
+@get("/secrets/{name:str}", summary="Look at a secret")
+async def get_secret(
+    name: Name, control: Control, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
+) -> wire.SecretInfo:
+    """When it was made and changed; its value is never told."""
+    return await control.secret(project, domain, name)
+
+
+@delete("/secrets/{name:str}", status_code=204, summary="Delete a secret")
+async def delete_secret(
+    name: Name, control: Control, by: By, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
+) -> None:
+    """What runs keeps its value; what starts later has none."""
+    await control.delete_secret(project, domain, name, by)
+
+
+@get("/keys", summary="List API keys")
+async def list_keys(control: Control, limit: Limit = 100) -> list[wire.KeyInfo]:
+    """Their names and when they were last used; a key itself is never told again."""
+    return (await control.keys())[:limit]
+
+
+@post("/keys", status_code=201, summary="Create an API key")
+async def create_key(data: wire.KeyRequest, control: Control, by: By) -> wire.KeyInfo:
+    """The answer is the only place where the key stands."""
+    return await control.create_key(data, by)
+
+
+@delete("/keys/{id:str}", status_code=204, summary="Delete an API key")
+async def delete_key(id: Name, control: Control, by: By) -> None:
+    """It is refused from now on."""
+    await control.delete_key(id, by)
+
+
+@get("/projects", summary="List projects")
+async def list_projects(control: Control, limit: Limit = 100) -> list[wire.Project]:
+    return (await control.projects())[:limit]
+
+
+@post("/projects", status_code=201, summary="Create a project")
+async def create_project(data: wire.Project, control: Control, by: By) -> wire.Project:
+    return await control.create_project(data, by)
+
+
+@post("/login-codes", status_code=201, summary="Open the console")
+async def create_login_code(control: Control, authenticator: Gatekeeper, by: By) -> wire.LoginCode:
+    """A code that opens a browser's session once, within a minute; `flyte console` opens its address."""
+    code = authenticator.login_code(by)
+    return wire.LoginCode(code=code, url=f"{control.endpoint}/login?code={code}")
+
+
+ROUTES = Router(
+    "/v1",
+    route_handlers=[
+        health,
+        me,
+        list_secrets,
+        create_secret,
+        get_secret,
+        delete_secret,
+        list_keys,
+        create_key,
+        delete_key,
+        list_projects,
+        create_project,
+        create_login_code,
+    ],
+    tags=["platform"],
+)

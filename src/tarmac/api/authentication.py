@@ -1,0 +1,157 @@
+"""Who may ask: the one gate in front of every route of the API and the console.
+
+Three checks, in this order, before any route runs:
+
+1. *Host*: the request must be meant for this platform. A page of a stranger can make a browser look up the stranger's
+   own name as 127.0.0.1 (DNS rebinding) and would then speak to us in the user's name, but the Host header tells.
+2. *Identity*: `Authorization: Bearer`, else the session cookie of the console. Routes marked `public` need none.
+3. *Origin*: what a cookie authorizes and changes something must come from our own pages. Cookies know no ports: the
+   apps on this machine are other origins on the same host, so SameSite alone would not keep them out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from litestar import Request
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from flyte.errors import NotAllowedError, NotAuthenticatedError
+from tarmac.api.plane import Principal
+from tarmac.settings import Settings
+
+SESSION_COOKIE = "tarmac_session"
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+class Authenticator(Protocol):
+    """Turns what a request carries into who is calling; `tarmac.auth` has the real one."""
+
+    def authenticate(self, bearer: str | None, cookie: str | None) -> Principal:
+        """Raises NotAuthenticatedError where neither stands for anybody."""
+        ...
+
+
+class MisdirectedRequest(NotAllowedError):
+    """Raised when the Host header names something else than this platform."""
+
+    status = 421
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The names this platform answers to."""
+
+    names: frozenset[str]
+    any_address: bool
+    """Whether every literal address is ours: the front door listens on all of them."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Hosts:
+        names = {"localhost", settings.domain.lower(), settings.host.lower()}
+        return cls(frozenset(names), settings.host in ("0.0.0.0", "::"))
+
+    def include(self, host: str) -> bool:
+        """Whether a Host header, with or without a port, names us."""
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        if name in self.names:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return self.any_address or address.is_loopback
+
+
+class Gate:
+    """The middleware: the three checks, and who is calling as `request.user`."""
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, hosts: Hosts) -> None:
+        self.app = app
+        self._authenticator = authenticator
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self._check(Request(scope))
+        await self.app(scope, receive, send)
+
+    def _check(self, request: Request[Any, Any, Any]) -> None:
+        check_host(request, self._hosts)
+        if request.route_handler.opt.get("public"):
+            return
+        bearer = bearer_of(request)
+        request.scope["user"] = self._authenticator.authenticate(bearer, request.cookies.get(SESSION_COOKIE))
+        if bearer is None:
+            check_origin(request)
+
+
+def bearer_of(request: Request[Any, Any, Any]) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def check_host(request: Request[Any, Any, Any], hosts: Hosts) -> None:
+    host = request.headers.get("host", "")
+    if not _readable(host) or not hosts.include(host):
+        raise MisdirectedRequest(
+            f"this platform does not answer to the name {host!r}; if it is its name, set TARMAC_DOMAIN to it"
+        )
+
+
+def _readable(host: str) -> bool:
+    try:
+        return urlsplit(f"//{host}").hostname is not None
+    except ValueError:
+        return False
+
+
+def check_origin(request: Request[Any, Any, Any]) -> None:
+    """Raises NotAllowedError for a request that changes something and was not made by one of our own pages."""
+    if request.method in _SAFE_METHODS:
+        return
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    same = site == "same-origin" if site else bool(origin) and urlsplit(origin).netloc == request.headers.get("host")
+    if not same:
+        raise NotAllowedError(
+            "a session may change things only from the console's own pages; programs send Authorization: Bearer instead"
+        )
+
+
+async def add_security_headers(message: Message, scope: Scope) -> None:
+    """To every answer; `no-store` where nothing else is said of caching, since all of it is somebody's own."""
+    if message["type"] == "http.response.start":
+        headers = list(message["headers"])
+        headers += SECURITY_HEADERS
+        if not any(name.lower() == b"cache-control" for name, _ in headers):
+            headers.append((b"cache-control", b"no-store"))
+        message["headers"] = headers
+
+
+__all__ = [
+    "SESSION_COOKIE",
+    "Authenticator",
+    "Gate",
+    "Hosts",
+    "NotAuthenticatedError",
+    "add_security_headers",
+    "check_origin",
+]

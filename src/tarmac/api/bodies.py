@@ -1,0 +1,40 @@
+"""Request bodies: JSON straight into its record, without a detour over dicts, so that `Raw` fields stay as they came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+from litestar.dto import AbstractDTO
+
+from flyte.wire import Record
+
+if TYPE_CHECKING:
+    from litestar._openapi.schema_generation import SchemaCreator
+    from litestar.openapi.spec import Reference, Schema
+    from litestar.typing import FieldDefinition
+
+
+class RecordBody(AbstractDTO[Record]):
+    """Litestar's seam for reading bodies: the parameter `data` of a route is decoded as the record it is declared as.
+
+    Where the record is optional, an empty body is None. Raises msgspec.DecodeError and msgspec.ValidationError.
+    """
+
+    _decoders: ClassVar[dict[str, msgspec.json.Decoder[Any]]] = {}
+
+    @classmethod
+    def create_for_field_definition(
+        cls, field_definition: FieldDefinition, handler_id: str, backend_cls: Any = None
+    ) -> None:
+        cls._decoders[handler_id] = msgspec.json.Decoder(field_definition.annotation)
+
+    @classmethod
+    def create_openapi_schema(
+        cls, field_definition: FieldDefinition, handler_id: str, schema_creator: SchemaCreator
+    ) -> Reference | Schema:
+        return schema_creator.for_field_definition(field_definition)
+
+    def decode_bytes(self, value: bytes) -> Any:
+        decoder = self._decoders[self.asgi_connection.route_handler.handler_id]
+        return decoder.decode(value or b"null")

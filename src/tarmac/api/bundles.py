@@ -1,0 +1,113 @@
+"""Content by the sha256 of its bytes: code bundles (tar.gz) and blobs (the JSON text of large values).
+
+What is sent goes to a temporary file while it is hashed; nothing is kept whose bytes do not have the digest of its
+address, so a broken upload can be sent again and a stored one never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO, Any
+
+from litestar import Request, Response, Router, get, head, put
+from litestar.openapi.datastructures import ResponseSpec
+
+from flyte.errors import InvalidInputError, NotFoundError
+from tarmac.api.parameters import Digest
+from tarmac.api.plane import Blobs, Control
+
+BUNDLE_LIMIT = 512 * 1024 * 1024
+"""Bytes of the largest code bundle."""
+
+_SENT = {200: ResponseSpec(None, description="It was there already.", generate_examples=False)}
+
+
+@head("/bundles/{digest:str}", summary="Is a code bundle there?")
+async def has_bundle(digest: Digest, control: Control) -> None:
+    """200 or 404."""
+    await _check_there(control.blobs, digest)
+
+
+@put("/bundles/{digest:str}", status_code=201, summary="Send a code bundle", responses=_SENT)
+async def put_bundle(digest: Digest, control: Control, request: Request[Any, Any, Any]) -> Response[None]:
+    """The body is a tar.gz whose sha256 is the digest in the address."""
+    return await _put(control.blobs, digest, request)
+
+
+@get("/bundles/{digest:str}", summary="Fetch a code bundle", media_type="application/gzip")
+async def get_bundle(digest: Digest, control: Control) -> Response[bytes]:
+    return Response(await _get(control.blobs, digest), media_type="application/gzip")
+
+
+@head("/blobs/{digest:str}", summary="Is a large value there?")
+async def has_blob(digest: Digest, control: Control) -> None:
+    """200 or 404."""
+    await _check_there(control.blobs, digest)
+
+
+@put("/blobs/{digest:str}", status_code=201, summary="Send a large value", responses=_SENT)
+async def put_blob(digest: Digest, control: Control, request: Request[Any, Any, Any]) -> Response[None]:
+    """The body is the JSON text of a value; a run names it as `inputs_blob`."""
+    return await _put(control.blobs, digest, request)
+
+
+@get("/blobs/{digest:str}", summary="Fetch a large value", media_type="application/json")
+async def get_blob(digest: Digest, control: Control) -> Response[bytes]:
+    return Response(await _get(control.blobs, digest), media_type="application/json")
+
+
+async def _check_there(blobs: Blobs, digest: str) -> None:
+    if not await blobs.has(digest):
+        raise NotFoundError(f"nothing with the digest {digest} was sent; PUT it first")
+
+
+async def _get(blobs: Blobs, digest: str) -> bytes:
+    await _check_there(blobs, digest)
+    return await blobs.get(digest)
+
+
+async def _put(blobs: Blobs, digest: str, request: Request[Any, Any, Any]) -> Response[None]:
+    was_there = await blobs.has(digest)
+    with tempfile.TemporaryFile(prefix="tarmac-upload-") as file:
+        found = await _receive(request.stream(), file)
+        if found != digest:
+            raise InvalidInputError(f"the bytes that arrived have the digest {found}, not {digest}; send them again")
+        if not was_there:
+            await blobs.put_at(digest, _content(file))
+    return Response(None, status_code=200 if was_there else 201)
+
+
+async def _receive(chunks: AsyncIterator[bytes], file: IO[bytes]) -> str:
+    """Write what arrives to `file`; its sha256."""
+    sha256 = hashlib.sha256()
+    async for chunk in chunks:
+        sha256.update(chunk)
+        file.write(chunk)
+    file.flush()
+    return sha256.hexdigest()
+
+
+def _content(file: IO[bytes]) -> Any:
+    """The file's bytes, in the page cache and not in this process's memory."""
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.tell() else b""
+
+
+def routes(value_limit: int) -> list[Router]:
+    """The routes, with bodies of at most BUNDLE_LIMIT and `value_limit` bytes."""
+    return [
+        Router(
+            "/v1",
+            route_handlers=[has_bundle, put_bundle, get_bundle],
+            request_max_body_size=BUNDLE_LIMIT,
+            tags=["bundles and blobs"],
+        ),
+        Router(
+            "/v1",
+            route_handlers=[has_blob, put_blob, get_blob],
+            request_max_body_size=value_limit,
+            tags=["bundles and blobs"],
+        ),
+    ]

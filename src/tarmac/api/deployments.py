@@ -1,0 +1,35 @@
+"""Deployments: what makes tasks and apps known to the platform."""
+
+from __future__ import annotations
+
+from litestar import Router, get, post
+from litestar.response import Stream
+
+from flyte import wire
+from tarmac.api import streams
+from tarmac.api.parameters import After, LastEventId, Name
+from tarmac.api.plane import By, Control
+
+
+@post("/deployments", status_code=202, summary="Deploy")
+async def deploy(data: wire.DeployRequest, control: Control, by: By) -> wire.Deployment:
+    """Takes a deployment on; its environments become ready level by level, as its events tell."""
+    return await control.deploy(data, by)
+
+
+@get("/deployments/{id:str}", summary="Look at a deployment")
+async def get_deployment(id: Name, control: Control) -> wire.Deployment:
+    """How far each environment is."""
+    return await control.deployment(id)
+
+
+@get("/deployments/{id:str}/events", summary="Watch a deployment", media_type="text/event-stream")
+async def watch_deployment(
+    id: Name, control: Control, after: After = None, last_event_id: LastEventId = None
+) -> Stream:
+    """Server-sent events: a snapshot (unless `after` is given), then every later event, until it is over."""
+    await control.deployment(id)
+    return streams.events(control.watch_deployment(id, last_event_id if last_event_id is not None else after))
+
+
+ROUTES = Router("/v1", route_handlers=[deploy, get_deployment, watch_deployment], tags=["deployments"])

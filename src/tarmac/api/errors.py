@@ -1,0 +1,119 @@
+"""The one place where an error becomes an answer.
+
+Every error, whoever raised it, ends as a status and an ErrorInfo; requests below `/v1` get it as JSON (`ErrorBody`),
+people who asked for a page get a page that says the same. What nobody expected is logged with its traceback under a
+reference, and the answer holds the reference and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
+from litestar.response import Redirect
+
+from flyte.errors import BaseRuntimeError, NotAuthenticatedError
+from flyte.wire import ErrorBody, ErrorInfo
+
+log = logging.getLogger("tarmac.api")
+
+AnyRequest = Request[Any, Any, Any]
+ErrorPage = Callable[[AnyRequest, int, ErrorInfo], str]
+
+_CODES = {400: "InvalidInputError", 404: "NotFoundError", 405: "MethodNotAllowedError", 413: "TooLargeError"}
+
+
+def handler(page: ErrorPage) -> Callable[[AnyRequest, Exception], Response[Any]]:
+    """The application's only exception handler; `page` draws an error for people."""
+
+    def answer(request: AnyRequest, error: Exception) -> Response[Any]:
+        status, info = told(request, error)
+        headers = _headers(status, error)
+        if is_for_people(request):
+            if isinstance(error, NotAuthenticatedError) and request.method == "GET":
+                return Redirect(path=f"/login?next={quote(_address(request))}", status_code=303)
+            return Response(page(request, status, info), status_code=status, media_type="text/html", headers=headers)
+        return Response(ErrorBody(error=info), status_code=status, media_type="application/json", headers=headers)
+
+    return answer
+
+
+def told(request: AnyRequest, error: Exception) -> tuple[int, ErrorInfo]:
+    """The status of `error`, and what the caller is told of it."""
+    match error:
+        case BaseRuntimeError():
+            return error.status, ErrorInfo(
+                code=error.code, message=str(error), kind=error.kind, traceback=error.traceback or ""
+            )
+        case msgspec.ValidationError():
+            return 422, ErrorInfo(code="InvalidInputError", message=f"the request's body does not fit: {error}")
+        case msgspec.DecodeError():
+            return 400, ErrorInfo(code="InvalidInputError", message=f"the request's body is not JSON: {error}")
+        case ValidationException():
+            return 422, ErrorInfo(code="InvalidInputError", message=_validation(error))
+        case HTTPException() if error.status_code < 500:
+            return error.status_code, ErrorInfo(
+                code=_CODES.get(error.status_code, "HTTPError"), message=_http(request, error)
+            )
+        case _:
+            return 500, _unexpected(request, error)
+
+
+def is_for_people(request: AnyRequest) -> bool:
+    """Whether a page is wanted: outside the API, by somebody who reads HTML."""
+    path = request.scope["path"]
+    return path != "/v1" and not path.startswith("/v1/") and "text/html" in request.headers.get("accept", "")
+
+
+def _headers(status: int, error: Exception) -> dict[str, str]:
+    headers = dict(getattr(error, "headers", None) or {})
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+def _address(request: AnyRequest) -> str:
+    query = request.scope["query_string"].decode("latin-1")
+    return request.scope["path"] + (f"?{query}" if query else "")
+
+
+def _validation(error: ValidationException) -> str:
+    """One sentence from Litestar's list of what is wrong with the parameters."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    wrong = [
+        f"{item.get('source', 'parameter')} parameter {item.get('key')!r}: {item.get('message')}"
+        for item in extra
+        if isinstance(item, dict)
+    ]
+    return "; ".join(wrong) or error.detail
+
+
+def _http(request: AnyRequest, error: HTTPException) -> str:
+    asked = f"{request.method} {request.scope['path']}"
+    match error.status_code:
+        case 404:
+            return f"there is no {asked}; /v1/docs lists every route"
+        case 405:
+            allowed = (error.headers or {}).get("Allow", "") if isinstance(error, MethodNotAllowedException) else ""
+            return f"{asked} is not possible" + (f"; this address takes {allowed}" if allowed else "")
+        case 413:
+            return f"the body of {asked} is too large; larger values go to /v1/blobs, code goes to /v1/bundles"
+        case _:
+            return error.detail
+
+
+def _unexpected(request: AnyRequest, error: Exception) -> ErrorInfo:
+    reference = secrets.token_hex(4)
+    log.error("%s: %s %s failed", reference, request.method, request.scope["path"], exc_info=error)
+    return ErrorInfo(
+        code="InternalError",
+        kind="system",
+        message=f"the platform failed at this request; its log (logs/platform/control.log) has the cause at {reference}",
+    )

@@ -1,0 +1,228 @@
+"""Runs and their actions: start, list, look, wait, watch, abort, read logs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from litestar import Response, Router, get, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from flyte import wire
+from flyte.errors import InvalidInputError
+from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT, ActionPhase, LogLine
+from tarmac import logs
+from tarmac.api import streams
+from tarmac.api.parameters import After, Domain, Follow, LastEventId, Limit, LogAfter, Name, Project, Tail, Wait
+from tarmac.api.plane import By, Control, ControlPlane, IsOver
+
+IdempotencyKey = Annotated[
+    str | None,
+    Parameter(
+        header="Idempotency-Key",
+        required=False,
+        max_length=200,
+        description="A call that is made again with the same key answers with the run that the first one started.",
+    ),
+]
+
+
+@post(
+    "/runs",
+    status_code=201,
+    summary="Start a run",
+    responses={200: ResponseSpec(wire.Run, description="The run that the name or the key already stands for.")},
+)
+async def create_run(
+    data: wire.RunRequest, control: Control, by: By, wait: Wait = 0, idempotency_key: IdempotencyKey = None
+) -> Response[wire.Run]:
+    """Starts a task and answers when the run is on disk; with `wait`, when it is over or the time is up."""
+    run, created = await control.create_run(_with_key(data, idempotency_key), by)
+    if wait and not run.phase.is_terminal:
+        run = await control.wait(run.name, wait)
+    return Response(run, status_code=201 if created else 200)
+
+
+def _with_key(request: wire.RunRequest, key: str | None) -> wire.RunRequest:
+    if key is None or key == request.idempotency_key:
+        return request
+    if request.idempotency_key is not None:
+        raise InvalidInputError(
+            f"the header Idempotency-Key is {key!r} and idempotency_key in the body is {request.idempotency_key!r}; "
+            "send one of them"
+        )
+    return msgspec.structs.replace(request, idempotency_key=key)
+
+
+@get("/runs", summary="List runs")
+async def list_runs(
+    control: Control,
+    project: Project = DEFAULT_PROJECT,
+    domain: Domain = DEFAULT_DOMAIN,
+    phase: Annotated[list[str] | None, Parameter(description="Only these phases; several, or joined by commas.")] = None,
+    task: Annotated[str | None, Parameter(description="Only runs of this task (full name).")] = None,
+    version: Annotated[str | None, Parameter(description="Only runs of this version.")] = None,
+    label: Annotated[list[str] | None, Parameter(description="Only runs with this label, written `key=value`.")] = None,
+    created_after: Annotated[float | None, Parameter(description="Seconds since 1970.")] = None,
+    before: Annotated[float | None, Parameter(description="Only runs created before; for the next page.")] = None,
+    limit: Limit = 100,
+) -> list[wire.Run]:
+    """The runs of a project, newest first."""
+    return await control.runs(
+        project=project,
+        domain=domain,
+        phases=[phase_of(name) for name in _split(phase)],
+        task=task,
+        version=version,
+        labels=labels_of(label or []),
+        created_after=created_after,
+        before=before,
+        limit=limit,
+    )
+
+
+def phase_of(name: str) -> ActionPhase:
+    """Raises InvalidInputError for what is no phase."""
+    try:
+        return ActionPhase(name)
+    except ValueError:
+        raise InvalidInputError(
+            f"{name!r} is no phase; the phases are {', '.join(phase.value for phase in ActionPhase)}"
+        ) from None
+
+
+def _split(values: list[str] | None) -> list[str]:
+    return [part for value in values or [] for part in value.split(",") if part]
+
+
+def labels_of(written: list[str]) -> dict[str, str]:
+    """`key=value`, once or several times, or joined by commas. Raises InvalidInputError for anything else."""
+    labels: dict[str, str] = {}
+    for part in _split(written):
+        key, equals, value = part.partition("=")
+        if not key or not equals:
+            raise InvalidInputError(f"label is {part!r}; write it as key=value")
+        labels[key] = value
+    return labels
+
+
+@get("/runs/{run:str}", summary="Look at a run")
+async def get_run(run: Name, control: Control, wait: Wait = 0) -> wire.Run:
+    """The run as it is now; with `wait`, when it is over or the time is up."""
+    return await (control.wait(run, wait) if wait else control.run(run))
+
+
+@post("/runs/{run:str}/abort", status_code=200, summary="Abort a run")
+async def abort_run(run: Name, control: Control, by: By, data: wire.AbortRequest | None = None) -> wire.Run:
+    """Aborts the run and everything below it; a run that is over stays as it is."""
+    return await control.abort(run, data.reason if data else "", by)
+
+
+@get("/runs/{run:str}/events", summary="Watch a run", media_type="text/event-stream")
+async def watch_run(
+    run: Name,
+    control: Control,
+    after: After = None,
+    actions: Annotated[
+        Literal["root", "all"], Parameter(description="The run as a whole, or each of its actions.")
+    ] = "root",
+    last_event_id: LastEventId = None,
+) -> Stream:
+    """Server-sent events: a snapshot (unless `after` is given), then every later event, until the run is over."""
+    await control.run(run)
+    return streams.events(control.watch_run(run, last_event_id if last_event_id is not None else after, actions))
+
+
+@get("/runs/{run:str}/actions", summary="List a run's actions")
+async def list_actions(
+    run: Name,
+    control: Control,
+    parent: Annotated[str | None, Parameter(description="Only the children of this action.")] = None,
+    phase: Annotated[str | None, Parameter(description="Only actions in this phase.")] = None,
+    limit: Limit = 100,
+    offset: Annotated[int, Parameter(ge=0, description="How many to leave out, for the next page.")] = 0,
+) -> list[wire.Action]:
+    """Actions in the order of their creation."""
+    return await control.actions(run, parent, phase_of(phase) if phase else None, limit, offset)
+
+
+@get("/runs/{run:str}/actions/{action:str}", summary="Look at an action")
+async def get_action(run: Name, action: Name, control: Control) -> wire.ActionDetails:
+    """The action with its inputs, outputs and attempts."""
+    return await control.action(run, action)
+
+
+@post("/runs/{run:str}/actions/{action:str}/abort", status_code=200, summary="Abort an action")
+async def abort_action(
+    run: Name, action: Name, control: Control, by: By, data: wire.AbortRequest | None = None
+) -> wire.Action:
+    """Aborts the action and everything below it."""
+    return await control.abort_action(run, action, data.reason if data else "", by)
+
+
+@get("/runs/{run:str}/actions/{action:str}/logs", summary="Read an action's log", media_type="application/x-ndjson")
+async def read_log(
+    run: Name,
+    action: Name,
+    control: Control,
+    attempt: Annotated[int | None, Parameter(ge=1, description="The last one when absent.")] = None,
+    tail: Tail = None,
+    after: LogAfter = None,
+    follow: Follow = False,
+) -> Stream:
+    """A LogLine on each line. With `follow` the answer goes on until the action is over."""
+    first = await control.action_log(run, action, attempt)
+    if not follow:
+        return streams.lines(_attempt(first, after, tail, _yes))
+    if attempt is not None:
+        return streams.lines(_attempt(first, after, tail, first[1]))
+    return streams.lines(_attempts(control, run, action, first, after, tail))
+
+
+AttemptLog = tuple[Path, IsOver, int]
+
+
+async def _attempt(
+    log: AttemptLog, after: int | None, tail: int | None, is_over: IsOver
+) -> AsyncIterator[list[LogLine]]:
+    path, _, number = log
+    async for batch in logs.batches(path, after, is_over, tail):
+        yield [msgspec.structs.replace(line, attempt=number) for line in batch]
+
+
+async def _attempts(
+    control: ControlPlane, run: str, action: str, log: AttemptLog, after: int | None, tail: int | None
+) -> AsyncIterator[list[LogLine]]:
+    """The log of this attempt, and of each that comes after it."""
+    while True:
+        async for batch in _attempt(log, after, tail, log[1]):
+            yield batch
+        following = await control.action_log(run, action, None)
+        if following[2] == log[2]:
+            return
+        log, after, tail = following, None, None
+
+
+def _yes() -> bool:
+    return True
+
+
+ROUTES = Router(
+    "/v1",
+    route_handlers=[
+        create_run,
+        list_runs,
+        get_run,
+        abort_run,
+        watch_run,
+        list_actions,
+        get_action,
+        abort_action,
+        read_log,
+    ],
+    tags=["runs"],
+)

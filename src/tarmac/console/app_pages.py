@@ -1,0 +1,81 @@
+"""The pages of apps: the list, and one app with its replicas, log and last requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Response, get, post
+from litestar.response import Redirect
+
+from flyte.wire import App, AppStatus
+from tarmac.api.apps import last_requests
+from tarmac.api.plane import By, Control
+from tarmac.console.pages import Fragment, page
+from tarmac.console.places import Place
+
+REQUESTS_SHOWN = 30
+_WEB = ("http://", "https://", "/")
+
+
+@get("/apps")
+async def apps_page(control: Control, project: str, domain: str, fragment: Fragment = False) -> Response[str]:
+    """The apps of a project."""
+    place = Place(project, domain)
+    return await page(
+        control, place, "apps.html", fragment, apps=await control.apps(project, domain, 1000), links=links_of, every=2
+    )
+
+
+@get("/apps/{app:str}")
+async def app_page(
+    control: Control, project: str, domain: str, app: str, replica: str | None = None, fragment: Fragment = False
+) -> Response[str]:
+    """One app."""
+    place = Place(project, domain)
+    record = await control.app(project, domain, app)
+    return await page(
+        control,
+        place,
+        "app.html",
+        fragment,
+        app=record,
+        links=links_of(record),
+        replica=replica,
+        stoppable=record.status not in (AppStatus.STOPPED,),
+        requests=last_requests(await control.access_log(project, domain, app), REQUESTS_SHOWN),
+        log=place.api("apps", app, "logs", tail=2000, replica=replica, follow=1),
+        events=place.api("apps", app, "events", after=record.seq),
+        every=4,
+    )
+
+
+def links_of(app: App) -> list[tuple[str, str]]:
+    """(title, address) of everything that a browser can open: the app itself, then what it links to."""
+    own = [(app.url, app.url)] if app.url.startswith(_WEB) else []
+    if app.host:
+        by_name = app.host if app.host.startswith(_WEB) else f"http://{app.host}"
+        own.append((app.host.removeprefix("http://").removeprefix("https://"), by_name))
+    declared = [
+        (link.title, app.url.rstrip("/") + "/" + link.path.lstrip("/") if link.is_relative else link.path)
+        for link in app.links
+    ]
+    return [(title, address) for title, address in own + declared if address.startswith(_WEB)]
+
+
+@post("/apps/{app:str}/activate", dto=None)
+async def activate(control: Control, by: By, project: str, domain: str, app: str) -> Redirect:
+    await control.activate(project, domain, app, None, by)
+    return _back(project, domain, app)
+
+
+@post("/apps/{app:str}/deactivate", dto=None)
+async def deactivate(control: Control, by: By, project: str, domain: str, app: str) -> Redirect:
+    await control.deactivate(project, domain, app, None, by)
+    return _back(project, domain, app)
+
+
+def _back(project: str, domain: str, app: str) -> Redirect:
+    return Redirect(Place(project, domain).page("apps", app), status_code=303)
+
+
+PAGES: list[Any] = [apps_page, app_page, activate, deactivate]

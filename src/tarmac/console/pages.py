@@ -1,0 +1,78 @@
+"""The console's routes, what all pages share, and the page that says what went wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, Router, get
+from litestar.exceptions import NotFoundException
+from litestar.params import Parameter
+from litestar.response import Redirect
+
+from flyte.wire import ErrorInfo
+from tarmac.api.plane import ControlPlane
+from tarmac.console.places import Place
+from tarmac.console.rendering import render, static_file
+
+AnyRequest = Request[Any, Any, Any]
+
+Fragment = Annotated[bool, Parameter(query="fragment")]
+"""Whether only the page's changing parts are wanted, for swapping."""
+
+SCOPE = "/v2/domain/{domain:str}/project/{project:str}"
+
+_MEDIA_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+async def page(control: ControlPlane, place: Place, template: str, fragment: bool, **context: Any) -> Response[str]:
+    """A page of the console, or only its changing parts."""
+    shared: dict[str, Any] = {"events": None, "every": None, "status": 200}
+    projects = [] if fragment else await control.projects()
+    shared |= {"place": place, "fragment": fragment, "projects": projects, **context}
+    return Response(render(template, **shared), status_code=shared["status"], media_type="text/html")
+
+
+def error_page(request: AnyRequest, status: int, info: ErrorInfo) -> str:
+    """What a person sees instead of an ErrorBody."""
+    return render("error.html", status=status, error=info, signed_in=request.scope.get("user") is not None)
+
+
+@get(["/", "/v2"], include_in_schema=False, sync_to_thread=False)
+def first_page() -> Redirect:
+    return Redirect(Place().page("runs"), status_code=303)
+
+
+@get(SCOPE, include_in_schema=False, sync_to_thread=False)
+def first_page_of(project: str, domain: str) -> Redirect:
+    return Redirect(Place(project, domain).page("runs"), status_code=303)
+
+
+@get("/static/{name:str}", opt={"public": True}, include_in_schema=False, sync_to_thread=False)
+def static(name: str, v: str | None = None) -> Response[bytes]:
+    """A file of the console's own; with its version in the address it never changes."""
+    media_type = _MEDIA_TYPES.get(name.rpartition(".")[2])
+    if media_type is None or "/" in name or "\\" in name:
+        raise NotFoundException
+    try:
+        content = static_file(name)
+    except FileNotFoundError:
+        raise NotFoundException from None
+    caching = "public, max-age=31536000, immutable" if v else "no-cache"
+    return Response(content, media_type=media_type, headers={"Cache-Control": caching})
+
+
+def routes() -> list[Any]:
+    """Every route of the console."""
+    from tarmac.console import app_pages, reference, run_pages, session, task_pages
+
+    pages = [*run_pages.PAGES, *task_pages.PAGES, *app_pages.PAGES]
+    return [
+        first_page,
+        first_page_of,
+        static,
+        session.login_page,
+        session.login,
+        session.logout,
+        reference.reference,
+        Router(SCOPE, route_handlers=pages, include_in_schema=False),
+    ]

@@ -1,0 +1,105 @@
+"""Templates, and how times, durations and values are written for people. Everything is escaped unless marked as HTML."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import time
+from importlib import resources
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+LONGEST_VALUE = 20_000
+"""Characters of a value that a page shows; the rest is a link away."""
+
+
+def duration(seconds: float | None) -> str:
+    """`32 ms`, `1.2 s`, `1m 15s`, `2h 5m`, `3d 4h`; empty where there is none."""
+    if seconds is None:
+        return ""
+    seconds = max(seconds, 0)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    for size, small, unit, below in ((3600, 60, "m", "s"), (86400, 3600, "h", "m")):
+        if whole < size:
+            return f"{whole // small}{unit} {whole % small // (small // 60)}{below}"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def ago(moment: float | None) -> str:
+    """How long `moment` (seconds since 1970) is past: `just now`, `12 s ago`, `5 min ago`, `3 h ago`, `4 d ago`."""
+    if not moment:
+        return ""
+    seconds = time.time() - moment
+    if seconds < 2:
+        return "just now"
+    for size, unit_seconds, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
+        if seconds < size:
+            return f"{int(seconds // unit_seconds)} {unit} ago"
+    return f"{int(seconds // 86400)} d ago"
+
+
+def clock(moment: float | None) -> str:
+    """The moment itself, in UTC, to the second."""
+    if not moment:
+        return ""
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def pretty(value: Any) -> str:
+    """A value as JSON for reading, cut at LONGEST_VALUE characters."""
+    raw = bytes(value) if isinstance(value, msgspec.Raw) else msgspec.json.encode(value)
+    text = msgspec.json.format(raw, indent=2).decode()
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}\n… {len(text) - LONGEST_VALUE:,} more characters"
+
+
+def spent(record: Any) -> float | None:
+    """Seconds that a run, an action or an attempt has taken so far; None before it began."""
+    if record.started is None:
+        return None
+    return float((record.ended or time.time()) - record.started)
+
+
+def asset(name: str) -> str:
+    """The address of a static file; it changes when the file does."""
+    return f"/static/{name}?v={_digest(name)}"
+
+
+def static_file(name: str) -> bytes:
+    """Raises FileNotFoundError."""
+    return (resources.files(__package__) / "static" / name).read_bytes()
+
+
+def _digest(name: str) -> str:
+    if name not in _digests:
+        _digests[name] = hashlib.sha256(static_file(name)).hexdigest()[:12]
+    return _digests[name]
+
+
+_digests: dict[str, str] = {}
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=duration, ago=ago, clock=clock, pretty=pretty, spent=spent)
+    environment.globals.update(asset=asset)
+    return environment
+
+
+_templates = _environment()
+
+
+def render(template: str, **context: Any) -> str:
+    """The page as HTML."""
+    return _templates.get_template(template).render(context)

@@ -1,0 +1,192 @@
+"""The pages of runs: the list, and one run with its tree of actions and the details of the selected one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import Parameter
+from litestar.response import Redirect
+
+from flyte.errors import RunNotFoundError
+from flyte.wire import ROOT_ACTION, Action, ActionDetails, ActionPhase, Run
+from tarmac.api.plane import By, Control, ControlPlane
+from tarmac.api.runs import phase_of
+from tarmac.console import tree
+from tarmac.console.pages import Fragment, page
+from tarmac.console.places import Place
+
+RUNS_ON_PAGE = 50
+WATCHED_ACTIONS = 2_000
+"""Actions up to which each of them is watched; above, the page looks at the run every few seconds."""
+
+Open = Annotated[str | None, Parameter(query="open")]
+PageNumber = Annotated[int, Parameter(query="page", ge=0)]
+
+
+@get("/runs")
+async def runs_page(
+    control: Control,
+    project: str,
+    domain: str,
+    phase: str | None = None,
+    task: str | None = None,
+    created_before: float | None = None,
+    fragment: Fragment = False,
+) -> Response[str]:
+    """The runs of a project, newest first."""
+    place = Place(project, domain)
+    found = await control.runs(
+        project=project,
+        domain=domain,
+        phases=[phase_of(phase)] if phase else [],
+        task=task or None,
+        before=created_before,
+        limit=RUNS_ON_PAGE + 1,
+    )
+    shown = found[:RUNS_ON_PAGE]
+    here = partial(place.page, "runs", phase=phase, task=task)
+    return await page(
+        control,
+        place,
+        "runs.html",
+        fragment,
+        runs=shown,
+        phase=phase,
+        task=task,
+        phases=list(ActionPhase),
+        first_page=here() if created_before else None,
+        older=here(created_before=repr(shown[-1].created)) if len(found) > RUNS_ON_PAGE else None,
+        every=None if created_before else 2,
+    )
+
+
+@get("/runs/{run:str}")
+async def run_page(
+    control: Control,
+    project: str,
+    domain: str,
+    run: str,
+    unfolded: Open = None,
+    action: str = ROOT_ACTION,
+    phase: str | None = None,
+    number: PageNumber = 0,
+    attempt: int | None = None,
+    fragment: Fragment = False,
+) -> Response[Any]:
+    """One run. Children are drawn where the address says that their parent is unfolded."""
+    record = await control.run(run)
+    place = Place(record.project, record.domain)
+    if place != Place(project, domain):
+        return Redirect(place.page("runs", run), status_code=303)
+    opened = tree.Unfolded.read(unfolded)
+    here = partial(_address, place, run, {"open": unfolded, "action": action, "phase": phase, "page": number})
+    rows, more = await _rows(control, run, opened, phase, number)
+    details = await control.action(run, action)
+    return await page(
+        control,
+        place,
+        "run.html",
+        fragment,
+        run=record,
+        rows=rows,
+        more=more,
+        number=number,
+        phase=phase,
+        phases=list(ActionPhase),
+        bars=tree.bars(record, (row.action for row in rows)),
+        here=here,
+        details=details,
+        inputs=inputs_shown(details),
+        outputs=outputs_shown(details),
+        log=_log(place, details.action, attempt),
+        attempt=attempt or details.action.attempt,
+        **_liveness(place, record),
+    )
+
+
+def _address(place: Place, run: str, now: dict[str, Any], **changes: Any) -> str:
+    """The page's own address with something changed; an empty `open` means that everything is folded."""
+    query = {**now, **changes}
+    if query["action"] == ROOT_ACTION:
+        query["action"] = None
+    if query["open"] == "":
+        query["open"] = ","
+    query["page"] = query["page"] or None
+    return place.page("runs", run, **query)
+
+
+async def _rows(
+    control: ControlPlane, run: str, unfolded: tree.Unfolded, phase: str | None, number: int
+) -> tuple[list[tree.Row], bool]:
+    """The tree's lines or, with a phase, a flat page of the actions in it; and whether there are more of these."""
+    if not phase:
+        return await tree.rows(control, run, unfolded), False
+    found = await control.actions(run, None, phase_of(phase), tree.PAGE + 1, number * tree.PAGE)
+    return [tree.Row(0, action) for action in found[: tree.PAGE]], len(found) > tree.PAGE
+
+
+def _liveness(place: Place, run: Run) -> dict[str, Any]:
+    """What makes the page live: the events of every action, or for very large runs a look every few seconds."""
+    if run.phase.is_terminal:
+        return {}
+    few = run.actions <= WATCHED_ACTIONS
+    events = place.api("runs", run.name, "events", after=run.seq, actions="all" if few else "root")
+    return {"events": events, "every": None if few else 3}
+
+
+def _log(place: Place, action: Action, attempt: int | None) -> str:
+    follow = None if attempt or action.phase.is_terminal else 1
+    return place.api("runs", action.run, "actions", action.name, "logs", tail=2000, attempt=attempt, follow=follow)
+
+
+Shown = list[tuple[str, str, msgspec.Raw | None]]
+"""Name, type in words, value; None where the value is too large and stands in the blob store."""
+
+
+def inputs_shown(details: ActionDetails) -> Shown:
+    types = {spec.name: spec.type for spec in details.interface.inputs}
+    if details.inputs is None:
+        return [(name, kind, None) for name, kind in types.items()]
+    values = msgspec.json.decode(details.inputs, type=dict[str, msgspec.Raw])
+    return [(name, types.get(name, ""), value) for name, value in values.items()]
+
+
+def outputs_shown(details: ActionDetails) -> Shown:
+    """The outputs under their declared names; one that has no name of its own is `result`."""
+    declared = details.interface.outputs
+    if details.outputs is None:
+        return [(spec.name, spec.type, None) for spec in declared] if details.outputs_blob else []
+    values = msgspec.json.decode(details.outputs, type=list[msgspec.Raw])
+    if len(values) == len(declared):
+        return [(spec.name, spec.type, value) for spec, value in zip(declared, values, strict=True)]
+    return [(f"o{number}", "", value) for number, value in enumerate(values)]
+
+
+@post("/runs/{run:str}/abort", dto=None)
+async def abort_run(control: Control, by: By, project: str, domain: str, run: str) -> Redirect:
+    await control.abort(run, f"by {by}, in the console", by)
+    return Redirect(Place(project, domain).page("runs", run), status_code=303)
+
+
+@post("/runs/{run:str}/actions/{action:str}/abort", dto=None)
+async def abort_action(control: Control, by: By, project: str, domain: str, run: str, action: str) -> Redirect:
+    await control.abort_action(run, action, f"by {by}, in the console", by)
+    return Redirect(Place(project, domain).page("runs", run, action=action), status_code=303)
+
+
+async def inputs_of(control: ControlPlane, run: str) -> dict[str, Any]:
+    """The inputs of an earlier run, to start from; none where it is gone or they are too large for a form."""
+    try:
+        details = await control.action(run, ROOT_ACTION)
+    except RunNotFoundError:
+        return {}
+    if details.inputs is None:
+        return {}
+    values: dict[str, Any] = msgspec.json.decode(details.inputs)
+    return values
+
+
+PAGES = [runs_page, run_page, abort_run, abort_action]

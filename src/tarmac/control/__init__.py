@@ -1,0 +1,368 @@
+"""The control plane: the use cases, and the only writer.
+
+`Control` is what the API, the console and the links talk to. It owns no logic of its own beyond putting the parts
+together: `runs` (life of runs), `dispatch` (which worker runs what), `apps`, `deployments`, `vault` (secrets), `keys`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+import tarmac
+from flyte import wire
+from flyte.errors import ActionNotFoundError
+from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
+from tarmac.auth import Identities
+from tarmac.blobs import Blobs
+from tarmac.control import live
+from tarmac.control.agents import Agent
+from tarmac.control.apps import Apps
+from tarmac.control.deployments import Deployments
+from tarmac.control.dispatch import Dispatch
+from tarmac.control.keys import Keys
+from tarmac.control.links import Link, Peer
+from tarmac.control.pools import Place, Pools
+from tarmac.control.registry import Registry, task_record
+from tarmac.control.runs import Runs
+from tarmac.control.vault import Secrets
+from tarmac.events import Journal, Watcher
+from tarmac.home import Home
+from tarmac.secrets import Sealer
+from tarmac.settings import Settings
+from tarmac.store import Change, KeyRow, ProjectRow, RunQuery, Store, TaskRow
+
+log = logging.getLogger("tarmac.control")
+
+Watched = tuple[Literal["snapshot", "event"], int, Any]
+TIDY_EVERY = 10.0
+
+
+class Control:
+    def __init__(
+        self,
+        store: Store,
+        home: Home,
+        settings: Settings,
+        endpoint: str,
+        port: int,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.home, self.settings, self.endpoint, self.store = home, settings, endpoint, store
+        self.blobs = Blobs(home.blobs)
+        self.identities = Identities(home.master_key())
+        self.journal = Journal(store, on_failure)
+        self.agent = Agent()
+        self.registry = Registry(store)
+        place = Place(home, endpoint)
+        self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
+        self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
+        self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint)
+        self.dispatch = Dispatch(self.agent, settings, self.identities, self._runs, self._apps.endpoints)
+        self._pools = Pools(place, self._secrets, self.dispatch)
+        self._runs.attach(self.dispatch, self._pools)
+        self._deployments = Deployments(store, self.journal, self.registry, self._apps, self._secrets)
+        self._keys = Keys(store, self.journal, home.token(), self._apps.keys_changed)
+
+    # ------------------------------------------------------------------ start and stop
+
+    async def start(self) -> None:
+        """Take up where the last control plane left off."""
+        await self._keys.restore()
+        await self._apps.restore()
+        await self._deployments.close_open()
+        for row, actions in await self.store.live_runs():
+            known = {}
+            for task, version in {(a.task, a.version) for a in actions if a.kind == "task"}:
+                known[task, version] = await self.registry.find(row.project, row.domain, task, version)
+            self._runs.restore(row, actions, known)
+        await self._runs.resume()
+
+    async def keep_tidy(self) -> None:
+        """Runs for as long as the control plane does."""
+        while True:
+            await asyncio.sleep(TIDY_EVERY)
+            self.dispatch.tidy()
+
+    def accept(self, link: Link, hello: wire.Hello) -> Peer:
+        """Who is it that said Hello? Raises PermissionError for a stranger."""
+        if hello.kind in ("agent", "gateway"):
+            if not hmac.compare_digest(hello.token, self.home.token()):
+                raise PermissionError("the token is not the owner's")
+            if hello.kind == "gateway":
+                return self._apps.gateway_connected(link, hello)
+            link.send(wire.Welcome(epoch=self.store.epoch, version=tarmac.__version__))
+            return self.agent.connected(link, hello)
+        principal = self.identities.verify(hello.token)
+        if principal is None or principal.subject != hello.name:
+            raise PermissionError(f"the token is not {hello.name}'s")
+        return self.dispatch.connected(link, hello)
+
+    def health(self) -> wire.Health:
+        agent = "ok" if self.agent.present else "being restarted"
+        return wire.Health(
+            status="ok" if self.agent.present else "starting",
+            version=tarmac.__version__,
+            components={"control": "ok", "agent": agent},
+        )
+
+    # ------------------------------------------------------------------ deployments
+
+    async def deploy(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
+        return await self._deployments.start(request, by)
+
+    async def deployment(self, name: str) -> wire.Deployment:
+        return await self._deployments.get(name)
+
+    # ------------------------------------------------------------------ runs
+
+    async def create_run(self, request: wire.RunRequest, by: str) -> tuple[wire.Run, bool]:
+        return await self._runs.create(request, by)
+
+    async def run(self, name: str) -> wire.Run:
+        return await self._runs.get(name)
+
+    async def wait(self, name: str, seconds: float) -> wire.Run:
+        return await self._runs.wait(name, seconds)
+
+    async def runs(
+        self,
+        *,
+        project: str,
+        domain: str,
+        phases: Sequence[ActionPhase] = (),
+        task: str | None = None,
+        version: str | None = None,
+        labels: dict[str, str] | None = None,
+        created_after: float | None = None,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> list[wire.Run]:
+        """Runs, newest first, as of the last commit."""
+        query = RunQuery(
+            project=project,
+            domain=domain,
+            phases=tuple(phases),
+            task=task,
+            version=version,
+            labels=labels or {},
+            created_after=created_after,
+            created_before=before,
+            limit=limit,
+        )
+        rows = await self.store.runs(query)
+        url, seq = self._runs.url, self.journal.seq
+        return [live.run_record(row, root, url(row.project, row.domain, row.name), 0, seq) for row, root in rows]
+
+    async def abort(self, name: str, reason: str, by: str) -> wire.Run:
+        return await self._runs.abort(name, reason or f"by {by}")
+
+    async def abort_action(self, run: str, action: str, reason: str, by: str) -> wire.Action:
+        await self._runs.abort_action(run, action, reason or f"by {by}")
+        return (await self.action(run, action)).action
+
+    async def actions(
+        self,
+        run: str,
+        parent: str | None = None,
+        phase: ActionPhase | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[wire.Action]:
+        await self._runs.get(run)
+        rows = await self.store.actions(run, parent=parent, phase=phase, limit=limit, offset=offset)
+        counts = await asyncio.gather(*(self.store.children_count(run, row.name) for row in rows))
+        return [live.action_record(row, children=count) for row, count in zip(rows, counts, strict=True)]
+
+    async def action(self, run: str, name: str) -> wire.ActionDetails:
+        """One action with its inputs, outputs and attempts. Raises RunNotFoundError and ActionNotFoundError."""
+        shown = await self._runs.get(run)
+        row = await self.store.action(run, name)
+        if row is None:
+            raise ActionNotFoundError(f"run {run!r} has no action {name!r}; see `flyte get action {run}`")
+        attempts = await self.store.attempts(run, name)
+        interface = wire.InterfaceSpec()
+        if row.kind == "task":
+            known = await self.registry.find(shown.project, shown.domain, row.task, row.version)
+            interface = known.spec.interface
+        return live.details_record(row, attempts, interface)
+
+    async def action_log(self, run: str, name: str, attempt: int | None) -> tuple[Path, Callable[[], bool], int]:
+        """The log file of an attempt (the last by default), and whether nothing more will be written to it."""
+        action = (await self.action(run, name)).action
+        number = attempt or action.attempt
+
+        def is_over() -> bool:
+            current = self._runs.live.get(run)
+            found = current.actions.get(name) if current else None
+            return found is None or found.over or found.attempt != number
+
+        return self.home.action_log(run, name, number), is_over, number
+
+    # ------------------------------------------------------------------ tasks
+
+    def task_url(self, row: TaskRow) -> str:
+        return f"{self.endpoint}/v2/domain/{row.domain}/project/{row.project}/tasks/{row.name}"
+
+    async def tasks(
+        self, project: str, domain: str, name: str | None = None, env: str | None = None, limit: int = 100
+    ) -> list[wire.Task]:
+        rows = await self.store.tasks(project, domain, name=name, env=env, limit=limit)
+        return [task_record(row, self.task_url(row)) for row in rows]
+
+    async def task(self, project: str, domain: str, name: str, version: str | None = None) -> wire.Task:
+        """Raises RemoteTaskNotFoundError that lists what there is."""
+        known = await self.registry.find(project, domain, name, version)
+        versions = [row.version for row in await self.store.task_versions(project, domain, known.row.name)]
+        return task_record(known.row, self.task_url(known.row), versions[:100])
+
+    # ------------------------------------------------------------------ apps
+
+    async def apps(self, project: str, domain: str, limit: int = 100) -> list[wire.App]:
+        found = [app for key, app in self._apps.live.items() if key[:2] == (project, domain)]
+        found.sort(key=lambda app: app.row.updated, reverse=True)
+        return [self._apps.record(app) for app in found[:limit]]
+
+    async def app(self, project: str, domain: str, name: str) -> wire.App:
+        return self._apps.record(self._apps.find(project, domain, name))
+
+    async def activate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
+        """Start the app; with `wait` return when it answers, or raise what keeps it from it."""
+        app = self._apps.find(project, domain, name)
+        await self._within(self._apps.activate(app), wait)
+        return self._apps.record(app)
+
+    async def deactivate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
+        app = self._apps.find(project, domain, name)
+        await self._apps.deactivate(app)
+        if wait is not None:
+            await self._within(self._apps.until_gone(app), wait)
+        return self._apps.record(app)
+
+    async def _within(self, coroutine: Any, seconds: float | None) -> None:
+        """Wait for it, or (None) leave it to itself after giving it a moment to refuse."""
+        task = asyncio.ensure_future(coroutine)
+        done, _ = await asyncio.wait([task], timeout=0.05 if seconds is None else seconds)
+        if done:
+            task.result()
+        else:
+            self._runs.errand(task)
+
+    async def delete_app(self, project: str, domain: str, name: str, by: str) -> None:
+        await self._apps.delete(self._apps.find(project, domain, name))
+
+    async def app_log(
+        self, project: str, domain: str, name: str, replica: str | None
+    ) -> list[tuple[str, Path, Callable[[], bool]]]:
+        """The logs of the app's replicas, the present ones first; a replica that is gone is found by its file."""
+        app = self._apps.find(project, domain, name)
+        folder = self.home.replica_log(project, domain, name, "x").parent
+        files = sorted(folder.glob("r-*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+        present = [path for path in files if path.stem in app.replicas]
+        chosen = [path for path in files if path.stem == replica] if replica else (present or files[:1])
+        return [(path.stem, path, lambda unit=path.stem: unit not in app.replicas) for path in chosen]  # type: ignore[misc]
+
+    async def access_log(self, project: str, domain: str, name: str) -> Path:
+        self._apps.find(project, domain, name)
+        return self.home.access_log(project, domain, name)
+
+    # ------------------------------------------------------------------ watching
+
+    async def watch_run(
+        self, name: str, after: int | None, actions: Literal["root", "all"] = "root"
+    ) -> AsyncIterator[Watched]:
+        """A snapshot (or what came after `after`), then every later event, in order, once; ends with the run."""
+        prefix = f"run/{name}/" if actions == "all" else f"run/{name}/{ROOT_ACTION}"
+        with self.journal.watching(f"run/{name}") as watcher:
+            run = await self._runs.get(name)
+            if after is None:
+                yield "snapshot", run.seq, run
+            since = run.seq if after is None else after
+            async for event in self._events(watcher, prefix, since, run.phase.is_terminal):
+                yield "event", event.seq, event
+                if event.subject.endswith(f"/{ROOT_ACTION}") and ActionPhase(event.phase).is_terminal:
+                    return
+
+    async def watch_app(self, project: str, domain: str, name: str, after: int | None) -> AsyncIterator[Watched]:
+        key = f"app/{project}/{domain}/{name}"
+        with self.journal.watching(key) as watcher:
+            record = await self.app(project, domain, name)
+            if after is None:
+                yield "snapshot", record.seq, record
+            async for event in self._events(watcher, key, record.seq if after is None else after, over=False):
+                yield "event", event.seq, event
+
+    async def watch_deployment(self, name: str, after: int | None) -> AsyncIterator[Watched]:
+        key = f"deployment/{name}"
+        with self.journal.watching(key) as watcher:
+            record = await self._deployments.get(name)
+            if after is None:
+                yield "snapshot", record.seq, record
+            over = record.phase is not DeploymentPhase.RUNNING
+            async for event in self._events(watcher, key, record.seq if after is None else after, over):
+                yield "event", event.seq, event
+                if event.phase != DeploymentPhase.RUNNING.value:
+                    return
+
+    async def _events(self, watcher: Watcher, subject: str, after: int, over: bool) -> AsyncIterator[wire.Event]:
+        """From the store what is on disk already, then, unless all is `over`, from the watcher what is later.
+
+        `subject` is a whole one, or with a slash at its end all that begin with it.
+        """
+        last = after
+        while page := await self.store.events(subject, last, 1000):
+            for event in page:
+                yield event
+            last = page[-1].seq
+        if over:
+            return
+        async for event in watcher.events():
+            fits = event.subject.startswith(subject) if subject[-1] == "/" else event.subject == subject
+            if event.seq > last and fits:
+                last = event.seq
+                yield event
+
+    # ------------------------------------------------------------------ secrets, keys, projects
+
+    async def create_secret(self, request: wire.SecretRequest, by: str) -> wire.SecretInfo:
+        return await self._secrets.create(request)
+
+    async def secrets(self, project: str, domain: str) -> list[wire.SecretInfo]:
+        return await self._secrets.list(project, domain)
+
+    async def secret(self, project: str, domain: str, name: str) -> wire.SecretInfo:
+        return await self._secrets.get(project, domain, name)
+
+    async def delete_secret(self, project: str, domain: str, name: str, by: str) -> None:
+        await self._secrets.delete(project, domain, name)
+
+    async def create_key(self, request: wire.KeyRequest, by: str) -> wire.KeyInfo:
+        return await self._keys.create(request, by)
+
+    async def keys(self) -> list[wire.KeyInfo]:
+        return await self._keys.list()
+
+    async def delete_key(self, id: str, by: str) -> None:
+        await self._keys.delete(id, by)
+
+    @property
+    def key_rows(self) -> Mapping[str, KeyRow]:
+        """sha256 of every API key → the key; a live view."""
+        return self._keys.by_digest
+
+    async def projects(self) -> list[wire.Project]:
+        rows = await self.store.projects()
+        found = [msgspec.convert(row, wire.Project, from_attributes=True) for row in rows]
+        default = wire.Project(id=wire.DEFAULT_PROJECT, name=wire.DEFAULT_PROJECT)
+        return found if any(project.id == default.id for project in found) else [default, *found]
+
+    async def create_project(self, project: wire.Project, by: str) -> wire.Project:
+        row = ProjectRow(project.id, project.name or project.id, project.description, project.labels, project.archived)
+        await self.journal.commit(Change(projects=(row,)))
+        return project

@@ -1,0 +1,97 @@
+"""The control plane's view of the agent: which units it keeps alive for us, and the orders it gets.
+
+The agent is the parent of every unit, so a unit that it does not name when it (re)connects is gone. Orders that are
+given while it is away are not kept: whoever wants a unit hears of the agent's return and asks again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from flyte import wire
+from tarmac.control.links import Link
+
+log = logging.getLogger("tarmac.agents")
+
+
+class Owner(Protocol):
+    """Who wanted a unit and hears how it fares."""
+
+    def unit_started(self, unit: str, pid: int) -> None: ...
+    def unit_ready(self, unit: str, address: str) -> None: ...
+    def unit_exited(self, unit: str, exit: wire.UnitExited) -> None: ...
+
+
+class Agent:
+    def __init__(self) -> None:
+        self._link: Link | None = None
+        self._owners: dict[str, Owner] = {}
+        self.on_return: list[Callable[[Sequence[wire.UnitState]], None]] = []
+        """Called with the units that are alive whenever the agent (re)connects."""
+        self.on_pool_failed: Callable[[wire.PoolFailed], None] = lambda frame: None
+        self.on_pool_ready: Callable[[wire.PoolReady], None] = lambda frame: None
+
+    @property
+    def present(self) -> bool:
+        return self._link is not None and self._link.open
+
+    def connected(self, link: Link, hello: wire.Hello) -> Agent:
+        """A new agent, or the old one again: what it does not name is gone."""
+        if self._link is not None:
+            self._link.close()
+        self._link = link
+        alive = {state.unit for state in hello.units}
+        for unit in [unit for unit in self._owners if unit not in alive]:
+            self._exited(wire.UnitExited(unit=unit, reason="the agent that kept it was restarted"))
+        for callback in self.on_return:
+            callback(hello.units)
+        return self
+
+    def start(self, order: wire.StartUnit, owner: Owner) -> bool:
+        """Ask for a unit; False when the agent is away, and then nobody will hear of it."""
+        if not self.present:
+            return False
+        self._owners[order.unit] = owner
+        self._send(order)
+        return True
+
+    def adopt(self, unit: str, owner: Owner) -> None:
+        """A unit that was started for an earlier control plane has an owner again."""
+        self._owners[unit] = owner
+
+    def stop(self, unit: str, grace: float, reason: str = "") -> None:
+        self._send(wire.StopUnit(unit=unit, grace=grace, reason=reason))
+
+    def keep_pools(self, pools: list[str]) -> None:
+        self._send(wire.KeepPools(pools=pools))
+
+    def _send(self, frame: wire.Frame) -> None:
+        if self._link is not None:
+            self._link.send(frame)
+
+    def frame(self, frame: wire.AnyFrame) -> None:
+        match frame:
+            case wire.UnitStarted():
+                if owner := self._owners.get(frame.unit):
+                    owner.unit_started(frame.unit, frame.pid)
+            case wire.UnitReady():
+                if owner := self._owners.get(frame.unit):
+                    owner.unit_ready(frame.unit, frame.address)
+            case wire.UnitExited():
+                self._exited(frame)
+            case wire.PoolFailed():
+                self.on_pool_failed(frame)
+            case wire.PoolReady():
+                self.on_pool_ready(frame)
+            case _:
+                log.warning("the agent sent a %s", type(frame).__name__)
+
+    def _exited(self, frame: wire.UnitExited) -> None:
+        owner = self._owners.pop(frame.unit, None)
+        if owner is not None:
+            owner.unit_exited(frame.unit, frame)
+
+    def lost(self) -> None:
+        log.warning("the agent is gone")

@@ -1,0 +1,339 @@
+"""A deployment: check everything, then level by level start the new, wait until it is healthy, switch, end the old.
+
+The contract: when it has succeeded, every URL answers with the new code; when it has failed, everything is as it was
+before, and the error says why with the tail of the log. Old replicas are kept until the whole deployment is through,
+so that a failure at a late level can be taken back without starting anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from flyte import wire
+from flyte.errors import BaseRuntimeError, DeploymentError, NotFoundError
+from flyte.wire import AppStatus, DeployedEnvironment, DeploymentPhase, ErrorInfo
+from tarmac.control.apps import Apps, LiveApp, LiveReplica
+from tarmac.control.registry import Registry
+from tarmac.control.vault import Secrets, full_name
+from tarmac.events import Journal
+from tarmac.images import environment_of
+from tarmac.model import subject_of_deployment
+from tarmac.names import deployment_name
+from tarmac.store import AppRow, AppVersionRow, Change, Delete, DeploymentRow, Store, TaskRow
+
+log = logging.getLogger("tarmac.deployments")
+
+
+def levels(order: Mapping[str, list[str]]) -> list[list[str]]:
+    """Names in levels: each needs only what earlier levels hold. Raises DeploymentError with the cycle in it."""
+    left = {name: {other for other in needs if other in order} for name, needs in order.items()}
+    found: list[list[str]] = []
+    while left:
+        level = sorted(name for name, needs in left.items() if not needs)
+        if not level:
+            raise DeploymentError(f"environments depend on each other in a circle: {' → '.join(_cycle(left))}")
+        found.append(level)
+        left = {name: needs - set(level) for name, needs in left.items() if name not in level}
+    return found
+
+
+def _cycle(left: Mapping[str, set[str]]) -> list[str]:
+    path = [min(left)]
+    while True:
+        following = min(left[path[-1]])
+        if following in path:
+            return [*path[path.index(following) :], following]
+        path.append(following)
+
+
+@dataclass(slots=True, eq=False)
+class Undo:
+    """What a deployment has changed so far, and how it was before."""
+
+    apps: list[tuple[LiveApp, AppRow, wire.AppSpec | None]] = field(default_factory=list)
+    tasks: list[TaskRow] = field(default_factory=list)
+    old_replicas: list[LiveReplica] = field(default_factory=list)
+    versions: list[AppVersionRow] = field(default_factory=list)
+
+
+class Deployments:
+    def __init__(self, store: Store, journal: Journal, registry: Registry, apps: Apps, secrets: Secrets) -> None:
+        self._store = store
+        self._journal = journal
+        self._registry = registry
+        self._apps = apps
+        self._secrets = secrets
+        self._shown: dict[str, wire.Deployment] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turns: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def start(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
+        """Check the whole request, then begin. Raises DeploymentError and its kin with nothing changed.
+
+        A deployment of tasks alone is done when this returns; one with apps goes on, and its events tell how.
+        """
+        plan = levels(request.order or {env: [] for env in _environments(request)})
+        warnings = await self._check(request)
+        level_of = {name: number for number, level in enumerate(plan) for name in level}
+        deployment = wire.Deployment(
+            id=deployment_name(time.time()),
+            project=request.project,
+            domain=request.domain,
+            version=request.version,
+            phase=DeploymentPhase.RUNNING,
+            environments=_waiting(request, level_of),
+            warnings=warnings,
+            created=time.time(),
+        )
+        await self._record(deployment, "accepted")
+        task = asyncio.get_running_loop().create_task(self._carry_out(request, plan, deployment.id))
+        self._tasks[deployment.id] = task
+        task.add_done_callback(lambda done: self._done(deployment.id, done))
+        if not request.apps:
+            await asyncio.shield(task)
+        return self._shown.get(deployment.id) or await self.get(deployment.id)
+
+    def _done(self, name: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(name, None)
+        self._shown.pop(name, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("deployment %s", name, exc_info=error)
+
+    async def get(self, name: str) -> wire.Deployment:
+        if (shown := self._shown.get(name)) is not None:
+            return shown
+        row = await self._store.deployment(name)
+        if row is None:
+            raise NotFoundError(f"no deployment {name!r}")
+        return msgspec.json.decode(row.record, type=wire.Deployment)
+
+    async def close_open(self) -> None:
+        """Deployments that were under way when an earlier control plane died have failed."""
+        for row in await self._store.deployments(DeploymentPhase.RUNNING):
+            record = msgspec.json.decode(row.record, type=wire.Deployment)
+            error = ErrorInfo(code="DeploymentError", message="the platform was restarted meanwhile; deploy again")
+            await self._record(
+                msgspec.structs.replace(record, phase=DeploymentPhase.FAILED, error=error), error.message
+            )
+
+    # ------------------------------------------------------------------ check
+
+    async def _check(self, request: wire.DeployRequest) -> list[str]:
+        """Images, secrets, endpoints, code: everything that can be known before anything starts."""
+        warnings: list[str] = []
+        environments = {spec.environment.name: spec.environment for spec in _declared(request)}
+        for environment in environments.values():
+            warnings += environment_of(environment).warnings
+            await self._secrets.values(request.project, request.domain, environment)
+        deployed_here = {spec.name for spec in request.apps}
+        for spec in request.apps:
+            for parameter in spec.parameters:
+                if parameter.kind == "endpoint" and parameter.app_name not in deployed_here:
+                    self._apps.find(request.project, request.domain, parameter.app_name or "")
+        return warnings
+
+    # ------------------------------------------------------------------ carry out
+
+    async def _carry_out(self, request: wire.DeployRequest, plan: list[list[str]], name: str) -> None:
+        turn = self._turns.setdefault((request.project, request.domain), asyncio.Lock())
+        undo = Undo()
+        async with turn:
+            try:
+                await self._levels(request, plan, name, undo)
+                await self._succeed(name)
+            except* BaseRuntimeError as failures:
+                await self._undo(undo)
+                await self._fail(name, failures)
+            finally:
+                await self._close(name)
+            if undo.old_replicas and self._shown[name].phase is DeploymentPhase.SUCCEEDED:
+                await self._apps.stop_later(undo.old_replicas, "a new version took its place")
+
+    async def _levels(self, request: wire.DeployRequest, plan: list[list[str]], name: str, undo: Undo) -> None:
+        """One level after the other; what stands in the same level at the same time."""
+        for level in plan:
+            async with asyncio.TaskGroup() as group:
+                for environment in level:
+                    group.create_task(self._environment(request, environment, name, undo))
+
+    async def _close(self, name: str) -> None:
+        """A deployment that ended by a fault of ours must not look as if it were still under way."""
+        record = self._shown[name]
+        if record.phase is DeploymentPhase.RUNNING:
+            error = ErrorInfo(code="RuntimeSystemError", message="the deployment broke off; see the log", kind="system")
+            failed = msgspec.structs.replace(record, phase=DeploymentPhase.FAILED, error=error)
+            await self._record(failed, error.message)
+
+    async def _environment(self, request: wire.DeployRequest, environment: str, name: str, undo: Undo) -> None:
+        tasks = [spec for spec in request.tasks if spec.environment.name == environment]
+        apps = [spec for spec in request.apps if spec.name == environment]
+        if not tasks and not apps:
+            await self._progress(name, environment, "ready", "")
+        if tasks:
+            await self._tasks_of(request, environment, name, undo)
+        for spec in apps:
+            await self._app(request, spec, name, undo)
+
+    async def _tasks_of(self, request: wire.DeployRequest, environment: str, name: str, undo: Undo) -> None:
+        rows = [row for row in self._registry.rows_for(request, time.time()) if row.environment == environment]
+        new = [row for row in rows if not await self._registry.unchanged(row)]
+        if new:
+            await self._journal.commit(Change(tasks=tuple(new)))
+            undo.tasks += new
+        phase = "ready" if new else "unchanged"
+        await self._progress(name, environment, phase, f"{len(rows)} task{'s' if len(rows) != 1 else ''}")
+
+    async def _app(self, request: wire.DeployRequest, spec: wire.AppSpec, name: str, undo: Undo) -> None:
+        version = await self._version(request, spec)
+        app = self._apps.live.get((request.project, request.domain, spec.name))
+        if app is not None and await self._is_unchanged(app, version) and app.row.wanted == "active":
+            await self._apps.wake(app)
+            await self._progress(name, spec.name, "unchanged", "", self._apps.url(app))
+            return
+        app = await self._apps.declare(request.project, request.domain, spec, time.time())
+        undo.apps.append((app, app.row, app.spec))
+        await self._progress(name, spec.name, "starting", "", self._apps.url(app))
+        app.row = replace(app.row, env_vars=request.env_vars, parameters=request.parameter_values.get(spec.name, {}))
+        self._apps.set_status(app, AppStatus.DEPLOYING, f"starting version {version.version}")
+        await self._journal.commit(Change(app_versions=(version,)))
+        undo.versions.append(version)
+        try:
+            await self._start(app, version, spec)
+        except BaseRuntimeError as error:
+            await self._progress(name, spec.name, "failed", error.message)
+            raise
+        undo.old_replicas += await self._apps.switch(app, version, f"version {version.version} serves")
+        await self._progress(name, spec.name, "ready", "", self._apps.url(app))
+
+    async def _start(self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec) -> None:
+        """Start the new version's replicas and wait until every one of them answers."""
+        count = max(1, spec.scaling.min_replicas)
+        replicas = [await self._apps.start_replica(app, version) for _ in range(count)]
+        try:
+            await asyncio.gather(*(replica.ready for replica in replicas))
+        except DeploymentError:
+            self._apps.end_replicas([r for r in replicas if r.phase in ("starting", "ready")], "another did not start")
+            raise
+
+    async def _version(self, request: wire.DeployRequest, spec: wire.AppSpec) -> AppVersionRow:
+        raw = msgspec.json.encode(spec)
+        digest = hashlib.sha256(raw)
+        for part in (request.bundle, request.root, *request.sys_path):
+            digest.update((part or "").encode() + b"\0")
+        digest.update(
+            msgspec.json.encode([request.env_vars, request.parameter_values.get(spec.name, {})], order="sorted")
+        )
+        for secret in spec.environment.secrets:
+            info = await self._secrets.get(request.project, request.domain, full_name(secret))
+            digest.update(str(info.updated).encode())
+        return AppVersionRow(
+            project=request.project,
+            domain=request.domain,
+            name=spec.name,
+            version=request.version,
+            spec=raw,
+            bundle=request.bundle,
+            root=request.root,
+            sys_path=request.sys_path,
+            created=time.time(),
+            digest=digest.hexdigest(),
+        )
+
+    async def _is_unchanged(self, app: LiveApp, version: AppVersionRow) -> bool:
+        row = app.row
+        if row.version is None or row.status is AppStatus.FAILED:
+            return False
+        current = await self._store.app_version(row.project, row.domain, row.name, row.version)
+        return current is not None and current.digest == version.digest
+
+    async def _undo(self, undo: Undo) -> None:
+        """Back to how it was: what served before serves again, what is new is gone."""
+        for app, row, spec in reversed(undo.apps):
+            if row.version is None:
+                await self._apps.withdraw(app)
+            else:
+                await self._apps.unswitch(app, row, spec)
+        deletes = tuple(Delete("tasks", (row.project, row.domain, row.name, row.version)) for row in undo.tasks)
+        if deletes:
+            await self._journal.commit(Change(deletes=deletes))
+            self._registry.forget(undo.tasks)
+
+    # ------------------------------------------------------------------ tell
+
+    async def _progress(self, name: str, environment: str, phase: str, message: str, url: str = "") -> None:
+        record = self._shown[name]
+        changed = [
+            msgspec.structs.replace(env, phase=phase, message=message, url=url or env.url)
+            if env.name == environment
+            else env
+            for env in record.environments
+        ]
+        await self._record(msgspec.structs.replace(record, environments=changed), f"{environment}: {phase}")
+
+    async def _succeed(self, name: str) -> None:
+        await self._record(msgspec.structs.replace(self._shown[name], phase=DeploymentPhase.SUCCEEDED), "deployed")
+
+    async def _fail(self, name: str, failures: BaseExceptionGroup[BaseRuntimeError]) -> None:
+        record = self._shown[name]
+        first = _first(failures)
+        error = ErrorInfo(code=first.code, message=first.message, kind=first.kind)
+        changed = [
+            env
+            if env.phase in ("failed", "waiting", "unchanged")
+            else msgspec.structs.replace(env, phase="rolled_back")
+            for env in record.environments
+        ]
+        failed = msgspec.structs.replace(record, phase=DeploymentPhase.FAILED, error=error, environments=changed)
+        await self._record(failed, first.message)
+
+    async def _record(self, record: wire.Deployment, message: str) -> None:
+        subject = subject_of_deployment(record.id)
+        event = self._journal.event(subject, record.phase.value, message)
+        record = msgspec.structs.replace(record, seq=event.seq)
+        body = msgspec.to_builtins(record)
+        event = msgspec.structs.replace(event, body=body)
+        row = DeploymentRow(
+            id=record.id,
+            project=record.project,
+            domain=record.domain,
+            version=record.version,
+            phase=record.phase,
+            record=msgspec.json.encode(record),
+            created=record.created,
+        )
+        self._shown[record.id] = record
+        await self._journal.commit(Change(deployments=(row,), events=(event,)))
+
+
+def _first(group: BaseExceptionGroup[BaseRuntimeError]) -> BaseRuntimeError:
+    """The first failure of a level; the others of the same level were cancelled with it."""
+    failure: BaseException = group
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    assert isinstance(failure, BaseRuntimeError)
+    return failure
+
+
+def _declared(request: wire.DeployRequest) -> list[wire.TaskSpec | wire.AppSpec]:
+    return [*request.tasks, *request.apps]
+
+
+def _environments(request: wire.DeployRequest) -> list[str]:
+    return sorted({spec.environment.name for spec in _declared(request)})
+
+
+def _waiting(request: wire.DeployRequest, level_of: Mapping[str, int]) -> list[DeployedEnvironment]:
+    apps = {spec.name for spec in request.apps}
+    found = []
+    for name, level in sorted(level_of.items(), key=lambda item: (item[1], item[0])):
+        tasks = [spec.name for spec in request.tasks if spec.environment.name == name]
+        kind = "app" if name in apps else "task"
+        found.append(DeployedEnvironment(name=name, kind=kind, level=level, tasks=tasks))  # type: ignore[arg-type]
+    return found

@@ -1,0 +1,469 @@
+"""Which worker runs which action.
+
+Actions queue in the *pool* of their environment; a pool's *workers* are processes that have imported its code. The
+agent starts workers when this module asks for them, a little ahead of need; a ready worker is given an action the
+moment one is queued and a *slot* is free. Slots bound how many actions compute at once on this machine; an action that
+waits for its children gives its slot back, and in a pool of reused workers it does not count against the pool's size,
+so that a tree deeper than the pool cannot lock up. A worker is fresh (one action, then it exits) or reused.
+
+After a restart of the control plane workers and agent come back by themselves. Nothing is given out until they have
+("settling", a few seconds at most), so that an action which still runs is found again and not started twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from flyte import wire
+from flyte.wire import ActionPhase, ErrorInfo
+from tarmac.auth import Identities
+from tarmac.control.agents import Agent
+from tarmac.control.links import Link
+from tarmac.control.live import LiveAction
+from tarmac.settings import Settings
+
+log = logging.getLogger("tarmac.dispatch")
+
+SETTLE = 3.0
+"""Seconds that workers known to the agent have to come back after a restart of the control plane."""
+
+EXIT_NEWS = 2.0
+"""Seconds in which the agent tells how a process ended whose link was lost."""
+
+STARTS_AT_ONCE = 16
+"""Fresh workers a pool may have on the way; a burst of forks would only compete for the cores."""
+
+WORKER_IDENTITY = 24 * 3600.0
+REPLACE_AFTER = 2
+
+
+class Lifecycle(Protocol):
+    """What happens to actions is decided elsewhere (runs.py); this is what dispatch reports."""
+
+    def began(self, action: LiveAction, worker: Worker) -> wire.Assign: ...
+    def initializing(self, action: LiveAction, message: str) -> None: ...
+    def failed(self, action: LiveAction, error: ErrorInfo) -> None: ...
+    def held(self, worker: Worker, held: wire.Held) -> LiveAction | None: ...
+    def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None: ...
+    def settled(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    key: str
+    spec: wire.PoolSpec
+    project: str
+    domain: str
+    reuse: wire.ReuseSpec | None
+    queue: deque[LiveAction] = field(default_factory=deque)
+    idle: list[Worker] = field(default_factory=list)
+    workers: set[Worker] = field(default_factory=set)
+    used: float = 0
+    """When an action was last queued, on the loop's clock."""
+    proven: bool = False
+    """Whether its code was ever imported."""
+    failures: int = 0
+    """Workers in a row that died before they took an action."""
+
+    @property
+    def concurrency(self) -> int:
+        return self.reuse.concurrency if self.reuse else 1
+
+    @property
+    def starting(self) -> int:
+        return sum(1 for worker in self.workers if not worker.met)
+
+    @property
+    def blocked(self) -> int:
+        """Workers that can take nothing since all they have waits for children."""
+        return sum(1 for worker in self.workers if worker.actions and all(a.waiting for a in worker.actions.values()))
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One worker process; also the peer at the control plane's end of its link."""
+
+    unit: str
+    pool: Pool
+    dispatch: Dispatch
+    link: Link | None = None
+    actions: dict[str, LiveAction] = field(default_factory=dict)
+    stopping: bool = False
+    met: bool = False
+    """Whether it ever connected."""
+    pid: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        return self.link is not None and not self.stopping and len(self.actions) < self.pool.concurrency
+
+    def frame(self, frame: wire.AnyFrame) -> None:
+        self.dispatch.lifecycle.from_worker(self, frame)
+
+    def lost(self) -> None:
+        self.dispatch.link_lost(self)
+
+    def send(self, frame: wire.Frame) -> None:
+        if self.link is not None:
+            self.link.send(frame)
+
+    # the agent's news of this unit
+    def unit_started(self, unit: str, pid: int) -> None:
+        self.pid = pid
+
+    def unit_ready(self, unit: str, address: str) -> None:
+        """Workers speak for themselves, with Hello."""
+
+    def unit_exited(self, unit: str, exit: wire.UnitExited) -> None:
+        self.dispatch.worker_exited(self, exit)
+
+
+class Dispatch:
+    def __init__(
+        self,
+        agent: Agent,
+        settings: Settings,
+        identities: Identities,
+        lifecycle: Lifecycle,
+        endpoints: Callable[[str, str], dict[str, str]],
+    ) -> None:
+        self.agent = agent
+        self.lifecycle = lifecycle
+        self.slots = settings.worker_slots()
+        self.busy = 0
+        self.pools: dict[str, Pool] = {}
+        self.workers: dict[str, Worker] = {}
+        self._settings = settings
+        self._identities = identities
+        self._endpoints = endpoints
+        self._loop = asyncio.get_running_loop()
+        self._settling = True
+        self._awaited: set[str] = set()
+        self._turn = itertools.count()
+        agent.on_return.append(self._agent_returned)
+        agent.on_pool_failed = self._pool_failed
+        agent.on_pool_ready = self._pool_ready
+
+    # ------------------------------------------------------------------ actions in and out
+
+    def submit(self, action: LiveAction, pool: Pool) -> None:
+        """Queue an action whose creation, or next attempt, is on disk."""
+        action.pool = pool = self.pools.setdefault(pool.key, pool)
+        pool.queue.append(action)
+        pool.used = self._loop.time()
+        self.pump(pool)
+        if action.phase is ActionPhase.QUEUED and not pool.proven and action.is_root:
+            self.lifecycle.initializing(action, f"starting a process for {pool.spec.name}")
+
+    def release(self, action: LiveAction) -> None:
+        """The action's attempt is over: its slot is free, and its worker if it is a reused one."""
+        worker, action.worker = action.worker, None
+        if worker is None:
+            return
+        worker.actions.pop(action.id, None)
+        if not action.waiting:
+            self.busy -= 1
+        action.waiting = 0
+        action.calls.clear()
+        if worker.pool.reuse and worker.has_room and worker not in worker.pool.idle:
+            worker.pool.idle.append(worker)
+        self.pump_all()
+
+    def waits(self, action: LiveAction) -> None:
+        """The action made one more call; with the first it gives its slot back."""
+        action.waiting += 1
+        if action.waiting == 1:
+            self.busy -= 1
+            self.pump_all()
+
+    def goes_on(self, action: LiveAction) -> None:
+        """A call was answered; after the last one the action computes again."""
+        action.waiting -= 1
+        if action.waiting == 0:
+            self.busy += 1
+
+    def end(self, action: LiveAction, reason: str) -> None:
+        """Stop whatever runs the action: for good, and whether or not it listens."""
+        worker = action.worker
+        self.release(action)
+        if worker is None:
+            return
+        if worker.actions:  # others run in the same process
+            worker.send(wire.AbortAction(run=action.run.name, action=action.name, reason=reason))
+        else:
+            self._stop(worker, self._settings.grace, reason)
+
+    # ------------------------------------------------------------------ giving out
+
+    def pump_all(self) -> None:
+        """Give every queued action a ready worker while slots last; pools take turns."""
+        pools = [pool for pool in self.pools.values() if pool.queue]
+        if len(pools) > 1:
+            first = next(self._turn) % len(pools)
+            pools = pools[first:] + pools[:first]
+        for pool in pools:
+            self.pump(pool)
+
+    def pump(self, pool: Pool) -> None:
+        if self._settling:
+            return
+        while pool.queue and self.busy < self.slots and pool.idle:
+            action = pool.queue.popleft()
+            if action.phase.is_terminal or action.worker is not None:
+                continue
+            self._assign(pool.idle[-1], action)
+        if pool.queue and pool.queue[0].over:
+            pool.queue = deque(action for action in pool.queue if not action.over)
+        self._stock(pool)
+
+    def _assign(self, worker: Worker, action: LiveAction) -> None:
+        worker.actions[action.id] = action
+        action.worker = worker
+        self.busy += 1
+        if not worker.has_room or worker.pool.reuse is None:
+            worker.pool.idle.remove(worker)
+        worker.send(self.lifecycle.began(action, worker))
+
+    def _stock(self, pool: Pool) -> None:
+        """Ask for as many workers as will be needed soon."""
+        for _ in range(self._missing(pool)):
+            if not self._start(pool):
+                return
+
+    def _missing(self, pool: Pool) -> int:
+        if pool.failures >= REPLACE_AFTER and not pool.queue:
+            return 0
+        ready = len(pool.idle) + pool.starting
+        if pool.reuse is None:
+            soon = min(len(pool.queue), max(0, self.slots - self.busy))
+            return min(soon + self._settings.spare_workers - ready, STARTS_AT_ONCE - pool.starting)
+        wanted = -(-len(pool.queue) // pool.concurrency)
+        room = pool.reuse.max_replicas - (len(pool.workers) - pool.blocked)
+        return min(wanted - ready, room)
+
+    def _start(self, pool: Pool) -> bool:
+        unit = f"w-{secrets.token_hex(8)}"
+        worker = Worker(unit, pool, self)
+        order = wire.StartUnit(
+            unit=unit,
+            kind="worker",
+            pool=pool.spec,
+            reuse=pool.reuse is not None,
+            concurrency=pool.concurrency,
+            env=self._unit_environment(unit, pool),
+        )
+        if not self.agent.start(order, worker):
+            return False
+        self.workers[unit] = worker
+        pool.workers.add(worker)
+        return True
+
+    def _unit_environment(self, unit: str, pool: Pool) -> dict[str, str]:
+        token = self._identities.mint(unit, "workload", pool.project, pool.domain, WORKER_IDENTITY)
+        return {
+            "FLYTE_UNIT": unit,
+            "FLYTE_POOL": pool.key,
+            "FLYTE_API_KEY": token,
+            "FLYTE_LINK_TOKEN": token,
+            "FLYTE_APP_ENDPOINTS": json.dumps(self._endpoints(pool.project, pool.domain)),
+        }
+
+    # ------------------------------------------------------------------ workers come and go
+
+    def connected(self, link: Link, hello: wire.Hello) -> Worker:
+        """A worker's Hello. Raises PermissionError for one that nobody wants any more."""
+        worker = self.workers.get(hello.name)
+        if worker is None:
+            pool = self.pools.get(hello.pool)
+            if pool is None or not self._settling:
+                raise PermissionError(f"no work for {hello.name}")
+            worker = self._adopt(hello.name, pool)
+        worker.link = link
+        worker.met = True
+        worker.pid = hello.pid
+        worker.pool.proven = True
+        worker.pool.failures = 0
+        self._awaited.discard(hello.name)
+        link.send(wire.Welcome(epoch=0))
+        for held in hello.held:
+            self._take_back(worker, held)
+        if worker.has_room and worker not in worker.pool.idle:
+            worker.pool.idle.append(worker)
+        if self._settling and not self._awaited and self.agent.present:
+            self._settle()
+        self.pump(worker.pool)
+        return worker
+
+    def _adopt(self, unit: str, pool: Pool) -> Worker:
+        worker = Worker(unit, pool, self)
+        self.workers[unit] = worker
+        pool.workers.add(worker)
+        self.agent.adopt(unit, worker)
+        return worker
+
+    def _take_back(self, worker: Worker, held: wire.Held) -> None:
+        """The worker still has an action in hand: it is that worker's again, or nobody's."""
+        action = self.lifecycle.held(worker, held)
+        if action is None:
+            worker.send(wire.AbortAction(run=held.run, action=held.action, reason="another attempt took its place"))
+            if worker.pool.concurrency == 1:
+                self._stop(worker, 0, "another attempt took its place")
+        elif action.worker is not worker:
+            worker.actions[action.id] = action
+            action.worker = worker
+            self.busy += 1
+
+    def link_lost(self, worker: Worker) -> None:
+        worker.link = None
+        if worker in worker.pool.idle:
+            worker.pool.idle.remove(worker)
+        if worker.unit in self.workers:
+            self._loop.call_later(EXIT_NEWS, self._presume_dead, worker)
+
+    def _presume_dead(self, worker: Worker) -> None:
+        if worker.link is None and worker.unit in self.workers:
+            self._lose(worker, "its process stopped answering")
+
+    def _lose(self, worker: Worker, reason: str) -> None:
+        self.agent.stop(worker.unit, 0, reason)
+        self.worker_exited(worker, wire.UnitExited(unit=worker.unit, reason=reason))
+
+    def worker_exited(self, worker: Worker, exit: wire.UnitExited) -> None:
+        """The process is gone: what it ran has failed, and why is told from how it ended."""
+        if self.workers.pop(worker.unit, None) is None:
+            return
+        pool = worker.pool
+        pool.workers.discard(worker)
+        if worker in pool.idle:
+            pool.idle.remove(worker)
+        if not worker.met and not worker.stopping and (exit.code is not None or exit.signal is not None):
+            pool.failures += 1
+        self._awaited.discard(worker.unit)
+        for action in list(worker.actions.values()):
+            self.release(action)
+            self.lifecycle.failed(action, death(exit))
+        if pool.failures >= REPLACE_AFTER:
+            self._give_up(pool, ErrorInfo(code="WorkerLostError", message=_never_started(pool, exit), kind="system"))
+        self.pump(pool)
+
+    def _stop(self, worker: Worker, grace: float, reason: str) -> None:
+        worker.stopping = True
+        if worker in worker.pool.idle:
+            worker.pool.idle.remove(worker)
+        self.agent.stop(worker.unit, grace, reason)
+
+    # ------------------------------------------------------------------ pools
+
+    def pool(self, spec: wire.PoolSpec, project: str, domain: str, reuse: wire.ReuseSpec | None) -> Pool:
+        """The pool for `spec`, made when it is not there."""
+        key = spec.id if reuse is None else f"{spec.id}-r{reuse.max_replicas}x{reuse.concurrency}"
+        pool = self.pools.get(key)
+        if pool is None:
+            pool = self.pools[key] = Pool(key, spec, project, domain, reuse, used=self._loop.time())
+        return pool
+
+    def _pool_ready(self, frame: wire.PoolReady) -> None:
+        for pool in self._of_spec(frame.pool):
+            pool.proven = True
+        if not frame.forks:
+            log.warning("pool %s is not forked: %s", frame.pool, frame.message)
+
+    def _pool_failed(self, frame: wire.PoolFailed) -> None:
+        for pool in self._of_spec(frame.pool):
+            self._give_up(pool, frame.error)
+
+    def _of_spec(self, spec_id: str) -> list[Pool]:
+        return [pool for pool in self.pools.values() if pool.spec.id == spec_id]
+
+    def _give_up(self, pool: Pool, error: ErrorInfo) -> None:
+        """No worker of this pool can start: everything that waits for one fails with the reason."""
+        waiting, pool.queue = list(pool.queue), deque()
+        pool.failures = 0
+        for action in waiting:
+            if not action.over:
+                self.lifecycle.failed(action, error)
+
+    def tidy(self) -> None:
+        """Called now and then: lost workers, idle reused workers, pools that nobody uses."""
+        now = self._loop.time()
+        for worker in list(self.workers.values()):
+            self._check_life(worker, now)
+        for key, pool in list(self.pools.items()):
+            quiet = now - pool.used
+            limit = pool.reuse.idle_ttl if pool.reuse else self._settings.pool_idle
+            if quiet > limit and not pool.queue and not any(worker.actions for worker in pool.workers):
+                self._retire(pool)
+            if quiet > self._settings.pool_idle and not pool.workers and not pool.queue:
+                del self.pools[key]
+        self.agent.keep_pools(sorted({pool.spec.id for pool in self.pools.values()}))
+
+    def _check_life(self, worker: Worker, now: float) -> None:
+        if worker.link is None or not worker.actions:
+            return
+        silence = now - worker.link.heard
+        if silence > self._settings.lease:
+            self._lose(worker, f"its process gave no sign of life for {silence:.0f} s")
+        elif silence > self._settings.lease / 4:
+            worker.link.ping()
+
+    def _retire(self, pool: Pool) -> None:
+        for worker in list(pool.workers):
+            if not worker.actions and not worker.stopping:
+                self._stop(worker, 1, "it is not needed any more")
+
+    # ------------------------------------------------------------------ settling after a start
+
+    def _agent_returned(self, units: Sequence[wire.UnitState]) -> None:
+        if self._settling:
+            self._awaited = {state.unit for state in units if state.kind == "worker" and state.unit not in self.workers}
+            if self._awaited:
+                self._loop.call_later(SETTLE, self._settle)
+            else:
+                self._settle()
+        else:
+            self.pump_everything()
+
+    def _settle(self) -> None:
+        """Whoever was to come back has, or will not: from here on actions are given out."""
+        if not self._settling:
+            return
+        self._settling = False
+        for unit in self._awaited:
+            self.agent.stop(unit, 0, "nobody knows it")
+        self._awaited.clear()
+        self.lifecycle.settled()
+        self.pump_everything()
+
+    def pump_everything(self) -> None:
+        for pool in list(self.pools.values()):
+            self.pump(pool)
+
+
+def _never_started(pool: Pool, exit: wire.UnitExited) -> str:
+    tail = f"\n{exit.tail}" if exit.tail else ""
+    return f"no worker of {pool.spec.name} lives long enough to take an action: {exit.reason or 'unknown'}{tail}"
+
+
+_CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV", 31: "SIGSYS"}
+
+
+def death(exit: wire.UnitExited) -> ErrorInfo:
+    """The error of an action whose process ended under it: the user's when it ended itself, else the platform's."""
+    tail = f"\nthe last lines it wrote:\n{exit.tail}" if exit.tail else ""
+    if exit.oom:
+        return ErrorInfo(code="OOMError", message=f"the process used more memory than it may{tail}")
+    if exit.signal in _CRASHES:
+        return ErrorInfo(code="ProcessCrashed", message=f"the process crashed ({_CRASHES[exit.signal]}){tail}")
+    if exit.code is not None:
+        message = f"the process exited with code {exit.code} before the task returned{tail}"
+        return ErrorInfo(code="ProcessExited", message=message)
+    reason = exit.reason or "its process was lost"
+    return ErrorInfo(code="WorkerLostError", message=f"the worker was lost: {reason}{tail}", kind="system")

@@ -1,0 +1,106 @@
+"""The control plane's end of every link: one unix socket, frames in, frames out.
+
+A link's first frame is Hello; whoever `accept` finds for it gets every later frame and, once, the news that the link
+is gone. Nothing here waits: a slow reader is cut off when too much is queued for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from flyte.wire import AnyFrame, Frame, FrameError, Hello, Ping, Pong, Refused, Unpacker, pack
+
+log = logging.getLogger("tarmac.links")
+
+BACKLOG_LIMIT = 256 * 1024 * 1024
+"""Bytes that may wait for a peer before it is cut off."""
+
+
+class Peer(Protocol):
+    """Who is at the other end: a worker, the agent, the gateway."""
+
+    def frame(self, frame: AnyFrame) -> None: ...
+    def lost(self) -> None: ...
+
+
+Accept = Callable[["Link", Hello], Peer]
+
+
+class Link(asyncio.Protocol):
+    def __init__(self, accept: Accept, now: Callable[[], float]) -> None:
+        self._accept = accept
+        self._now = now
+        self._unpacker = Unpacker()
+        self._peer: Peer | None = None
+        self._transport: asyncio.Transport | None = None
+        self.name = "?"
+        self.heard = now()
+        """When the peer last said anything, on the loop's clock."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self._now()
+        try:
+            frames = self._unpacker.feed(data)
+        except FrameError as error:
+            log.warning("link to %s: %s", self.name, error)
+            self.close()
+            return
+        for frame in frames:
+            self._receive(frame)
+
+    def _receive(self, frame: AnyFrame) -> None:
+        if self._peer is not None:
+            if type(frame) is not Pong:
+                self._peer.frame(frame)
+        elif isinstance(frame, Hello):
+            self.name = f"{frame.kind} {frame.name}"
+            try:
+                self._peer = self._accept(self, frame)
+            except PermissionError as refused:
+                self.send(Refused(message=str(refused)))
+                self.close()
+        else:
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._peer is not None:
+            self._peer.lost()
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, frame: Frame) -> None:
+        """Queue a frame; what is sent on a link that is gone is dropped, and `lost` has told the peer."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write(pack(frame))
+        if self._transport.get_write_buffer_size() > BACKLOG_LIMIT:
+            log.warning("link to %s: it does not read; cut off", self.name)
+            self._transport.abort()
+
+    def ping(self) -> None:
+        self.send(Ping())
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def listen(path: Path, accept: Accept) -> asyncio.AbstractServer:
+    """Listen on `path` for links; a socket that an earlier control plane left is replaced."""
+    loop = asyncio.get_running_loop()
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at the start
+    server = await loop.create_unix_server(lambda: Link(accept, loop.time), str(path), backlog=1024)
+    os.chmod(path, 0o600)
+    return server

@@ -1,0 +1,142 @@
+"""What kind of process an environment needs: a declaration and a bundle become one `PoolSpec`.
+
+Two environments that would get the same process share a pool; whatever makes a difference is in the pool's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flyte.wire import EnvironmentSpec, PoolSpec, TaskSpec
+from tarmac.home import Home
+from tarmac.images import environment_of
+
+if TYPE_CHECKING:
+    from tarmac.control.dispatch import Dispatch, Pool
+    from tarmac.control.registry import KnownTask
+    from tarmac.control.vault import Secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Where a version's code is."""
+
+    bundle: str | None
+    root: str | None
+    sys_path: tuple[str, ...]
+    version: str
+
+    def folder(self, home: Home) -> str:
+        """The folder that becomes the process's working directory."""
+        if self.bundle is not None:
+            return str(home.code / self.bundle)
+        return self.root or str(home.code)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What every process is told of the platform it runs on."""
+
+    home: Home
+    endpoint: str
+
+    def environment(self, project: str, domain: str, version: str) -> dict[str, str]:
+        return {
+            "FLYTE_ENDPOINT": self.endpoint,
+            "FLYTE_INTERNAL_EXECUTION_PROJECT": project,
+            "FLYTE_INTERNAL_EXECUTION_DOMAIN": domain,
+            "FLYTE_VERSION": version,
+            "FLYTE_LINK": str(self.home.link_socket),
+            "FLYTE_BLOBS": str(self.home.blobs),
+        }
+
+
+def pool_spec(
+    place: Place,
+    project: str,
+    domain: str,
+    environment: EnvironmentSpec,
+    code: Code,
+    modules: list[str],
+    secrets: Mapping[str, str],
+    env_vars: Mapping[str, str] | None = None,
+) -> PoolSpec:
+    """The process for `environment`. Raises ImageBuildError when its image cannot be had here."""
+    python = environment_of(environment).python
+    env = {
+        **environment.image.env,
+        **environment.env_vars,
+        **secrets,
+        **(env_vars or {}),
+        **place.environment(project, domain, code.version),
+    }
+    spec = PoolSpec(
+        id="",
+        name=f"{environment.name}@{code.version}",
+        python=python,
+        root=code.folder(place.home),
+        bundle=code.bundle,
+        sys_path=list(code.sys_path),
+        modules=modules,
+        env=env,
+        fork=environment.fork,
+        memory=environment.resources.memory,
+        cpu=environment.resources.cpu,
+    )
+    return msgspec.structs.replace(spec, id=_digest(spec))
+
+
+def _digest(spec: PoolSpec) -> str:
+    text = json.dumps(msgspec.to_builtins(spec), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+class Pools:
+    """The pool of every task version in use; made once, and again after a secret changed."""
+
+    def __init__(self, place: Place, secrets: Secrets, dispatch: Dispatch) -> None:
+        self._place = place
+        self._secrets = secrets
+        self._dispatch = dispatch
+        self._made: list[KnownTask] = []
+        self._overridden: dict[bytes, Pool] = {}
+
+    def at_hand(self, known: KnownTask, override: bytes | None) -> Pool | None:
+        """The pool if it was made before; no I/O."""
+        return known.pool if override is None else self._overridden.get(_key(known, override))
+
+    async def make(self, known: KnownTask, override: TaskSpec | None = None) -> Pool:
+        """The pool for a task. Raises SecretNotFoundError and ImageBuildError."""
+        raw = None if override is None else msgspec.json.encode(override)
+        if (found := self.at_hand(known, raw)) is not None:
+            return found
+        row, spec = known.row, override or known.spec
+        secrets = await self._secrets.values(row.project, row.domain, spec.environment)
+        code = Code(row.bundle, row.root, tuple(row.sys_path), row.version)
+        module = spec.entry.partition(":")[0]
+        process = pool_spec(self._place, row.project, row.domain, spec.environment, code, [module], secrets)
+        pool = self._dispatch.pool(process, row.project, row.domain, spec.environment.reuse)
+        if raw is None:
+            known.pool = pool
+            self._made.append(known)
+        else:
+            self._overridden[_key(known, raw)] = pool
+        return pool
+
+    def forget(self) -> None:
+        """A secret changed: processes that start from now on get the new value."""
+        for known in self._made:
+            known.pool = None
+        self._made.clear()
+        self._overridden.clear()
+
+
+def _key(known: KnownTask, override: bytes) -> bytes:
+    row = known.row
+    return b"\0".join((row.project.encode(), row.domain.encode(), row.name.encode(), row.version.encode(), override))

@@ -1,0 +1,142 @@
+"""Which tasks there are, by full or bare name and version, and what kind of process runs each.
+
+A task version never changes once it is registered, so what was read once is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flyte import wire
+from flyte.errors import AlreadyExistsError, RemoteTaskNotFoundError
+from tarmac.store import Store, TaskRow
+
+if TYPE_CHECKING:
+    from tarmac.control.dispatch import Pool
+
+_KEPT = 5000
+
+
+@dataclass(slots=True, eq=False)
+class KnownTask:
+    """A registered task version with its spec decoded."""
+
+    row: TaskRow
+    spec: wire.TaskSpec
+    pool: Pool | None = None
+    """The pool that runs it, once made."""
+
+
+class Registry:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[tuple[str, str, str, str], KnownTask] = {}
+
+    def rows_for(self, request: wire.DeployRequest, now: float) -> list[TaskRow]:
+        """The rows that register the tasks of a deployment."""
+        return [task_row(request, spec, now) for spec in request.tasks]
+
+    async def unchanged(self, row: TaskRow) -> bool:
+        """Whether this very task is registered already. Raises AlreadyExistsError when the version has other code."""
+        stored = await self._store.task(row.project, row.domain, row.name, row.version)
+        if stored is None:
+            return False
+        if stored.bundle != row.bundle or stored.spec != row.spec:
+            raise AlreadyExistsError(
+                f"task {row.name} {row.version} exists in {row.project}/{row.domain} with other code; "
+                "deploy under a new version, or without one to have it derived from the code"
+            )
+        return True
+
+    def remember(self, row: TaskRow) -> KnownTask:
+        """Keep a registered task at hand."""
+        if len(self._known) >= _KEPT:
+            self._known.clear()
+        known = KnownTask(row, msgspec.json.decode(row.spec, type=wire.TaskSpec))
+        self._known[row.project, row.domain, row.name, row.version] = known
+        return known
+
+    def forget(self, rows: list[TaskRow]) -> None:
+        """Rows that a failed deployment took back."""
+        for row in rows:
+            self._known.pop((row.project, row.domain, row.name, row.version), None)
+
+    def at_hand(self, project: str, domain: str, name: str, version: str) -> KnownTask | None:
+        """The task if it was used before; no I/O."""
+        return self._known.get((project, domain, name, version))
+
+    async def find(self, project: str, domain: str, name: str, version: str | None) -> KnownTask:
+        """The task called `name` (full, or bare when one environment has it), at `version` or the latest.
+
+        Raises RemoteTaskNotFoundError that lists what there is instead.
+        """
+        if version is not None and (known := self.at_hand(project, domain, name, version)):
+            return known
+        row = await self._row(project, domain, name, version)
+        return self.at_hand(project, domain, row.name, row.version) or self.remember(row)
+
+    async def _row(self, project: str, domain: str, name: str, version: str | None) -> TaskRow:
+        if version is not None:
+            exact = await self._store.task(project, domain, name, version)
+            if exact is not None:
+                return exact
+        versions = await self._store.task_versions(project, domain, name)
+        if versions and version is None:
+            return versions[0]
+        candidates = await self._store.tasks_by_short_name(project, domain, name, version)
+        names = sorted({row.name for row in candidates})
+        if len(names) == 1:
+            return candidates[0]
+        raise RemoteTaskNotFoundError(await self._sentence(project, domain, name, version, names, versions))
+
+    async def _sentence(
+        self, project: str, domain: str, name: str, version: str | None, names: list[str], versions: list[TaskRow]
+    ) -> str:
+        where = f"{project}/{domain}"
+        if names:
+            return f"{name!r} is the name of {len(names)} tasks in {where}; write one of: {', '.join(names)}"
+        others = versions or await self._store.tasks_by_short_name(project, domain, name, None)
+        if others and version is not None:
+            found = ", ".join(dict.fromkeys(row.version for row in others[:10]))
+            return f"no task named {name!r} in {where} at {version}; versions there: {found}"
+        known = await self._store.tasks(project, domain, limit=10)
+        listed = ", ".join(row.name for row in known)
+        return f"no task named {name!r} in {where}; " + (
+            f"tasks there: {listed}" if listed else "none is deployed there; deploy one with `flyte deploy FILE`"
+        )
+
+
+def task_row(request: wire.DeployRequest, spec: wire.TaskSpec, now: float) -> TaskRow:
+    return TaskRow(
+        project=request.project,
+        domain=request.domain,
+        name=spec.name,
+        version=request.version,
+        short_name=spec.short_name or spec.name.rpartition(".")[2],
+        environment=spec.environment.name,
+        spec=msgspec.json.encode(spec),
+        bundle=request.bundle,
+        root=request.root,
+        sys_path=request.sys_path,
+        created=now,
+    )
+
+
+def task_record(row: TaskRow, url: str, versions: list[str] | None = None) -> wire.Task:
+    """A task as the API shows it."""
+    return wire.Task(
+        project=row.project,
+        domain=row.domain,
+        name=row.name,
+        version=row.version,
+        short_name=row.short_name,
+        environment=row.environment,
+        spec=msgspec.json.decode(row.spec, type=wire.TaskSpec),
+        bundle=row.bundle,
+        created=row.created,
+        url=url,
+        versions=versions or [],
+    )

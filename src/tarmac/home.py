@@ -1,0 +1,180 @@
+"""The platform's folder: where everything it keeps and every socket it listens on has its place.
+
+`$TARMAC_HOME`, default `~/.tarmac`; only the owner can enter it. Unix socket paths must stay under 100 characters, so
+a folder with a long name has its sockets in a short one beside it, in the system's folder for temporary files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_LONGEST_SOCKET_NAME = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    path: Path
+
+    @property
+    def token_file(self) -> Path:
+        """The owner's token; made by `prepare`, mode 0600."""
+        return self.path / "token"
+
+    @property
+    def state_file(self) -> Path:
+        """What clients need to find the running platform: endpoint, pid, version, started."""
+        return self.path / "platform.json"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "tarmac.db"
+
+    @property
+    def blobs(self) -> Path:
+        """Large values and code bundles, by sha256."""
+        return self.path / "blobs"
+
+    @property
+    def code(self) -> Path:
+        """Unpacked bundles, one folder for each digest."""
+        return self.path / "code"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def gateway(self) -> Path:
+        """haproxy.cfg, its maps and its keys."""
+        return self.path / "gateway"
+
+    @property
+    def sockets(self) -> Path:
+        """A folder for unix sockets whose path is short enough for every system."""
+        wanted = self.path / "run"
+        if len(str(wanted)) + _LONGEST_SOCKET_NAME < 100:
+            return wanted
+        digest = hashlib.sha256(str(self.path).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"tarmac-{os.getuid()}-{digest}"
+
+    @property
+    def api_socket(self) -> Path:
+        """HTTP: the control plane's API and console, for the gateway."""
+        return self.sockets / "api.sock"
+
+    @property
+    def link_socket(self) -> Path:
+        """Frames: workers, replicas, the agent and the gateway's brain."""
+        return self.sockets / "link.sock"
+
+    @property
+    def wake_socket(self) -> Path:
+        """HAProxy's Lua asks the brain here."""
+        return self.sockets / "wake.sock"
+
+    @property
+    def haproxy_socket(self) -> Path:
+        """HAProxy's runtime API."""
+        return self.sockets / "haproxy.sock"
+
+    @property
+    def haproxy_master_socket(self) -> Path:
+        return self.sockets / "master.sock"
+
+    @property
+    def access_log_socket(self) -> Path:
+        return self.sockets / "log.sock"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.sockets / "supervisor.sock"
+
+    @property
+    def master_key_file(self) -> Path:
+        """The key that seals secrets and signs identities; mode 0600."""
+        return self.path / "master.key"
+
+    def action_log(self, run: str, action: str, attempt: int) -> Path:
+        return self.logs / "runs" / run / f"{action}.{attempt}.log"
+
+    def replica_log(self, project: str, domain: str, app: str, unit: str) -> Path:
+        return self.logs / "apps" / f"{project}.{domain}.{app}" / f"{unit}.log"
+
+    def access_log(self, project: str, domain: str, app: str) -> Path:
+        return self.logs / "apps" / f"{project}.{domain}.{app}" / "access.jsonl"
+
+    def part_log(self, part: str) -> Path:
+        """What one of the platform's own processes writes."""
+        return self.logs / "platform" / f"{part}.log"
+
+    def prepare(self) -> None:
+        """Make the folders, the owner's token and the master key, each readable by the owner alone."""
+        for folder in (self.path, self.blobs, self.code, self.logs, self.gateway, self.sockets, self.logs / "platform"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.sockets):
+            _check_owner(folder)
+            folder.chmod(stat.S_IRWXU)
+        _write_once(self.token_file, "tk_" + secrets.token_urlsafe(32))
+        _write_once(self.master_key_file, secrets.token_hex(32))
+
+    def token(self) -> str:
+        return self.token_file.read_text().strip()
+
+    def master_key(self) -> bytes:
+        return bytes.fromhex(self.master_key_file.read_text().strip())
+
+    def state(self) -> dict[str, Any] | None:
+        """The content of the state file, or None where there is none that can be read."""
+        try:
+            state = json.loads(self.state_file.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return state if isinstance(state, dict) else None
+
+    def write_state(self, **state: Any) -> None:
+        replace_file(self.state_file, json.dumps(state))
+
+
+def find() -> Home:
+    """The home that the environment names, or the default one."""
+    named = os.environ.get("TARMAC_HOME")
+    return Home(Path(named).expanduser().absolute() if named else Path.home() / ".tarmac")
+
+
+def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write `path` whole or not at all."""
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(temporary, mode)
+    os.replace(temporary, path)
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Create `path` with `text` unless it exists; two that race agree on one content."""
+    if path.exists():
+        return
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        os.unlink(temporary)
+
+
+def _check_owner(folder: Path) -> None:
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else; remove it, or set TARMAC_HOME to a folder of yours")

@@ -1,0 +1,78 @@
+"""Does the interpreter that runs the platform satisfy an Image? For now images are checked, not built.
+
+This is the place of real environments: `environment_of` answers which interpreter runs an environment's units, and
+today there is one answer. Packages that are missing are named with the command that installs them.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from flyte.errors import ImageBuildError
+from flyte.wire import EnvironmentSpec, ImageSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where an environment's units run, and what its owner should know of it."""
+
+    python: str
+    warnings: tuple[str, ...] = ()
+
+
+def environment_of(spec: EnvironmentSpec, installed: Callable[[str], str | None] | None = None) -> Environment:
+    """The interpreter for `spec`. Raises ImageBuildError naming what is missing and the command that installs it."""
+    missing = missing_packages(spec.image, installed or _installed_version)
+    if missing:
+        wanted = " ".join(f"'{requirement}'" for requirement in missing)
+        raise ImageBuildError(
+            f"environment {spec.name!r} needs {', '.join(missing)}, which this platform's Python ({sys.executable}) "
+            f"does not have; install with: {sys.executable} -m pip install {wanted}"
+        )
+    return Environment(sys.executable, tuple(_warnings(spec)))
+
+
+def missing_packages(image: ImageSpec, installed: Callable[[str], str | None]) -> list[str]:
+    """The image's requirements that are not met. Raises ImageBuildError for one that pip could not read."""
+    missing = []
+    for text in image.packages:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            message = f"image {image.name!r} asks for {text!r}, which is no requirement: {error}"
+            raise ImageBuildError(message) from error
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        version = installed(requirement.name)
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            missing.append(text)
+    return missing
+
+
+def _warnings(spec: EnvironmentSpec) -> list[str]:
+    image, here = spec.image, sys.version_info[:2]
+    warnings = []
+    if image.python is not None and image.python != here:
+        asked = ".".join(map(str, image.python))
+        warnings.append(f"environment {spec.name!r} asks for Python {asked}; it runs on {here[0]}.{here[1]} here")
+    warnings += [f"environment {spec.name!r}: `{layer}` is not done on this machine" for layer in image.layers]
+    return warnings
+
+
+@functools.lru_cache(maxsize=4096)
+def _found(name: str) -> str:
+    return metadata.version(name)
+
+
+def _installed_version(name: str) -> str | None:
+    """The installed version; what is not installed is asked for again next time, since somebody may install it."""
+    try:
+        return _found(name)
+    except metadata.PackageNotFoundError:
+        return None

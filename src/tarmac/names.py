@@ -1,0 +1,38 @@
+"""Names that the platform gives: sortable for runs, derived for child actions."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def base36(number: int, length: int) -> str:
+    """`number` in base 36, cut or filled to `length` digits."""
+    digits = []
+    for _ in range(length):
+        number, rest = divmod(number, 36)
+        digits.append(_DIGITS[rest])
+    return "".join(reversed(digits))
+
+
+def run_name(now: float) -> str:
+    """`r` and 19 characters: eight of the time in milliseconds, so that names sort by age, and eleven of chance."""
+    return "r" + base36(int(now * 1000), 8) + base36(secrets.randbits(60), 11)
+
+
+def deployment_name(now: float) -> str:
+    return "d" + base36(int(now * 1000), 8) + base36(secrets.randbits(60), 11)
+
+
+def child_name(
+    parent: str, task: str, inputs: bytes | None, inputs_blob: str | None, sequence: int, group: str | None
+) -> str:
+    """The name of a child action: the same call of a parent that runs again has the same name."""
+    digest = hashlib.sha256()
+    for part in (parent, task, group or "", str(sequence), inputs_blob or ""):
+        digest.update(part.encode())
+        digest.update(b"\0")
+    digest.update(inputs or b"")
+    return base36(int.from_bytes(digest.digest()[:17], "big"), 25)

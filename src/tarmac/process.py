@@ -1,0 +1,307 @@
+"""Processes of the operating system: who dies with whom, how an end is awaited, and what an end left behind.
+
+Nothing of the platform may outlive it, whatever kills it. Three means, each for the holes of the one before:
+
+1. Linux ends a child when its parent is gone (PR_SET_PDEATHSIG), even when the parent was killed. Elsewhere the child
+   is put behind a *guard*: a small process of ours that holds the reading end of a pipe whose writing end only the
+   parent has; the end of that pipe is the end of the parent (`guarded`, and this module as a program).
+2. A parent and its children are each in a session of their own, so that one signal reaches everything that a child
+   started (`signal_group`).
+3. Every process carries a mark in its environment, which its descendants inherit: TARMAC_PLATFORM, the folder of the
+   platform. Whoever starts or ends a platform looks through the table of processes for that mark (`marked`), and so
+   finds what was orphaned, changed its session, or was started by something that is long gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MARK = "TARMAC_PLATFORM"
+"""The environment variable that every process of a platform carries: the platform's folder."""
+
+UNIT_MARK = "TARMAC_AGENT"
+"""What the agent's offspring carries besides: the agent's pid."""
+
+_PR_SET_PDEATHSIG = 1
+_PROC = Path("/proc")
+_LINUX = sys.platform == "linux"
+
+
+# ------------------------------------------------------------------------------------------------ who dies with whom
+
+
+@functools.cache
+def _prctl() -> Callable[[int, int], int] | None:
+    if not _LINUX:
+        return None
+    import ctypes
+
+    prctl: Callable[[int, int], int] = ctypes.CDLL(None, use_errno=True).prctl
+    return prctl
+
+
+def dies_with_me(number: int = signal.SIGKILL) -> Callable[[], None] | None:
+    """A `preexec_fn`: the child gets the signal `number` when this process is gone. None where only a guard can do it.
+
+    Call the result from the main thread alone: the kernel watches the thread that forks, not the process.
+    """
+    prctl = _prctl()
+    if prctl is None:
+        return None
+    parent = os.getpid()
+
+    def arrange() -> None:
+        prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # it died before the arrangement was made
+            os._exit(1)
+
+    return arrange
+
+
+def start(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    output: int,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+    death: int = signal.SIGKILL,
+    guard: bool = not _LINUX,
+) -> subprocess.Popen[bytes]:
+    """Start `command` in a session of its own; it ends when this process does. `output` gets what it writes.
+
+    `death` is the signal that the end of this process brings it. With `guard` that is arranged by a process between.
+    """
+    if guard:
+        return _start_guarded(command, env=env, output=output, cwd=cwd, pass_fds=pass_fds)
+    return subprocess.Popen(
+        command,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=tuple(pass_fds),
+        start_new_session=True,
+        preexec_fn=dies_with_me(death),
+    )
+
+
+@functools.cache
+def _lifeline() -> int:
+    """The reading end of a pipe that nobody ever writes to; only this process holds the other end."""
+    reading, _writing = os.pipe()
+    return reading
+
+
+def _start_guarded(
+    command: Sequence[str], *, env: Mapping[str, str], output: int, cwd: Path | None, pass_fds: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    fds = ",".join(map(str, pass_fds))
+    return subprocess.Popen(
+        [sys.executable, "-m", "tarmac.process", fds, *command],
+        env=env,
+        cwd=cwd,
+        stdin=_lifeline(),
+        stdout=output,
+        stderr=output,
+        pass_fds=tuple(pass_fds),
+        start_new_session=True,
+    )
+
+
+def guard(fds: str, command: Sequence[str]) -> int:
+    """Run `command` until it ends, or until standard input does; hand on the signals that ask for an end."""
+    keep = tuple(int(fd) for fd in fds.split(",") if fd)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=keep)
+    for fd in keep:
+        os.close(fd)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda received, frame: child.send_signal(received))
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+# ---------------------------------------------------------------------------------------------------- awaiting an end
+
+
+async def ended(process: subprocess.Popen[bytes], pause: float = 0.05) -> int:
+    """Wait until a child has ended; its return code, negative for a signal.
+
+    A pidfd wakes us at once; where there is none we look every `pause` seconds.
+    """
+    fd = _pidfd(process.pid)
+    if fd is None:
+        while process.poll() is None:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(pause)
+        return process.returncode
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+    return process.wait()
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Send a signal to a whole process group; False when there is nobody in it."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # macOS says this of a group of zombies
+        return False
+    return True
+
+
+def describe_exit(code: int | None, number: int | None) -> str:
+    """An exit in words: `exit code 1`, `killed by SIGKILL`."""
+    if number is None:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"killed by signal {number}"
+
+
+# ------------------------------------------------------------------------------------------------ what is left behind
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the table of processes."""
+
+    pid: int
+    parent: int
+    session: int
+
+
+def table() -> Iterator[Entry]:
+    """Every process that is alive; zombies are not."""
+    if not _PROC.joinpath("self/stat").exists():
+        yield from _portable_table()
+        return
+    for name in os.listdir(_PROC):
+        if name.isdigit() and (entry := _entry(int(name))) is not None:
+            yield entry
+
+
+def _entry(pid: int) -> Entry | None:
+    try:
+        text = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # the name, in brackets, may hold anything: count from its end
+    state, parent, _group, session = text[text.rindex(b")") + 2 :].split(b" ", 4)[:4]
+    return None if state in (b"Z", b"X") else Entry(pid, int(parent), int(session))
+
+
+def _portable_table() -> Iterator[Entry]:
+    for process in psutil.process_iter(["ppid", "status"]):
+        if process.info["status"] == psutil.STATUS_ZOMBIE:
+            continue
+        with contextlib.suppress(OSError):
+            yield Entry(process.pid, process.info["ppid"] or 0, os.getsid(process.pid))
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment that `pid` was started with; empty where it is gone or somebody else's."""
+    try:
+        text = (_PROC / str(pid) / "environ").read_bytes()
+    except FileNotFoundError:
+        return _portable_environment(pid) if not _PROC.exists() else {}
+    except OSError:
+        return {}
+    pairs = (item.partition(b"=") for item in text.split(b"\0"))
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs if name}
+
+
+def _portable_environment(pid: int) -> dict[str, str]:
+    try:
+        return psutil.Process(pid).environ()
+    except (psutil.Error, OSError):
+        return {}
+
+
+def marked(home: Path) -> set[int]:
+    """Every process of the platform in `home`, except the caller and those it descends from."""
+    return find(lambda env: env.get(MARK) == str(home)) - _ancestry()
+
+
+def orphaned_units(home: Path) -> set[int]:
+    """Zygotes and units of the platform in `home`: for an agent that has started none, those of an earlier one."""
+    return find(lambda env: env.get(MARK) == str(home) and UNIT_MARK in env) - _ancestry()
+
+
+def leftovers(units: Mapping[str, int]) -> set[int]:
+    """What units (name → pid) that have ended left behind: their sessions, and what has their name in its environment."""
+    return find(lambda env: env.get("FLYTE_UNIT") in units, set(units.values()))
+
+
+def find(wanted: Callable[[Mapping[str, str]], bool], sessions: Collection[int] = ()) -> set[int]:
+    """The processes whose environment is `wanted`, and all in the `sessions` given or led by one of those found."""
+    entries = list(table())
+    found = {entry.pid for entry in entries if wanted(environment(entry.pid))}
+    led = found & {entry.session for entry in entries} | set(sessions)
+    return found | {entry.pid for entry in entries if entry.session in led}
+
+
+def _ancestry() -> set[int]:
+    parents = {entry.pid: entry.parent for entry in table()}
+    pid, line = os.getpid(), set()
+    while pid and pid not in line:
+        line.add(pid)
+        pid = parents.get(pid, 0)
+    return line
+
+
+def kill(pids: set[int], number: int = signal.SIGKILL) -> None:
+    """Send a signal to each; those that are gone are no error."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def family_environment(home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for the platform's own processes: with the mark, and PYTHONPATH free of relative folders."""
+    return with_absolute_path({**environ, MARK: str(home)})
+
+
+def with_absolute_path(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` with a PYTHONPATH that means the same in every working directory."""
+    path = environ.get("PYTHONPATH")
+    if not path:
+        return dict(environ)
+    return {**environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(part) for part in path.split(os.pathsep) if part)}
+
+
+if __name__ == "__main__":
+    sys.exit(guard(sys.argv[1], sys.argv[2:]))

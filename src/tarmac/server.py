@@ -1,0 +1,106 @@
+"""The control plane's process: store, use cases, links and the HTTP API, put together and kept running.
+
+It is made to be killed: everything acknowledged is on disk, so whatever goes wrong at the base (the disk is full, the
+database belongs to another control plane now) ends the process with a sentence in its log, and the supervisor starts
+the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvicorn
+import uvloop
+
+from tarmac import home as homes
+from tarmac import settings as all_settings
+from tarmac.api import make_app
+from tarmac.auth import Authenticator
+from tarmac.control import Control
+from tarmac.control.links import listen
+from tarmac.store import Store, open_store
+
+log = logging.getLogger("tarmac.server")
+
+
+async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
+    """Run the control plane until SIGTERM, or until the store fails it."""
+    store = await open_store(settings.database_url, home.database, settings.fsync)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    endpoint = f"http://{_reachable(settings.host)}:{settings.port}"
+    control = Control(store, home, settings, endpoint, settings.port, _fail)
+    await control.start()
+    authenticator = Authenticator(home.token(), control.identities, control.key_rows)
+    server = _http(make_app(control, authenticator, settings), home.api_socket)
+    links = await listen(home.link_socket, control.accept)
+    tidy = asyncio.create_task(control.keep_tidy())
+    http = asyncio.create_task(server.serve())
+    gc.collect()
+    gc.freeze()
+    await asyncio.wait([asyncio.ensure_future(stop.wait()), http, tidy], return_when=asyncio.FIRST_COMPLETED)
+    await _close(server, http, links, tidy, store)
+
+
+def _http(app: object, socket: Path) -> uvicorn.Server:
+    socket.unlink(missing_ok=True)
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        uds=str(socket),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=75,
+        forwarded_allow_ips="*",
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+    return server
+
+
+async def _close(
+    server: uvicorn.Server,
+    http: asyncio.Task[None],
+    links: asyncio.AbstractServer,
+    tidy: asyncio.Task[None],
+    store: Store,
+) -> None:
+    links.close()
+    server.should_exit = True
+    tidy.cancel()
+    await asyncio.wait([http, tidy], timeout=4)
+    await store.close()
+
+
+def _fail(error: BaseException) -> None:
+    """The store refused: end at once, and start again from what is on disk."""
+    print(f"the control plane ends: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+
+
+def main() -> None:
+    home = homes.find()
+    settings = all_settings.load(home.path)
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    uvloop.run(serve(home, settings))
+
+
+if __name__ == "__main__":
+    main()

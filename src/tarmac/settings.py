@@ -1,0 +1,114 @@
+"""Every setting of the platform, one row each: the command line, the environment and the docs are made from them.
+
+A setting is read from the environment variable `TARMAC_<NAME>`, else from `settings.yaml` in the platform's folder,
+else it is the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from flyte.errors import InitializationError
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    name: str
+    default: Any
+    help: str
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("port", 30080, "Port of the front door: console, API, and apps by host name. 0 takes a free one."),
+    Setting("host", "127.0.0.1", "Address the front door and the apps' ports listen on."),
+    Setting("app_ports", "", "Range of the apps' own ports, `first-last`; empty: 500 ports that start at port + 20."),
+    Setting("domain", "flyte.localhost", "Apps are also served at `<app>.<domain>` on the front door."),
+    Setting("database_url", "", "`postgresql://…`; empty: SQLite in the platform's folder."),
+    Setting(
+        "fsync", "full", "SQLite: `full` is on disk at every commit; `normal` may lose the last moments at a power cut."
+    ),
+    Setting("slots", 0, "Actions that run at once; 0: four for each core, at least 8. Waiting parents do not count."),
+    Setting("spare_workers", 2, "Processes kept ready ahead of need for each environment in use."),
+    Setting("pool_idle", 600, "Seconds after which an unused environment's processes are ended."),
+    Setting("grace", 5, "Seconds between SIGTERM and SIGKILL when an action or a replica is stopped."),
+    Setting("lease", 60, "Seconds without a sign of life after which a worker counts as lost."),
+    Setting("start_timeout", 60, "Seconds an app has to become ready."),
+    Setting("drain_timeout", 30, "Seconds the old version's open requests have to finish after a switch."),
+    Setting("hold_timeout", 60, "Seconds a request is held while its app wakes."),
+    Setting("value_limit", 100 * 1024 * 1024, "Bytes of one encoded input or output above which it is refused."),
+    Setting("threads", 1, "Threads of HAProxy."),
+    Setting("haproxy", "", "Path of the HAProxy program (2.8 or newer); empty: the wheel's, else the one on PATH."),
+    Setting("tls_cert", "", "File with certificate and key (PEM); the front door then also speaks TLS on tls_port."),
+    Setting("tls_port", 30443, "Port of the TLS listener, when tls_cert is set."),
+    Setting("log_level", "WARNING", "How much the platform's own processes write into logs/."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in force; the fields are the rows of SETTINGS."""
+
+    port: int
+    host: str
+    app_ports: str
+    domain: str
+    database_url: str
+    fsync: str
+    slots: int
+    spare_workers: int
+    pool_idle: float
+    grace: float
+    lease: float
+    start_timeout: float
+    drain_timeout: float
+    hold_timeout: float
+    value_limit: int
+    threads: int
+    haproxy: str
+    tls_cert: str
+    tls_port: int
+    log_level: str
+
+    def port_range(self, main: int | None = None) -> range:
+        """The apps' own ports, given the front door's real port."""
+        if not self.app_ports:
+            first = (main or self.port) + 20
+            return range(first, min(first + 500, 65536))
+        first_text, _, last_text = self.app_ports.partition("-")
+        try:
+            first, last = int(first_text), int(last_text)
+        except ValueError:
+            raise InitializationError(
+                "BadSetting", "user", f"TARMAC_APP_PORTS is {self.app_ports!r}; write `first-last`, such as 30100-30599"
+            ) from None
+        return range(first, last + 1)
+
+    def worker_slots(self) -> int:
+        return self.slots or max(8, 4 * (os.cpu_count() or 2))
+
+
+def load(home: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings for the platform in `home`. Raises InitializationError for a value that is not of its type."""
+    path = home / "settings.yaml"
+    written = yaml.safe_load(path.read_text()) or {} if path.exists() else {}
+    types = get_type_hints(Settings)
+    values: dict[str, Any] = {}
+    for row in SETTINGS:
+        raw = environ.get(f"TARMAC_{row.name.upper()}", written.get(row.name, row.default))
+        try:
+            values[row.name] = types[row.name](raw)
+        except ValueError:
+            where = f"TARMAC_{row.name.upper()}" if f"TARMAC_{row.name.upper()}" in environ else str(path)
+            raise InitializationError(
+                "BadSetting", "user", f"{where}: {row.name} is {raw!r}, not a {types[row.name].__name__}"
+            ) from None
+    return Settings(**values)
+
+
+assert [row.name for row in SETTINGS] == [f.name for f in fields(Settings)]

@@ -1,0 +1,159 @@
+"""The store: rows and events, written together by one writer, on SQLite or PostgreSQL.
+
+    loop ── write(change) ──► writer thread ──► one transaction for all that has gathered ──► futures resolve
+    loop ── await runs(…) ──► reader thread ──► a connection of its own that may only read
+
+Who has a Store is the only one who can write: it holds a lock on the database, and an epoch that is checked inside
+every transaction (promise 1). The rest of the promises that a store can keep are in `queries.sql`, `batch.py` and
+`writer.py`, and tests/contract/test_store.py proves them on both databases. What differs between the two is in
+`sqlite.py` and `postgres.py`; everything else, the SQL included, is written once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from flyte.errors import InitializationError
+from tarmac.store.changes import (
+    ActionWrite,
+    Change,
+    Conflict,
+    Delete,
+    LostPlace,
+    PlaceTaken,
+    StoreError,
+    StoreUnavailable,
+    Unwritable,
+)
+from tarmac.store.database import Database, Session
+from tarmac.store.migrate import MIGRATIONS
+from tarmac.store.reader import Reader
+from tarmac.store.reads import Reads
+from tarmac.store.rows import (
+    ActionRow,
+    AppRow,
+    AppVersionRow,
+    AttemptRow,
+    DeploymentRow,
+    KeyRow,
+    ProjectRow,
+    RunQuery,
+    RunRow,
+    SecretRow,
+    Statistics,
+    TaskRow,
+)
+from tarmac.store.sqlite import SqliteDatabase
+from tarmac.store.writer import Opened, Writer
+
+__all__ = [
+    "ActionRow",
+    "ActionWrite",
+    "AppRow",
+    "AppVersionRow",
+    "AttemptRow",
+    "Change",
+    "Conflict",
+    "Delete",
+    "DeploymentRow",
+    "KeyRow",
+    "LostPlace",
+    "PlaceTaken",
+    "ProjectRow",
+    "RunQuery",
+    "RunRow",
+    "SecretRow",
+    "Statistics",
+    "Store",
+    "StoreError",
+    "StoreUnavailable",
+    "TaskRow",
+    "Unwritable",
+    "open_store",
+]
+
+
+class Store(Reads):
+    """An open store. Made by `open_store`; belongs to the loop that it was opened in."""
+
+    def __init__(self, database: Database, writer: Writer, reader: Reader, opened: Opened) -> None:
+        self._queries = database.queries
+        self._writer = writer
+        self._reader = reader
+        self.name = database.name
+        """For messages: the file, or the database and its host."""
+        self.epoch = opened.epoch
+        """Which control plane this is, counted from 1."""
+        self.last_seq = opened.last_seq
+        """The number of the last event when the store was opened."""
+
+    def write(self, change: Change) -> asyncio.Future[None]:
+        """Write; the future is resolved when the change is on disk, in the order of the calls.
+
+        Fails with Conflict when the change does not fit what is stored, Unwritable when the database cannot take it,
+        StoreUnavailable when the database cannot be used, LostPlace when another control plane has taken over.
+        """
+        return self._writer.put(change)
+
+    async def statistics(self) -> Statistics:
+        runs, counts, seq = (self._queries[name] for name in ("runs_by_phase", "counts", "last_seq"))
+
+        def ask(session: Session) -> tuple[dict[str, int], tuple[int, int, int], int]:
+            return dict(session.rows(runs)), session.rows(counts)[0], session.rows(seq)[0][0]
+
+        phases, (tasks, apps, size), events = await self._reader.read(ask)
+        return Statistics(phases, tasks, apps, events, size, self._writer.commits, self._writer.changes)
+
+    async def close(self) -> None:
+        """Write what was handed over, then let go of the database; whatever comes later fails."""
+        self._reader.finish()
+        await asyncio.shield(self._reader.closed)
+        self._writer.finish()
+        await asyncio.shield(self._writer.closed)
+
+
+async def open_store(
+    url: str,
+    path: Path,
+    fsync: str = "full",
+    *,
+    wait: bool = True,
+    patience: float = 5.0,
+    migrations: Path = MIGRATIONS,
+) -> Store:
+    """Open the database at `url` (`postgresql://…`), or the SQLite file at `path` when `url` is empty.
+
+    Brings its tables up to date and takes the writer's place: with `wait` after the one who has it is gone, else
+    PlaceTaken is raised. `patience` is how many seconds a database that cannot be used is tried again before
+    StoreUnavailable is raised, here and by `write`. Raises InitializationError for a database that is newer than
+    this version, or settings that cannot be used.
+    """
+    database = _database(url, path, fsync)
+    writer = Writer(database, migrations, wait, patience)
+    writer.start()
+    try:
+        opened = await writer.opened
+    except BaseException:
+        writer.finish()
+        await asyncio.shield(writer.closed)
+        raise
+    reader = Reader(database)
+    reader.start()
+    return Store(database, writer, reader, opened)
+
+
+def _database(url: str, path: Path, fsync: str) -> Database:
+    if not url:
+        return SqliteDatabase(path, fsync)
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise InitializationError(
+            "BadSetting", "user", f"TARMAC_DATABASE_URL is {url.split(':')[0]}:…; write postgresql://USER@HOST/NAME"
+        )
+    try:
+        from tarmac.store.postgres import PostgresDatabase
+    except ImportError as error:
+        raise InitializationError(
+            "MissingPackage", "user", f"PostgreSQL needs psycopg ({error}); install it: pip install 'tarmac[postgres]'"
+        ) from None
+    return PostgresDatabase(url)

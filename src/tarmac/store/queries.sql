@@ -1,0 +1,284 @@
+-- Every query of the store, run on SQLite and on PostgreSQL.
+--
+-- `-- name: x` begins the query x. `:name` is a parameter. In braces: `columns T a` are the columns of table T with
+-- the prefix `a.`, `values T` its parameters, `replaced T` its columns in an upsert; other words are the dialect's
+-- (queries.py, sqlite.py, postgres.py). `cross join` keeps the order in which SQLite walks the tables; PostgreSQL
+-- decides for itself.
+
+-- name: migrations
+create table if not exists migrations (number integer primary key, name {text} not null, applied double precision not null)
+
+-- name: migrated
+select number from migrations order by number
+
+-- name: add_migration
+insert into migrations (number, name, applied) values (:number, :name, :applied)
+
+-- ---------------------------------------------------------------------------------------------- the writer's place
+
+-- name: epoch
+select value, {transaction} from meta where name = 'epoch' {locked}
+
+-- name: next_epoch
+update meta set value = value + 1 where name = 'epoch'
+
+-- name: last_seq
+select coalesce(max(seq), 0) from events
+
+-- --------------------------------------------------------------------------------------------------------- writing
+
+-- name: add_run
+insert into runs ({columns runs}) values ({values runs}) on conflict do nothing
+
+-- name: add_label
+insert into run_labels (scope, label, value, created, run) values (:scope, :label, :value, :created, :run)
+
+-- name: add_action
+insert into actions ({columns actions}, scope)
+values ({values actions},
+        case when :name = 'a0' then (select r.project || '/' || r.domain from runs r where r.name = :run) end)
+on conflict do nothing
+
+-- name: move_action
+-- Promises 1 to 3: only the row that is still where the writer believes it to be; it never leaves a terminal phase.
+-- What never changes is not set, so that only the index on the phase is touched.
+update actions set
+  task = :task, version = :version, phase = :phase, attempt = :attempt,
+  user_failures = :user_failures, system_failures = :system_failures, group_name = :group, sequence = :sequence,
+  inputs = :inputs, inputs_blob = :inputs_blob, outputs = :outputs, outputs_blob = :outputs_blob,
+  error = :error, message = :message, spec = :spec, custom_context = :custom_context,
+  started = :started, ended = :ended
+where run = :run and name = :name and attempt = :was_attempt and phase = :was_phase and phase not in ({terminal})
+
+-- name: put_attempt
+insert into attempts ({columns attempts}) values ({values attempts})
+on conflict (run, action, number) do update set {replaced attempts}
+
+-- name: add_event
+insert into events ({columns events}) values ({values events}) on conflict do nothing
+
+-- name: add_task
+-- The same version again is welcome (its code may lie elsewhere now); with another spec or bundle it is refused.
+insert into tasks ({columns tasks}, function) values ({values tasks}, :function)
+on conflict (project, domain, name, version) do update set root = excluded.root, sys_path = excluded.sys_path
+where tasks.spec = excluded.spec and coalesce(tasks.bundle, '') = coalesce(excluded.bundle, '')
+
+-- name: put_apps
+insert into apps ({columns apps}) values ({values apps})
+on conflict (project, domain, name) do update set {replaced apps}
+
+-- name: put_app_versions
+insert into app_versions ({columns app_versions}) values ({values app_versions})
+on conflict (project, domain, name, version) do update set {replaced app_versions}
+
+-- name: put_deployments
+insert into deployments ({columns deployments}) values ({values deployments})
+on conflict (id) do update set {replaced deployments}
+
+-- name: put_secrets
+insert into secrets ({columns secrets}) values ({values secrets})
+on conflict (project, domain, name) do update set {replaced secrets}
+
+-- name: put_keys
+insert into keys ({columns keys}) values ({values keys}) on conflict (id) do update set {replaced keys}
+
+-- name: put_projects
+insert into projects ({columns projects}) values ({values projects}) on conflict (id) do update set {replaced projects}
+
+-- name: delete_tasks
+delete from tasks where project = :key0 and domain = :key1 and name = :key2 and version = :key3
+
+-- name: delete_apps
+delete from apps where project = :key0 and domain = :key1 and name = :key2
+
+-- name: delete_versions_of_app
+delete from app_versions where project = :key0 and domain = :key1 and name = :key2
+
+-- name: delete_app_versions
+delete from app_versions where project = :key0 and domain = :key1 and name = :key2 and version = :key3
+
+-- name: delete_deployments
+delete from deployments where id = :key0
+
+-- name: delete_secrets
+delete from secrets where project = :key0 and domain = :key1 and name = :key2
+
+-- name: delete_keys
+delete from keys where id = :key0
+
+-- name: delete_projects
+delete from projects where id = :key0
+
+-- ------------------------------------------------------------------------------------------------------------ runs
+
+-- name: live_runs
+select {columns runs r} from actions a cross join runs r
+where a.name = 'a0' and a.phase in ({live}) and r.name = a.run
+order by r.created, r.name
+
+-- name: live_actions
+select {columns actions c} from actions a cross join actions c
+where a.name = 'a0' and a.phase in ({live}) and c.run = a.run
+order by c.run, c.created, c.name
+
+-- name: run
+select {columns runs} from runs where name = :name
+
+-- name: run_by_key
+select {columns runs} from runs
+where project = :project and domain = :domain and idempotency_key = :idempotency_key
+
+-- name: runs
+select {columns runs r}, {columns actions a} from runs r cross join actions a
+where r.project = :project and r.domain = :domain and a.run = r.name and a.name = 'a0' {filters}
+order by r.created desc, r.name desc limit :limit
+
+-- name: runs_in_phase
+select {columns runs r}, {columns actions a} from actions a cross join runs r
+where a.name = 'a0' and a.phase = :phase and a.scope = :scope and r.name = a.run {filters}
+order by a.created desc, a.run desc limit :limit
+
+-- name: runs_labelled
+select {columns runs r}, {columns actions a} from run_labels l cross join runs r cross join actions a
+where l.scope = :scope and l.label = :label0 and l.value = :value0
+  and r.name = l.run and a.run = r.name and a.name = 'a0' {filters}
+order by l.created desc, l.run desc limit :limit
+
+-- Filters of the three above; {at} and {by} are the columns that the list is ordered by.
+
+-- name: runs_of_task
+and r.task = :task
+
+-- name: runs_of_version
+and r.version = :version
+
+-- name: runs_of_phases
+and a.phase in ({phases})
+
+-- name: runs_with_label
+and exists (select 1 from run_labels x where x.scope = :scope and x.label = :label{n} and x.value = :value{n}
+            and x.created = r.created and x.run = r.name)
+
+-- name: runs_after
+and {at} > :created_after
+
+-- name: runs_before
+and {at} < :created_before
+
+-- name: runs_page
+and ({at}, {by}) < (:page_at, :page_by)
+
+-- name: run_place
+select r.created, a.created from runs r join actions a on a.run = r.name and a.name = 'a0' where r.name = :name
+
+-- --------------------------------------------------------------------------------------------------------- actions
+
+-- name: action
+select {columns actions} from actions where run = :run and name = :name
+
+-- name: actions
+select {columns actions} from actions where run = :run {filters}
+order by created, name limit :limit offset :offset
+
+-- name: actions_of_parent
+and parent = :parent
+
+-- name: actions_of_phase
+and phase = :phase
+
+-- name: action_count
+select count(*) from actions where run = :run
+
+-- name: children_count
+select count(*) from actions where run = :run and parent = :parent
+
+-- name: attempts
+select {columns attempts} from attempts where run = :run and action = :action order by number
+
+-- ---------------------------------------------------------------------------------------------------------- events
+
+-- name: events_of_stream
+select {columns events} from events where stream = :stream and seq > :after order by seq limit :limit
+
+-- name: events_of_member
+select {columns events} from events
+where stream = :stream and member = :member and seq > :after order by seq limit :limit
+
+-- ----------------------------------------------------------------------------------------------------------- tasks
+
+-- name: task
+select {columns tasks} from tasks
+where project = :project and domain = :domain and name = :name and version = :version
+
+-- name: task_versions
+select {columns tasks} from tasks where project = :project and domain = :domain and name = :name
+order by created desc, version desc limit :limit
+
+-- name: tasks_by_short_name
+-- The newest version of every task of that name comes first, then the older ones: no name is crowded out by the limit.
+select {columns tasks} from (
+  select {columns tasks}, row_number() over (partition by name order by created desc, version desc) as age from tasks
+  where project = :project and domain = :domain and function = :function {filters}
+) as found order by case when age = 1 then 0 else 1 end, created desc, name, version desc limit :limit
+
+-- name: tasks_of_version
+and version = :version
+
+-- name: tasks
+select {columns tasks t} from tasks t
+where t.project = :project and t.domain = :domain {filters} and not exists (
+  select 1 from tasks n where n.project = t.project and n.domain = t.domain and n.name = t.name
+  and (n.created, n.version) > (t.created, t.version))
+order by t.created desc, t.name limit :limit
+
+-- name: tasks_named
+and (t.name = :name or t.function = :name)
+
+-- name: tasks_of_environment
+and t.environment = :environment
+
+-- ------------------------------------------------------------------------------------ apps, deployments, the others
+
+-- name: apps
+select {columns apps} from apps where 1 = 1 {filters} order by created desc, name
+
+-- name: in_project
+and project = :project
+
+-- name: in_domain
+and domain = :domain
+
+-- name: app_version
+select {columns app_versions} from app_versions
+where project = :project and domain = :domain and name = :name and version = :version
+
+-- name: app_versions
+select {columns app_versions} from app_versions where project = :project and domain = :domain and name = :name
+order by created desc, version desc limit :limit
+
+-- name: deployment
+select {columns deployments} from deployments where id = :id
+
+-- name: deployments
+select {columns deployments} from deployments where 1 = 1 {filters} order by created desc, id desc limit :limit
+
+-- name: deployments_of_phase
+and phase = :phase
+
+-- name: secret
+select {columns secrets} from secrets where project = :project and domain = :domain and name = :name
+
+-- name: secrets
+select {columns secrets} from secrets where project = :project and domain = :domain order by name
+
+-- name: keys
+select {columns keys} from keys order by created desc, id
+
+-- name: projects
+select {columns projects} from projects order by id
+
+-- name: runs_by_phase
+select phase, count(*) from actions where name = 'a0' group by phase
+
+-- name: counts
+select (select count(*) from tasks), (select count(*) from apps), {size}

@@ -1,0 +1,112 @@
+"""The reader: one thread with a connection of its own that may only read, so that no read waits for a commit."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from tarmac.store.changes import StoreUnavailable
+from tarmac.store.database import Database, Session
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    ask: Callable[[Session], T]
+    future: asyncio.Future[T]
+
+
+class Reader(threading.Thread):
+    def __init__(self, database: Database) -> None:
+        super().__init__(name="store-reader", daemon=True)
+        self._database = database
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[Question[Any] | None] = queue.SimpleQueue()
+        self._session: Session | None = None
+        self._ended = False
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+
+    async def read(self, ask: Callable[[Session], T]) -> T:
+        """What `ask` makes of a session, in the thread. Raises StoreUnavailable when the database cannot be read."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(Question(ask, future))
+        if self._ended:
+            self._drain()
+        return await future
+
+    def finish(self) -> None:
+        """Answer what was asked so far, then end; `closed` says when."""
+        self._queue.put(None)
+
+    def run(self) -> None:
+        try:
+            while (question := self._queue.get()) is not None:
+                if not question.future.cancelled():
+                    self._answer(question)
+        finally:
+            self._ended = True
+            self._drain()
+            try:
+                self._drop_session()
+            finally:
+                self._tell(_resolve, self.closed, None)
+
+    def _answer(self, question: Question[Any]) -> None:
+        try:
+            answer = self._read(question.ask)
+        except StoreUnavailable as error:
+            self._tell(_reject, question.future, error)
+        else:
+            self._tell(_resolve, question.future, answer)
+
+    def _read(self, ask: Callable[[Session], T]) -> T:
+        """`ask`, once more on a new connection if the first one broke."""
+        try:
+            return ask(self._connected())
+        except self._database.errors:
+            self._drop_session()
+        try:
+            return ask(self._connected())
+        except self._database.errors as error:
+            self._drop_session()
+            cause = self._database.cause(error) or str(error)
+            raise StoreUnavailable(f"{self._database.name} cannot be read: {cause}") from error
+
+    def _connected(self) -> Session:
+        self._session = self._session or self._database.connect(read_only=True)
+        return self._session
+
+    def _drop_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _drain(self) -> None:
+        try:
+            while True:
+                if (question := self._queue.get_nowait()) is not None:
+                    error = StoreUnavailable(f"the store on {self._database.name} is closed")
+                    self._tell(_reject, question.future, error)
+        except queue.Empty:
+            pass
+
+    def _tell(self, answer: Callable[..., None], future: asyncio.Future[T], value: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(answer, future, value)
+        except RuntimeError:  # the loop is closed: nobody is left to hear it
+            pass
+
+
+def _resolve(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _reject(future: asyncio.Future[T], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,274 @@
+"""Everything that is asked of the store. Each method is one question to the reader's thread.
+
+Lists are newest first, except actions, attempts and events, which are in the order in which they came to be.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any
+
+from flyte.errors import InvalidInputError, RunNotFoundError
+from flyte.wire import ActionPhase, DeploymentPhase, Event
+from tarmac.store import tables
+from tarmac.store.batch import indexed, scope
+from tarmac.store.database import Session
+from tarmac.store.queries import Queries, part
+from tarmac.store.reader import Reader
+from tarmac.store.rows import (
+    ActionRow,
+    AppRow,
+    AppVersionRow,
+    AttemptRow,
+    DeploymentRow,
+    KeyRow,
+    ProjectRow,
+    RunQuery,
+    RunRow,
+    SecretRow,
+    TaskRow,
+)
+from tarmac.store.tables import R, Table, Values, clean
+
+_RUN_WIDTH = len(tables.RUNS.columns)
+
+Listed = tuple[RunRow, ActionRow]
+"""A run and its root action."""
+
+
+class Reads:
+    """The questions; `Store` adds the writing."""
+
+    _reader: Reader
+    _queries: Queries
+
+    async def _all(self, table: Table[R], query: str, filters: Iterable[str] = (), **values: Any) -> list[R]:
+        """The rows that a query answers; `filters` are names of filters in queries.sql."""
+        sql = self._queries.compose(query, map(part, filters))
+        chosen = _plain(values)
+        return await self._reader.read(lambda session: [table.row(row) for row in session.rows(sql, chosen)])
+
+    async def _one(self, table: Table[R], query: str, **values: Any) -> R | None:
+        rows = await self._all(table, query, **values)
+        return rows[0] if rows else None
+
+    async def _number(self, query: str, **values: Any) -> int:
+        sql, chosen = self._queries[query], _plain(values)
+        return await self._reader.read(lambda session: int(session.rows(sql, chosen)[0][0]))
+
+    # ------------------------------------------------------------------------------------------------------- runs
+
+    async def live_runs(self) -> list[tuple[RunRow, list[ActionRow]]]:
+        """The runs that are not over, oldest first, each with all of its actions; for the start of the platform."""
+        runs = await self._all(tables.RUNS, "live_runs")
+        actions = await self._all(tables.ACTIONS, "live_actions")
+        of_run = {name: list(group) for name, group in itertools.groupby(actions, attrgetter("run"))}
+        return [(run, of_run.get(run.name, [])) for run in runs]
+
+    async def run(self, name: str) -> RunRow | None:
+        return await self._one(tables.RUNS, "run", name=name)
+
+    async def run_by_key(self, project: str, domain: str, idempotency_key: str) -> RunRow | None:
+        return await self._one(
+            tables.RUNS, "run_by_key", project=project, domain=domain, idempotency_key=idempotency_key
+        )
+
+    async def runs(self, query: RunQuery) -> list[Listed]:
+        """Runs with their root actions. Raises RunNotFoundError when `before_name` is no run."""
+        queries = self._queries
+        return await self._reader.read(lambda session: _list_runs(session, queries, query))
+
+    # ---------------------------------------------------------------------------------------------------- actions
+
+    async def action(self, run: str, name: str) -> ActionRow | None:
+        return await self._one(tables.ACTIONS, "action", run=run, name=name)
+
+    async def actions(
+        self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 1000, offset: int = 0
+    ) -> list[ActionRow]:
+        """A run's actions: all, or those right beneath `parent`, and of one phase."""
+        filters = [*(["actions_of_parent"] if parent is not None else ()), *(["actions_of_phase"] if phase else ())]
+        value = phase.value if phase else None
+        return await self._all(
+            tables.ACTIONS, "actions", filters, run=run, parent=parent, phase=value, limit=limit, offset=offset
+        )
+
+    async def attempts(self, run: str, action: str) -> list[AttemptRow]:
+        return await self._all(tables.ATTEMPTS, "attempts", run=run, action=action)
+
+    async def action_count(self, run: str) -> int:
+        return await self._number("action_count", run=run)
+
+    async def children_count(self, run: str, parent: str) -> int:
+        return await self._number("children_count", run=run, parent=parent)
+
+    # ----------------------------------------------------------------------------------------------------- events
+
+    async def events(self, prefix: str, after: int = 0, limit: int = 1000) -> list[Event]:
+        """The events after number `after`, of one subject or, with `run/<run>/`, of all actions of a run."""
+        whole = prefix.endswith("/")
+        stream, member = tables.split_subject(prefix)
+        if whole and (member or stream.count("/") != 1 or not stream.startswith("run/")):
+            raise InvalidInputError(f"events are read for a subject or for `run/<run>/`, not for {prefix!r}")
+        sql = self._queries["events_of_stream" if whole else "events_of_member"]
+        values = _plain({"stream": stream, "member": member, "after": after, "limit": limit})
+        return await self._reader.read(lambda session: [tables.EVENTS.row(row) for row in session.rows(sql, values)])
+
+    # ------------------------------------------------------------------------------------------------------ tasks
+
+    async def task(self, project: str, domain: str, name: str, version: str) -> TaskRow | None:
+        return await self._one(tables.TASKS, "task", project=project, domain=domain, name=name, version=version)
+
+    async def task_versions(self, project: str, domain: str, name: str, limit: int = 100) -> list[TaskRow]:
+        return await self._all(tables.TASKS, "task_versions", project=project, domain=domain, name=name, limit=limit)
+
+    async def tasks_by_short_name(
+        self, project: str, domain: str, function: str, version: str | None = None, limit: int = 100
+    ) -> list[TaskRow]:
+        """The tasks whose name ends with `.function`: the latest version of each first, then the older ones."""
+        filters = ["tasks_of_version"] if version is not None else []
+        values = {"project": project, "domain": domain, "function": function, "version": version, "limit": limit}
+        return await self._all(tables.TASKS, "tasks_by_short_name", filters, **values)
+
+    async def tasks(
+        self, project: str, domain: str, name: str | None = None, env: str | None = None, limit: int = 100
+    ) -> list[TaskRow]:
+        """The latest version of each task; `name` is its full name or the function's."""
+        filters = [*(["tasks_named"] if name else ()), *(["tasks_of_environment"] if env else ())]
+        values = {"project": project, "domain": domain, "name": name, "environment": env, "limit": limit}
+        return await self._all(tables.TASKS, "tasks", filters, **values)
+
+    # ------------------------------------------------------------------------------------ apps, deployments, others
+
+    async def apps(self, project: str | None = None, domain: str | None = None) -> list[AppRow]:
+        filters = _scoped(project, domain)
+        return await self._all(tables.APPS, "apps", filters, project=project, domain=domain)
+
+    async def app_version(self, project: str, domain: str, name: str, version: str) -> AppVersionRow | None:
+        return await self._one(
+            tables.APP_VERSIONS, "app_version", project=project, domain=domain, name=name, version=version
+        )
+
+    async def app_versions(self, project: str, domain: str, name: str, limit: int = 100) -> list[AppVersionRow]:
+        return await self._all(
+            tables.APP_VERSIONS, "app_versions", project=project, domain=domain, name=name, limit=limit
+        )
+
+    async def deployment(self, id: str) -> DeploymentRow | None:
+        return await self._one(tables.DEPLOYMENTS, "deployment", id=id)
+
+    async def deployments(
+        self,
+        phase: DeploymentPhase | None = None,
+        project: str | None = None,
+        domain: str | None = None,
+        limit: int = 100,
+    ) -> list[DeploymentRow]:
+        filters = [*(["deployments_of_phase"] if phase else ()), *_scoped(project, domain)]
+        values = {"phase": phase.value if phase else None, "project": project, "domain": domain, "limit": limit}
+        return await self._all(tables.DEPLOYMENTS, "deployments", filters, **values)
+
+    async def secret(self, project: str, domain: str, name: str) -> SecretRow | None:
+        return await self._one(tables.SECRETS, "secret", project=project, domain=domain, name=name)
+
+    async def secrets(self, project: str, domain: str) -> list[SecretRow]:
+        """By name."""
+        return await self._all(tables.SECRETS, "secrets", project=project, domain=domain)
+
+    async def keys(self) -> list[KeyRow]:
+        return await self._all(tables.KEYS, "keys")
+
+    async def projects(self) -> list[ProjectRow]:
+        """By id."""
+        return await self._all(tables.PROJECTS, "projects")
+
+
+def _plain(values: Values) -> Values:
+    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def _scoped(project: str | None, domain: str | None) -> list[str]:
+    return [*(["in_project"] if project is not None else ()), *(["in_domain"] if domain is not None else ())]
+
+
+# ---------------------------------------------------------------------------------------------------- lists of runs
+#
+# One of three walks, each along an index in the order of the list, so that a page costs what is on it: by label, by
+# phase (one walk for each, merged), or by time within project, task or version. Succeeded runs are most of them: for
+# those of one task the task's own order is walked, and the phase is only looked at.
+
+
+def _list_runs(session: Session, queries: Queries, query: RunQuery) -> list[Listed]:
+    values = _values(query)
+    page = None if query.before_name is None else _place(session, queries, query.before_name)
+    if query.labels:
+        return _walk(session, queries, "runs_labelled", query, values, page)
+    succeeded = ActionPhase.SUCCEEDED in query.phases
+    if query.phases and not (succeeded and (query.task or query.version)):
+        found: list[Listed] = []
+        for phase in dict.fromkeys(query.phases):
+            found += _walk(session, queries, "runs_in_phase", query, {**values, "phase": phase.value}, page)
+        found.sort(key=lambda listed: (listed[1].created, listed[0].name), reverse=True)
+        return found[: query.limit]
+    return _walk(session, queries, "runs", query, values, page)
+
+
+def _walk(
+    session: Session,
+    queries: Queries,
+    walk: str,
+    query: RunQuery,
+    values: Values,
+    page: tuple[float, float] | None,
+) -> list[Listed]:
+    by_root = walk == "runs_in_phase"
+    filters = _filters(walk, query)
+    if page is not None:
+        filters.append(part("runs_page"))
+        values = {**values, "page_at": page[1] if by_root else page[0], "page_by": query.before_name}
+    alias = {"runs": ("r.created", "r.name"), "runs_in_phase": ("a.created", "a.run")}
+    at, by = alias.get(walk, ("l.created", "l.run"))
+    phases = ", ".join(f":phase{n}" for n in range(len(query.phases)))
+    sql = queries.compose(walk, filters, at=at, by=by, phases=phases)
+    rows = session.rows(sql, values)
+    return [(tables.RUNS.row(row[:_RUN_WIDTH]), tables.ACTIONS.row(row[_RUN_WIDTH:])) for row in rows]
+
+
+def _filters(walk: str, query: RunQuery) -> list[str]:
+    chosen = {
+        "runs_of_task": query.task is not None,
+        "runs_of_version": query.version is not None,
+        "runs_of_phases": bool(query.phases) and walk != "runs_in_phase",
+        "runs_after": query.created_after is not None,
+        "runs_before": query.created_before is not None,
+    }
+    more_labels = [part("runs_with_label", n=str(n)) for n in range(1, len(query.labels))]
+    return [*(part(name) for name, wanted in chosen.items() if wanted), *more_labels]
+
+
+def _values(query: RunQuery) -> Values:
+    values: Values = {
+        "project": query.project,
+        "domain": query.domain,
+        "scope": scope(query.project, query.domain),
+        "task": query.task,
+        "version": query.version,
+        "created_after": query.created_after,
+        "created_before": query.created_before,
+        "limit": query.limit,
+    }
+    for n, (label, value) in enumerate(query.labels.items()):
+        values[f"label{n}"], values[f"value{n}"] = indexed(label), indexed(value)
+    for n, phase in enumerate(query.phases):
+        values[f"phase{n}"] = phase.value
+    return _plain(values)
+
+
+def _place(session: Session, queries: Queries, name: str) -> tuple[float, float]:
+    """When a run, and its root action, were made."""
+    found = session.rows(queries["run_place"], {"name": clean(name)})
+    if not found:
+        raise RunNotFoundError(f"no run named {name!r}; the list cannot go on after it")
+    return found[0][0], found[0][1]

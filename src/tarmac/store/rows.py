@@ -1,0 +1,199 @@
+"""The rows: what is stored, one frozen class for each table. Times are seconds since 1970, bodies are JSON text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from flyte.wire import ActionPhase, AppStatus, DeploymentPhase
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """What was asked for. How far it is stands in its root action, `a0`, and nowhere else."""
+
+    name: str
+    project: str
+    domain: str
+    task: str
+    version: str
+    created: float
+    created_by: str
+    idempotency_key: str | None
+    """Unique in its project and domain."""
+    request: bytes
+    """The RunRequest without its inputs."""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRow:
+    """One action as it stands now. `created`, `parent` and `kind` are never changed by a later write."""
+
+    run: str
+    name: str
+    parent: str | None
+    task: str
+    version: str
+    phase: ActionPhase
+    attempt: int = 1
+    user_failures: int = 0
+    system_failures: int = 0
+    group: str | None = None
+    sequence: int = 0
+    inputs: bytes | None = None
+    inputs_blob: str | None = None
+    outputs: bytes | None = None
+    outputs_blob: str | None = None
+    error: bytes | None = None
+    """The ErrorInfo."""
+    message: str = ""
+    spec: bytes | None = None
+    """The TaskSpec, where it was overridden."""
+    custom_context: dict[str, str] = field(default_factory=dict)
+    created: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    kind: str = "task"
+    """`task`, or `trace` for a recorded step."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    run: str
+    action: str
+    number: int
+    phase: ActionPhase
+    started: float | None = None
+    ended: float | None = None
+    error: bytes | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task version. What it runs never changes; where its code lies (`root`, `sys_path`) may."""
+
+    project: str
+    domain: str
+    name: str
+    version: str
+    short_name: str
+    environment: str
+    spec: bytes
+    bundle: str | None = None
+    root: str | None = None
+    sys_path: list[str] = field(default_factory=list)
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AppRow:
+    project: str
+    domain: str
+    name: str
+    port: int
+    version: str | None
+    """The one that serves."""
+    wanted: str
+    """`active` or `stopped`."""
+    status: AppStatus
+    message: str = ""
+    created: float = 0.0
+    updated: float = 0.0
+    env_vars: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AppVersionRow:
+    project: str
+    domain: str
+    name: str
+    version: str
+    spec: bytes
+    """The AppSpec."""
+    bundle: str | None = None
+    root: str | None = None
+    sys_path: list[str] = field(default_factory=list)
+    created: float = 0.0
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRow:
+    id: str
+    project: str
+    domain: str
+    version: str
+    phase: DeploymentPhase
+    record: bytes
+    """The wire.Deployment."""
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRow:
+    project: str
+    domain: str
+    name: str
+    sealed: bytes
+    created: float = 0.0
+    updated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    id: str
+    name: str
+    digest: str
+    """sha256 of the key, in hex; the key itself is nowhere."""
+    created: float = 0.0
+    last_used: float | None = None
+    scopes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRow:
+    id: str
+    name: str = ""
+    description: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    archived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which runs to list, newest first; what is None or empty does not narrow the list."""
+
+    project: str
+    domain: str
+    phases: Sequence[ActionPhase] = ()
+    task: str | None = None
+    """The task's full name."""
+    version: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    """All of them have to match."""
+    created_after: float | None = None
+    created_before: float | None = None
+    limit: int = 100
+    before_name: str | None = None
+    """The last run of the page before this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How much is stored, and what the writer did since the store was opened."""
+
+    runs: dict[str, int]
+    """Phase → number of runs in it."""
+    tasks: int
+    """Task versions."""
+    apps: int
+    events: int
+    """The number of the last event."""
+    size: int
+    """Bytes of the database."""
+    commits: int
+    changes: int
+    """Changes in those commits."""

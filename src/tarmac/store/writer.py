@@ -1,0 +1,335 @@
+"""The writer: one thread, one connection, group commit.
+
+The loop hands over changes and goes on. The thread takes what has gathered (at most BATCH), writes it in one
+transaction and tells the loop once for all of them, so that under load the price of a commit is shared by hundreds.
+
+- A change that does not fit (Conflict) fails alone: the batch is rolled back and written again change by change.
+- A database that is full, locked or gone (StoreUnavailable) is tried again for `patience` seconds on a new connection
+  before the batch fails; what comes later is tried anew. A commit that was not answered is looked up before it is
+  repeated, for it may have been done.
+- Another control plane that took the place (LostPlace) is noticed in every transaction, and is final.
+
+Futures are resolved in the order in which the changes came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tarmac.store.batch import Batch, Mismatch, reason
+from tarmac.store.changes import Change, Conflict, LostPlace, PlaceTaken, StoreError, StoreUnavailable, Unwritable
+from tarmac.store.database import Database, NotNow, Session
+from tarmac.store.migrate import migrate
+
+T = TypeVar("T")
+
+BATCH = 512
+"""Changes in one transaction, at most."""
+
+STANDBY = 0.2
+"""Seconds between two looks at a place that somebody else has."""
+
+_ENCODING = (TypeError, ValueError, OverflowError, AttributeError, LookupError)
+"""What a row whose fields are not of their type raises on its way to the database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    epoch: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    change: Change
+    future: asyncio.Future[None]
+
+
+class Writer(threading.Thread):
+    def __init__(self, database: Database, migrations: Path, wait: bool, patience: float) -> None:
+        super().__init__(name="store-writer", daemon=True)
+        self._database = database
+        self._broken = database.errors
+        self._refused: tuple[type[Exception], ...] = (*database.errors, *_ENCODING)
+        self._migrations = migrations
+        self._wait = wait
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._session: Session | None = None
+        self._epoch = 0
+        self._doubt: int | None = None
+        self._lost: LostPlace | None = None
+        self._given_up = threading.Event()
+        self._ended = False
+        self.opened: asyncio.Future[Opened] = self._loop.create_future()
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        self.commits = 0
+        self.changes = 0
+
+    # ------------------------------------------------------------------------------------------- the loop's side
+
+    def put(self, change: Change) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._queue.put(Entry(change, future))
+        if self._ended:
+            self._drain()
+        return future
+
+    def finish(self) -> None:
+        """Write what was handed over so far, then end; `closed` says when."""
+        self._given_up.set()
+        self._queue.put(None)
+
+    # ----------------------------------------------------------------------------------------- the thread's side
+
+    def run(self) -> None:
+        try:
+            if self._open():
+                self._serve()
+        finally:
+            self._ended = True
+            self._drain()
+            try:
+                self._drop_session()
+            finally:
+                self._database.leave_place()
+                self._tell(_resolve, [self.closed], None)
+
+    def _serve(self) -> None:
+        closing = False
+        while not closing:
+            entries, closing = self._gather()
+            if entries:
+                self._write(entries)
+
+    def _gather(self) -> tuple[list[Entry], bool]:
+        """What is there now, waiting for the first; and whether that was the last."""
+        entries: list[Entry] = []
+        item = self._queue.get()
+        while item is not None:
+            entries.append(item)
+            if len(entries) == BATCH:
+                return entries, False
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return entries, False
+        return entries, True
+
+    def _drain(self) -> None:
+        """Nobody serves the queue any more: whoever is in it hears so."""
+        left: list[Entry] = []
+        try:
+            while True:
+                if (entry := self._queue.get_nowait()) is not None:
+                    left.append(entry)
+        except queue.Empty:
+            pass
+        self._fail(left, self._lost or StoreUnavailable(f"the store on {self._database.name} is closed"))
+
+    # --------------------------------------------------------------------------------------------------- opening
+
+    def _open(self) -> bool:
+        try:
+            self._wait_for_place()
+            opened = self._patiently("opened", self._begin)
+        except self._broken as error:
+            problem = StoreUnavailable(f"{self._database.name} cannot be opened: {error}")
+            self._tell(_reject, [self.opened], problem)
+        except RuntimeError as error:  # ours: StoreError and flyte's InitializationError
+            self._tell(_reject, [self.opened], error)
+        else:
+            self._tell(_resolve, [self.opened], opened)
+            return True
+        return False
+
+    def _wait_for_place(self) -> None:
+        while not self._patiently("opened", self._try_place):
+            if not self._wait:
+                raise PlaceTaken(
+                    f"another control plane is running on {self._database.name}; stop it with `flyte down`"
+                )
+            if self._given_up.wait(STANDBY):
+                raise StoreUnavailable(f"nobody waits for {self._database.name} any more")
+
+    def _try_place(self) -> bool:
+        self._session = self._session or self._database.connect()
+        return self._database.take_place(self._session)
+
+    def _begin(self) -> Opened:
+        """Migrate, and take the next epoch: from here on nobody with an earlier one can write."""
+        session, queries = self._connected(), self._database.queries
+        migrate(session, self._database, self._migrations)
+        session.begin()
+        session.rows(queries["next_epoch"])
+        epoch = session.rows(queries["epoch"])[0][0]
+        last_seq = session.rows(queries["last_seq"])[0][0]
+        session.commit()
+        self._epoch = epoch
+        return Opened(epoch, last_seq)
+
+    # --------------------------------------------------------------------------------------------------- writing
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        try:
+            self._commit([entry.change for entry in entries])
+        except (Mismatch, Unwritable):
+            self._isolate(entries)
+        except StoreError as error:
+            self._fail(entries, error)
+        else:
+            self._succeed(entries)
+
+    def _isolate(self, entries: Sequence[Entry]) -> None:
+        """Write one by one, each in a transaction of its own."""
+        for at, entry in enumerate(entries):
+            try:
+                self._commit([entry.change])
+            except Mismatch:
+                self._fail([entry], self._conflict(entry.change))
+            except Unwritable as error:
+                self._fail([entry], error)
+            except StoreError as error:
+                self._fail(entries[at:], error)
+                return
+            else:
+                self._succeed([entry])
+
+    def _commit(self, changes: Sequence[Change]) -> None:
+        if self._lost is not None:
+            raise self._lost
+        try:
+            batch = Batch(changes, self._database.queries)
+            self._patiently("written", lambda: self._transact(batch))
+        except LostPlace as error:
+            self._lost = error
+            raise
+        except self._refused as error:
+            raise Unwritable(f"{self._database.name} refuses a change: {error}", changes[0]) from error
+        self.commits += 1
+        self.changes += len(changes)
+
+    def _transact(self, batch: Batch) -> None:
+        session = self._connected()
+        if self._doubt is not None and self._settle(session, self._doubt):
+            return
+        try:
+            session.begin()
+            transaction = self._check_place(session)
+            batch.apply(session)
+        except (*_ENCODING, Mismatch, LostPlace):
+            self._end_transaction()
+            raise
+        self._doubt = transaction
+        session.commit()
+        self._doubt = None
+
+    def _settle(self, session: Session, transaction: int) -> bool:
+        """Whether the transaction whose commit was not answered was done after all."""
+        done = self._database.was_committed(session, transaction)
+        self._doubt = None
+        return done
+
+    def _check_place(self, session: Session) -> int:
+        """The transaction's number. Raises LostPlace when the epoch is another's."""
+        epoch, transaction = session.rows(self._database.queries["epoch"])[0]
+        if epoch != self._epoch:
+            raise LostPlace(
+                f"another control plane has taken over {self._database.name}: "
+                f"the epoch there is {epoch}, this one's is {self._epoch}"
+            )
+        return int(transaction)
+
+    def _conflict(self, change: Change) -> Conflict:
+        why = "it does not fit what is stored"
+        try:
+            if self._session is not None:
+                why = reason(change, self._session, self._database.queries)
+        except self._broken as error:
+            self._end_transaction()
+            why += f", which cannot be read now: {error}"
+        return Conflict(why, change)
+
+    # --------------------------------------------------------------------------------------------- the connection
+
+    def _connected(self) -> Session:
+        """The session, made anew after it broke."""
+        if self._session is None:
+            session = self._database.connect()
+            try:
+                if not self._database.take_place(session):
+                    if self._epoch:
+                        self._check_place(session)
+                    raise NotNow("another session holds the place of the control plane")
+            except BaseException:
+                session.close()
+                raise
+            self._session = session
+        return self._session
+
+    def _end_transaction(self) -> None:
+        """Roll back; a session that cannot do that is of no use any more. One that can keeps its place."""
+        if self._session is None:
+            return
+        try:
+            self._session.rollback()
+        except self._broken:
+            self._drop_session()
+
+    def _drop_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _patiently(self, verb: str, step: Callable[[], T]) -> T:
+        """`step`, tried again for `patience` seconds while the database cannot be used."""
+        started = time.monotonic()
+        pause = 0.05
+        while True:
+            try:
+                return step()
+            except self._broken as error:
+                cause = self._database.cause(error)
+                self._end_transaction()
+                if cause is None:
+                    raise
+                if time.monotonic() - started + pause > self._patience:
+                    self._doubt = None
+                    raise StoreUnavailable(f"{self._database.name} cannot be {verb}: {cause}") from error
+            time.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+    # --------------------------------------------------------------------------------------------------- answers
+
+    def _succeed(self, entries: Sequence[Entry]) -> None:
+        self._tell(_resolve, [entry.future for entry in entries], None)
+
+    def _fail(self, entries: Sequence[Entry], error: Exception) -> None:
+        if entries:
+            self._tell(_reject, [entry.future for entry in entries], error)
+
+    def _tell(self, answer: Callable[..., None], futures: Sequence[asyncio.Future[T]], value: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(answer, futures, value)
+        except RuntimeError:  # the loop is closed: nobody is left to hear it
+            pass
+
+
+def _resolve(futures: Sequence[asyncio.Future[T]], value: T) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(value)
+
+
+def _reject(futures: Sequence[asyncio.Future[T]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

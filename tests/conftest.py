@@ -1,0 +1,52 @@
+"""What every test can ask for: a running platform, one of its own, an empty place for one, a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.platform_fixture import Platform, place, running
+
+ON_CI = os.environ.get("CI", "").lower() == "true"
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[Platform]:
+    """The platform that all tests share, started by `flyte up` once; nothing of it may be left at the end."""
+    with running() as shared:
+        yield shared
+
+
+@pytest.fixture
+def fresh_platform() -> Iterator[Platform]:
+    """A platform for this test alone, which may break it."""
+    with running() as own:
+        yield own
+
+
+@pytest.fixture
+def empty_place() -> Iterator[Platform]:
+    """A home in which no platform runs yet."""
+    with place() as own:
+        yield own
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The browser that `scripts/test` found, or one on PATH."""
+    names = (os.environ.get("TARMAC_TEST_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, filter(None, names)) if path), None)
+    if found is None:
+        pytest.skip("no Chromium was found; `scripts/test` says how to get one")
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """On CI nothing may be skipped: what is skipped there has not been tested anywhere."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if ON_CI and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("CI=true and tests were skipped: that is a failure (the reasons are below)", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

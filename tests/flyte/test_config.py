@@ -1,0 +1,346 @@
+"""Where the platform is: the lookup order, each step of it, and every `init…`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import importlib.metadata
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from flyte import _config, _init, _platform
+from flyte.errors import InitializationError
+from tests.flyte.fake_platform import TOKEN, FakePlatform
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def _endpoint(name: str) -> str:
+    return f"admin:\n  endpoint: https://{name}.example\n"
+
+
+def _state_file(platform: FakePlatform, pid: int | None = None) -> Path:
+    home = _platform.home()
+    _write(home / "token", TOKEN + "\n")
+    return _write(home / "platform.json", json.dumps({"endpoint": platform.endpoint, "pid": pid or os.getpid()}))
+
+
+# --- files
+
+
+def test_files_are_found_in_flytes_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    home, work = Path.home(), tmp_path / "work" / "sub"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    (tmp_path / "work" / ".git").mkdir()
+    places = [
+        work / "config.yaml",
+        work / ".flyte" / "config.yaml",
+        tmp_path / "work" / ".flyte" / "config.yaml",
+        tmp_path / "uctl.yaml",
+        tmp_path / "flytectl.yaml",
+        home / ".union" / "config.yaml",
+        home / ".flyte" / "config.yaml",
+    ]
+    monkeypatch.setenv("UCTL_CONFIG", str(places[3]))
+    monkeypatch.setenv("FLYTECTL_CONFIG", str(places[4]))
+    for place in places:
+        _write(place, _endpoint("x"))
+    found = []
+    for place in places:
+        found.append(_config.find())
+        place.unlink()
+    assert found == places
+    assert _config.find() is None
+
+
+def test_somebody_elses_config_yaml_is_passed_over() -> None:
+    _write(Path("config.yaml"), "model:\n  layers: 3\n")
+    own = _write(Path.home() / ".flyte" / "config.yaml", _endpoint("mine"))
+    assert _config.find() == own
+
+
+def test_every_key_of_a_file_is_read() -> None:
+    path = _write(
+        Path("mine.yaml"),
+        "admin:\n  endpoint: dns:///flyte.example\n  api_key: k\n  insecure: false\n  insecureSkipVerify: true\n"
+        "  caCertFilePath: ca.pem\n  authType: ExternalCommand\n  command: [print-key, -q]\n"
+        "task: {org: o, project: p, domain: staging}\nimage: {builder: local, image_refs: {a: b}}\n",
+    )
+    config = _config.load(path)
+    assert (config.endpoint, config.api_key, config.insecure, config.insecure_skip_verify) == (
+        "dns:///flyte.example",
+        "k",
+        False,
+        True,
+    )
+    assert (config.org, config.project, config.domain) == ("o", "p", "staging")
+    assert (config.ca_cert_file_path, config.command, config.image_refs) == ("ca.pem", ("print-key", "-q"), {"a": "b"})
+    assert config.source == path
+
+
+def test_a_variable_is_stronger_than_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(Path("mine.yaml"), _endpoint("file") + "task:\n  project: file\n  domain: staging\n")
+    monkeypatch.setenv("FLYTE_ADMIN_ENDPOINT", "https://env.example")
+    monkeypatch.setenv("FLYTE_TASK_PROJECT", "env")
+    config = _config.load(path)
+    assert (config.endpoint, config.project, config.domain) == ("https://env.example", "env", "staging")
+
+
+def test_variables_count_without_any_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYTE_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("FLYTE_API_KEY", "k")
+    _init.init_from_config(project="given")
+    state = _init.current()
+    assert (_init.client().endpoint, state.project, state.domain) == ("http://127.0.0.1:1", "given", "development")
+
+
+def test_an_explicit_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(InitializationError, match=r"no config file at .*nowhere.yaml") as caught:
+        _init.init_from_config("nowhere.yaml", root_dir=tmp_path)
+    assert caught.value.code == "ConfigFileNotFoundError"
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["admin: [", "- just\n- a list\n"])
+def test_a_file_that_is_no_config_is_named(text: str) -> None:
+    path = _write(Path("broken.yaml"), text)
+    with pytest.raises(InitializationError, match=r"broken\.yaml"):
+        _config.load(path)
+
+
+@pytest.mark.parametrize(
+    ("written", "insecure", "read"),
+    [
+        ("http://127.0.0.1:30080/", None, "http://127.0.0.1:30080"),
+        ("dns:///flyte.example", None, "https://flyte.example"),
+        ("flyte.example:8443", None, "https://flyte.example:8443"),
+        ("flyte.example:80", True, "http://flyte.example:80"),
+        ("localhost:30080", None, "http://localhost:30080"),
+        ("unix:///run/api.sock", None, "unix:///run/api.sock"),
+        ("/run/api.sock", None, "unix:///run/api.sock"),
+    ],
+)
+def test_endpoints_may_be_written_as_flyte_does(written: str, insecure: bool | None, read: str) -> None:
+    assert _config.normal_endpoint(written, insecure) == read
+
+
+@pytest.mark.parametrize("written", ["ftp://x", "http://", "::"])
+def test_what_is_no_address_is_refused(written: str) -> None:
+    with pytest.raises(InitializationError, match="no address of a platform"):
+        _config.normal_endpoint(written)
+
+
+# --- keys
+
+
+def test_a_key_in_flytes_form_names_the_platform() -> None:
+    key = base64.b64encode(b"https://flyte.example:8443:id:secret:None").decode()
+    assert _config.read_api_key(key) == _config.ApiKey("secret", "https://flyte.example:8443")
+    assert _config.read_api_key("tk_abc-_9") == _config.ApiKey("tk_abc-_9")
+
+
+def test_init_from_api_key_takes_the_variable(fake: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYTE_API_KEY", base64.b64encode(f"{fake.endpoint}:id:{TOKEN}:None".encode()).decode())
+    _init.init_from_api_key()
+    assert asyncio.run(_init.client().me()).kind == "owner"
+
+
+def test_init_from_api_key_without_a_key_says_so() -> None:
+    with pytest.raises(InitializationError, match="FLYTE_API_KEY"):
+        _init.init_from_api_key()
+
+
+def test_a_command_may_print_the_key(fake: FakePlatform) -> None:
+    _init.init(endpoint=fake.endpoint, command=[sys.executable, "-c", f"print('{TOKEN}')"])
+    assert asyncio.run(_init.client().me()).kind == "owner"
+
+
+# --- the platform of this machine
+
+
+def test_without_a_file_the_running_platform_is_used_and_named(
+    fake: FakePlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _state_file(fake)
+    _init.init_from_config()
+    assert asyncio.run(_init.client().me()).kind == "owner"
+    assert capsys.readouterr().err == f"flyte: using the local platform at {fake.endpoint}\n"
+    _init.init_from_config()
+    assert capsys.readouterr().err == ""
+
+
+async def test_every_init_can_be_awaited(fake: FakePlatform) -> None:
+    _state_file(fake)
+    await _init.init_from_config.aio(project="p")
+    assert (await _init.client().me()).kind == "owner"
+    assert _init.current_project() == "p"
+
+
+_UP = """
+import json, os, pathlib, sys
+home = pathlib.Path(os.environ["TARMAC_HOME"])
+home.mkdir(exist_ok=True)
+(home / "calls").write_text(" ".join(sys.argv[1:]))
+if "FAIL" in os.environ:
+    sys.exit("port 30080 is taken by process 7")
+(home / "token").write_text(os.environ["FAKE_TOKEN"])
+(home / "platform.json").write_text(json.dumps({"endpoint": os.environ["FAKE_ENDPOINT"], "pid": os.getppid()}))
+"""
+
+
+@pytest.fixture
+def tarmac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `tarmac up` that only writes the files that the real one would."""
+    package = tmp_path / "python" / "tarmac"
+    _write(package / "__init__.py", "")
+    _write(package / "__main__.py", _UP)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
+    return package
+
+
+def test_without_a_file_a_platform_is_started_and_named(
+    fake: FakePlatform, tarmac: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_ENDPOINT", fake.endpoint)
+    _init.init_from_config()
+    assert (_platform.home() / "calls").read_text() == "up --quiet"
+    assert asyncio.run(_init.client().me()).kind == "owner"
+    said = capsys.readouterr().err
+    assert said == f"flyte: started the local platform at {fake.endpoint} (stop it with 'flyte down')\n"
+
+
+def test_a_state_file_of_a_dead_platform_does_not_count(
+    fake: FakePlatform, tarmac: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(_platform.home() / "platform.json", json.dumps({"endpoint": "http://127.0.0.1:9", "pid": 2**22 + 1}))
+    monkeypatch.setenv("FAKE_ENDPOINT", fake.endpoint)
+    _init.init_from_config()
+    assert _init.client().endpoint == fake.endpoint
+
+
+def test_a_platform_that_does_not_start_says_why(tarmac: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL", "1")
+    with pytest.raises(InitializationError, match="could not be started: port 30080 is taken by process 7"):
+        _init.init_from_config()
+    assert not _init.is_initialized()
+
+
+def test_an_endpoint_of_this_machines_platform_needs_no_key(fake: FakePlatform) -> None:
+    _state_file(fake)
+    _init.init(endpoint=fake.endpoint.replace("127.0.0.1", "localhost"))
+    assert asyncio.run(_init.client().me()).kind == "owner"
+
+
+# --- local mode, and processes of the platform
+
+
+def test_init_alone_is_local_mode() -> None:
+    _init.init(project="p")
+    assert _init.current().mode == "local"
+    assert not _init.is_control_plane_available()
+    assert (_init.current_project(), _init.current_domain()) == ("p", "development")
+    with pytest.raises(InitializationError, match="init_from_config"):
+        _init.client()
+
+
+def test_nothing_initialised_is_local_mode_without_a_project() -> None:
+    assert _init.current().mode == "local"
+    with pytest.raises(InitializationError, match="no project is set"):
+        _init.current_project()
+
+
+@pytest.fixture
+def inside(fake: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> FakePlatform:
+    """The environment of a process that the platform started."""
+    for name, value in {
+        "FLYTE_UNIT": "u1",
+        "FLYTE_ENDPOINT": fake.endpoint,
+        "FLYTE_API_KEY": TOKEN,
+        "FLYTE_INTERNAL_EXECUTION_PROJECT": "theirs",
+        "FLYTE_INTERNAL_EXECUTION_DOMAIN": "staging",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return fake
+
+
+async def test_init_in_cluster_takes_what_the_platform_gave(inside: FakePlatform) -> None:
+    applied = await _init.init_in_cluster.aio()
+    assert applied == {"endpoint": inside.endpoint, "project": "theirs", "domain": "staging"}
+    assert TOKEN not in str(applied)
+    assert (await _init.client().me()).kind == "owner"
+    assert _init.init_in_cluster() == applied
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: None, _init.init, lambda: _init.init_from_config("config-of-the-laptop.yaml")]
+)
+def test_in_a_process_of_the_platform_every_init_means_the_platform(inside: FakePlatform, call: object) -> None:
+    assert callable(call)
+    call()
+    assert _init.client().endpoint == inside.endpoint
+    assert _init.current_project() == "theirs"
+
+
+def test_init_in_cluster_off_the_platform_uses_the_local_one(fake: FakePlatform) -> None:
+    _state_file(fake)
+    assert _init.init_in_cluster()["endpoint"] == fake.endpoint
+    (_platform.home() / "platform.json").unlink()
+    assert _init.init_in_cluster()["endpoint"] == fake.endpoint, "the one in force is kept"
+
+
+def test_init_in_cluster_off_the_platform_reads_the_config(fake: FakePlatform) -> None:
+    _write(Path(".flyte/config.yaml"), f"admin: {{endpoint: '{fake.endpoint}', api_key: {TOKEN}}}")
+    assert _init.init_in_cluster() == {"endpoint": fake.endpoint}
+    assert asyncio.run(_init.client().me()).kind == "owner"
+
+
+def test_using_puts_another_state_in_force_for_a_block() -> None:
+    _init.init(project="p")
+    with _init.using(_init.State("local", project="q")):
+        assert _init.current_project() == "q"
+    assert _init.current_project() == "p"
+
+
+# --- the root folder
+
+
+def test_the_root_is_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    _init.init(root_dir=tmp_path / "home")
+    assert _init.root_dir() == tmp_path / "home"
+    assert str(tmp_path / "home") in sys.path
+
+
+def test_the_root_is_the_scripts_folder_when_it_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = sys.modules["__main__"]
+    assert _init.root_dir() == Path.cwd(), "pytest is no script of the user's"
+    monkeypatch.setattr(main, "__file__", str(tmp_path / "elsewhere" / "script.py"))
+    assert _init.root_dir() == tmp_path / "elsewhere"
+    monkeypatch.setattr(main, "__file__", str(Path.cwd() / "sub" / "script.py"))
+    assert _init.root_dir() == Path.cwd()
+
+
+# --- the official distribution
+
+
+def test_the_official_distribution_beside_ours_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _write(tmp_path / "flyte-2.12.1.dist-info" / "METADATA", "Metadata-Version: 2.1\nName: flyte\nVersion: 2.12.1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    _init.refuse_official.cache_clear()
+    try:
+        with pytest.raises(InitializationError, match=r"pip uninstall flyte && pip install --force-reinstall tarmac"):
+            _init.init()
+    finally:
+        _init.refuse_official.cache_clear()

@@ -1,0 +1,180 @@
+"""An agent and workers that live in the test's own event loop, and speak the real frames over the real socket.
+
+The behaviour of the workers is a coroutine function of the test: it gets the action's `Act` and returns the output,
+or raises; it can call children, wait, vanish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from flyte import wire
+
+Behave = Callable[["Act"], Awaitable[Any]]
+
+
+class Vanish(Exception):
+    """The worker's process dies at this point."""
+
+
+class Peer:
+    """One end of a link."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer, self._unpacker = reader, writer, wire.Unpacker()
+        self._ready: list[wire.AnyFrame] = []
+
+    @classmethod
+    async def connect(cls, path: Path, hello: wire.Hello) -> Peer:
+        peer = cls(*await asyncio.open_unix_connection(str(path)))
+        peer.send(hello)
+        return peer
+
+    def send(self, frame: wire.Frame) -> None:
+        self._writer.write(wire.pack(frame))
+
+    async def next(self) -> wire.AnyFrame | None:
+        while not self._ready:
+            data = await self._reader.read(65536)
+            if not data:
+                return None
+            self._ready = self._unpacker.feed(data)
+        return self._ready.pop(0)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Act:
+    """One action, from its worker's side."""
+
+    def __init__(self, worker: FakeWorker, assign: wire.Assign) -> None:
+        self.assign = assign
+        self.inputs: dict[str, Any] = json.loads(assign.inputs.inline or b"{}")
+        self._worker = worker
+
+    async def call(self, task: str, sequence: int = 0, **inputs: Any) -> wire.CallResult:
+        a = self.assign
+        return await self._worker.ask(
+            wire.Call(
+                key=next(self._worker.keys),
+                run=a.run,
+                action=a.action,
+                attempt=a.attempt,
+                task=task,
+                inputs=wire.Value(inline=json.dumps(inputs).encode()),
+                sequence=sequence,
+            )
+        )
+
+
+class FakeWorker:
+    def __init__(self, agent: FakeAgent, order: wire.StartUnit) -> None:
+        self.agent, self.order = agent, order
+        self.keys = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._jobs: set[asyncio.Task[None]] = set()
+        self.held: dict[tuple[str, str], wire.Held] = {}
+        self.link: Peer | None = None
+
+    async def live(self) -> None:
+        self.link = await Peer.connect(
+            self.agent.path,
+            wire.Hello(
+                kind="worker",
+                name=self.order.unit,
+                token=self.order.env["FLYTE_LINK_TOKEN"],
+                pool=self.order.env["FLYTE_POOL"],
+                reuse=self.order.reuse,
+                held=list(self.held.values()),
+            ),
+        )
+        while (frame := await self.link.next()) is not None:
+            match frame:
+                case wire.Assign():
+                    self.agent.assigned.append(frame)
+                    self.held[frame.run, frame.action] = wire.Held(
+                        run=frame.run, action=frame.action, attempt=frame.attempt
+                    )
+                    job = asyncio.create_task(self._do(frame))
+                    self._jobs.add(job)
+                    job.add_done_callback(self._jobs.discard)
+                case wire.CallResult():
+                    if (future := self._answers.pop(frame.key, None)) is not None and not future.done():
+                        future.set_result(frame)
+                case wire.FinishedAck():
+                    self.held.pop((frame.run, frame.action), None)
+                    if not self.order.reuse:
+                        self.agent.exited(self, code=0)
+
+    async def ask(self, frame: wire.Call) -> Any:
+        assert self.link is not None
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._answers[frame.key] = future
+        self.link.send(frame)
+        return await future
+
+    async def _do(self, assign: wire.Assign) -> None:
+        assert self.link is not None
+        finished: dict[str, Any] = {"run": assign.run, "action": assign.action, "attempt": assign.attempt}
+        try:
+            value = await self.agent.behave(Act(self, assign))
+        except Vanish:
+            self.agent.exited(self, signal=9)
+        except ValueError as error:
+            info = wire.ErrorInfo(code="ValueError", message=str(error))
+            self.link.send(wire.Finished(error=info, **finished))
+        else:
+            self.link.send(wire.Finished(outputs=wire.Value(inline=json.dumps([value]).encode()), **finished))
+
+
+class FakeAgent:
+    def __init__(self, path: Path, token: str, behave: Behave) -> None:
+        self.path, self.token, self.behave = path, token, behave
+        self.workers: dict[str, FakeWorker] = {}
+        self.stopped: list[wire.StopUnit] = []
+        self.assigned: list[wire.Assign] = []
+        self.link: Peer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def live(self) -> None:
+        units = [wire.UnitState(unit=unit, kind="worker", pool="", pid=1) for unit in self.workers]
+        self.link = await Peer.connect(
+            self.path, wire.Hello(kind="agent", name="agent", token=self.token, units=units)
+        )
+        while (frame := await self.link.next()) is not None:
+            match frame:
+                case wire.StartUnit():
+                    self._start(FakeWorker(self, frame))
+                case wire.StopUnit():
+                    self.stopped.append(frame)
+                    if (worker := self.workers.get(frame.unit)) is not None:
+                        self.exited(worker, signal=15)
+
+    def _start(self, worker: FakeWorker) -> None:
+        self.workers[worker.order.unit] = worker
+        self.run(worker.live())
+
+    def run(self, coroutine: Any) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def exited(self, worker: FakeWorker, code: int | None = None, signal: int | None = None) -> None:
+        if self.workers.pop(worker.order.unit, None) is None:
+            return
+        if worker.link is not None:
+            worker.link.close()
+        reason = f"exit code {code}" if signal is None else f"killed by signal {signal}"
+        if self.link is not None:
+            self.link.send(wire.UnitExited(unit=worker.order.unit, code=code, signal=signal, reason=reason))
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

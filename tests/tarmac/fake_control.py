@@ -1,0 +1,509 @@
+"""A control plane in memory, for the API and the console: the same methods, the same errors, the same order of events.
+
+It runs nothing. A test moves things along with `move`, `child` and `app_status`; what it creates is what the real one
+would answer. Time is what `now` says, so that durations can be told beforehand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from flyte import wire
+from flyte.errors import (
+    ActionNotFoundError,
+    AppNotFoundError,
+    InvalidInputError,
+    NotAuthenticatedError,
+    NotFoundError,
+    RemoteTaskNotFoundError,
+    RunNotFoundError,
+    SecretNotFoundError,
+)
+from flyte.wire import ROOT_ACTION, ActionPhase, AppStatus
+from tarmac import inputs as declared
+from tarmac.api.plane import Seen
+
+IsOver = Callable[[], bool]
+replace = msgspec.structs.replace
+
+
+@dataclass(frozen=True)
+class Caller:
+    subject: str
+    kind: Literal["owner", "key", "workload", "anonymous"]
+
+
+class FakeBlobs:
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+
+    async def has(self, digest: str) -> bool:
+        return digest in self.content
+
+    async def get(self, digest: str) -> bytes:
+        return self.content[digest]
+
+    async def put_at(self, digest: str, data: bytes) -> None:
+        self.content[digest] = bytes(data)
+
+
+class Journal:
+    """Numbered events, and whoever waits for more of them."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.events: list[wire.Event] = []
+        self._now = now
+        self._grown = asyncio.Event()
+
+    @property
+    def seq(self) -> int:
+        return len(self.events)
+
+    def add(self, subject: str, phase: str, message: str = "", attempt: int = 0) -> None:
+        self.events.append(
+            wire.Event(
+                seq=self.seq + 1, at=self._now(), subject=subject, phase=phase, message=message, attempt=attempt
+            )
+        )
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    async def after(self, seq: int, wanted: Callable[[wire.Event], bool]) -> AsyncIterator[wire.Event]:
+        while True:
+            grown = self._grown
+            for event in self.events[seq:]:
+                seq = event.seq
+                if wanted(event):
+                    yield event
+            await grown.wait()
+
+
+@dataclass
+class FakeAction:
+    action: wire.Action
+    inputs: bytes = b"{}"
+    outputs: bytes | None = None
+
+
+@dataclass
+class FakeRun:
+    run: wire.Run
+    actions: dict[str, FakeAction] = field(default_factory=dict)
+
+
+class FakeControl:
+    """Control, without a store, workers or a gateway."""
+
+    def __init__(self, folder: Path, endpoint: str = "http://127.0.0.1:30080") -> None:
+        self.now = 1_767_225_600.0
+        self.folder = folder
+        self.endpoint = endpoint
+        self.blobs = FakeBlobs()
+        self.journal = Journal(lambda: self.now)
+        self._runs: dict[str, FakeRun] = {}
+        self._by_key: dict[str, str] = {}
+        self._tasks: dict[tuple[str, str, str], list[wire.Task]] = {}
+        self._apps: dict[tuple[str, str, str], wire.App] = {}
+        self._deployments: dict[str, wire.Deployment] = {}
+        self._secrets: dict[tuple[str, str, str], wire.SecretInfo] = {}
+        self._keys: dict[str, wire.KeyInfo] = {}
+        self._projects: dict[str, wire.Project] = {}
+        self._numbers = itertools.count(1)
+        self.did: list[tuple[str, str]] = []
+        """(what, by) for everything that was asked for in somebody's name."""
+
+    # ------------------------------------------------------------------ what a test does
+
+    def add_task(self, spec: wire.TaskSpec, version: str = "v1") -> wire.Task:
+        project, domain = wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN
+        known = self._tasks.setdefault((project, domain, spec.name), [])
+        task = wire.Task(
+            project=project,
+            domain=domain,
+            name=spec.name,
+            version=version,
+            short_name=spec.short_name,
+            environment=spec.environment.name,
+            spec=spec,
+            created=self.now,
+            url=f"{self.endpoint}/v2/domain/{domain}/project/{project}/tasks/{spec.name}",
+        )
+        known.insert(0, task)
+        return task
+
+    def move(
+        self,
+        run: str,
+        phase: ActionPhase,
+        message: str = "",
+        *,
+        action: str = ROOT_ACTION,
+        outputs: Any = None,
+        error: wire.ErrorInfo | None = None,
+        attempt: int | None = None,
+    ) -> None:
+        """An action goes to `phase`, and everybody who watches is told."""
+        held = self._runs[run].actions[action]
+        old = held.action
+        held.action = replace(
+            old,
+            phase=phase,
+            message=message,
+            error=error,
+            attempt=attempt or old.attempt,
+            started=old.started or (self.now if phase is ActionPhase.RUNNING else None),
+            ended=self.now if phase.is_terminal else None,
+        )
+        if outputs is not None:
+            held.outputs = msgspec.json.encode(outputs)
+        self.journal.add(f"run/{run}/{action}", phase.value, message, held.action.attempt)
+
+    def child(self, run: str, name: str, parent: str = ROOT_ACTION, task: str = "env.child", **more: Any) -> None:
+        """A new action below `parent`."""
+        actions = self._runs[run].actions
+        actions[name] = FakeAction(
+            wire.Action(
+                run=run,
+                name=name,
+                parent=parent,
+                task=task,
+                short_name=task.rpartition(".")[2],
+                phase=ActionPhase.QUEUED,
+                created=self.now,
+                **more,
+            )
+        )
+        above = actions[parent]
+        above.action = replace(above.action, children=above.action.children + 1)
+        self.journal.add(f"run/{run}/{name}", "queued")
+
+    def add_app(self, app: wire.App) -> None:
+        self._apps[app.project, app.domain, app.name] = app
+
+    def app_status(self, name: str, status: AppStatus, message: str = "", **more: Any) -> None:
+        key = (wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN, name)
+        self._apps[key] = replace(self._apps[key], status=status, message=message, updated=self.now, **more)
+        self.journal.add(f"app/{'/'.join(key)}", status.value, message)
+
+    def finish_deployment(self, id: str, phase: wire.DeploymentPhase) -> None:
+        self._deployments[id] = replace(self._deployments[id], phase=phase)
+        self.journal.add(f"deployment/{id}", phase.value)
+
+    def log_file(self, run: str, action: str = ROOT_ACTION, attempt: int = 1) -> Path:
+        return self.folder / f"{run}.{action}.{attempt}.log"
+
+    def replica_log(self, app: str, replica: str) -> Path:
+        return self.folder / f"{app}.{replica}.log"
+
+    def access_file(self, app: str) -> Path:
+        return self.folder / f"{app}.access.jsonl"
+
+    # ------------------------------------------------------------------ what the API asks
+
+    def health(self) -> wire.Health:
+        return wire.Health(version="0.1.0", pid=1, components={"control": "ok", "agent": "ok"})
+
+    async def deploy(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
+        self.did.append(("deploy", by))
+        for spec in request.tasks:
+            self.add_task(spec, request.version)
+        deployment = wire.Deployment(
+            id=f"d{next(self._numbers)}",
+            project=request.project,
+            domain=request.domain,
+            version=request.version,
+            phase=wire.DeploymentPhase.RUNNING,
+            environments=[wire.DeployedEnvironment(name=name, kind="task") for name in request.order],
+            created=self.now,
+        )
+        self._deployments[deployment.id] = deployment
+        return deployment
+
+    async def deployment(self, id: str) -> wire.Deployment:
+        if id not in self._deployments:
+            raise NotFoundError(f"no deployment {id!r}")
+        return replace(self._deployments[id], seq=self.journal.seq)
+
+    async def create_run(self, request: wire.RunRequest, by: str) -> tuple[wire.Run, bool]:
+        task = await self.task(request.project, request.domain, request.task, request.version)
+        if request.inputs_blob is None:
+            assert task.spec is not None
+            declared.check(task.name, task.spec.interface, bytes(request.inputs))
+        for found in (self._by_key.get(request.idempotency_key or ""), request.name):
+            if found in self._runs:
+                return await self.run(found), False
+        name = request.name or f"r{next(self._numbers):019}"
+        if request.idempotency_key:
+            self._by_key[request.idempotency_key] = name
+        root = wire.Action(
+            run=name,
+            name=ROOT_ACTION,
+            task=task.name,
+            short_name=task.short_name,
+            phase=ActionPhase.QUEUED,
+            created=self.now,
+        )
+        run = wire.Run(
+            name=name,
+            project=request.project,
+            domain=request.domain,
+            task=task.name,
+            version=task.version,
+            phase=ActionPhase.QUEUED,
+            url=f"{self.endpoint}/v2/domain/{request.domain}/project/{request.project}/runs/{name}",
+            created=self.now,
+            labels=request.labels,
+            created_by=by,
+        )
+        self._runs[name] = FakeRun(run, {ROOT_ACTION: FakeAction(root, bytes(request.inputs))})
+        self.journal.add(f"run/{name}/{ROOT_ACTION}", "queued", "accepted")
+        self.did.append(("create_run", by))
+        return await self.run(name), True
+
+    async def run(self, name: str) -> wire.Run:
+        if name not in self._runs:
+            raise RunNotFoundError(f"no run named {name!r}; list them with `flyte get run`")
+        held = self._runs[name]
+        root = held.actions[ROOT_ACTION]
+        outputs = msgspec.Raw(root.outputs) if root.outputs is not None else None
+        return replace(
+            held.run,
+            phase=root.action.phase,
+            started=root.action.started,
+            ended=root.action.ended,
+            error=root.action.error,
+            attempt=root.action.attempt,
+            message=root.action.message,
+            outputs=outputs,
+            actions=len(held.actions),
+            seq=self.journal.seq,
+        )
+
+    async def wait(self, name: str, seconds: float) -> wire.Run:
+        async def over() -> None:
+            async for _ in self.watch_run(name, None, "root"):
+                pass
+
+        await self.run(name)
+        try:
+            await asyncio.wait_for(over(), seconds)
+        except TimeoutError:
+            pass
+        return await self.run(name)
+
+    async def runs(
+        self,
+        *,
+        project: str,
+        domain: str,
+        phases: Sequence[ActionPhase] = (),
+        task: str | None = None,
+        version: str | None = None,
+        labels: dict[str, str] | None = None,
+        created_after: float | None = None,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> list[wire.Run]:
+        every = [await self.run(name) for name in reversed(self._runs)]
+        return [
+            run
+            for run in every
+            if (run.project, run.domain) == (project, domain)
+            and (not phases or run.phase in phases)
+            and task in (None, run.task)
+            and version in (None, run.version)
+            and (labels or {}).items() <= run.labels.items()
+            and (created_after is None or run.created > created_after)
+            and (before is None or run.created < before)
+        ][:limit]
+
+    async def abort(self, name: str, reason: str, by: str) -> wire.Run:
+        await self.abort_action(name, ROOT_ACTION, reason, by)
+        return await self.run(name)
+
+    async def watch_run(
+        self, name: str, after: int | None, actions: Literal["root", "all"] = "root"
+    ) -> AsyncIterator[Seen]:
+        run = await self.run(name)
+        root = f"run/{name}/{ROOT_ACTION}"
+        if after is None:
+            yield "snapshot", run.seq, run
+            if run.phase.is_terminal:
+                return
+            after = run.seq
+        prefix = root if actions == "root" else f"run/{name}/"
+        async for event in self.journal.after(after, lambda event: event.subject.startswith(prefix)):
+            yield "event", event.seq, event
+            if event.subject == root and ActionPhase(event.phase).is_terminal:
+                return
+
+    async def actions(
+        self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 100, offset: int = 0
+    ) -> list[wire.Action]:
+        await self.run(run)
+        every = [held.action for held in self._runs[run].actions.values()]
+        found = [a for a in every if parent in (None, a.parent) and phase in (None, a.phase)]
+        return found[offset : offset + limit]
+
+    async def action(self, run: str, name: str) -> wire.ActionDetails:
+        await self.run(run)
+        held = self._runs[run].actions.get(name)
+        if held is None:
+            raise ActionNotFoundError(f"run {run!r} has no action {name!r}; see `flyte get action {run}`")
+        action = held.action
+        known = self._tasks.get((wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN, action.task))
+        spec = known[0].spec if known else None
+        return wire.ActionDetails(
+            action=action,
+            inputs=msgspec.Raw(held.inputs),
+            outputs=None if held.outputs is None else msgspec.Raw(held.outputs),
+            attempts=[
+                wire.Attempt(number=action.attempt, phase=action.phase, started=action.started, ended=action.ended)
+            ],
+            interface=spec.interface if spec else wire.InterfaceSpec(),
+        )
+
+    async def abort_action(self, run: str, action: str, reason: str, by: str) -> wire.Action:
+        held = (await self.action(run, action)).action
+        self.did.append((f"abort {run}/{action}: {reason}", by))
+        if not held.phase.is_terminal:
+            error = wire.ErrorInfo(code="ActionAbortedError", message=f"aborted by {by}: {reason}")
+            self.move(run, ActionPhase.ABORTED, reason, action=action, error=error)
+        return (await self.action(run, action)).action
+
+    async def action_log(self, run: str, action: str, attempt: int | None) -> tuple[Path, IsOver, int]:
+        number = attempt or (await self.action(run, action)).action.attempt
+
+        def is_over() -> bool:
+            found = self._runs[run].actions[action].action
+            return found.phase.is_terminal or found.attempt != number
+
+        return self.log_file(run, action, number), is_over, number
+
+    async def tasks(
+        self, project: str, domain: str, name: str | None = None, env: str | None = None, limit: int = 100
+    ) -> list[wire.Task]:
+        latest = [versions[0] for key, versions in self._tasks.items() if key[:2] == (project, domain)]
+        return [
+            replace(task, spec=None)
+            for task in reversed(latest)
+            if name in (None, task.name, task.short_name) and env in (None, task.environment)
+        ][:limit]
+
+    async def task(self, project: str, domain: str, name: str, version: str | None = None) -> wire.Task:
+        for key, versions in self._tasks.items():
+            if key[:2] != (project, domain) or name not in (key[2], key[2].rpartition(".")[2]):
+                continue
+            for task in versions:
+                if version in (None, task.version):
+                    return replace(task, versions=[known.version for known in versions])
+        there = ", ".join(key[2] for key in self._tasks) or "none"
+        raise RemoteTaskNotFoundError(f"no task named {name!r} in {project}/{domain}; there is {there}")
+
+    async def apps(self, project: str, domain: str, limit: int = 100) -> list[wire.App]:
+        return [app for key, app in self._apps.items() if key[:2] == (project, domain)][:limit]
+
+    async def app(self, project: str, domain: str, name: str) -> wire.App:
+        found = self._apps.get((project, domain, name))
+        if found is None:
+            raise AppNotFoundError(f"no app named {name!r} in {project}/{domain}; list them with `flyte get app`")
+        return replace(found, seq=self.journal.seq)
+
+    async def activate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
+        await self.app(project, domain, name)
+        self.did.append((f"activate {name}", by))
+        self.app_status(name, AppStatus.ACTIVE, wanted="active")
+        return await self.app(project, domain, name)
+
+    async def deactivate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
+        await self.app(project, domain, name)
+        self.did.append((f"deactivate {name}", by))
+        self.app_status(name, AppStatus.STOPPED, wanted="stopped", replicas=[])
+        return await self.app(project, domain, name)
+
+    async def delete_app(self, project: str, domain: str, name: str, by: str) -> None:
+        await self.app(project, domain, name)
+        del self._apps[project, domain, name]
+
+    async def watch_app(self, project: str, domain: str, name: str, after: int | None) -> AsyncIterator[Seen]:
+        record = await self.app(project, domain, name)
+        subject = f"app/{project}/{domain}/{name}"
+        if after is None:
+            yield "snapshot", record.seq, record
+            after = record.seq
+        async for event in self.journal.after(after, lambda event: event.subject == subject):
+            yield "event", event.seq, event
+
+    async def watch_deployment(self, id: str, after: int | None) -> AsyncIterator[Seen]:
+        record = await self.deployment(id)
+        subject = f"deployment/{id}"
+        if after is None:
+            yield "snapshot", record.seq, record
+            if record.phase is not wire.DeploymentPhase.RUNNING:
+                return
+            after = record.seq
+        async for event in self.journal.after(after, lambda event: event.subject == subject):
+            yield "event", event.seq, event
+            if event.phase != "running":
+                return
+
+    async def app_log(
+        self, project: str, domain: str, name: str, replica: str | None
+    ) -> list[tuple[str, Path, IsOver]]:
+        app = await self.app(project, domain, name)
+        names = [found.name for found in app.replicas if replica in (None, found.name)]
+
+        def is_over(replica: str) -> bool:
+            return all(found.name != replica for found in self._apps[project, domain, name].replicas)
+
+        return [(found, self.replica_log(name, found), lambda found=found: is_over(found)) for found in names]  # type: ignore[misc]
+
+    async def access_log(self, project: str, domain: str, name: str) -> Path:
+        await self.app(project, domain, name)
+        return self.access_file(name)
+
+    async def create_secret(self, request: wire.SecretRequest, by: str) -> wire.SecretInfo:
+        info = wire.SecretInfo(
+            name=request.name, project=request.project, domain=request.domain, created=self.now, updated=self.now
+        )
+        self._secrets[request.project, request.domain, request.name] = info
+        return info
+
+    async def secrets(self, project: str, domain: str) -> list[wire.SecretInfo]:
+        return [info for key, info in self._secrets.items() if key[:2] == (project, domain)]
+
+    async def secret(self, project: str, domain: str, name: str) -> wire.SecretInfo:
+        if (project, domain, name) not in self._secrets:
+            raise SecretNotFoundError(f"no secret {name!r}; create it with: flyte create secret {name}")
+        return self._secrets[project, domain, name]
+
+    async def delete_secret(self, project: str, domain: str, name: str, by: str) -> None:
+        await self.secret(project, domain, name)
+        del self._secrets[project, domain, name]
+
+    async def create_key(self, request: wire.KeyRequest, by: str) -> wire.KeyInfo:
+        info = wire.KeyInfo(id=f"k{next(self._numbers)}", name=request.name, created=self.now, scopes=request.scopes)
+        self._keys[info.id] = info
+        return replace(info, key="fk_new")
+
+    async def keys(self) -> list[wire.KeyInfo]:
+        return list(self._keys.values())
+
+    async def delete_key(self, id: str, by: str) -> None:
+        if self._keys.pop(id, None) is None:
+            raise NotFoundError(f"no API key {id!r}; list them with: flyte get api-key")
+
+    async def projects(self) -> list[wire.Project]:
+        return [wire.Project(id=wire.DEFAULT_PROJECT, name=wire.DEFAULT_PROJECT), *self._projects.values()]
+
+    async def create_project(self, project: wire.Project, by: str) -> wire.Project:
+        if not project.id:
+            raise InvalidInputError("a project needs an id")
+        self._projects[project.id] = project
+        return project

@@ -1,0 +1,158 @@
+"""Log files: every line once, in order, with the offset from which reading goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from flyte.wire import LogLine
+from tarmac import logs
+
+
+def texts(lines: list[LogLine]) -> list[str]:
+    return [line.text for line in lines]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "a0.1.log"
+
+
+def test_a_file_that_does_not_exist_has_no_lines(log: Path) -> None:
+    assert logs.read(log) == []
+    assert logs.read(log, tail=5) == []
+
+
+def test_lines_come_in_order_with_the_offset_after_each(log: Path) -> None:
+    log.write_bytes("one\nzwö\n\nlast".encode())
+    lines = logs.read(log)
+    assert texts(lines) == ["one", "zwö", "", "last"]
+    assert [line.offset for line in lines] == [4, 9, 10, 14]
+
+
+def test_reading_on_from_any_offset_loses_and_doubles_nothing(log: Path) -> None:
+    log.write_text("".join(f"line {n}\n" for n in range(50)))
+    every = logs.read(log)
+    for n, line in enumerate(every):
+        assert logs.read(log, after=line.offset) == every[n + 1 :]
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+@pytest.mark.parametrize("tail", [0, 1, 3, 9, 10, 11, 1000])
+def test_the_tail_is_the_last_lines_whether_or_not_the_last_one_is_ended(log: Path, tail: int, end: str) -> None:
+    log.write_text("\n".join(f"line {n}" for n in range(10)) + end)
+    assert logs.read(log, tail=tail) == (logs.read(log)[-tail:] if tail else [])
+
+
+def test_the_tail_of_a_large_file_is_found_across_blocks(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "BLOCK", 37)
+    log.write_text("".join(f"line number {n}\n" for n in range(200)))
+    assert logs.read(log, tail=90) == logs.read(log)[-90:]
+
+
+def test_a_tail_starts_no_earlier_than_the_offset_asked_for(log: Path) -> None:
+    log.write_text("a\nb\nc\n")
+    assert texts(logs.read(log, after=4, tail=3)) == ["c"]
+
+
+def test_a_line_without_end_comes_in_pieces_that_cut_no_character(log: Path) -> None:
+    text = "x" + "é" * logs.LONGEST_LINE
+    log.write_text(text + "\nnext\n")
+    *pieces, last = logs.read(log)
+    assert len(pieces) == 3
+    assert "".join(texts(pieces)) == text
+    assert last.text == "next"
+    assert last.offset == log.stat().st_size
+
+
+def test_bytes_that_are_no_text_and_returns_at_the_end_do_no_harm(log: Path) -> None:
+    log.write_bytes(b"\xff\xfe\r\nok\n")
+    assert texts(logs.read(log)) == ["\ufffd\ufffd", "ok"]
+
+
+async def test_a_follower_waits_for_a_file_that_does_not_exist_yet(log: Path) -> None:
+    over = False
+    following = logs.follow(log, None, lambda: over)
+    first = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(0)
+    assert not first.done()
+    log.write_text("here\n")
+    assert (await asyncio.wait_for(first, 5)).text == "here"
+    over = True
+    assert [line async for line in following] == []
+
+
+async def test_a_follower_gets_each_line_once_however_its_bytes_arrive(log: Path) -> None:
+    written = "".join(f"line {n} {'é' * n}\n" for n in range(60)).encode()
+    over = False
+
+    async def write() -> None:
+        nonlocal over
+        with log.open("ab", buffering=0) as file:
+            for at in range(0, len(written), 41):
+                file.write(written[at : at + 41])
+                await asyncio.sleep(0.001)
+        over = True
+
+    writing = asyncio.ensure_future(write())
+    lines = [line async for line in logs.follow(log, None, lambda: over)]
+    await writing
+    assert lines == logs.read(log)
+    assert len(lines) == 60
+
+
+async def test_what_is_written_at_the_very_end_is_not_lost(log: Path) -> None:
+    log.write_text("first\n")
+    asked = 0
+
+    def is_over() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 3:  # between a look at the file and the word that it is complete
+            with log.open("a") as file:
+                file.write("second\nthird without an end")
+        return asked >= 3
+
+    assert [line.text async for line in logs.follow(log, None, is_over)] == ["first", "second", "third without an end"]
+
+
+async def test_words_that_were_still_in_a_pipe_when_the_process_ended_are_not_lost(log: Path) -> None:
+    log.write_text("first\n")
+    over = False
+
+    async def end() -> None:
+        nonlocal over
+        over = True
+        await asyncio.sleep(logs.SETTLE / 3)
+        with log.open("a") as file:
+            file.write("late\n")
+
+    following = logs.follow(log, None, lambda: over)
+    assert (await anext(following)).text == "first"
+    waiting = asyncio.ensure_future(anext(following))
+    await asyncio.sleep(logs.SHORTEST_PAUSE)
+    await end()
+    assert (await waiting).text == "late"
+    assert [line async for line in following] == []
+
+
+async def test_following_from_an_offset_goes_on_where_reading_stopped(log: Path) -> None:
+    log.write_text("a\nb\nc\n")
+    start = logs.read(log)[0].offset
+    assert [line.text async for line in logs.follow(log, start, lambda: True)] == ["b", "c"]
+
+
+async def test_the_end_of_something_that_never_wrote_ends_its_followers(log: Path) -> None:
+    assert [line async for line in logs.follow(log, None, lambda: True)] == []
+
+
+async def test_a_file_that_was_begun_anew_is_followed_from_its_start(log: Path) -> None:
+    log.write_text("a long line of the old file\n")
+    over = False
+    following = logs.follow(log, None, lambda: over)
+    assert (await anext(following)).text == "a long line of the old file"
+    log.write_text("new\n")
+    assert (await anext(following)).text == "new"
+    over = True
+    assert [line async for line in following] == []
