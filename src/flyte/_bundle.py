@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import ast
 import functools
-import glob
 import gzip
 import hashlib
+import importlib.metadata
 import io
 import os
 import sys
@@ -61,7 +61,7 @@ def build(
         return None
     root = root.resolve()
     files = loaded(root) if copy_style == "loaded_modules" else everything(root)
-    files |= {_below(path, root): path for path in include}
+    files |= {_below(path, root): path for path in include if "__pycache__" not in path.parts}
     if not files:
         raise CodeBundleError(f"there is no code to ship below {root}; is root_dir the folder of your own modules?")
     return _archived(root, files, sync_sys_path)
@@ -130,18 +130,6 @@ def _below(path: Path, root: Path) -> str:
     if not path.is_file():
         raise CodeBundleError(f"{path} is to be included, but there is no such file")
     return name
-
-
-def expand(pattern: str | Path, beside: Path) -> list[Path]:
-    """The files that one `include` entry means: a file, a folder with all below it, or a glob; relative to `beside`."""
-    text = os.path.join(beside, pattern)
-    found = [Path(text)] if os.path.exists(text) else [Path(name) for name in glob.glob(text, recursive=True)]
-    files: list[Path] = []
-    for path in found:
-        files += [path / name for name in _ignore.files(path)] if path.is_dir() else [path]
-    if not files:
-        raise CodeBundleError(f"include={str(pattern)!r} means no file; it is read relative to {beside}")
-    return sorted(files)
 
 
 # ------------------------------------------------------------------------------------------ what the files import
@@ -271,19 +259,32 @@ def _check_size(sizes: Mapping[str, int]) -> None:
 
 
 def require(bundle: Bundle, root: Path, entries: Iterable[str]) -> None:
-    """Check that every entry (`module:variable`) can be imported from the bundle. Raises CodeBundleError."""
+    """Check that every entry (`module:variable`) can be imported from the bundle, or is installed.
+
+    Raises CodeBundleError, which names the module, where it is, and what helps.
+    """
     names = set(bundle.names)
-    for entry in entries:
-        module = entry.partition(":")[0]
+    for module in sorted({entry.partition(":")[0] for entry in entries}):
         wanted = [f"{module.replace('.', '/')}{end}" for end in (".py", "/__init__.py")]
         places = [f"{folder}/{name}" if folder else name for folder in ("", *bundle.sys_path) for name in wanted]
-        if names.isdisjoint(places):
-            raise CodeBundleError(_missing(module, root, wanted[0]))
+        if names.isdisjoint(places) and not _is_installed(module):
+            raise CodeBundleError(_missing(module, root.resolve(), wanted[0]))
+
+
+def _is_installed(module: str) -> bool:
+    """Whether the platform's interpreter finds the module by itself."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return False
+    path = Path(os.path.abspath(file))
+    if path.is_relative_to(_OURS) or _NOT_SHIPPED.intersection(path.parts):
+        return True
+    return module.partition(".")[0] in importlib.metadata.packages_distributions()
 
 
 def _missing(module: str, root: Path, wanted: str) -> str:
     file = getattr(sys.modules.get(module), "__file__", None)
-    if file and _relative(Path(file), root.resolve()) is None:
+    if file and _relative(Path(file), root) is None:
         return f"the module {module} is at {file}, which is not below {root}; pass a root_dir that holds it"
     if (root / wanted).is_file():
         return f"{wanted} is not shipped: a .gitignore or .flyteignore in {root} leaves it out"

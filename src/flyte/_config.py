@@ -215,7 +215,7 @@ def normal_endpoint(endpoint: str, insecure: bool | None = None) -> str:
         text = f"unix://{text}"
     if text.startswith("unix://"):
         return text
-    text = text.removeprefix("dns:///").rstrip("/")
+    text = text.removeprefix("dns:///")
     if "://" not in text:
         host = urlsplit(f"//{text}").hostname or ""
         plain = insecure if insecure is not None else host in _LOOPBACK
@@ -225,7 +225,7 @@ def normal_endpoint(endpoint: str, insecure: bool | None = None) -> str:
         raise InitializationError(
             "BadEndpoint", "user", f"{endpoint!r} is no address of a platform; write it like http://127.0.0.1:30080"
         )
-    return text
+    return text.rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,14 +28,14 @@ def entry_of(value: Any, func: Any, root: Path) -> str:
         raise CodeBundleError(
             f"{name} is defined inside a function, where no worker can find it; move it to the module's top level"
         )
-    variable = _variable_of(module, value, func) or name
+    variable = _variable_of(module, lambda item: item is value or getattr(item, "func", None) is func) or name
     return f"{module_name(module, place_of(func)[0], root)}:{variable}"
 
 
 def entry_of_variable(value: Any, module: str, file: Path | None, root: Path) -> str:
     """Where an object that a module made (an environment) is found again."""
     where = sys.modules.get(module)
-    variable = _variable_of(where, value)
+    variable = _variable_of(where, lambda item: item is value)
     if variable is None:
         raise CodeBundleError(
             f"{getattr(value, 'name', value)} is no variable of {file or module}; assign it at the module's top level"
@@ -42,10 +43,10 @@ def entry_of_variable(value: Any, module: str, file: Path | None, root: Path) ->
     return f"{module_name(where, str(file) if file else None, root)}:{variable}"
 
 
-def _variable_of(module: ModuleType | None, *values: Any) -> str | None:
-    """The name under which the module holds one of the values; a name without underscore is preferred."""
-    names = [name for name, item in vars(module).items() if any(item is v for v in values)] if module else []
-    return min(names, key=lambda name: (name.startswith("_"), name)) if names else None
+def _variable_of(module: ModuleType | None, is_it: Callable[[Any], bool]) -> str | None:
+    """The first name that the module gave it: a later one may be a loop's variable, and mean something else by now."""
+    names = [name for name, item in vars(module).items() if is_it(item)] if module else []
+    return min(names, key=lambda name: name.startswith("_"), default=None)
 
 
 def module_name(module: ModuleType | None, file: str | None, root: Path) -> str:

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import functools
 import importlib.metadata
-import logging
 import os
 import subprocess
 import sys
@@ -145,7 +144,7 @@ def init(
     `image_builder`, `image_registry`, `headless`, `proxy_command`, `client_id`, `auth_client_config`, `rpc_retries`,
     `disable_keyring`, `scopes` and the `local_…` switches are Flyte's and change nothing here.
     """
-    _set_levels(log_level, user_log_level)
+    _set_up_logging(log_level, user_log_level, log_format)
     key = api_key or client_credentials_secret
     config = _given(
         Config(), org=org, project=project, domain=domain, endpoint=endpoint, insecure=insecure,
@@ -180,7 +179,7 @@ def init_from_config(
     Raises InitializationError for a `path` that does not exist, code `ConfigFileNotFoundError`. `storage`,
     `batch_size`, `image_builder` and `images` are Flyte's and change nothing here.
     """
-    _set_levels(log_level, user_log_level)
+    _set_up_logging(log_level, user_log_level, log_format)
     root = _path(root_dir)
     if isinstance(path_or_config, Config):
         config = _config_of_file(path_or_config)
@@ -213,7 +212,7 @@ def init_from_api_key(
     A key in Flyte's form (base64 of `endpoint:client_id:secret:org`) names the platform; for one of ours (`tk_…`)
     FLYTE_ENDPOINT, the config file or this machine does. Raises InitializationError without a key.
     """
-    _set_levels(log_level, None)
+    _set_up_logging(log_level, None, log_format)
     config = _given(
         _config.load(), project=project, domain=domain, insecure_skip_verify=insecure_skip_verify,
         ca_cert_file_path=ca_cert_file_path,
@@ -509,8 +508,9 @@ def _path(root: str | Path | None) -> Path | None:
     return Path(root).expanduser().resolve() if root is not None else None
 
 
-def _set_levels(log_level: int | str | None, user_log_level: int | str | None) -> None:
-    if log_level is not None:
-        logging.getLogger("flyte").setLevel(log_level)
-    if user_log_level is not None:
-        logging.getLogger("flyte.user").setLevel(user_log_level)
+def _set_up_logging(level: int | str | None, user_level: int | str | None, log_format: str | None) -> None:
+    """Only for who asked for it; otherwise logging is the program's own affair."""
+    if level is not None or user_level is not None or log_format is not None:
+        from flyte._logging import configure
+
+        configure(level, user_level, log_format)

@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    OptionalRaw = msgspec.Raw | None
+else:
+    OptionalRaw = msgspec.Raw  # msgspec decodes no union with Raw in it; what is absent is the default, None
 
 INLINE_LIMIT = 64 * 1024
 """Bytes of an encoded value up to which it travels and is stored in place; larger ones go to the blob store."""
@@ -369,10 +374,10 @@ class Attempt(Record, frozen=True, kw_only=True):
 
 class ActionDetails(Record, frozen=True, kw_only=True):
     action: Action
-    inputs: msgspec.Raw | None = None
+    inputs: OptionalRaw = None
     """A JSON object: input name → value; None where `inputs_blob` stands for it."""
     inputs_blob: str | None = None
-    outputs: msgspec.Raw | None = None
+    outputs: OptionalRaw = None
     """A JSON array: one element for each declared output."""
     outputs_blob: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
@@ -394,7 +399,7 @@ class Run(Record, frozen=True, kw_only=True):
     ended: float | None = None
     error: ErrorInfo | None = None
     attempt: int = 1
-    outputs: msgspec.Raw | None = None
+    outputs: OptionalRaw = None
     """A JSON array, once succeeded: one element for each declared output."""
     outputs_blob: str | None = None
     """In place of `outputs` when they are larger than INLINE_LIMIT."""

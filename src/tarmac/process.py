@@ -262,7 +262,7 @@ def orphaned_units(home: Path) -> set[int]:
 
 
 def leftovers(units: Mapping[str, int]) -> set[int]:
-    """What units (name → pid) that have ended left behind: their sessions, and what has their name in its environment."""
+    """What units (name → pid) that have ended left behind: their sessions, and what has their name in its variables."""
     return find(lambda env: env.get("FLYTE_UNIT") in units, set(units.values()))
 
 

@@ -74,6 +74,8 @@ class FakePlatform:
         self.broken: list[str] = []
         """What to do with the next requests: `503`, `502`, `drop` (close without an answer, nothing done)
         or `done-drop` (do it, then close without an answer)."""
+        self.started = threading.Event()
+        """Some run has begun to run."""
         self.gate = threading.Event()
         """Runs of a task named `….slow` end when it is set."""
         self.endpoint = ""
@@ -143,6 +145,7 @@ class FakePlatform:
             ("GET", "/me", lambda r: _json(wire.Me(subject="owner", kind="owner"))),
             ("PUT", "/{kind:bundles|blobs}/{digest}", self._put_content),
             ("GET", "/{kind:bundles|blobs}/{digest}", self._get_content),
+            ("HEAD", "/{kind:bundles|blobs}/{digest}", self._get_content),
             ("POST", "/deployments", self._deploy),
             ("GET", "/deployments/{id}", lambda r: _json(self.deployments[r.match_info["id"]])),
             ("GET", "/deployments/{id}/events", self._deployment_events),
@@ -308,6 +311,7 @@ class FakePlatform:
 
     async def _carry_out(self, run: FakeRun) -> None:
         await self._move(run, ActionPhase.RUNNING, "a worker took it")
+        self.started.set()
         if run.record.task.endswith(".slow"):
             await asyncio.to_thread(self.gate.wait, 30)
             if run.record.phase.is_terminal:

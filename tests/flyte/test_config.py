@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.metadata
+import importlib
 import json
 import os
 import sys
@@ -337,7 +337,7 @@ def test_the_root_is_the_scripts_folder_when_it_is_elsewhere(tmp_path: Path, mon
 def test_the_official_distribution_beside_ours_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _write(tmp_path / "flyte-2.12.1.dist-info" / "METADATA", "Metadata-Version: 2.1\nName: flyte\nVersion: 2.12.1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    importlib.invalidate_caches()
     _init.refuse_official.cache_clear()
     try:
         with pytest.raises(InitializationError, match=r"pip uninstall flyte && pip install --force-reinstall tarmac"):

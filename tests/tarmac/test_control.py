@@ -21,7 +21,7 @@ from tarmac.control.links import listen
 from tarmac.home import Home
 from tarmac.store import open_store
 
-from .fake_agent import Act, FakeAgent, Vanish
+from tests.tarmac.fake_agent import Act, FakeAgent, Vanish
 
 X = InterfaceSpec(inputs=[InputSpec(name="x", schema={"type": "integer"}, type="int")])
 
@@ -71,13 +71,13 @@ class House:
                 peer.close()
         await self.store.close()
 
-    async def run(self, name: str, **options: Any) -> wire.Run:
+    async def run(self, task_name: str, /, **options: Any) -> wire.Run:
         inputs = msgspec.Raw(json.dumps({"x": options.pop("x", 1)}).encode())
-        run, _ = await self.control.create_run(wire.RunRequest(task=name, inputs=inputs, **options), "owner")
+        run, _ = await self.control.create_run(wire.RunRequest(task=task_name, inputs=inputs, **options), "owner")
         return run
 
-    async def result(self, name: str, **options: Any) -> wire.Run:
-        run = await self.run(name, **options)
+    async def result(self, task_name: str, /, **options: Any) -> wire.Run:
+        run = await self.run(task_name, **options)
         return await self.control.wait(run.name, 10)
 
     async def history(self, run: str) -> list[tuple[int, str]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import click
 
-from flyte.cli.options import FORMATS, Invocation
+from flyte.cli.options import OUTPUT, OUTPUT_FLAGS, Invocation
 from flyte.errors import BaseRuntimeError
 
 RUN_FAILED = 1
@@ -99,11 +99,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it and exit.")
 @click.option("-c", "--config", metavar="FILE", help="Config file; without it the usual places are searched.")
 @click.option("--endpoint", metavar="URL", help="Address of the platform, instead of the config's or this machine's.")
-@click.option(
-    *("-o", "-of", "--output", "--output-format"),
-    type=click.Choice(FORMATS),
-    help="How listings and results are shown.",
-)
+@click.option(*OUTPUT_FLAGS, help="How listings and results are shown, as with a verb's own --output.", **OUTPUT)  # type: ignore[arg-type]
 @click.option("-v", "--verbose", count=True, help="Show more; also where in this program an unexpected error arose.")
 @click.option("--no-progress", is_flag=True, help="No live display on a terminal, plain lines instead.")
 @click.pass_context

@@ -91,6 +91,15 @@ class Flag(click.Option):
         )
         self.spec = spec
 
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The help of the first spelling; `--my_input` works as well as `--my-input` and needs no mention."""
+        opts, self.opts = self.opts, self.opts[:1]
+        others, self.secondary_opts = self.secondary_opts, self.secondary_opts[:1]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts, self.secondary_opts = opts, others
+
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         cast = super().type_cast_value(ctx, value)
         given = value is not None and not _is_unset(value)
@@ -128,14 +137,17 @@ def _help(spec: InputSpec) -> str:
     elif default == "null":
         mark = "[optional]"
     else:
-        mark = f"[default: {_shown(default)}]"
+        mark = f"[default: {_shown(default, spec.schema)}]"
     words = spec.help.strip()
     return "  ".join(part for part in (f"{words} ({spec.type})" if words else spec.type, mark) if part)
 
 
-def _shown(default: str) -> str:
+def _shown(default: str, schema: Schema) -> str:
+    """The default as one would write it on the command line."""
     value = msgspec.json.decode(default)
     text = value if isinstance(value, str) and value else default
+    if "enum" in schema:
+        text = next((word for word, meant in _words(schema).items() if meant == value), text)
     return text if len(text) <= 60 else text[:59] + "…"
 
 

@@ -40,7 +40,7 @@ RUNS: Sequence[Column[Run]] = (
 @get.command("run", epilog="\b\nExamples:\n  flyte get run\n  flyte get run RUN\n  flyte get run --in-phase failed --task-name add_one_task --limit 10")
 @click.argument("name", required=False)
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many, newest first.")
-@click.option("--in-phase", "phases", type=PHASES, multiple=True, help="Only runs in this phase; may be repeated.")
+@click.option("--in-phase", "phases", type=PHASES, metavar="PHASE", multiple=True, help="Only runs in this phase; may be repeated.")
 @click.option("--task-name", help="Only runs of this task.")
 @click.option("--task-version", help="Only runs of this version.")
 @click.option("--with-label", "labels", multiple=True, metavar="KEY=VALUE", help="Only runs with this label.")
@@ -125,7 +125,7 @@ ACTIONS: Sequence[Column[Action]] = (
 @get.command("action", epilog="\b\nExamples:\n  flyte get action RUN\n  flyte get action RUN a0\n  flyte get action RUN --in-phase failed")
 @click.argument("run")
 @click.argument("name", required=False)
-@click.option("--in-phase", "phases", type=PHASES, multiple=True, help="Only actions in this phase; may be repeated.")
+@click.option("--in-phase", "phases", type=PHASES, metavar="PHASE", multiple=True, help="Only actions in this phase; may be repeated.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=1000, show_default=True)
 @scoped
 @formatted

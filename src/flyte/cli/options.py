@@ -44,10 +44,36 @@ def scoped(command: Command) -> Command:
     return click.option("-p", "--project", help="Project.  [default: flytesnacks]")(command)
 
 
+OUTPUT_FLAGS = ("-o", "-of", "--output", "--output-format")
+OUTPUT = {"type": click.Choice(FORMATS), "metavar": "FORMAT"}
+
+
 def formatted(command: Command) -> Command:
     """Add --output, for a command that lists or shows."""
-    names = ("-o", "-of", "--output", "--output-format")
-    return click.option(*names, "output", type=click.Choice(FORMATS), help="How it is shown.  [default: table]")(command)
+    words = f"How it is shown: {', '.join(FORMATS)}.  [default: table]"
+    return click.option(*OUTPUT_FLAGS, "output", help=words, **OUTPUT)(command)  # type: ignore[arg-type]
+
+
+def shipped(command: Command) -> Command:
+    """Add the flags that say how code travels: --version, --copy-style, --root-dir."""
+    for flag in reversed(shipping_flags()):
+        command = flag(command)
+    return command
+
+
+def shipping_flags() -> list[Callable[[Command], Command]]:
+    return [
+        click.option("--version", metavar="TEXT", help="Version to register.  [default: made from the code]"),
+        click.option(
+            "--copy-style",
+            type=click.Choice(("loaded_modules", "all", "none")),
+            default="loaded_modules",
+            help="What travels: the modules that FILE imports, the whole root folder, or nothing.  [default: loaded_modules]",
+        ),
+        click.option(
+            "--root-dir", metavar="DIR", help="Folder the code is shipped from.  [default: FILE's own, or above its package]"
+        ),
+    ]
 
 
 def invocation() -> Invocation:

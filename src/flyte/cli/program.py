@@ -91,6 +91,18 @@ def load(file: str, root_dir: str | None = None) -> Program:
     return Program(path, root, module)
 
 
+def python_files(folder: Path) -> list[Path]:
+    """The Python files in a folder and below, in order; hidden folders and environments are left out."""
+    if not folder.is_dir():
+        raise click.UsageError(f"{folder} is no folder; --recursive deploys the Python files of one.")
+    found = sorted(folder.rglob("*.py"))
+    return [path for path in found if not any(_is_skipped(part) for part in path.relative_to(folder).parts[:-1])]
+
+
+def _is_skipped(part: str) -> bool:
+    return part.startswith(".") or part in ("__pycache__", "site-packages", "node_modules")
+
+
 def import_root(path: Path) -> Path:
     """The folder that has to be on sys.path: the file's own, or the one above its outermost package."""
     folder = path.parent

@@ -112,12 +112,20 @@ async def _lifetime(environment: object) -> AsyncIterator[None]:
         await _call(_hook(environment, "_on_shutdown"))
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+def _new_loop(fast: bool = True) -> asyncio.AbstractEventLoop:
+    """A loop, uvloop's where it is to be had, in which the SDK's blocking calls let other tasks go on."""
+    make = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        if fast:
+            import uvloop
+
+            make = uvloop.new_event_loop
+    loop = make()
+    with contextlib.suppress(ImportError):  # no greenlet in the user's environment: then such calls warn
+        from flyte.runtime import greenlets
+
+        greenlets.install(loop)
+    return loop
 
 
 # ---------------------------------------------------------------------------------------------------------------- asgi
@@ -130,7 +138,7 @@ def _serve_asgi(replica: ReplicaSpec, port: int, ready_fd: int) -> None:
     config = _config(environment, port)
     for number in (signal.SIGTERM, signal.SIGINT):  # the server raises what stopped it once more when it is done
         signal.signal(number, lambda number, frame: None)
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop if config.loop == "asyncio" else _new_loop) as runner:
+    with asyncio.Runner(loop_factory=lambda: _new_loop(config.loop != "asyncio")) as runner:
         runner.run(_run_server(environment, config, sock, ready_fd))
 
 
@@ -201,7 +209,7 @@ async def _run_server(environment: object, config: uvicorn.Config, sock: socket.
 def rehearse() -> None:
     """Serve one request of a small application of our own, to have the server stack imported and warm.
 
-    Called in a zygote: what is forked from it then answers twice as soon. Nothing of the user's runs.
+    Called in a zygote: what is forked from it then answers in a fraction of the time. Nothing of the user's runs.
     """
     with contextlib.suppress(ImportError), asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_rehearsal())
@@ -211,19 +219,20 @@ async def _rehearsal() -> None:
     import uvicorn
 
     sock = _listening_place(0)
-    config = uvicorn.Config(_small_app(), log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    sock.listen()
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        serving = group.create_task(server.serve(sockets=[sock]))
-        try:
-            reader, writer = await asyncio.open_connection(*sock.getsockname())
-            writer.write(b"GET /?a=b HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-            await reader.read()
-            writer.close()
-        finally:
-            server.should_exit = True
-        await serving
+    server = uvicorn.Server(uvicorn.Config(_small_app(), log_config=None, access_log=False))
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    async with asyncio.timeout(10):  # not server.serve(): that looks for its end ten times a second
+        await server.startup(sockets=[sock])
+        await server.on_tick(0)
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        writer.write(b"GET /?a=b HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        await reader.read()
+        writer.close()
+        await server.lifespan.shutdown()
+        for listener in server.servers:
+            listener.close()
+    sock.close()
 
 
 def _small_app() -> Any:

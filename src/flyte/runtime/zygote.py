@@ -183,6 +183,7 @@ class Zygote:
     # --------------------------------------------------------------------------------------------------------- units
 
     def _fork(self, order: ForkUnit) -> None:
+        self._rehearse(order)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         offspring.flush()
@@ -197,7 +198,6 @@ class Zygote:
         self._pipes[reading] = (order.unit, bytearray())
         self._poll.register(reading, select.POLLIN)
         self._send(UnitStarted(unit=order.unit, pid=pid))
-        self._rehearse(order)
 
     def _forget(self, reading: int) -> None:
         """In the child: let go of what belongs to the zygote."""
@@ -207,7 +207,7 @@ class Zygote:
             os.close(fd)
 
     def _rehearse(self, order: ForkUnit) -> None:
-        """After the first replica of an ASGI app: warm the server stack here, for those that follow."""
+        """Before the first replica of an ASGI app: warm the server stack here, for it and for all that follow."""
         if self._rehearsed or order.replica is None or order.replica.kind != "asgi" or self._why_not is not None:
             return
         self._rehearsed = True

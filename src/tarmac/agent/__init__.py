@@ -34,7 +34,7 @@ PORT_TAKEN = 98
 """Exit code of a replica that found its port taken (`flyte.runtime.apphost`)."""
 
 LAST_WARNING = 1.0
-"""Seconds before SIGKILL at which SIGTERM is sent once more: servers then give up on requests that are still open."""
+"""Seconds before SIGKILL at which a replica gets SIGTERM once more: it then gives up on what is still open."""
 
 _PORT_ATTEMPTS = 3
 _SWEEP_PAUSE = 0.1
@@ -68,8 +68,8 @@ class Agent:
             link = tasks.create_task(self._link.run())
             sweeper = tasks.create_task(self._sweep())
             await self._stopping.wait()
+            link.cancel()  # first: what ends from now on has not failed, and nothing new is to be started
             await self._end_all()
-            link.cancel()
             sweeper.cancel()
 
     def stop(self) -> None:
@@ -119,8 +119,6 @@ class Agent:
     def _start_unit(self, order: wire.StartUnit) -> None:
         if known := self._units.get(order.unit):
             self._report(known)
-        elif self._stopping.is_set():
-            self._link.send(wire.UnitExited(unit=order.unit, reason="the platform is going down"))
         else:
             replica = order.replica
             log_file = Path(replica.log) if replica and replica.log else self._nursery.log(order.pool)
@@ -241,9 +239,10 @@ async def _end(unit: Unit, zygote: Zygote, grace: float) -> None:
     """SIGTERM to the unit's process group; SIGKILL if that has not ended it after `grace` seconds (0: at once)."""
     if grace > 0:
         zygote.signal(unit, signal.SIGTERM)
-        if not await _over(unit, max(grace - LAST_WARNING, grace / 2)):
+        warning = min(LAST_WARNING, grace / 2) if unit.order.kind == "replica" else 0
+        if not await _over(unit, grace - warning) and warning:
             zygote.signal(unit, signal.SIGTERM)
-            await _over(unit, min(LAST_WARNING, grace / 2))
+            await _over(unit, warning)
     if not unit.ended.done():
         zygote.signal(unit, signal.SIGKILL)
     if not await _over(unit, 2) and unit.pid:

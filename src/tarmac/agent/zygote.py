@@ -13,6 +13,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from flyte import wire
 from flyte.wire import ErrorInfo, PoolSpec
@@ -135,8 +136,7 @@ class Zygote(asyncio.Protocol):
     # ------------------------------------------------------------------------------------------------------- answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by descent
 
     def data_received(self, data: bytes) -> None:
         try:

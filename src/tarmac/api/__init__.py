@@ -14,9 +14,9 @@ from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 
 from tarmac.api import admin, apps, bundles, deployments, errors, openapi, runs, tasks
-from tarmac.api.authentication import Authenticator, Gate, Hosts, add_security_headers
+from tarmac.api.authentication import Gate, Hosts, add_security_headers
 from tarmac.api.bodies import RecordBody
-from tarmac.api.plane import ControlPlane
+from tarmac.api.plane import Authenticator, ControlPlane
 from tarmac.settings import Settings
 
 _ENVELOPE = 1024 * 1024
@@ -46,7 +46,7 @@ def make_app(control: ControlPlane, authenticator: Authenticator, settings: Sett
         return Litestar(api, openapi_config=openapi.config(), plugins=[openapi.RecordSchemas()], **common)
 
     return Litestar(
-        [*api, openapi_json, *pages.ROUTES],
+        [*api, openapi_json, *pages.routes()],
         middleware=[DefineMiddleware(Gate, authenticator=authenticator, hosts=Hosts.of(settings))],
         before_send=[add_security_headers],
         exception_handlers={Exception: errors.handler(pages.error_page)},

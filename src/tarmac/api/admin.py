@@ -9,7 +9,7 @@ from litestar import Request, Router, delete, get, post
 from flyte import wire
 from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT
 from tarmac.api.parameters import Domain, Limit, Name, Project
-from tarmac.api.plane import By, Control
+from tarmac.api.plane import By, Control, Gatekeeper
 
 
 @get("/health", summary="Is the platform well?", opt={"public": True}, sync_to_thread=False)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import Router, delete, get, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from flyte import wire
@@ -93,7 +93,7 @@ async def read_log(
     control: Control,
     project: Project = DEFAULT_PROJECT,
     domain: Domain = DEFAULT_DOMAIN,
-    replica: Annotated[str | None, Parameter(description="All of them when absent; `source` says which.")] = None,
+    replica: Annotated[str | None, QueryParameter(description="All of them when absent; `source` says which.")] = None,
     tail: Tail = None,
     after: LogAfter = None,
     follow: Follow = False,

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from flyte.errors import NotAllowedError, NotAuthenticatedError
-from tarmac.api.plane import Principal
+from flyte.errors import NotAllowedError
+from tarmac.api.plane import Authenticator
 from tarmac.settings import Settings
 
 SESSION_COOKIE = "tarmac_session"
@@ -39,14 +39,6 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-
-
-class Authenticator(Protocol):
-    """Turns what a request carries into who is calling; `tarmac.auth` has the real one."""
-
-    def authenticate(self, bearer: str | None, cookie: str | None) -> Principal:
-        """Raises NotAuthenticatedError where neither stands for anybody."""
-        ...
 
 
 class MisdirectedRequest(NotAllowedError):
@@ -145,13 +137,3 @@ async def add_security_headers(message: Message, scope: Scope) -> None:
             headers.append((b"cache-control", b"no-store"))
         message["headers"] = headers
 
-
-__all__ = [
-    "SESSION_COOKIE",
-    "Authenticator",
-    "Gate",
-    "Hosts",
-    "NotAuthenticatedError",
-    "add_security_headers",
-    "check_origin",
-]

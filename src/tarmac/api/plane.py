@@ -106,6 +106,24 @@ class Principal(Protocol):
     def kind(self) -> Literal["owner", "key", "workload", "anonymous"]: ...
 
 
+class Authenticator(Protocol):
+    """Turns what a request carries into who is calling. All of it raises NotAuthenticatedError."""
+
+    def authenticate(self, bearer: str | None, cookie: str | None) -> Principal:
+        """Whoever the key or, where there is none, the session stands for."""
+        ...
+
+    def session(self, principal: Principal) -> str:
+        """A session for a browser: what `authenticate` takes as `cookie`."""
+        ...
+
+    def login_code(self, subject: str) -> str:
+        """A code that `redeem` takes once, within a minute."""
+        ...
+
+    def redeem(self, code: str) -> Principal: ...
+
+
 Control = Annotated[ControlPlane, Dependency(skip_validation=True)]
 """The control plane, as a route asks for it."""
 
@@ -114,3 +132,6 @@ By = Annotated[str, Dependency(skip_validation=True)]
 
 AccessEntry = dict[str, Any]
 """One line of an app's access log, as the gateway writes it."""
+
+Gatekeeper = Annotated[Authenticator, Dependency(skip_validation=True)]
+"""The authenticator, as a route asks for it."""

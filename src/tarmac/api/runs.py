@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from litestar import Response, Router, get, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from flyte import wire
@@ -22,8 +22,8 @@ from tarmac.api.plane import By, Control, ControlPlane, IsOver
 
 IdempotencyKey = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key",
+    HeaderParameter(
+        name="Idempotency-Key",
         required=False,
         max_length=200,
         description="A call that is made again with the same key answers with the run that the first one started.",
@@ -63,12 +63,12 @@ async def list_runs(
     control: Control,
     project: Project = DEFAULT_PROJECT,
     domain: Domain = DEFAULT_DOMAIN,
-    phase: Annotated[list[str] | None, Parameter(description="Only these phases; several, or joined by commas.")] = None,
-    task: Annotated[str | None, Parameter(description="Only runs of this task (full name).")] = None,
-    version: Annotated[str | None, Parameter(description="Only runs of this version.")] = None,
-    label: Annotated[list[str] | None, Parameter(description="Only runs with this label, written `key=value`.")] = None,
-    created_after: Annotated[float | None, Parameter(description="Seconds since 1970.")] = None,
-    before: Annotated[float | None, Parameter(description="Only runs created before; for the next page.")] = None,
+    phase: Annotated[list[str] | None, QueryParameter(description="Only these phases; several, or joined by commas.")] = None,
+    task: Annotated[str | None, QueryParameter(description="Only runs of this task (full name).")] = None,
+    version: Annotated[str | None, QueryParameter(description="Only runs of this version.")] = None,
+    label: Annotated[list[str] | None, QueryParameter(description="Only runs with this label, written `key=value`.")] = None,
+    created_after: Annotated[float | None, QueryParameter(description="Seconds since 1970.")] = None,
+    created_before: Annotated[float | None, QueryParameter(description="For the next page.")] = None,
     limit: Limit = 100,
 ) -> list[wire.Run]:
     """The runs of a project, newest first."""
@@ -80,7 +80,7 @@ async def list_runs(
         version=version,
         labels=labels_of(label or []),
         created_after=created_after,
-        before=before,
+        before=created_before,
         limit=limit,
     )
 
@@ -128,7 +128,7 @@ async def watch_run(
     control: Control,
     after: After = None,
     actions: Annotated[
-        Literal["root", "all"], Parameter(description="The run as a whole, or each of its actions.")
+        Literal["root", "all"], QueryParameter(description="The run as a whole, or each of its actions.")
     ] = "root",
     last_event_id: LastEventId = None,
 ) -> Stream:
@@ -141,10 +141,10 @@ async def watch_run(
 async def list_actions(
     run: Name,
     control: Control,
-    parent: Annotated[str | None, Parameter(description="Only the children of this action.")] = None,
-    phase: Annotated[str | None, Parameter(description="Only actions in this phase.")] = None,
+    parent: Annotated[str | None, QueryParameter(description="Only the children of this action.")] = None,
+    phase: Annotated[str | None, QueryParameter(description="Only actions in this phase.")] = None,
     limit: Limit = 100,
-    offset: Annotated[int, Parameter(ge=0, description="How many to leave out, for the next page.")] = 0,
+    offset: Annotated[int, QueryParameter(ge=0, description="How many to leave out, for the next page.")] = 0,
 ) -> list[wire.Action]:
     """Actions in the order of their creation."""
     return await control.actions(run, parent, phase_of(phase) if phase else None, limit, offset)
@@ -169,7 +169,7 @@ async def read_log(
     run: Name,
     action: Name,
     control: Control,
-    attempt: Annotated[int | None, Parameter(ge=1, description="The last one when absent.")] = None,
+    attempt: Annotated[int | None, QueryParameter(ge=1, description="The last one when absent.")] = None,
     tail: Tail = None,
     after: LogAfter = None,
     follow: Follow = False,

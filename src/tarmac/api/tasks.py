@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Router, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from flyte import wire
 from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT
@@ -18,8 +18,8 @@ async def list_tasks(
     control: Control,
     project: Project = DEFAULT_PROJECT,
     domain: Domain = DEFAULT_DOMAIN,
-    name: Annotated[str | None, Parameter(description="Only tasks of this full or bare name.")] = None,
-    env: Annotated[str | None, Parameter(description="Only tasks of this environment.")] = None,
+    name: Annotated[str | None, QueryParameter(description="Only tasks of this full or bare name.")] = None,
+    env: Annotated[str | None, QueryParameter(description="Only tasks of this environment.")] = None,
     limit: Limit = 100,
 ) -> list[wire.Task]:
     """The latest version of each task, newest first."""
@@ -32,7 +32,7 @@ async def get_task(
     control: Control,
     project: Project = DEFAULT_PROJECT,
     domain: Domain = DEFAULT_DOMAIN,
-    version: Annotated[str | None, Parameter(description="The latest when absent.")] = None,
+    version: Annotated[str | None, QueryParameter(description="The latest when absent.")] = None,
 ) -> wire.Task:
     """One version of a task, with its interface; a bare function name will do where it is the only one."""
     return await control.task(project, domain, name, version)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from litestar import Request, Response, Router, get
 from litestar.exceptions import NotFoundException
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import Redirect
 
 from flyte.wire import ErrorInfo
@@ -16,7 +17,7 @@ from tarmac.console.rendering import render, static_file
 
 AnyRequest = Request[Any, Any, Any]
 
-Fragment = Annotated[bool, Parameter(query="fragment")]
+Fragment = Annotated[bool, QueryParameter(name="fragment")]
 """Whether only the page's changing parts are wanted, for swapping."""
 
 SCOPE = "/v2/domain/{domain:str}/project/{project:str}"
@@ -26,7 +27,7 @@ _MEDIA_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xm
 
 async def page(control: ControlPlane, place: Place, template: str, fragment: bool, **context: Any) -> Response[str]:
     """A page of the console, or only its changing parts."""
-    shared: dict[str, Any] = {"events": None, "every": None, "status": 200}
+    shared: dict[str, Any] = {"events": None, "every": None, "status": 200, "now": time.time()}
     projects = [] if fragment else await control.projects()
     shared |= {"place": place, "fragment": fragment, "projects": projects, **context}
     return Response(render(template, **shared), status_code=shared["status"], media_type="text/html")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import Redirect
 
 from flyte.errors import RunNotFoundError
@@ -22,8 +22,8 @@ RUNS_ON_PAGE = 50
 WATCHED_ACTIONS = 2_000
 """Actions up to which each of them is watched; above, the page looks at the run every few seconds."""
 
-Open = Annotated[str | None, Parameter(query="open")]
-PageNumber = Annotated[int, Parameter(query="page", ge=0)]
+Open = Annotated[str | None, QueryParameter(name="open")]
+PageNumber = Annotated[int, QueryParameter(name="page", ge=0)]
 
 
 @get("/runs")
@@ -138,8 +138,8 @@ def _liveness(place: Place, run: Run) -> dict[str, Any]:
 
 
 def _log(place: Place, action: Action, attempt: int | None) -> str:
-    follow = None if attempt or action.phase.is_terminal else 1
-    return place.api("runs", action.run, "actions", action.name, "logs", tail=2000, attempt=attempt, follow=follow)
+    """Where the log is read; the same before and after the end, so that the end does not make it be read again."""
+    return place.api("runs", action.run, "actions", action.name, "logs", tail=2000, attempt=attempt, follow=1)
 
 
 Shown = list[tuple[str, str, msgspec.Raw | None]]

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
 from litestar.datastructures import Cookie
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import Redirect
 
 from flyte.errors import NotAuthenticatedError
-from tarmac.api.authentication import SESSION_COOKIE, Gatekeeper, check_origin
+from tarmac.api.authentication import SESSION_COOKIE, check_origin
+from tarmac.api.plane import Gatekeeper
 from tarmac.console.places import local
 from tarmac.console.rendering import render
 
@@ -18,7 +19,7 @@ LIFETIME = 30 * 24 * 3600
 """Seconds that a browser keeps the cookie; the session in it may end before."""
 
 AnyRequest = Request[Any, Any, Any]
-_Next = Annotated[str | None, Parameter(query="next")]
+_Next = Annotated[str | None, QueryParameter(name="next")]
 
 
 @get("/login", opt={"public": True}, include_in_schema=False, sync_to_thread=False)

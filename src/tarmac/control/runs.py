@@ -11,9 +11,10 @@ finds the children of its earlier attempt by name: finished ones answer at once,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ class Runs:
         self._settings = settings
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
-        self._creating: dict[str, asyncio.Future[wire.Run]] = {}
+        self._creating: dict[str, asyncio.Future[None]] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._registering = asyncio.Lock()
 
@@ -95,22 +96,24 @@ class Runs:
         """
         known = await self._registry.find(request.project, request.domain, request.task, request.version)
         await self._check_inputs(known, request)
-        marks = _marks(request)
-        for mark in marks:
-            if (pending := self._creating.get(mark)) is not None:
-                await asyncio.wait([pending])
-        if (existing := await self._existing(request, known)) is not None:
-            return existing, False
-        ticket: asyncio.Future[wire.Run] = self._loop.create_future()
-        for mark in marks:
-            self._creating[mark] = ticket
-        try:
+        async with self._alone(_marks(request)):
+            if (existing := await self._existing(request, known)) is not None:
+                return existing, False
             return await self._create(request, known, by), True
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, marks: list[str]) -> AsyncIterator[None]:
+        """Requests that would be the same run come one after the other."""
+        while pending := [self._creating[mark] for mark in marks if mark in self._creating]:
+            await asyncio.wait(pending)
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._creating.update(dict.fromkeys(marks, done))
+        try:
+            yield
         finally:
-            ticket.cancel()
             for mark in marks:
-                if self._creating.get(mark) is ticket:
-                    del self._creating[mark]
+                del self._creating[mark]
+            done.set_result(None)
 
     async def _check_inputs(self, known: KnownTask, request: wire.RunRequest) -> None:
         if request.inputs_blob is not None:

@@ -1,7 +1,7 @@
 """What the gateway itself says to a client, in the shape of every error of the API (`wire.ErrorBody`).
 
-A text is made once, when the configuration is rendered; what only the request knows stands in it as an HAProxy
-variable. So these texts hold no `%` and no quotation marks of their own.
+Some are texts of HAProxy's configuration, made when that is rendered; what only the request knows stands in them as an
+HAProxy variable, so they hold no other `%`. The rest is said by the brain to held requests.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import msgspec
 
 from flyte.wire import ErrorBody, ErrorInfo
 
-APP = "%[var(txn.app),field(3,/)]"
+_APP = "%[var(txn.app),field(3,/)]"
 """The app's bare name, where a request belongs to one."""
+
+_HOST = "%[req.hdr(host),json(utf8s)]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,68 +35,59 @@ class Answer:
         return msgspec.json.encode(ErrorBody(error=info)).decode()
 
     @property
-    def line(self) -> str:
+    def line(self) -> bytes:
         """The answer as hold.lua reads it."""
-        return f"{self.status} {self.retry_after or 0} {self.body}\n"
+        return f"{self.status} {self.retry_after or 0} {self.body}\n".encode()
 
+
+def _unavailable(message: str, status: int = 503, retry_after: int | None = 1) -> Answer:
+    return Answer(status, "SystemUnavailableError", message, "system", retry_after)
+
+
+def not_active(app: str) -> Answer:
+    message = f"the app {app} is stopped; `flyte update app {app} --activate` starts it"
+    return Answer(503, "SystemUnavailableError", message, retry_after=60)
+
+
+# ------------------------------------------------------------------------------------------------- said by HAProxy
 
 NO_APP_HERE = Answer(
-    404, "AppNotFoundError", "no app is served at %[req.hdr(host),json(utf8s)]; `flyte get app` lists the apps and their addresses"
+    404, "AppNotFoundError", f"no app is served at {_HOST}; `flyte get app` lists the apps and their addresses"
 )
 NO_KEY = Answer(
     401,
     "NotAuthenticatedError",
-    f"the app {APP} wants a key: send it as `Authorization: Bearer KEY`; `flyte create api-key NAME` makes one",
+    f"the app {_APP} wants a key: send it as `Authorization: Bearer KEY`; `flyte create api-key NAME` makes one",
 )
-STOPPED = Answer(
-    503, "SystemUnavailableError", f"the app {APP} is stopped; `flyte update app {APP} --activate` starts it", retry_after=60
+STOPPED = not_active(_APP)
+APP_AWAY = _unavailable(f"no replica of the app {_APP} takes the request; try again")
+APP_SILENT = _unavailable(
+    f"the app {_APP} did not answer within the request timeout that its environment declares", 504, None
 )
-CONTROL_AWAY = Answer(
-    503, "SystemUnavailableError", "the control plane is restarting; try again", kind="system", retry_after=1
+APP_BROKE_OFF = _unavailable(
+    f"the replica of the app {_APP} ended the connection before it answered; `flyte get logs` shows why", 502
 )
-CONTROL_SILENT = Answer(504, "SystemUnavailableError", "the control plane did not answer in time; try again", kind="system")
-CONTROL_BROKE_OFF = Answer(
-    502, "SystemUnavailableError", "the control plane went away before it answered; try again", kind="system", retry_after=1
-)
-APP_AWAY = Answer(
-    503, "SystemUnavailableError", f"no replica of the app {APP} takes the request; try again", kind="system", retry_after=1
-)
-APP_SILENT = Answer(
-    504,
-    "SystemUnavailableError",
-    f"the app {APP} did not answer within its request timeout (Timeouts in its environment sets it)",
-)
-APP_BROKE_OFF = Answer(
-    502,
-    "SystemUnavailableError",
-    f"the replica of the app {APP} ended the connection before it answered; `flyte get logs` shows why",
-    kind="system",
-)
+CONTROL_AWAY = _unavailable("the control plane is restarting; try again")
+CONTROL_SILENT = _unavailable("the control plane did not answer in time; try again", 504)
+CONTROL_BROKE_OFF = _unavailable("the control plane went away before it answered; try again", 502)
+
+
+# ----------------------------------------------------------------------------------- said by the brain to held requests
 
 
 def not_awake(app: str, message: str) -> Answer:
     """The app could not be woken; `message` is the control plane's, and says why."""
-    return Answer(503, "SystemUnavailableError", message or f"the app {app!r} could not be started", "system", 5)
+    return _unavailable(message or f"the app {app} could not be started; `flyte get logs` shows why", retry_after=5)
 
 
 def slow_to_wake(app: str, seconds: float) -> Answer:
-    message = f"the app {app!r} has no ready replica after {seconds:g} s; it may be starting still: try again"
-    return Answer(503, "SystemUnavailableError", message, "system", 5)
+    message = f"the app {app} has no ready replica after {seconds:g} s; it may be starting still: try again"
+    return _unavailable(message, retry_after=5)
 
 
 def crowded(app: str, limit: int) -> Answer:
-    message = f"{limit:,} requests wait already for the app {app!r} to start; try again"
-    return Answer(503, "SystemUnavailableError", message, "system", 5)
-
-
-def not_active(app: str) -> Answer:
-    return Answer(
-        503,
-        "SystemUnavailableError",
-        f"the app {app!r} is stopped; `flyte update app {app} --activate` starts it",
-        retry_after=60,
-    )
+    return _unavailable(f"{limit:,} requests wait already for the app {app} to start; try again", retry_after=5)
 
 
 def unknown(app: str) -> Answer:
-    return Answer(404, "AppNotFoundError", f"there is no app {app!r}; `flyte get app` lists the apps")
+    return Answer(404, "AppNotFoundError", f"there is no app {app}; `flyte get app` lists the apps")

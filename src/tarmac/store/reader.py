@@ -59,7 +59,7 @@ class Reader(threading.Thread):
     def _answer(self, question: Question[Any]) -> None:
         try:
             answer = self._read(question.ask)
-        except StoreUnavailable as error:
+        except Exception as error:  # noqa: BLE001 - whatever the question raises is for who asked it
             self._tell(_reject, question.future, error)
         else:
             self._tell(_resolve, question.future, answer)

@@ -6,6 +6,7 @@ Lists are newest first, except actions, attempts and events, which are in the or
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
@@ -32,6 +33,7 @@ from tarmac.store.rows import (
 )
 from tarmac.store.tables import R, Table, Values, clean
 
+_WHOLE_RUN = re.compile(r"run/[^/]+/")
 _RUN_WIDTH = len(tables.RUNS.columns)
 
 Listed = tuple[RunRow, ActionRow]
@@ -110,7 +112,7 @@ class Reads:
         """The events after number `after`, of one subject or, with `run/<run>/`, of all actions of a run."""
         whole = prefix.endswith("/")
         stream, member = tables.split_subject(prefix)
-        if whole and (member or stream.count("/") != 1 or not stream.startswith("run/")):
+        if whole and not _WHOLE_RUN.fullmatch(prefix):
             raise InvalidInputError(f"events are read for a subject or for `run/<run>/`, not for {prefix!r}")
         sql = self._queries["events_of_stream" if whole else "events_of_member"]
         values = _plain({"stream": stream, "member": member, "after": after, "limit": limit})

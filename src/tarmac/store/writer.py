@@ -107,8 +107,11 @@ class Writer(threading.Thread):
         closing = False
         while not closing:
             entries, closing = self._gather()
-            if entries:
+            try:
                 self._write(entries)
+            except BaseException as error:
+                self._fail(entries, StoreUnavailable(f"the writer of {self._database.name} ended: {error!r}"))
+                raise
 
     def _gather(self) -> tuple[list[Entry], bool]:
         """What is there now, waiting for the first; and whether that was the last."""
@@ -179,6 +182,8 @@ class Writer(threading.Thread):
     # --------------------------------------------------------------------------------------------------- writing
 
     def _write(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
         try:
             self._commit([entry.change for entry in entries])
         except (Mismatch, Unwritable):

@@ -150,8 +150,8 @@ create table deployments (
   record {bytes} not null,
   created double precision not null
 );
-create index deployments_newest on deployments (created);
-create index deployments_of_phase on deployments (phase, created);
+create index deployments_newest on deployments (created, id);
+create index deployments_of_phase on deployments (phase, created, id);
 
 create table secrets (
   project {text} not null,

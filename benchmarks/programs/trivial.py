@@ -1,0 +1,28 @@
+"""Tasks that do next to nothing, in fresh and in reused processes, and parents that call many of them."""
+
+import asyncio
+
+import flyte
+
+fresh = flyte.TaskEnvironment(name="bench-fresh")
+reused = flyte.TaskEnvironment(name="bench-reused", reusable=flyte.ReusePolicy(replicas=(1, 4)))
+
+
+@fresh.task
+async def add(x: int) -> int:
+    return x + 1
+
+
+@reused.task
+async def add_again(x: int) -> int:
+    return x + 1
+
+
+@reused.task
+async def fan(n: int) -> int:
+    return sum(await asyncio.gather(*(add(x=i) for i in range(n))))
+
+
+@reused.task
+async def fan_again(n: int) -> int:
+    return sum(await asyncio.gather(*(add_again(x=i) for i in range(n))))

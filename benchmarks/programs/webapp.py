@@ -1,0 +1,57 @@
+"""A FastAPI app: small answers for the gateway's benchmarks, a webhook that waits for its task, and app → app."""
+
+import os
+
+import httpx
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+import flyte
+import flyte.remote as remote
+from flyte.app.extras import FastAPIAppEnvironment
+
+backend_app = FastAPI()
+backend = FastAPIAppEnvironment(name="bench-backend", app=backend_app, requires_auth=False)
+app = FastAPI()
+env = FastAPIAppEnvironment(name="bench-app", app=app, requires_auth=False, depends_on=[backend])
+sleeper = FastAPIAppEnvironment(name="bench-sleeper", app=backend_app, requires_auth=False)
+
+
+@backend_app.get("/greeting/{name}")
+async def greeting(name: str) -> str:
+    return f"Hello, {name}!"
+
+
+@app.get("/")
+async def small() -> dict[str, int]:
+    return {"pid": os.getpid()}
+
+
+@app.post("/json")
+async def echo(body: dict) -> dict:
+    return body
+
+
+@app.get("/greeting/{name}")
+async def proxied(name: str) -> str:
+    async with httpx.AsyncClient() as client:
+        response = await client.get(f"{backend.endpoint}/greeting/{name}")
+        response.raise_for_status()
+        return response.json()
+
+
+@app.post("/run/{task}")
+async def run_and_wait(task: str, inputs: dict) -> dict:
+    await flyte.init_in_cluster.aio()
+    run = await flyte.run.aio(remote.Task.get(task, auto_version="latest"), **inputs)
+    await run.wait.aio()
+    return {"status": run.status, "outputs": await run.outputs.aio()}
+
+
+@app.websocket("/echo")
+async def pong(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text(await websocket.receive_text())
+    except WebSocketDisconnect:
+        pass

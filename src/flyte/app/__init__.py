@@ -1,0 +1,27 @@
+"""Apps: programs that answer requests, declared here and run by the platform."""
+
+from flyte.app._context import AppContext, ctx
+from flyte.app._environment import AppEnvironment
+from flyte.app._parameter import AppEndpoint, ArtifactValue, Input, Parameter, RunOutput, get_parameter
+from flyte.app._settings import Domain, Link, Port, Scaling, Subdomain, Timeouts
+
+get_input = get_parameter
+
+__all__ = [
+    "AppContext",
+    "AppEndpoint",
+    "AppEnvironment",
+    "ArtifactValue",
+    "Domain",
+    "Input",
+    "Link",
+    "Parameter",
+    "Port",
+    "RunOutput",
+    "Scaling",
+    "Subdomain",
+    "Timeouts",
+    "ctx",
+    "get_input",
+    "get_parameter",
+]

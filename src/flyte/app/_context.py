@@ -1,0 +1,32 @@
+"""What an app's process knows of where it runs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class AppContext:
+    mode: Literal["local", "remote"]
+    project: str
+    domain: str
+    raw_data_path: str
+    name: str | None = None
+    """The app that this process serves; None outside one."""
+
+
+def ctx() -> AppContext:
+    """Where this app runs: on a platform (`remote`), or in the process that served it (`local`)."""
+    from flyte import _init
+    from flyte.io._place import data_folder
+
+    state = _init.current()
+    return AppContext(
+        mode="remote" if _init.on_platform() else "local",
+        project=state.project,
+        domain=state.domain,
+        raw_data_path=str(data_folder()),
+        name=os.environ.get("FLYTE_APP_NAME"),
+    )

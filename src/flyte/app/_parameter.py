@@ -1,0 +1,138 @@
+"""What an app is given when it starts: literals, other apps' addresses, outputs of runs, files.
+
+The platform resolves them, sets each one's environment variable and lists all of them for `get_parameter`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from flyte import wire
+from flyte.io import Dir, File
+
+_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]*$")
+_ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppEndpoint:
+    """The address of another app, known when the app that asks for it starts."""
+
+    app_name: str
+    public: bool = False
+    """Here one address serves both sides, so that this changes nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutput:
+    """An output of a run: of `run_name`, or of the latest run of `task_name` that succeeded, known at deployment."""
+
+    type: Literal["string", "file", "directory"] | str = "string"
+    run_name: str | None = None
+    task_name: str | None = None
+    task_version: str | None = None
+    task_auto_version: Literal["latest", "current"] | None = None
+    getter: tuple[str | int, ...] = (0,)
+    """The way to the value inside the outputs: indices and names."""
+
+    def __post_init__(self) -> None:
+        if (self.run_name is None) == (self.task_name is None):
+            raise ValueError("RunOutput takes either run_name or task_name")
+        if self.task_version is not None and self.task_auto_version is not None:
+            raise ValueError("RunOutput takes either task_version or task_auto_version")
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactValue:
+    """A stored artifact by its name; this platform keeps none, and says so when an app that has one is deployed."""
+
+    name: str
+    version: str | None = None
+    project: str | None = None
+    domain: str | None = None
+    type: Literal["string", "file", "directory"] | str = "string"
+
+
+ParameterValue = str | File[Any] | Dir[Any] | RunOutput | ArtifactValue | AppEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of an app. `Input` is the same under its older name."""
+
+    name: str
+    value: ParameterValue | None = None
+    type: Literal["string", "file", "directory"] | str | None = None
+    env_var: str | None = None
+    """The environment variable that gets the value; by default the name in upper case, with `_` for `-`."""
+    download: bool = True
+    mount: str | None = None
+    """Where a file or folder is put; a path that ends in `/` keeps the file's name."""
+    ignore_patterns: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ValueError(f"{self.name!r} is no name for a parameter: letters, digits, _ and -")
+        if self.env_var is not None and not _ENV_NAME.match(self.env_var):
+            raise ValueError(f"{self.env_var!r} is no name for an environment variable")
+        if not isinstance(self.value, str | File | Dir | RunOutput | ArtifactValue | AppEndpoint | None):
+            raise TypeError(
+                f"the parameter {self.name!r} is text, a File, a Dir, a RunOutput or an AppEndpoint, not {self.value!r}"
+            )
+
+    @property
+    def env(self) -> str:
+        """The environment variable in force."""
+        return self.env_var or self.name.upper().replace("-", "_")
+
+    def to_wire(self) -> wire.ParameterSpec:
+        """The spec. Raises ValueError for an ArtifactValue."""
+        common: dict[str, Any] = {"name": self.name, "env": self.env, "mount": self.mount, "download": self.download}
+        match self.value:
+            case AppEndpoint(app_name=app):
+                return wire.ParameterSpec(**common, kind="endpoint", app_name=app)
+            case RunOutput() as output:
+                return wire.ParameterSpec(
+                    **common,
+                    kind="run_output",
+                    run_name=output.run_name,
+                    task_name=output.task_name,
+                    task_version=output.task_version,
+                    getter=list(output.getter),
+                )
+            case ArtifactValue(name=name):
+                raise ValueError(f"the parameter {self.name!r} is the artifact {name!r}, and there are none here")
+            case File(path=path):
+                return wire.ParameterSpec(**common, kind="file", value=path)
+            case Dir(path=path):
+                return wire.ParameterSpec(**common, kind="dir", value=path)
+            case value:
+                return wire.ParameterSpec(**common, kind=self._literal_kind(), value=value)
+
+    def _literal_kind(self) -> Literal["value", "file", "dir"]:
+        return "file" if self.type == "file" else "dir" if self.type == "directory" else "value"
+
+
+Input = Parameter
+
+
+def all_parameters() -> dict[str, Any]:
+    """Every parameter of the app that this process serves, by name; empty outside an app."""
+    file = os.environ.get("FLYTE_PARAMETERS_FILE")
+    text = Path(file).read_text() if file else os.environ.get("FLYTE_PARAMETERS") or "{}"
+    values: dict[str, Any] = json.loads(text)
+    return values
+
+
+def get_parameter(name: str) -> str:
+    """A parameter of the app that this process serves. Raises ValueError that lists the ones there are."""
+    values = all_parameters()
+    if name not in values:
+        raise ValueError(f"the app has no parameter {name!r}; it has {', '.join(values) or 'none'}")
+    return str(values[name])

@@ -1,0 +1,77 @@
+"""A deployment while it goes up: one row for each environment, by level, with its phase and address.
+
+On a terminal the rows are redrawn in place, in a pipe each change is a line; both on stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from flyte.cli.options import say
+from flyte.cli.render import COLORS, one_line
+from flyte.wire import DeployedEnvironment, Deployment
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Watcher = Callable[[Deployment], None]
+
+
+@contextlib.contextmanager
+def watching(live: bool) -> Iterator[Watcher]:
+    """What to call with each new record of a deployment."""
+    if not live:
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    shown: list[Deployment] = []
+    with Live(
+        console=Console(stderr=True, highlight=False),
+        refresh_per_second=8,
+        get_renderable=lambda: drawing(shown[-1] if shown else None),
+    ):
+        yield shown.append
+
+
+def _lines() -> Watcher:
+    last: dict[str, str] = {}
+
+    def show(record: Deployment) -> None:
+        for env in record.environments:
+            if last.get(env.name, "waiting") != env.phase:
+                last[env.name] = env.phase
+                say(f"{env.name}: {env.phase}" + (f"  {note(env)}" if note(env) else ""))
+        for warning in record.warnings:
+            if warning not in last:
+                last[warning] = "said"
+                say(f"warning: {warning}")
+
+    return show
+
+
+def note(env: DeployedEnvironment) -> str:
+    """What there is to say of an environment: what went wrong or goes on, its address, its tasks."""
+    if env.message:
+        return one_line(env.message, 300)
+    return env.url or ", ".join(env.tasks)
+
+
+def drawing(record: Deployment | None) -> RenderableType:
+    """The environments by level, as they stand."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    if record is None:
+        table.add_row(Text("packing and sending the code …", style="dim"))
+        return table
+    for env in sorted(record.environments, key=lambda env: (env.level, env.name)):
+        phase = Text(env.phase, style=COLORS.get(env.phase, "dim"))
+        table.add_row(f"  level {env.level}", Text(env.name, style="bold"), env.kind, phase, Text(note(env), style="dim"))
+    for warning in record.warnings:
+        table.add_row("", Text("warning", style="yellow"), "", "", Text(warning))
+    return table

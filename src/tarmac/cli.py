@@ -1,0 +1,334 @@
+"""`tarmac up | down | status`: the platform on this machine, as its owner sees it.
+
+`flyte up`, `flyte down` and `flyte status` are these commands under another name. Exit codes: 0 it is as asked, 1 it
+went wrong, 2 it could not be tried (a port in use, no HAProxy, a wrong option) or, from `status`, nothing runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from flyte.errors import BaseRuntimeError, InitializationError
+from tarmac import __version__, process, supervisor
+from tarmac import home as homes
+from tarmac import settings as all_settings
+from tarmac.home import Home
+from tarmac.settings import Settings
+
+START_LIMIT = supervisor.START_LIMIT + 15
+"""Seconds `up` waits for the supervisor's verdict."""
+
+DOWN_LIMIT = 30.0
+_PAUSE = 0.02
+_PORTS_OF_ONE = 600
+"""How far apart the front doors of platforms on one machine should be: the apps' ports lie between."""
+
+
+class Failed(click.ClickException):
+    """Something went wrong that is not the caller's mistake: exit code 1."""
+
+
+class Refused(click.ClickException):
+    """It could not be tried: exit code 2."""
+
+    exit_code = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tarmac")
+def main() -> None:
+    """Flyte tasks and apps on this machine, without Docker."""
+
+
+_HOME = click.option("--home", "folder", type=click.Path(path_type=Path), help="The platform's folder.  [TARMAC_HOME]")
+
+
+def _home(folder: Path | None) -> Home:
+    if folder is not None:
+        os.environ["TARMAC_HOME"] = str(folder.expanduser().absolute())
+    return homes.find()
+
+
+# ------------------------------------------------------------------------------------------------------------------ up
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the front door; 0: a free one.  [default: 30080]")
+@click.option("--foreground", is_flag=True, help="Stay in this terminal until Ctrl-C.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@_HOME
+def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> None:
+    """Start the platform, and return when it answers. Where it already runs, say where."""
+    home = _home(folder)
+    say: Callable[[str], None] = (lambda line: None) if quiet else click.echo
+    if (running := _running(home)) is not None:
+        say(_already(running))
+        return
+    try:
+        settings = _prepared(home, port)
+    except (BaseRuntimeError, PermissionError) as error:
+        raise Refused(str(error)) from error
+    if foreground:
+        _stay(home, settings, say)
+    elif (failure := _detach(home)) is None:
+        say(f"The platform runs: {supervisor.Door(settings.host, settings.port).endpoint}")
+        say(f"Logs: {home.part_log('supervisor').parent}   End it with: flyte down")
+    elif (running := _running(home)) is not None:  # somebody else was quicker
+        say(_already(running))
+    else:
+        raise Failed(_verdict(failure, home.part_log("supervisor")))
+
+
+def _already(state: dict[str, Any]) -> str:
+    return f"The platform is running already: {state['endpoint']}"
+
+
+def _running(home: Home) -> dict[str, Any] | None:
+    """The state of the platform that runs; one that is being started or stopped is waited for. None: there is none."""
+    deadline = time.monotonic() + START_LIMIT
+    while (pid := supervisor.holder(home)) is not None:
+        state = home.state()
+        if state is not None and state.get("pid") == pid:
+            return state
+        if time.monotonic() > deadline:
+            logs = home.part_log("supervisor").parent
+            raise Failed(f"process {pid} has been starting the platform for {START_LIMIT:.0f} s; look into {logs}")
+        time.sleep(_PAUSE)
+    return None
+
+
+def _prepared(home: Home, port: int | None) -> Settings:
+    """The settings for a start, once all that it needs is there. Raises BaseRuntimeError with what is missing."""
+    refuse_official()
+    if port is not None:
+        os.environ["TARMAC_PORT"] = str(port)
+    settings = all_settings.load(home.path)
+    if settings.port == 0:
+        os.environ["TARMAC_PORT"] = str(_free_port(settings.host))
+        settings = all_settings.load(home.path)
+    from tarmac.gateway.program import find
+
+    find(settings)
+    home.prepare()
+    if not is_free(settings.host, settings.port):
+        raise InitializationError("PortInUse", "user", _in_use(settings.host, settings.port))
+    return settings
+
+
+def refuse_official() -> None:
+    """Raises InitializationError where the official `flyte` distribution is installed too: it owns the same folder."""
+    try:
+        official = importlib.metadata.distribution("flyte")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    raise InitializationError(
+        "OfficialDistributionError",
+        "user",
+        f"the official `flyte` {official.version} is installed beside tarmac; both put their files into one folder, "
+        "so neither is whole. Mend it with: pip uninstall flyte && pip install --force-reinstall tarmac",
+    )
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether the front door can be opened there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port(host: str, first: int = 12_000) -> int:
+    """A port for the front door, with room for the apps' ports above it, below those that the system hands out.
+
+    Where one starts to look is left to chance, so that two platforms that are started at once do not meet.
+    """
+    ports = [port for port in range(first, 32_000, _PORTS_OF_ONE) if is_free(host, port) and is_free(host, port + 20)]
+    if not ports:
+        raise InitializationError(
+            "NoFreePort", "user", f"no free port was found on {host}; name one: flyte up --port N"
+        )
+    return random.choice(ports)
+
+
+def _in_use(host: str, port: int) -> str:
+    holder = _listener(port)
+    by = f" by {holder}" if holder else ""
+    return f"port {port} is in use{by}; start the platform on another one: flyte up --port {_free_port(host)}"
+
+
+def _listener(port: int) -> str:
+    """Who listens on `port`, as far as this user may know; empty otherwise."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for one in psutil.net_connections(kind="tcp"):
+            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
+                words = " ".join(psutil.Process(one.pid).cmdline())
+                return f"process {one.pid} ({words[:80]})"
+    return ""
+
+
+def _environment(home: Home) -> dict[str, str]:
+    return process.family_environment(home.path, {**os.environ, "TARMAC_HOME": str(home.path)})
+
+
+def _detach(home: Home) -> supervisor.GivenUp | None:
+    """Start the supervisor as a process that this terminal's end does not touch; return when the platform answers.
+
+    Else, why it does not.
+    """
+    reading, writing = os.pipe()
+    log = home.part_log("supervisor")
+    supervisor.rotate(log)
+    with log.open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "tarmac.supervisor", str(writing)],
+            env=_environment(home),
+            cwd=home.path,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(writing,),
+            start_new_session=True,
+        )
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        if not select.select([pipe], [], [], START_LIMIT)[0]:
+            return supervisor.GivenUp(f"it said nothing for {START_LIMIT:.0f} s", "supervisor", supervisor.tail(log))
+        news = pipe.read()
+    if not news:
+        return supervisor.GivenUp("its supervisor died", "supervisor", supervisor.tail(log))
+    failure = json.loads(news)
+    return supervisor.GivenUp(**failure) if failure else None
+
+
+def _verdict(failure: supervisor.GivenUp, log: Path) -> str:
+    message = f"the platform could not be started: {failure.message}"
+    if failure.tail:
+        message += f"\nThe end of {log.with_name(failure.part + '.log')}:\n{failure.tail}"
+    return message
+
+
+def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
+    """Be the supervisor, in this terminal, until Ctrl-C or SIGTERM."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    failures: list[supervisor.GivenUp] = []
+
+    def announce(failure: supervisor.GivenUp | None) -> None:
+        if failure is None:
+            say(f"The platform runs: {supervisor.Door(settings.host, settings.port).endpoint}   Ctrl-C ends it.")
+        else:
+            failures.append(failure)
+
+    try:
+        with supervisor.locked(home):
+            asyncio.run(supervisor.supervise(home, settings, announce))
+    except BlockingIOError as error:
+        raise Failed(str(error)) from error
+    for failure in failures:
+        raise Failed(_verdict(failure, home.part_log("supervisor")))
+    say("The platform has stopped.")
+
+
+# ---------------------------------------------------------------------------------------------------------------- down
+
+
+@main.command()
+@click.option(
+    "--timeout", type=float, default=DOWN_LIMIT, show_default=True, help="Seconds before what is left is killed."
+)
+@_HOME
+def down(timeout: float, folder: Path | None) -> None:
+    """Stop the platform, with all tasks and apps on it; return when every process of it is gone."""
+    home = _home(folder)
+    pid = supervisor.holder(home)
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + timeout
+        while supervisor.holder(home) == pid and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+    left = _kill_rest(home, pid)
+    if left:
+        raise Failed(f"these processes of the platform do not end: {', '.join(map(str, sorted(left)))}")
+    home.state_file.unlink(missing_ok=True)
+    click.echo("The platform has stopped." if pid else "The platform is not running.")
+
+
+def _kill_rest(home: Home, pid: int | None) -> set[int]:
+    """Kill what is left of the platform, and see it gone; what will not go."""
+    if pid and supervisor.holder(home) == pid:
+        click.echo("it takes too long to stop: it is killed", err=True)
+        process.kill({pid})
+    deadline = time.monotonic() + 5
+    while (left := process.marked(home.path)) and time.monotonic() < deadline:
+        process.kill(left)
+        time.sleep(_PAUSE)
+    return left
+
+
+# -------------------------------------------------------------------------------------------------------------- status
+
+
+@main.command()
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print it.")
+@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
+@_HOME
+def status(output: str, as_json: bool, folder: Path | None) -> None:
+    """Say whether the platform runs, where it answers, and how its parts are. Exit code 2: it does not run."""
+    home = _home(folder)
+    state = _state(home)
+    if as_json or output == "json":
+        click.echo(json.dumps(state, indent=2))
+    else:
+        click.echo(_table(state))
+    if not state["running"]:
+        sys.exit(2)
+
+
+def _state(home: Home) -> dict[str, Any]:
+    pid = supervisor.holder(home)
+    if not pid:
+        return {"running": False, "home": str(home.path)}
+    return {"running": True, "home": str(home.path), **(home.state() or {}), **_parts(home)}
+
+
+def _parts(home: Home) -> dict[str, Any]:
+    """What the supervisor tells of itself and its parts; empty where it does not answer."""
+    with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(2)
+        sock.connect(str(home.supervisor_socket))
+        with sock.makefile("rb") as file:
+            told: dict[str, Any] = json.loads(file.read())
+            return told
+    return {}
+
+
+def _table(state: dict[str, Any]) -> str:
+    if not state["running"]:
+        return f"The platform is not running ({state['home']})."
+    lines = [f"The platform runs: {state.get('endpoint', 'it is being started')}   ({state['home']})"]
+    for part in state.get("parts", ()):
+        restarts = f"   restarts: {part['restarts']} (last: {part['last_end']})" if part["restarts"] else ""
+        lines.append(f"  {part['name']:<10} {part['state']:<8} pid {part['pid'] or '-'}{restarts}")
+    return "\n".join(lines)

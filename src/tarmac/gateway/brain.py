@@ -1,0 +1,194 @@
+"""The gateway's brain: keeps HAProxy the way the control plane wants it, and wakes apps. No request passes through it.
+
+One loop compares and mends: when the control plane says something new, when a request is held, and twice a second. So
+it does not matter who of the three was restarted, or when: whoever comes back finds the others, and only the
+difference is applied. What the control plane said last is remembered in a file, for a brain or an HAProxy that is
+restarted while the control plane is away. While nothing is known of any route, HAProxy is left as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from flyte.wire import AnyFrame, GatewayStatus, Keys, Route, RouteChanged, RouteRemoved, Routes, Woken
+from tarmac.gateway import folder
+from tarmac.gateway.access_log import AccessLog
+from tarmac.gateway.folder import Memory
+from tarmac.gateway.link import Link
+from tarmac.gateway.proxy import Proxy
+from tarmac.gateway.routes import Wanted, state, wanted
+from tarmac.gateway.runtime_api import HAProxyAway
+from tarmac.gateway.wake import Holds, Outlook
+from tarmac.home import Home
+from tarmac.settings import Settings
+
+log = logging.getLogger("tarmac.gateway")
+
+BEAT = 0.5
+"""Seconds between two looks at HAProxy when nothing happens."""
+
+RETRY = 0.1
+"""Seconds between two tries to reach an HAProxy that is away."""
+
+SAVE_PAUSE = 0.3
+"""Seconds that changes may wait to be remembered."""
+
+
+class Brain:
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self._home = home
+        self._memory = Memory()
+        self._routes: dict[str, Route] | None = None
+        """App → route; None until the control plane, or the memory, has said."""
+        self._keys: dict[str, str] = {}
+        self._wanted: Wanted | None = None
+        self._complaints: list[str] = []
+        self._reported: GatewayStatus | None = None
+        self._news = asyncio.Event()
+        self._unsaved = asyncio.Event()
+        self._proxy = Proxy(home, settings)
+        self._link = Link(home.link_socket, home.token(), self._linked, self._frame)
+        self._holds = Holds(self._outlook, self._link.send, self._news.set, settings.hold_timeout)
+        self._access = AccessLog(home)
+        self._recall()
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        servers = (
+            await self._holds.listen(self._home.wake_socket),
+            await self._access.listen(self._home.access_log_socket),
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for forever in (self._link.keep(), self._access.keep(), self._mend_always(), self._save_always()):
+                    tasks.create_task(forever)
+        finally:
+            for server in servers:  # closed and not awaited: HAProxy's connections stay until this process is gone
+                server.close()
+
+    # ------------------------------------------------------------------ what the control plane says
+
+    def _linked(self) -> None:
+        self._reported = None
+        self._report()
+        self._holds.link_made()
+        self._news.set()
+
+    def _frame(self, frame: AnyFrame) -> None:
+        match frame:
+            case Routes():
+                self._know({route.app: route for route in frame.routes}, self._keys)
+            case RouteChanged() if self._routes is not None:
+                self._know({**self._routes, frame.route.app: frame.route}, self._keys)
+            case RouteRemoved() if self._routes is not None:
+                self._know({app: route for app, route in self._routes.items() if app != frame.app}, self._keys)
+            case Keys():
+                self._know(self._routes, frame.keys)
+            case Woken():
+                self._holds.woken(frame)
+            case _:
+                log.warning("the control plane sent a %s, which nobody expects here", type(frame).__name__)
+
+    def _know(self, routes: dict[str, Route] | None, keys: dict[str, str]) -> None:
+        """These are the routes and the keys from now on."""
+        self._routes, self._keys = routes, keys
+        if routes is None:
+            return
+        self._wanted, refused = wanted(routes.values(), keys)
+        complaints = [f"a route is left out: {error}" for error in refused] + self._without_port(self._wanted)
+        for complaint in complaints:
+            if complaint not in self._complaints:
+                log.warning("%s", complaint)
+        self._complaints = complaints
+        self._news.set()
+        self._unsaved.set()
+
+    def _without_port(self, want: Wanted) -> list[str]:
+        if self._proxy.shape is None:
+            return []
+        missing = sorted(want.ports.difference(self._proxy.shape.app_ports))
+        return [
+            f"port {port} is outside of the range or in use; {want.slots[str(port)].partition('|')[0]} "
+            "is served by host name only"
+            for port in missing
+        ]
+
+    def _report(self) -> None:
+        """Tell the control plane what the gateway cannot do, where that is new."""
+        shape = self._proxy.shape
+        if shape is None:
+            return
+        status = GatewayStatus(unusable_ports=list(shape.unusable), message=self._proxy.trouble)
+        if status != self._reported and self._link.send(status):
+            self._reported = status
+
+    # ------------------------------------------------------------------ what is remembered
+
+    def _recall(self) -> None:
+        memory = folder.remembered(self._home)
+        if memory is not None:
+            self._memory = memory
+            self._know({route.app: route for route in memory.routes}, memory.keys)
+
+    async def _save_always(self) -> None:
+        while True:
+            await self._unsaved.wait()
+            await asyncio.sleep(SAVE_PAUSE)
+            self._unsaved.clear()
+            memory = Memory(self._memory.supervisor, list((self._routes or {}).values()), self._keys)
+            if memory == self._memory:
+                continue
+            try:
+                await asyncio.to_thread(folder.remember, self._home, memory)
+                self._memory = memory
+            except OSError as error:
+                log.error("the routes cannot be written into %s: %s", self._home.gateway, error)
+
+    # ------------------------------------------------------------------ what HAProxy is made to do
+
+    def _outlook(self, app: str) -> Outlook:
+        """What a held request can hope for."""
+        if self._routes is None:
+            return "unsure"
+        route = self._routes.get(app)
+        if route is None:
+            return "gone"
+        match state(route):
+            case "ready":
+                return "served" if self._proxy.serves(app) else "unsure"
+            case other:
+                return other
+
+    async def _mend_always(self) -> None:
+        away = ""
+        while True:
+            self._news.clear()
+            pause = BEAT
+            try:
+                await self._proxy.mend(self._wanted)
+                self._holds.settle()
+                if self._wanted is not None and await self._proxy.reload_if_needed(self._wanted):
+                    self._news.set()
+                self._report()
+                away = ""
+            except HAProxyAway as error:
+                pause = RETRY
+                if not away:
+                    log.warning("HAProxy is away: %s", error)
+                away = str(error)
+            await _first_of(self._news, pause)
+
+
+async def _first_of(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, or the time is up."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+async def run(home: Home, settings: Settings) -> None:
+    """Be the brain of the gateway in `home`, until cancelled."""
+    await Brain(home, settings).run()

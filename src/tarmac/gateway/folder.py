@@ -1,0 +1,170 @@
+"""The gateway's folder: the configuration that HAProxy runs with, its maps, and what the brain remembers.
+
+Everything in it can be made again from `memory.json`, the settings and what the ports of this machine allow. The
+memory holds the last routes and keys that the control plane sent, so that an HAProxy or a brain that is restarted
+while the control plane is away has them. Replicas live and die with the supervisor that started the platform: the first
+`prepare` of another one forgets them, since their ports may be anybody's by now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from flyte.errors import InitializationError
+from flyte.wire import Route
+from tarmac.gateway import config, ports, program
+from tarmac.gateway.config import BACKENDS_FILE, HOSTS, KEYS, SHAPE_FILE, SLOTS, Shape
+from tarmac.gateway.routes import Wanted, wanted
+from tarmac.home import Home, replace_file
+from tarmac.settings import Settings
+
+_BOUND = re.compile(r"^  bind \S+?:(\d+)(?:-(\d+))?$", re.MULTILINE)
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What the control plane said last."""
+
+    supervisor: int = 0
+    """Process id of the supervisor in whose time that was."""
+    routes: list[Route] = []
+    keys: dict[str, str] = {}
+
+
+def remembered(home: Home) -> Memory | None:
+    """The memory; None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(_memory_file(home).read_bytes(), type=Memory)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def remember(home: Home, memory: Memory) -> None:
+    replace_file(_memory_file(home), msgspec.json.encode(memory).decode())
+
+
+def _memory_file(home: Home) -> Path:
+    return home.gateway / "memory.json"
+
+
+# -------------------------------------------------------------------------------------------------- the configuration
+
+
+def prepare(home: Home, settings: Settings) -> list[str]:
+    """Write everything that HAProxy needs, and return the command that runs it in the foreground, with its master.
+
+    For the supervisor, each time before it starts HAProxy; `settings.port` is the real one. HAProxy comes up with the
+    routes of the memory. Raises InitializationError where no HAProxy is found, the front door's port is taken, or the
+    certificate cannot be read.
+    """
+    haproxy = program.find(settings)
+    if not ports.is_free(settings.host, settings.port):
+        raise InitializationError(
+            "PortInUse",
+            "user",
+            f"port {settings.port} of {settings.host} is in use by another program; "
+            "set TARMAC_PORT to another one (0 takes a free one), or end that program",
+        )
+    memory = _adopted(home)
+    want, _ = wanted(memory.routes, memory.keys)
+    shape = plan(home, settings, frozenset(), want.ports)
+    write(home, shape, want)
+    return [
+        str(haproxy),
+        *("-W", "-S", f"unix@{home.haproxy_master_socket},mode,600"),
+        *("-f", str(home.gateway / SHAPE_FILE), "-f", str(home.gateway / BACKENDS_FILE)),
+    ]
+
+
+def _adopted(home: Home) -> Memory:
+    """The memory as this supervisor's: without the replicas of an earlier one."""
+    memory = remembered(home) or Memory()
+    if memory.supervisor != os.getpid():
+        routes = [msgspec.structs.replace(route, replicas=[]) for route in memory.routes]
+        memory = Memory(os.getpid(), routes, memory.keys)
+        remember(home, memory)
+    return memory
+
+
+def plan(home: Home, settings: Settings, ours: frozenset[int], slots: Iterable[int] = ()) -> Shape:
+    """The shape that HAProxy should have, given the ports that it holds already and the slots that apps have."""
+    wished = [port for port in settings.port_range(settings.port) if port not in (settings.port, settings.tls_port)]
+    bound = ports.usable(settings.host, wished, ours)
+    return Shape(
+        host=settings.host,
+        port=settings.port,
+        app_ports=bound,
+        unusable=tuple(sorted(set(wished) - set(bound))),
+        slots=tuple(sorted({*wished, *slots})),
+        domain=settings.domain,
+        threads=settings.threads,
+        maxconn=ports.connections(len(wished)),
+        hold_timeout=settings.hold_timeout,
+        identity_key=identity_key(home),
+        api_socket=home.api_socket,
+        wake_socket=home.wake_socket,
+        runtime_socket=home.haproxy_socket,
+        log_socket=home.access_log_socket,
+        again_socket=home.sockets / "again.sock",
+        waiting_socket=home.sockets / "waiting.sock",
+        lua_digest=_digest(config.HOLD_LUA),
+        tls_cert=settings.tls_cert,
+        tls_port=settings.tls_port,
+        tls_digest=certificate(settings),
+    )
+
+
+def with_slots(shape: Shape, slots: Iterable[int]) -> Shape:
+    """The same shape, with backends for these slots too."""
+    return replace(shape, slots=tuple(sorted({*shape.slots, *slots})))
+
+
+def identity_key(home: Home) -> str:
+    """The secret that identities are signed with, as HAProxy's `jwt_verify` takes it."""
+    return home.master_key().hex()
+
+
+def certificate(settings: Settings) -> str:
+    """The digest of the certificate file, empty without TLS. Raises InitializationError where it cannot be read."""
+    if not settings.tls_cert:
+        return ""
+    try:
+        return _digest(Path(settings.tls_cert))
+    except OSError as error:
+        raise InitializationError(
+            "BadCertificate",
+            "user",
+            f"TARMAC_TLS_CERT is {settings.tls_cert!r}: {error.strerror}; name a PEM file with certificate and key",
+        ) from error
+
+
+def write(home: Home, shape: Shape, want: Wanted) -> None:
+    """The configuration with the routes of this moment, for the next start or reload."""
+    servers = {
+        slot: {name: (server.address, server.limit or 1) for name, server in replicas.items()}
+        for slot, replicas in want.servers.items()
+    }
+    for name, entries in ((HOSTS, want.hosts), (SLOTS, want.slots), (KEYS, want.keys)):
+        replace_file(home.gateway / name, config.render_map(entries))
+    replace_file(home.gateway / BACKENDS_FILE, config.render_backends(shape, servers))
+    replace_file(home.gateway / SHAPE_FILE, config.render(shape))
+
+
+def bound(home: Home) -> frozenset[int]:
+    """The ports that the HAProxy of this folder listens on, as its configuration says."""
+    try:
+        text = (home.gateway / SHAPE_FILE).read_text()
+    except FileNotFoundError:
+        return frozenset()
+    runs = ((int(first), int(last or first)) for first, last in _BOUND.findall(text))
+    return frozenset(port for first, last in runs for port in range(first, last + 1))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,40 @@
+"""Which ports the gateway can have: those that nobody else listens on."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+from collections.abc import Iterable
+
+_OWN_FILES = 300
+"""Descriptors that HAProxy needs for itself: logs, Lua, the runtime API."""
+
+_MOST = 8000
+_FEWEST = 100
+_UNLIMITED = 10_240
+"""What macOS grants at most where it says `unlimited`."""
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a listener on `host:port` could be made now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def usable(host: str, ports: Iterable[int], ours: frozenset[int] = frozenset()) -> tuple[int, ...]:
+    """Those of `ports` that are free, or `ours` already."""
+    return tuple(port for port in ports if port in ours or is_free(host, port))
+
+
+def connections(listeners: int) -> int:
+    """How many clients HAProxy may have at once, by this process's limit on open files; two files for each."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _UNLIMITED if hard == resource.RLIM_INFINITY else hard
+    return max(_FEWEST, min(_MOST, (files - listeners - _OWN_FILES) // 2))

@@ -1,0 +1,151 @@
+"""The running HAProxy: what is known of it, and how it is made what it should be.
+
+`mend` compares once and does what is missing. Each time it asks HAProxy who it is, which tells one that was restarted
+or reloaded from the one of before: of one that it does not know it reads the whole state; of one that it knows it
+keeps the state up to date by the steps that it takes. Where the configuration is not the one that HAProxy should have
+(a setting, a certificate, a slot without a backend) the files are written anew and HAProxy is reloaded, which cuts
+nobody off: the listeners are handed on, and the old worker ends when its last connection does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from flyte.errors import InitializationError
+from tarmac.gateway import folder, runtime_api
+from tarmac.gateway.config import Shape, digest
+from tarmac.gateway.routes import DeleteServer, Present, Step, Wanted, slot_of, steps, without_backend
+from tarmac.gateway.runtime_api import HAProxyAway, Info, Refused, ReloadFailed, Session
+from tarmac.home import Home
+from tarmac.settings import Settings
+
+log = logging.getLogger("tarmac.gateway.proxy")
+
+RELOAD_PAUSE = 10.0
+"""Seconds before a configuration that HAProxy refused is tried again."""
+
+
+class Proxy:
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self._home, self._settings = home, settings
+        self._worker: Info | None = None
+        """The HAProxy that `_present` is the state of; None where it has to be read."""
+        self._present = Present()
+        self._certificate = _changed(settings.tls_cert)
+        self._given_up: dict[str, float] = {}
+        """Stamp of a shape that HAProxy refused → when it may be tried again."""
+        self.shape: Shape | None = None
+        """What HAProxy should be started with; None until one has been seen."""
+        self.trouble = ""
+        """What keeps HAProxy from being what it should be, for people; empty when all is well."""
+
+    def serves(self, app: str) -> bool:
+        """Whether a request for the app would find a replica, as far as is known."""
+        return self._worker is not None and self._present.is_served(app)
+
+    def forget(self) -> None:
+        """Read HAProxy's state anew at the next comparison."""
+        self._worker = None
+
+    async def mend(self, want: Wanted | None) -> None:
+        """Compare once and do what is missing; None: it is not known what is wanted, so nothing is touched.
+
+        Raises HAProxyAway where no HAProxy answers.
+        """
+        try:
+            async with runtime_api.session(self._home.haproxy_socket) as session:
+                info = await session.info()
+                if self._worker is None or info != self._worker:
+                    await self._meet(session, info)
+                if want is not None:
+                    await self._take_steps(session, steps(want, self._present))
+                    await self._delete_idle(session)
+        except HAProxyAway:
+            self.forget()
+            raise
+
+    async def _meet(self, session: Session, info: Info) -> None:
+        """An HAProxy that is not known yet: read its state, and find out which shape it should have."""
+        self._present = await session.present()
+        ours = folder.bound(self._home)
+        self.shape = folder.plan(self._home, self._settings, ours, self._present.servers)
+        if self._worker is None or self._worker.pid != info.pid:
+            log.info("HAProxy runs as process %d", info.pid)
+        self._worker = info
+
+    async def _take_steps(self, session: Session, todo: list[Step]) -> None:
+        """Take the steps. One that is refused ends those for its slot; the others go on, and all is read anew."""
+        refused: set[int | None] = set()
+        for step in todo:
+            slot = slot_of(step)
+            if slot is not None and slot in refused:
+                continue
+            try:
+                await session.take(step)
+            except Refused as error:
+                log.error("%s", error)
+                refused.add(slot)
+                self.forget()
+            else:
+                step.take(self._present)
+
+    async def _delete_idle(self, session: Session) -> None:
+        """Delete the closed servers whose last connection has ended."""
+        for slot, name in list(self._present.closed()):
+            deletion = DeleteServer(slot, name)
+            try:
+                if await session.delete_idle(deletion):
+                    deletion.take(self._present)
+            except Refused as error:
+                log.error("%s", error)
+                self.forget()
+
+    # ------------------------------------------------------------------ reloading
+
+    async def reload_if_needed(self, want: Wanted) -> bool:
+        """Reload HAProxy where its shape is not the one it should have; whether it was tried.
+
+        Raises HAProxyAway where its master does not answer.
+        """
+        if self._worker is None or self.shape is None:
+            return False
+        self._watch_certificate()
+        shape = folder.with_slots(self.shape, without_backend(want, self._present))
+        stamp = digest(shape)
+        if self._worker.shape == stamp or time.monotonic() < self._given_up.get(stamp, 0):
+            return False
+        try:
+            await asyncio.to_thread(folder.write, self._home, shape, want)
+            await runtime_api.reload(self._home.haproxy_master_socket)
+        except ReloadFailed as failed:
+            log.error("%s", failed)
+            self._given_up = {stamp: time.monotonic() + RELOAD_PAUSE}
+            self.trouble = str(failed)
+            return True
+        log.warning("HAProxy was reloaded with a new configuration")
+        self.shape, self.trouble = shape, ""
+        self.forget()
+        return True
+
+    def _watch_certificate(self) -> None:
+        """A certificate that was renewed makes another shape."""
+        changed = _changed(self._settings.tls_cert)
+        if changed == self._certificate or self.shape is None:
+            return
+        self._certificate = changed
+        try:
+            self.shape = folder.plan(self._home, self._settings, folder.bound(self._home), self.shape.slots)
+        except InitializationError as error:
+            self.trouble = f"the old certificate stays in use: {error}"
+            log.error("%s", self.trouble)
+
+
+def _changed(path: str) -> float | None:
+    """When the file was changed last; None where there is none."""
+    try:
+        return Path(path).stat().st_mtime if path else None
+    except OSError:
+        return None

@@ -1,0 +1,360 @@
+"""What the control plane wants of HAProxy, what HAProxy has, and the steps from one to the other. Pure.
+
+    wanted(routes, keys) → Wanted          present ← runtime API          steps(wanted, present) → commands
+
+The order of the steps keeps every moment in between safe: a slot that changes hands has no route while its replicas
+are exchanged; a new replica is there before an old one goes, and before the route says that somebody is home; keys
+and host names come last. A replica that is no longer wanted is *closed* (maintenance: no new request, open ones and
+WebSockets go on) and deleted when it is idle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import quote
+
+from flyte.wire import Route
+from tarmac.gateway.config import AGAIN, HOSTS, KEYS, SLOTS
+
+_APP = re.compile(r"[A-Za-z0-9._-]{1,200}/[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,200}")
+_HOST = re.compile(r"[a-z0-9._-]{1,253}")
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BadRoute(ValueError):
+    """A route that HAProxy must not be told of, since its words could be read as something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A replica, as a backend has it. `limit` is the connections it may have; None where HAProxy was not asked."""
+
+    address: str
+    limit: int | None
+    open: bool = True
+    """False: it finishes what it has and gets nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    slots: Mapping[str, str]
+    hosts: Mapping[str, str]
+    keys: Mapping[str, str]
+    servers: Mapping[int, Mapping[str, Server]]
+
+    @property
+    def ports(self) -> frozenset[int]:
+        return frozenset(self.servers)
+
+
+@dataclass(slots=True)
+class Present:
+    """HAProxy's state as it was read, kept up to date by the steps that were taken since."""
+
+    slots: dict[str, str] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    servers: dict[int, dict[str, Server]] = field(default_factory=dict)
+    """One entry for each backend, also for those without a replica."""
+
+    def map(self, name: str) -> dict[str, str]:
+        return {SLOTS: self.slots, HOSTS: self.hosts, KEYS: self.keys}[name]
+
+    def is_served(self, app: str) -> bool:
+        """Whether a request for the app would find a replica."""
+        return any(
+            value.startswith(f"{app}|") and any(server.open for server in self.servers.get(int(slot), {}).values())
+            for slot, value in self.slots.items()
+        )
+
+    def closed(self) -> Iterator[tuple[int, str]]:
+        """The servers that wait for their last connection to end."""
+        for slot, servers in self.servers.items():
+            for name, server in servers.items():
+                if not server.open:
+                    yield slot, name
+
+
+# ------------------------------------------------------------------------------------------------------ what is wanted
+
+
+def wanted(routes: Iterable[Route], keys: Mapping[str, str]) -> tuple[Wanted, list[BadRoute]]:
+    """All routes and keys as entries of maps and servers of backends, and what had to be left out of them."""
+    slots: dict[str, str] = {}
+    hosts: dict[str, str] = {}
+    servers: dict[int, dict[str, Server]] = {}
+    refused: list[BadRoute] = []
+    for route in routes:
+        slot = str(route.port)
+        try:
+            value, replicas, names = entry(route), _replicas(route), _hosts(route)
+            if slot in slots:
+                raise BadRoute(f"{route.app}: port {slot} belongs to {_app(slots[slot])}")
+        except BadRoute as error:
+            refused.append(error)
+            continue
+        slots[slot], servers[route.port] = value, replicas
+        for name in names:
+            if hosts.setdefault(name, slot) != slot:
+                refused.append(BadRoute(f"{route.app}: the host name {name} belongs to {_app(slots[hosts[name]])}"))
+    callers = {digest: quote(caller, safe="@:/+=,()") for digest, caller in keys.items() if _DIGEST.fullmatch(digest)}
+    return Wanted(slots, hosts, callers, servers), refused
+
+
+def entry(route: Route) -> str:
+    """The route as slots.map has it. Raises BadRoute."""
+    if not _APP.fullmatch(route.app):
+        raise BadRoute(f"{route.app!r} is no `project/domain/app`")
+    if not 0 < route.port < 65536:
+        raise BadRoute(f"{route.app}: {route.port} is no port")
+    access = "guarded" if route.requires_auth else "open"
+    timeout = max(1, round(route.request_timeout * 1000)) if route.request_timeout else 0
+    return f"{route.app}|{access}|{state(route)}|{timeout}"
+
+
+def state(route: Route) -> Literal["ready", "asleep", "stopped"]:
+    """What becomes of a request: it is passed on, held until a replica is there, or refused."""
+    if route.wanted != "active":
+        return "stopped"
+    return "ready" if route.replicas else "asleep"
+
+
+def server_name(replica: str) -> str:
+    """The replica's own name, or one made from it where HAProxy could not bear that."""
+    if _NAME.fullmatch(replica) and replica != AGAIN:
+        return replica
+    return "x-" + hashlib.sha256(replica.encode()).hexdigest()[:20]
+
+
+def _replicas(route: Route) -> dict[str, Server]:
+    for replica in route.replicas:
+        if not _ADDRESS.fullmatch(replica.address):
+            raise BadRoute(f"{route.app}: replica {replica.name!r} is at {replica.address!r}, not at `host:port`")
+    limit = max(1, route.max_connections)
+    return {server_name(replica.name): Server(replica.address, limit) for replica in route.replicas}
+
+
+def _hosts(route: Route) -> list[str]:
+    """The route's host names without ports, as a client's Host is looked up."""
+    names = [host.strip().lower().rstrip(".").partition(":")[0] for host in route.hosts]
+    for name in names:
+        if not _HOST.fullmatch(name):
+            raise BadRoute(f"{route.app}: {name!r} is no host name (letters, digits, dots and hyphens; IDNA as xn--…)")
+    return names
+
+
+# ------------------------------------------------------------------------------------------------------------ the steps
+
+
+@dataclass(frozen=True, slots=True)
+class AddEntry:
+    map: str
+    key: str
+    value: str
+
+    @property
+    def command(self) -> str:
+        return f"add map {self.map} {self.key} {self.value}"
+
+    def take(self, present: Present) -> None:
+        present.map(self.map)[self.key] = self.value
+
+
+@dataclass(frozen=True, slots=True)
+class SetEntry:
+    map: str
+    key: str
+    value: str
+
+    @property
+    def command(self) -> str:
+        return f"set map {self.map} {self.key} {self.value}"
+
+    def take(self, present: Present) -> None:
+        present.map(self.map)[self.key] = self.value
+
+
+@dataclass(frozen=True, slots=True)
+class DropEntry:
+    map: str
+    key: str
+
+    @property
+    def command(self) -> str:
+        return f"del map {self.map} {self.key}"
+
+    def take(self, present: Present) -> None:
+        del present.map(self.map)[self.key]
+
+
+@dataclass(frozen=True, slots=True)
+class AddServer:
+    """A new server gets no request before it is opened."""
+
+    slot: int
+    name: str
+    address: str
+    limit: int
+
+    @property
+    def command(self) -> str:
+        return f"add server p{self.slot}/{self.name} {self.address} maxconn {self.limit}"
+
+    def take(self, present: Present) -> None:
+        present.servers[self.slot][self.name] = Server(self.address, self.limit, open=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveServer:
+    slot: int
+    name: str
+    address: str
+
+    @property
+    def command(self) -> str:
+        host, _, port = self.address.rpartition(":")
+        return f"set server p{self.slot}/{self.name} addr {host.strip('[]')} port {port}"
+
+    def take(self, present: Present) -> None:
+        was = present.servers[self.slot][self.name]
+        present.servers[self.slot][self.name] = Server(self.address, was.limit, was.open)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitServer:
+    slot: int
+    name: str
+    limit: int
+
+    @property
+    def command(self) -> str:
+        return f"set maxconn server p{self.slot}/{self.name} {self.limit}"
+
+    def take(self, present: Present) -> None:
+        was = present.servers[self.slot][self.name]
+        present.servers[self.slot][self.name] = Server(was.address, self.limit, was.open)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenServer:
+    slot: int
+    name: str
+
+    @property
+    def command(self) -> str:
+        return f"set server p{self.slot}/{self.name} state ready"
+
+    def take(self, present: Present) -> None:
+        was = present.servers[self.slot][self.name]
+        present.servers[self.slot][self.name] = Server(was.address, was.limit, open=True)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseServer:
+    slot: int
+    name: str
+
+    @property
+    def command(self) -> str:
+        return f"set server p{self.slot}/{self.name} state maint"
+
+    def take(self, present: Present) -> None:
+        was = present.servers[self.slot][self.name]
+        present.servers[self.slot][self.name] = Server(was.address, was.limit, open=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteServer:
+    """Refused by HAProxy for as long as the server has connections."""
+
+    slot: int
+    name: str
+
+    @property
+    def command(self) -> str:
+        return f"del server p{self.slot}/{self.name}"
+
+    def take(self, present: Present) -> None:
+        del present.servers[self.slot][self.name]
+
+
+Step = AddEntry | SetEntry | DropEntry | AddServer | MoveServer | LimitServer | OpenServer | CloseServer | DeleteServer
+
+
+def steps(wanted: Wanted, present: Present) -> list[Step]:
+    """Everything that makes HAProxy what is wanted, in a safe order; empty when it is.
+
+    Slots without a backend are left out (`without_backend`), and closed servers are left in (`Present.closed`).
+    """
+    changed_hands = {
+        slot
+        for slot, value in present.slots.items()
+        if slot not in wanted.slots or _app(value) != _app(wanted.slots[slot])
+    }
+    found: list[Step] = [DropEntry(SLOTS, slot) for slot in changed_hands]
+    for name, want, have in ((HOSTS, wanted.hosts, present.hosts), (KEYS, wanted.keys, present.keys)):
+        found += [DropEntry(name, key) for key in have if key not in want]
+    for slot, servers in present.servers.items():
+        value = None if str(slot) in changed_hands else present.slots.get(str(slot))
+        found += _of_slot(slot, wanted, servers, value)
+    found += _puts(KEYS, wanted.keys, present.keys)
+    found += _puts(HOSTS, wanted.hosts, present.hosts)
+    return found
+
+
+def without_backend(wanted: Wanted, present: Present) -> frozenset[int]:
+    """Slots that HAProxy has no backend for; only a reload can make one."""
+    return wanted.ports - present.servers.keys()
+
+
+def _of_slot(slot: int, wanted: Wanted, servers: Mapping[str, Server], value: str | None) -> Iterator[Step]:
+    """New replicas, then the route, then the end of the old ones. `value` is the route that the slot has now."""
+    target = wanted.servers.get(slot, {})
+    for name, server in target.items():
+        yield from _to_server(slot, name, server, servers.get(name))
+    closing = [CloseServer(slot, name) for name, server in servers.items() if server.open and name not in target]
+    if value is None:
+        yield from closing
+    if str(slot) in wanted.slots:
+        yield from _puts(SLOTS, {str(slot): wanted.slots[str(slot)]}, {} if value is None else {str(slot): value})
+    if value is not None:
+        yield from closing
+
+
+def _to_server(slot: int, name: str, want: Server, have: Server | None) -> Iterator[Step]:
+    limit = want.limit or 1
+    if have is None:
+        yield AddServer(slot, name, want.address, limit)
+        yield OpenServer(slot, name)
+        return
+    if have.address != want.address:
+        yield MoveServer(slot, name, want.address)
+    if have.limit != limit:
+        yield LimitServer(slot, name, limit)
+    if not have.open:
+        yield OpenServer(slot, name)
+
+
+def _puts(name: str, wanted: Mapping[str, str], present: Mapping[str, str]) -> Iterator[Step]:
+    for key, value in wanted.items():
+        if key not in present:
+            yield AddEntry(name, key, value)
+        elif present[key] != value:
+            yield SetEntry(name, key, value)
+
+
+def slot_of(step: Step) -> int | None:
+    """The slot that the step is about; None for a host name or a key."""
+    if isinstance(step, AddEntry | SetEntry | DropEntry):
+        return int(step.key) if step.map == SLOTS else None
+    return step.slot
+
+
+def _app(entry: str) -> str:
+    return entry.partition("|")[0]

@@ -1,0 +1,162 @@
+"""HAProxy's runtime API: commands and answers over its unix socket, and the reload over the master's.
+
+A connection is made for each batch and closed after it: after a reload the path leads to the new worker, while an old
+connection would lead to the old one for as long as that has WebSockets to see through. In the interactive mode every
+answer ends with a prompt, which is what tells one answer from the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tarmac.gateway.config import AGAIN, HOSTS, KEYS, SLOTS
+from tarmac.gateway.routes import AddServer, DeleteServer, Present, Server, Step
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds for one answer; HAProxy gives it within a millisecond."""
+
+RELOAD_TIMEOUT = 15.0
+_PROMPT = b"\n> "
+_ANSWER_LIMIT = 64 * 1024 * 1024
+_IN_MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20
+"""Bits of srv_admin_state: forced, inherited, by configuration, by resolution."""
+
+
+class HAProxyAway(ConnectionError):
+    """HAProxy does not answer on its socket: it is being restarted, or has not been started."""
+
+
+class Refused(RuntimeError):
+    """HAProxy did not do as it was told."""
+
+    def __init__(self, command: str, answer: str) -> None:
+        super().__init__(f"HAProxy refused `{command}`: {answer}")
+        self.command, self.answer = command, answer
+
+
+class ReloadFailed(RuntimeError):
+    """The new configuration was not taken; HAProxy goes on with the old one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """Which HAProxy answers: the worker's process, and the stamp of the configuration it runs with."""
+
+    pid: int
+    shape: str
+
+
+class Session:
+    """One connection to the runtime API."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def ask(self, command: str) -> str:
+        """The answer to one command. Raises HAProxyAway where there is none."""
+        if "\n" in command or ";" in command:
+            raise ValueError(f"this is more than one command: {command!r}")
+        try:
+            self._writer.write(command.encode() + b"\n")
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                answer = await self._reader.readuntil(_PROMPT)
+        except (OSError, EOFError, TimeoutError) as error:
+            raise HAProxyAway(f"no answer to `{command}`: {error or type(error).__name__}") from error
+        return answer[: -len(_PROMPT)].decode(errors="replace").strip()
+
+    async def take(self, step: Step) -> None:
+        """Do one step. Raises Refused."""
+        answer = await self.ask(step.command)
+        if answer != _EXPECTED.get(type(step), ""):
+            raise Refused(step.command, answer)
+
+    async def delete_idle(self, step: DeleteServer) -> bool:
+        """Delete a closed server; False while it has connections. Raises Refused for any other reason."""
+        try:
+            await self.take(step)
+        except Refused as refused:
+            if "still has" in refused.answer:
+                return False
+            raise
+        return True
+
+    async def info(self) -> Info:
+        rows = dict(line.partition(": ")[::2] for line in (await self.ask("show info")).splitlines())
+        return Info(int(rows["Pid"]), rows.get("description", ""))
+
+    async def present(self) -> Present:
+        """Everything that the gateway ever changes, as HAProxy has it now."""
+        return Present(
+            slots=_entries(await self.ask(f"show map {SLOTS}")),
+            hosts=_entries(await self.ask(f"show map {HOSTS}")),
+            keys=_entries(await self.ask(f"show map {KEYS}")),
+            servers=_servers(await self.ask("show servers state")),
+        )
+
+
+_EXPECTED: dict[type, str] = {AddServer: "New server registered.", DeleteServer: "Server deleted."}
+"""What HAProxy says when it did as it was told, where it says anything."""
+
+
+@asynccontextmanager
+async def session(path: Path) -> AsyncIterator[Session]:
+    """A connection to the runtime API at `path`. Raises HAProxyAway where nobody listens."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            reader, writer = await asyncio.open_unix_connection(str(path), limit=_ANSWER_LIMIT)
+    except (OSError, TimeoutError) as error:
+        raise HAProxyAway(f"{path}: {error or type(error).__name__}") from error
+    try:
+        opened = Session(reader, writer)
+        await opened.ask("prompt")
+        yield opened
+    finally:
+        writer.close()
+
+
+async def reload(master: Path) -> None:
+    """Have the master start a new worker with the files as they are, and return when it serves.
+
+    Raises ReloadFailed, with what HAProxy said, where it refuses them; HAProxyAway where no master listens.
+    """
+    try:
+        async with asyncio.timeout(RELOAD_TIMEOUT):
+            reader, writer = await asyncio.open_unix_connection(str(master))
+            try:
+                writer.write(b"reload\n")
+                said = (await reader.read()).decode(errors="replace")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as error:
+        raise HAProxyAway(f"{master}: {error or type(error).__name__}") from error
+    success, _, log = said.partition("\n")
+    if success.strip() != "Success=1":
+        raise ReloadFailed(f"HAProxy goes on as it was, for it refused its new configuration: {log.strip() or said}")
+
+
+def _entries(answer: str) -> dict[str, str]:
+    """The lines `address key value` of `show map`."""
+    words = (line.split(" ", 2) for line in answer.splitlines() if line)
+    return {key: value for _, key, value in words}
+
+
+def _servers(answer: str) -> dict[int, dict[str, Server]]:
+    """The lines of `show servers state`, for the backends of slots alone."""
+    lines = [line for line in answer.splitlines() if line and line != "1"]
+    columns = lines[0].removeprefix("# ").split(" ")
+    found: dict[int, dict[str, Server]] = {}
+    for line in lines[1:]:
+        row = dict(zip(columns, line.split(" "), strict=False))
+        slot = row["be_name"].removeprefix("p")
+        if not slot.isdigit():
+            continue
+        servers = found.setdefault(int(slot), {})
+        if row["srv_name"] != AGAIN:
+            host = f"[{row['srv_addr']}]" if ":" in row["srv_addr"] else row["srv_addr"]
+            is_open = not int(row["srv_admin_state"]) & _IN_MAINTENANCE
+            servers[row["srv_name"]] = Server(f"{host}:{row['srv_port']}", None, is_open)
+    return found

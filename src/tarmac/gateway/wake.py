@@ -1,0 +1,177 @@
+"""Requests that are held while their app wakes: one question to the control plane for each app, however many wait.
+
+HAProxy's Lua connects here for each request it holds, writes the app's id and waits for a line. What becomes of the
+request is decided by facts alone: it is let through when HAProxy has a replica to send it to, whoever brought that
+about, and refused when the control plane says that there will be none, when the app is stopped or gone, or when time
+is up. Until then it waits, also while the control plane is being restarted, which is then asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from flyte.wire import Wake, Woken
+from tarmac.gateway import answers
+from tarmac.gateway.answers import Answer
+from tarmac.gateway.link import listen
+
+log = logging.getLogger("tarmac.gateway.wake")
+
+HELD_LIMIT = 1000
+"""Requests that may wait for one app; more are refused at once."""
+
+_LONGEST_QUESTION = 1024
+_BACKLOG = 2048
+_LET_THROUGH = b"ok\n"
+
+Outlook = Literal["served", "asleep", "stopped", "gone", "unsure"]
+"""What a request for the app can hope for. `unsure`: the gateway itself has yet to find out."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """Everyone who waits for one app."""
+
+    key: int
+    held: set[Held] = field(default_factory=set)
+    asked: bool = False
+    """Whether the control plane was asked since the link to it was made."""
+
+
+class Holds:
+    """All held requests.
+
+    `look` says what an app's requests can hope for; `ask` sends a question to the control plane, and says whether
+    there is a link to send it on; `check` has the gateway compare itself with HAProxy, after which `settle` is called.
+    """
+
+    def __init__(
+        self, look: Callable[[str], Outlook], ask: Callable[[Wake], bool], check: Callable[[], None], timeout: float
+    ) -> None:
+        self._look, self._ask, self._check = look, ask, check
+        self._timeout = timeout
+        self._waiting: dict[str, _Waiting] = {}
+        self._keys = itertools.count(time.time_ns() // 1_000_000)
+
+    async def listen(self, path: Path) -> asyncio.AbstractServer:
+        """Listen for HAProxy's questions at `path`, in place of an earlier brain."""
+        return await listen(path, lambda: Held(self), _BACKLOG)
+
+    def hold(self, request: Held) -> None:
+        """Take up a request; it is answered after the next comparison with HAProxy at the earliest."""
+        waiting = self._waiting.get(request.app)
+        if waiting is None:
+            waiting = self._waiting[request.app] = _Waiting(next(self._keys))
+        if len(waiting.held) >= HELD_LIMIT:
+            request.refuse(answers.crowded(_name(request.app), HELD_LIMIT))
+            return
+        waiting.held.add(request)
+        request.expires(self._timeout)
+        self._check()
+        if self._look(request.app) == "asleep":
+            self._question(request.app, waiting)
+
+    def let_go(self, request: Held) -> None:
+        """The request is answered, or its connection is gone."""
+        waiting = self._waiting.get(request.app)
+        if waiting is not None:
+            waiting.held.discard(request)
+            if not waiting.held:
+                del self._waiting[request.app]
+
+    def settle(self) -> None:
+        """Answer whoever can be answered, now that HAProxy has what it should have."""
+        for app in list(self._waiting):
+            match self._look(app):
+                case "served":
+                    self._release(app, _LET_THROUGH)
+                case "stopped":
+                    self._release(app, answers.not_active(_name(app)).line)
+                case "gone":
+                    self._release(app, answers.unknown(_name(app)).line)
+                case "asleep":
+                    self._question(app, self._waiting[app])
+                case "unsure":
+                    pass
+
+    def woken(self, frame: Woken) -> None:
+        """The control plane's word. A yes is not an answer yet: the replica must be in HAProxy first."""
+        app = next((app for app, waiting in self._waiting.items() if waiting.key == frame.key), None)
+        if app is not None and not frame.ok:
+            log.warning("%s was not woken: %s", app, frame.message)
+            self._release(app, answers.not_awake(_name(app), frame.message).line)
+
+    def link_made(self) -> None:
+        """A control plane that was not there, or was restarted, has yet to be asked."""
+        for waiting in self._waiting.values():
+            waiting.asked = False
+
+    def _question(self, app: str, waiting: _Waiting) -> None:
+        if not waiting.asked:
+            waiting.asked = self._ask(Wake(key=waiting.key, app=app))
+
+    def _release(self, app: str, answer: bytes) -> None:
+        for request in self._waiting.pop(app).held:
+            request.answer(answer)
+
+
+class Held(asyncio.Protocol):
+    """One held request: HAProxy's connection, from the question to the answer."""
+
+    def __init__(self, holds: Holds) -> None:
+        self._holds = holds
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.app = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self.app:
+            return
+        line, found, _ = self._buffer.partition(b"\n")
+        if found:
+            self.app = line.decode(errors="replace").strip()
+            self._holds.hold(self)
+        elif len(self._buffer) > _LONGEST_QUESTION and self._transport is not None:
+            self._transport.close()
+
+    def expires(self, seconds: float) -> None:
+        """Refuse the request if it still waits after `seconds`."""
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
+
+    def _expire(self, seconds: float) -> None:
+        self._holds.let_go(self)
+        self.refuse(answers.slow_to_wake(_name(self.app), seconds))
+
+    def refuse(self, answer: Answer) -> None:
+        self.answer(answer.line)
+
+    def answer(self, line: bytes) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.write(line)
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.app:
+            self._holds.let_go(self)
+
+
+def _name(app: str) -> str:
+    return app.rpartition("/")[2]

@@ -1,0 +1,207 @@
+"""The supervisor, with tiny stand-ins for the platform's parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tarmac import process
+from tarmac.home import Home
+from tarmac.supervisor import Door, GivenUp, Part, Supervisor, holder, locked, pause, rotate
+from tests.platform_fixture import wait_for
+
+FOREVER = "import time; time.sleep(600)"
+
+
+def program(text: str) -> Callable[[], tuple[str, ...]]:
+    return lambda: (sys.executable, "-S", "-c", text)
+
+
+async def yes() -> bool:
+    return True
+
+
+async def no() -> bool:
+    return False
+
+
+async def fact(holds: Callable[[], object], promise: str, limit: float = 10) -> None:
+    """Wait until `holds`, in the loop."""
+    deadline = time.monotonic() + limit
+    while not holds():
+        assert time.monotonic() < deadline, promise
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    place = Home(tmp_path / "h")
+    place.prepare()
+    return place
+
+
+@contextlib.asynccontextmanager
+async def running(home: Home, *parts: Part) -> AsyncIterator[Supervisor]:
+    """A supervisor of `parts` that has said it is up."""
+    news: list[GivenUp | None] = []
+    supervisor = Supervisor(home, Door("127.0.0.1", 30080), parts, yes, news.append)
+    task = asyncio.create_task(supervisor.run())
+    try:
+        await fact(lambda: news, "the supervisor says how the start went")
+        await fact(lambda: len(process.marked(home.path)) >= len(parts), "every part runs")
+        yield supervisor
+    finally:
+        supervisor.stop()
+        await task
+
+
+def pids(home: Home) -> set[int]:
+    return process.marked(home.path)
+
+
+async def test_it_writes_where_the_platform_is_and_removes_that_when_it_stops(home: Home) -> None:
+    async with running(home, Part("one", program(FOREVER))):
+        state = home.state()
+        assert state is not None
+        assert state["endpoint"] == "http://127.0.0.1:30080"
+        assert state["pid"] == os.getpid()
+    assert home.state() is None
+    assert pids(home) == set()
+
+
+async def test_a_part_that_dies_is_started_again_at_once(home: Home) -> None:
+    async with running(home, Part("one", program(FOREVER)), Part("two", program(FOREVER))):
+        before = pids(home)
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        await fact(lambda: len(pids(home) - {victim}) == 2, "there are two again", limit=3)
+        assert before - {victim} < pids(home)
+
+
+async def test_a_part_that_dies_again_and_again_waits_ever_longer(home: Home) -> None:
+    assert [pause(deaths) for deaths in (1, 2, 3, 4, 5, 6, 7, 20)] == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+
+
+async def test_parts_stop_in_the_reverse_order_of_their_start(home: Home, tmp_path: Path) -> None:
+    record = tmp_path / "order"
+    text = (
+        "import signal, sys, time\n"
+        "def end(*_):\n"
+        f"    print(sys.argv[1], file=open({str(record)!r}, 'a'))\n"
+        "    sys.exit()\n"
+        "signal.signal(15, end)\n"
+        f"print(sys.argv[1], file=open({str(tmp_path / 'up')!r}, 'a'))\n"
+        "time.sleep(600)\n"
+    )
+    parts = [Part(name, lambda name=name: (*program(text)(), name)) for name in ("a", "b", "c")]  # type: ignore[misc]
+    async with running(home, *parts):
+        up = tmp_path / "up"
+        await fact(lambda: up.exists() and len(up.read_text().split()) == 3, "all can be stopped")
+    assert record.read_text().split() == ["c", "b", "a"]
+
+
+async def test_a_part_that_ignores_its_farewell_is_killed(home: Home) -> None:
+    text = f"import signal; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); {FOREVER}"
+    async with running(home, Part("deaf", program(text), ((signal.SIGTERM, 0.1),))):
+        await fact(lambda: "deaf" in home.part_log("deaf").read_text(), "it does not hear")
+    assert pids(home) == set()
+
+
+async def test_a_start_that_cannot_succeed_is_given_up_with_the_tail_of_the_log(home: Home) -> None:
+    news: list[GivenUp | None] = []
+    parts = (Part("good", program(FOREVER)), Part("bad", program("print('no database', flush=True); raise SystemExit(4)")))
+    assert await Supervisor(home, Door("127.0.0.1", 1), parts, no, news.append).run() is False
+    failure = news[0]
+    assert failure is not None
+    assert failure.part == "bad"
+    assert "exit code 4" in failure.message
+    assert "no database" in failure.tail
+    assert home.state() is None
+    assert pids(home) == set()
+
+
+async def test_it_tells_how_its_parts_are(home: Home) -> None:
+    async with running(home, Part("one", program(FOREVER))):
+        reader, writer = await asyncio.open_unix_connection(home.supervisor_socket)
+        told = json.loads(await reader.read())
+        writer.close()
+    assert told["pid"] == os.getpid()
+    assert [(part["name"], part["state"], part["restarts"]) for part in told["parts"]] == [("one", "running", 0)]
+
+
+async def test_what_an_earlier_platform_left_is_ended_first(home: Home) -> None:
+    orphan = subprocess.Popen(program(FOREVER)(), env=process.family_environment(home.path))
+    try:
+        async with running(home, Part("one", program(FOREVER))):
+            assert await asyncio.to_thread(orphan.wait, 5) == -signal.SIGKILL
+    finally:
+        orphan.kill()
+        orphan.wait()
+
+
+def test_only_one_supervisor_holds_a_home(home: Home) -> None:
+    assert holder(home) is None
+    with locked(home):
+        assert holder(home) == os.getpid()
+        with pytest.raises(BlockingIOError), locked(home, patience=0.05):
+            pass
+    assert holder(home) is None
+
+
+WHOLE = """
+import asyncio, os, sys
+from pathlib import Path
+from tarmac.home import Home
+from tarmac.supervisor import Door, Part, Supervisor
+async def yes(): return True
+parts = [Part(name, lambda: (sys.executable, "-S", "-c", "import time; time.sleep(600)")) for name in ("a", "b")]
+home = Home(Path(sys.argv[1]))
+asyncio.run(Supervisor(home, Door("127.0.0.1", 1), parts, yes, lambda failure: print("up", flush=True)).run())
+"""
+
+
+def test_when_the_supervisor_is_killed_everything_beneath_it_ends(home: Home) -> None:
+    supervisor = subprocess.Popen([sys.executable, "-c", WHOLE, str(home.path)], stdout=subprocess.PIPE)
+    try:
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == b"up\n"
+        wait_for(lambda: len(pids(home)) == 2, "both parts run")
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+    wait_for(lambda: not pids(home), "no part is left")
+
+
+def test_a_log_that_has_grown_too_long_is_begun_anew_and_the_last_ones_are_kept(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    with log.open("a") as writer:
+        for number in range(5):
+            print("x" * 10, number, file=writer, flush=True)
+            rotate(log, limit=5)
+            assert log.read_text() == ""
+    kept = [tmp_path / f"a.log.{number}" for number in (1, 2, 3)]
+    assert [file.read_text().split()[-1] for file in kept] == ["4", "3", "2"]
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("host", "endpoint"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:7"),
+        ("0.0.0.0", "http://127.0.0.1:7"),
+        ("::1", "http://[::1]:7"),
+        ("::", "http://[::1]:7"),
+    ],
+)
+def test_the_endpoint_is_one_that_a_client_can_use(host: str, endpoint: str) -> None:
+    assert Door(host, 7).endpoint == endpoint

@@ -1,0 +1,96 @@
+"""The docs say what is: generated pages are current, lists are complete, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyte import errors, wire
+from flyte.cli._main import VERBS
+from tarmac.settings import SETTINGS
+from tests.platform_fixture import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+SCRIPT = re.compile(r"`?(scripts/[a-z]+)")
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_the_generated_pages_are_current() -> None:
+    """`scripts/docs` writes them."""
+    command = [sys.executable, str(DOCS / "generate.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={"PYTHONPATH": str(ROOT / "src")})
+    assert done.returncode == 0, done.stderr
+
+
+def requirements() -> Iterator[tuple[str, str]]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = {
+        "To run": project["project"]["dependencies"],
+        "With PostgreSQL": project["project"]["optional-dependencies"]["postgres"],
+        "To develop": [line for group in project["dependency-groups"].values() for line in group],
+    }
+    for heading, lines in groups.items():
+        yield from ((heading, re.split(r"[\[<>=;~! ]", line)[0]) for line in lines if isinstance(line, str))
+
+
+@pytest.mark.parametrize(("heading", "package"), sorted(set(requirements())))
+def test_every_dependency_has_a_line_that_says_what_it_is_for(heading: str, package: str) -> None:
+    page = (DOCS / "dependencies.md").read_text()
+    section = next(part for part in page.split("\n## ") if part.startswith(heading))
+    assert f"`{package}`" in section or (heading == "To develop" and f"`{package}`" in page)
+
+
+def test_no_line_is_left_of_a_dependency_that_is_gone() -> None:
+    named = re.findall(r"`([\w-]+)`(?=[,` |])", "\n".join(re.findall(r"^\| (`.+?) \|", (DOCS / "dependencies.md").read_text(), re.M)) + " ")
+    assert set(named) - {package for _, package in requirements()} == set()
+
+
+@pytest.mark.parametrize("name", [row.name for row in SETTINGS])
+def test_every_setting_is_documented(name: str) -> None:
+    assert f"`TARMAC_{name.upper()}`" in (DOCS / "settings.md").read_text()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_documented_with_an_example(verb: str) -> None:
+    page = (DOCS / "cli.md").read_text()
+    section = page.split(f"## `flyte {verb}`", 1)[1].split("\n## ", 1)[0]
+    assert "Example" in section
+
+
+@pytest.mark.parametrize("phase", [*wire.ActionPhase, *wire.AppStatus])
+def test_every_state_is_documented(phase: str) -> None:
+    assert f"`{phase}`" in (DOCS / "states.md").read_text()
+
+
+def test_every_error_says_when_it_is_raised() -> None:
+    silent = [name for name, cls in errors.by_code().items() if not (cls.__doc__ or "").strip()]
+    assert silent == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_script_that_is_named_exists(page: Path) -> None:
+    named = set(SCRIPT.findall(page.read_text()))
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_python_block_is_python(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
+        compile(block, relative(page), "exec")
