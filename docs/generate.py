@@ -68,11 +68,9 @@ def _table(rows: Iterable[Transition | AppTransition]) -> str:
 
 def settings() -> str:
     """Every setting of the platform."""
-    lines = [
-        f"| `{row.name}` | `TARMAC_{row.name.upper()}` | {f'`{row.default}`' if row.default != '' else ''} | {row.help} |"
-        for row in SETTINGS
-    ]
-    rows = "\n".join(lines)
+    rows = "\n".join(
+        f"| `{row.name}` | `TARMAC_{row.name.upper()}` | {_code(row.default)} | {row.help} |" for row in SETTINGS
+    )
     return f"""{MADE}
 # Settings of the platform
 
@@ -85,6 +83,10 @@ A setting is read from its environment variable, else from `settings.yaml` in th
 | --- | --- | --- | --- |
 {rows}
 """
+
+
+def _code(value: object) -> str:
+    return "" if value == "" else f"`{value}`"
 
 
 def cli() -> str:

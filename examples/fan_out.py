@@ -7,6 +7,7 @@ same code in one process.
 """
 
 import asyncio
+import itertools
 import pathlib
 
 import flyte
@@ -25,7 +26,7 @@ async def count_primes(below: int = 20_000, slices: int = 4) -> int:
     """How many primes there are below `below`."""
     edges = [below * i // slices for i in range(slices + 1)]
     with flyte.group("slices"):
-        counts = await asyncio.gather(*(primes_between(a, b) for a, b in zip(edges, edges[1:], strict=False)))
+        counts = await asyncio.gather(*(primes_between(a, b) for a, b in itertools.pairwise(edges)))
     return sum(counts)
 
 

@@ -1,6 +1,6 @@
 """An app that runs tasks: other programs POST an order, a task prices it.
 
-    flyte deploy examples/webhook.py --all
+    flyte deploy examples/webhook.py
     curl -X POST "$(flyte get app order-webhook -o url)/orders?wait=true" \
       -H "Authorization: Bearer test-api-key" -H "Content-Type: application/json" \
       -d '{"item": "tea", "count": 3}'

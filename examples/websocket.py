@@ -1,6 +1,6 @@
 """WebSockets: rooms whose members hear each other, and a task whose progress is streamed to who started it.
 
-    flyte deploy examples/websocket.py --all
+    flyte deploy examples/websocket.py
     python -m websockets ws://127.0.0.1:PORT/rooms/tea      # the app's port, from `flyte get app`
 
 Rooms live in the app's memory, so the app has one replica.

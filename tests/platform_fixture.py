@@ -89,7 +89,13 @@ class Platform:
         """Run `python …` to its end on this platform."""
         command = [sys.executable, *map(str, words)]
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout, cwd=self.work, env={**self.env, **env}
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=self.work,
+            env={**self.env, **env},
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 
@@ -149,7 +155,9 @@ class Platform:
     def log_tails(self, lines: int = 15) -> str:
         """The last lines of each part's log, for the message of a failed test."""
         parts = sorted((self.home / "logs" / "platform").glob("*.log"))
-        tails = [f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) for path in parts]
+        tails = [
+            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) for path in parts
+        ]
         return "\n".join(tails) or "(the platform wrote no logs)"
 
     def kill_all(self) -> None:

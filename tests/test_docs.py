@@ -52,7 +52,10 @@ def test_every_dependency_has_a_line_that_says_what_it_is_for(heading: str, pack
 
 
 def test_no_line_is_left_of_a_dependency_that_is_gone() -> None:
-    named = re.findall(r"`([\w-]+)`(?=[,` |])", "\n".join(re.findall(r"^\| (`.+?) \|", (DOCS / "dependencies.md").read_text(), re.M)) + " ")
+    named = re.findall(
+        r"`([\w-]+)`(?=[,` |])",
+        "\n".join(re.findall(r"^\| (`.+?) \|", (DOCS / "dependencies.md").read_text(), re.M)) + " ",
+    )
     assert set(named) - {package for _, package in requirements()} == set()
 
 
@@ -94,3 +97,17 @@ def test_every_script_that_is_named_exists(page: Path) -> None:
 def test_every_python_block_is_python(page: Path) -> None:
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
         compile(block, relative(page), "exec")
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "patterns").glob("*.md")), ids=relative)
+def test_a_patterns_code_is_that_of_its_example(page: Path) -> None:
+    quoted = re.findall(r"<!-- from (\S+) -->\n```python\n(.*?)```", page.read_text(), re.S)
+    assert quoted, "the page shows no code of an example"
+    for name, block in quoted:
+        assert block in (ROOT / name).read_text(), f"{name} no longer reads like this:\n{block}"
+
+
+def test_every_example_has_a_page_that_shows_it() -> None:
+    shown = "".join(page.read_text() for page in (DOCS / "patterns").glob("*.md"))
+    named = shown + (ROOT / "README.md").read_text() + (DOCS / "quickstart.md").read_text()
+    assert [path.name for path in (ROOT / "examples").glob("*.py") if path.name not in named] == []

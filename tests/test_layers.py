@@ -14,7 +14,7 @@ GROUND = {"home", "model", "names", "process", "settings", "inputs", "logs"}
 """Parts that anybody may use: they know no other part but each other."""
 
 MAY_IMPORT: dict[str, set[str]] = {
-    **{part: GROUND for part in GROUND},
+    **dict.fromkeys(GROUND, GROUND),
     "blobs": GROUND,
     "engines": GROUND,
     "store": GROUND,

@@ -66,6 +66,10 @@ class Client:
     async def me(self) -> wire.Me:
         return await self._get("/me", wire.Me)
 
+    async def create_login_code(self) -> wire.LoginCode:
+        """A code that opens the console once, in a browser that has no session yet."""
+        return await self._post("/login-codes", None, wire.LoginCode, repeatable=False)
+
     # --- content: bundles are code, blobs are large values; both are named by the sha256 of their bytes
 
     async def has_bundle(self, digest: str) -> bool:
@@ -86,7 +90,8 @@ class Client:
     # --- deployments and tasks
 
     async def create_deployment(self, request: wire.DeployRequest) -> wire.Deployment:
-        return await self._post("/deployments", request, wire.Deployment, repeatable=False, timeout=120)
+        """Begin a deployment. Sent twice, the second finds everything unchanged."""
+        return await self._post("/deployments", request, wire.Deployment, timeout=120)
 
     async def get_deployment(self, deployment: str) -> wire.Deployment:
         return await self._get(f"/deployments/{_part(deployment)}", wire.Deployment)
@@ -141,9 +146,13 @@ class Client:
         limit: int = 1000,
         offset: int | None = None,
     ) -> list[wire.Action]:
-        return await self._get(
-            f"/runs/{_part(run)}/actions", list[wire.Action], parent=parent, phase=phase, limit=limit, offset=offset
+        """Actions in the order of their creation; `phase` is one phase, or several."""
+        phases = [phase] if isinstance(phase, str) else list(phase or ())
+        one = phases[0] if len(phases) == 1 else None
+        found = await self._get(
+            f"/runs/{_part(run)}/actions", list[wire.Action], parent=parent, phase=one, limit=limit, offset=offset
         )
+        return found if len(phases) < 2 else [action for action in found if action.phase in phases]
 
     async def get_action(self, run: str, action: str = wire.ROOT_ACTION) -> wire.ActionDetails:
         return await self._get(f"/runs/{_part(run)}/actions/{_part(action)}", wire.ActionDetails)

@@ -28,7 +28,7 @@ def entry_of(value: Any, func: Any, root: Path) -> str:
         raise CodeBundleError(
             f"{name} is defined inside a function, where no worker can find it; move it to the module's top level"
         )
-    variable = _variable_of(module, lambda item: item is value or getattr(item, "func", None) is func) or name
+    variable = _variable_of(module, lambda item: isinstance(item, type(value)) and item.func is func) or name
     return f"{module_name(module, place_of(func)[0], root)}:{variable}"
 
 

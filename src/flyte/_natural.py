@@ -1,8 +1,8 @@
 """Values for a task whose annotations are not here: it was fetched by name, and only its JSON Schema is known.
 
-A value goes as the JSON that a person would write for it: a date as ISO text, an enum by value or name, a dataclass or a
-pydantic model as an object, a path as text, bytes as base64. Where the schema says nothing (`Any`, a bare `dict`), what
-a stranger sent must stay plain data: a key that reads like one of our marks (`{"$pickle": …}`) is escaped there.
+A value goes as the JSON that a person would write for it: a date as ISO text, an enum by value or name, a dataclass
+or a pydantic model as an object, a path as text, bytes as base64. Where the schema says nothing (`Any`, a bare `dict`),
+what a stranger sent must stay plain data: a key that reads like one of our marks (`{"$pickle": …}`) is escaped there.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Dumper:
         known: Mapping[str, Any] = schema.get("properties", {})
         rest = schema.get("additionalProperties", {})
         if not known and not (isinstance(rest, Mapping) and rest):
-            return to_json(self._plain(data), dict[str, Any], self.name)
+            return to_json(self._plain(data), dict, self.name)
         if _pickles.MARK in known:  # a class that nothing is known of: plain data is none
             return to_json(self._plain(data), Any, self.name)
         return {str(key): self._shaped(item, known.get(str(key), rest)) for key, item in data.items()}
@@ -86,7 +86,7 @@ class _Dumper:
         if value is None or isinstance(value, bool | int | str):
             return value
         codec = codec_of(type(value))
-        if isinstance(value, float) or not _pickles.MARK in codec.schema(_no_schemas()).get("properties", {}):
+        if isinstance(value, float) or _pickles.MARK not in codec.schema(_no_schemas()).get("properties", {}):
             return to_json(value, type(value), self.name)
         raise InvalidInputError(
             f"{self.name} holds a {type(value).__qualname__}, which has no JSON form; send what it is made of"

@@ -45,50 +45,67 @@ class CannotBlock(Exception):
     """Raised by a blocker that cannot make the current task wait; nothing was awaited."""
 
 
-class _Portal:
-    """An event loop on a daemon thread, started by the first blocking call."""
+class LoopThread:
+    """An event loop on a daemon thread of its own, started by the first call and forgotten by a forked child."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, prepare: Callable[[asyncio.AbstractEventLoop], None] | None = None) -> None:
+        self._name = name
+        self._prepare = prepare
+        self._watches_forks = False
+        self._forget()
+
+    def _forget(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.thread: threading.Thread | None = None
 
-    def call(self, coro: Coroutine[Any, Any, R]) -> R:
-        """Run `coro` on the portal, in a copy of the caller's context, and wait for it."""
+    def submit(self, coro: Coroutine[Any, Any, R]) -> concurrent.futures.Future[R]:
+        """Run `coro` there, in a copy of the caller's context."""
         context = contextvars.copy_context()
-        future = asyncio.run_coroutine_threadsafe(_in_context(coro, context), self._running())
+        return asyncio.run_coroutine_threadsafe(_in_context(coro, context), self._running())
+
+    def call(self, coro: Coroutine[Any, Any, R]) -> R:
+        """Run `coro` there, and wait for it."""
+        future = self.submit(coro)
         try:
             return future.result()
         except BaseException:
             future.cancel()  # Ctrl-C in the caller cancels the work instead of abandoning it
             raise
 
+    async def aio(self, coro: Coroutine[Any, Any, R]) -> R:
+        """Run `coro` there, and await it from any loop."""
+        if asyncio.get_running_loop() is self._loop:
+            return await coro
+        return await asyncio.wrap_future(self.submit(coro))
+
+    def is_current(self) -> bool:
+        """Whether this code runs on that thread."""
+        return threading.current_thread() is self.thread
+
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                _forget_after_fork()
-                self._loop = asyncio.new_event_loop()
-                self.thread = threading.Thread(target=self._loop.run_forever, name="flyte", daemon=True)
-                self.thread.start()
+                self._loop = self._started()
             return self._loop
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if not self._watches_forks:
+            os.register_at_fork(after_in_child=self._forget)
+            self._watches_forks = True
+        loop = asyncio.new_event_loop()
+        if self._prepare is not None:
+            self._prepare(loop)
+        self.thread = threading.Thread(target=loop.run_forever, name=self._name, daemon=True)
+        self.thread.start()
+        return loop
 
 
 async def _in_context(coro: Coroutine[Any, Any, R], context: contextvars.Context) -> R:
     return await asyncio.get_running_loop().create_task(coro, context=context)
 
 
-_portal = _Portal()
-
-
-@functools.cache
-def _forget_after_fork() -> None:
-    os.register_at_fork(after_in_child=_forget_portal)
-
-
-def _forget_portal() -> None:
-    global _portal
-    _portal = _Portal()
-
+_portal = LoopThread("flyte")
 
 Blocker = Callable[[Awaitable[Any]], Any]
 """Makes the current task wait for the awaitable and returns its result; raises CannotBlock where it cannot."""
@@ -134,7 +151,7 @@ def block(make: Callable[[], Coroutine[Any, Any, R]], name: str) -> R:
     except CannotBlock:
         pass
     try:
-        if threading.current_thread() is _portal.thread:
+        if _portal.is_current():
             return _on_a_thread_of_its_own(coro)
         _warn_once(name)
     except BaseException:

@@ -104,7 +104,7 @@ def test_a_run_prints_its_result_on_stdout_and_the_rest_on_stderr(platform: Plat
 @pytest.mark.parametrize(
     ("flags", "result"),
     [
-        (["two", "--x", "3"], "[3, \"3\"]"),
+        (["two", "--x", "3"], '[3, "3"]'),
         (["nothing"], "null"),
         (["greet", "--name", "A", "--times", "2", "--loud"], '"HELLO, A! HELLO, A!"'),
         (["fan", "--n", "5"], "20"),
@@ -117,10 +117,27 @@ def test_results_are_json(platform: Platform, hello: Path, flags: list[str], res
 
 
 def test_flags_take_what_the_signature_says(platform: Platform, hello: Path) -> None:
-    words = ["--color", "blue", "--at", "2026-01-31T12:00:00+00:00", "--wait", "1h30m", "--words", '["a", "b"]', "--ratio", "2"]
+    words = [
+        "--color",
+        "blue",
+        "--at",
+        "2026-01-31T12:00:00+00:00",
+        "--wait",
+        "1h30m",
+        "--words",
+        '["a", "b"]',
+        "--ratio",
+        "2",
+    ]
     done = platform.cli("run", hello, "kinds", *words)
     assert done.code == 0, done.both
-    expected = {"color": "BLUE", "at": "2026-01-31 12:00:00+00:00", "wait": "1:30:00", "words": "['a', 'b']", "ratio": "2.0"}
+    expected = {
+        "color": "BLUE",
+        "at": "2026-01-31 12:00:00+00:00",
+        "wait": "1:30:00",
+        "words": "['a', 'b']",
+        "ratio": "2.0",
+    }
     assert json.loads(done.out) == expected
 
 
@@ -186,7 +203,7 @@ def test_the_help_of_a_task_shows_its_inputs(platform: Platform, hello: Path) ->
 
 
 def test_a_run_can_be_found_by_its_label_and_started_once_by_its_name(platform: Platform, hello: Path) -> None:
-    words = ["run", "--name", "monthly-report", "--label", "team=blue", hello, "double", "--x", "4"]
+    words: list[str | Path] = ["run", "--name", "monthly-report", "--label", "team=blue", hello, "double", "--x", "4"]
     first, second = platform.cli(*words), platform.cli(*words)
     assert (first.out, second.out) == ("8\n", "8\n"), first.both + second.both
     listed = platform.cli("get", "run", "--with-label", "team=blue", "-o", "name")
@@ -271,7 +288,7 @@ BROKEN = {
 def test_a_file_that_cannot_be_used_is_one_clear_message(empty_place: Platform, verb: str, name: str) -> None:
     text, message = BROKEN[name]
     file = empty_place.write(name, text)
-    words = [verb, file, "x"] if verb == "run" else [verb, file]
+    words: list[str | Path] = [verb, file, "x"] if verb == "run" else [verb, file]
     done = empty_place.cli(*words)
     assert done.code == 2, done.both
     assert message in done.err

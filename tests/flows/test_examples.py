@@ -88,7 +88,12 @@ async def test_websockets_echo_meet_in_rooms_and_follow_a_task(platform: Platfor
 
 @pytest.mark.parametrize("where", ["platform", "--local"])
 def test_a_task_fans_out(platform: Platform, where: str) -> None:
-    words = ["run", *(["--local"] if where == "--local" else []), EXAMPLES / "fan_out.py", "count_primes"]
+    words: list[str | Path] = [
+        "run",
+        *(["--local"] if where == "--local" else []),
+        EXAMPLES / "fan_out.py",
+        "count_primes",
+    ]
     done = platform.cli(*words, "--below", "2000", "--slices", "5", timeout=120)
     assert (done.code, done.out) == (0, "303\n"), done.both
 

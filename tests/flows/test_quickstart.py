@@ -17,8 +17,8 @@ BLOCK = re.compile(r"<!-- quickstart -->\n```bash\n(.*?)```", re.S)
 PYTHON = re.compile(r"```python\n(.*?)```", re.S)
 
 SHIMS = {
-    # `scripts/test` has installed the project; the page's own `pip install` would only repeat that.
-    "pip": '#!/bin/sh\n[ "$1" = install ] && [ "$2" = . ] || { echo "pip $*: not what the page may say" >&2; exit 2; }\n',
+    # `scripts/test` has installed the project; the page's own `pip install .` would only repeat that.
+    "pip": '#!/bin/sh\n[ "$1 $2" = "install ." ] || { echo "pip $*: not what the page may say" >&2; exit 2; }\n',
     "flyte": '#!/bin/sh\nexec "{python}" -m flyte.cli "$@"\n',
 }
 

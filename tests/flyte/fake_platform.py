@@ -167,6 +167,7 @@ class FakePlatform:
             ("POST", "/secrets", self._create_secret),
             ("GET", "/secrets/{name}", self._get_secret),
             ("DELETE", "/secrets/{name}", self._delete_secret),
+            ("POST", "/keys", lambda r: _json(wire.KeyInfo(id="k1", name="k", key="tk_new"), 201)),
             ("GET", "/projects", lambda r: _json(self.projects)),
             ("POST", "/projects", self._create_project),
         ]

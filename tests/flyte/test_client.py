@@ -153,8 +153,8 @@ async def test_a_call_is_made_again_while_the_platform_is_away(
 async def test_a_call_that_may_not_be_made_twice_is_not(fake: FakePlatform, client: Client) -> None:
     fake.broken = ["done-drop"]
     with pytest.raises(SystemUnavailableError):
-        await client.create_deployment(wire.DeployRequest(version="1"))
-    assert fake.count()["POST /v1/deployments"] == 1
+        await client.create_key("k")
+    assert fake.count()["POST /v1/keys"] == 1
 
 
 async def test_a_refused_connection_is_tried_again_until_the_platform_is_back() -> None:

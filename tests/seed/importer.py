@@ -13,6 +13,8 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import fastapi
+
 
 def _import(file: Path, answer: Connection) -> None:
     sys.path.insert(0, str(file.parent))
@@ -21,16 +23,13 @@ def _import(file: Path, answer: Connection) -> None:
     except BaseException:  # noqa: BLE001 - a program may end in any way; the test shows how
         answer.send({"error": traceback.format_exc()})
     else:
-        routes = {name: _routes(value) for name, value in vars(module).items() if hasattr(value, "routes")}
+        apps = {name: value for name, value in vars(module).items() if isinstance(value, fastapi.FastAPI)}
+        routes = {name: [getattr(route, "path", "") for route in app.routes] for name, app in apps.items()}
         answer.send({"names": sorted(vars(module)), "routes": routes})
 
 
-def _routes(app: object) -> list[str]:
-    return [route.path for route in getattr(app, "routes", ()) if hasattr(route, "path")]
-
-
 def main(files: list[str]) -> None:
-    for name in ("flyte", "flyte.app.extras", "flyte.remote", "fastapi", "httpx", "websockets"):
+    for name in ("flyte", "flyte.app.extras", "flyte.remote", "httpx", "websockets"):
         importlib.import_module(name)
     fork = multiprocessing.get_context("fork")
     found = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,9 +68,7 @@ class Journal:
 
     def add(self, subject: str, phase: str, message: str = "", attempt: int = 0) -> None:
         self.events.append(
-            wire.Event(
-                seq=self.seq + 1, at=self._now(), subject=subject, phase=phase, message=message, attempt=attempt
-            )
+            wire.Event(seq=self.seq + 1, at=self._now(), subject=subject, phase=phase, message=message, attempt=attempt)
         )
         self._grown.set()
         self._grown = asyncio.Event()
@@ -101,7 +100,7 @@ class FakeControl:
     """Control, without a store, workers or a gateway."""
 
     def __init__(self, folder: Path, endpoint: str = "http://127.0.0.1:30080") -> None:
-        self.now = 1_767_225_600.0
+        self.now = time.time()
         self.folder = folder
         self.endpoint = endpoint
         self.blobs = FakeBlobs()

@@ -14,6 +14,10 @@ def texts(lines: list[LogLine]) -> list[str]:
     return [line.text for line in lines]
 
 
+def put(log: Path, text: str) -> None:
+    log.write_text(text)
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "a0.1.log"
@@ -77,7 +81,7 @@ async def test_a_follower_waits_for_a_file_that_does_not_exist_yet(log: Path) ->
     first = asyncio.ensure_future(anext(following))
     await asyncio.sleep(0)
     assert not first.done()
-    log.write_text("here\n")
+    put(log, "here\n")
     assert (await asyncio.wait_for(first, 5)).text == "here"
     over = True
     assert [line async for line in following] == []
@@ -103,7 +107,7 @@ async def test_a_follower_gets_each_line_once_however_its_bytes_arrive(log: Path
 
 
 async def test_what_is_written_at_the_very_end_is_not_lost(log: Path) -> None:
-    log.write_text("first\n")
+    put(log, "first\n")
     asked = 0
 
     def is_over() -> bool:
@@ -118,7 +122,7 @@ async def test_what_is_written_at_the_very_end_is_not_lost(log: Path) -> None:
 
 
 async def test_words_that_were_still_in_a_pipe_when_the_process_ended_are_not_lost(log: Path) -> None:
-    log.write_text("first\n")
+    put(log, "first\n")
     over = False
 
     async def end() -> None:
@@ -138,7 +142,7 @@ async def test_words_that_were_still_in_a_pipe_when_the_process_ended_are_not_lo
 
 
 async def test_following_from_an_offset_goes_on_where_reading_stopped(log: Path) -> None:
-    log.write_text("a\nb\nc\n")
+    put(log, "a\nb\nc\n")
     start = logs.read(log)[0].offset
     assert [line.text async for line in logs.follow(log, start, lambda: True)] == ["b", "c"]
 
@@ -148,11 +152,11 @@ async def test_the_end_of_something_that_never_wrote_ends_its_followers(log: Pat
 
 
 async def test_a_file_that_was_begun_anew_is_followed_from_its_start(log: Path) -> None:
-    log.write_text("a long line of the old file\n")
+    put(log, "a long line of the old file\n")
     over = False
     following = logs.follow(log, None, lambda: over)
     assert (await anext(following)).text == "a long line of the old file"
-    log.write_text("new\n")
+    put(log, "new\n")
     assert (await anext(following)).text == "new"
     over = True
     assert [line async for line in following] == []

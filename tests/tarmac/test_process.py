@@ -34,8 +34,8 @@ def started() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
     yield start
     for child in children:
-        child.kill()
-        child.wait()
+        with child:
+            child.kill()
 
 
 PARENT = """
@@ -67,7 +67,9 @@ def children_of(pid: int) -> list[int]:
 
 
 async def test_a_guard_hands_on_signals_and_the_exit_code() -> None:
-    program = "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(7)); print('on', flush=True); time.sleep(60)"
+    program = (
+        "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(7)); print('on', flush=True); time.sleep(60)"
+    )
     reading, writing = os.pipe()
     child = process.start([sys.executable, "-c", program], env=ENV, output=writing, guard=True)
     os.close(writing)
@@ -78,15 +80,19 @@ async def test_a_guard_hands_on_signals_and_the_exit_code() -> None:
 
 
 @pytest.mark.parametrize("pidfd", [True, False])
-async def test_an_end_is_noticed_with_and_without_pidfds(pidfd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_end_is_noticed_with_and_without_pidfds(
+    pidfd: bool, monkeypatch: pytest.MonkeyPatch, started: Callable[..., subprocess.Popen[bytes]]
+) -> None:
     if not pidfd:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
-    child = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(3)"])
+    child = started((sys.executable, "-S", "-c", "raise SystemExit(3)"))
     assert await process.ended(child, pause=0.01) == 3
 
 
-async def test_the_end_of_a_process_that_ended_long_ago_is_noticed() -> None:
-    child = subprocess.Popen([sys.executable, "-S", "-c", ""])
+async def test_the_end_of_a_process_that_ended_long_ago_is_noticed(
+    started: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    child = started((sys.executable, "-S", "-c", ""))
     child.wait()
     assert await process.ended(child) == 0
 
@@ -137,4 +143,6 @@ def test_a_relative_pythonpath_keeps_its_meaning_in_other_folders(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = os.pathsep.join(["src", "/lib"])
-    assert process.with_absolute_path({"PYTHONPATH": path})["PYTHONPATH"] == os.pathsep.join([f"{tmp_path}/src", "/lib"])
+    assert process.with_absolute_path({"PYTHONPATH": path})["PYTHONPATH"] == os.pathsep.join(
+        [f"{tmp_path}/src", "/lib"]
+    )

@@ -119,7 +119,10 @@ async def test_a_part_that_ignores_its_farewell_is_killed(home: Home) -> None:
 
 async def test_a_start_that_cannot_succeed_is_given_up_with_the_tail_of_the_log(home: Home) -> None:
     news: list[GivenUp | None] = []
-    parts = (Part("good", program(FOREVER)), Part("bad", program("print('no database', flush=True); raise SystemExit(4)")))
+    parts = (
+        Part("good", program(FOREVER)),
+        Part("bad", program("print('no database', flush=True); raise SystemExit(4)")),
+    )
     assert await Supervisor(home, Door("127.0.0.1", 1), parts, no, news.append).run() is False
     failure = news[0]
     assert failure is not None
@@ -140,13 +143,10 @@ async def test_it_tells_how_its_parts_are(home: Home) -> None:
 
 
 async def test_what_an_earlier_platform_left_is_ended_first(home: Home) -> None:
-    orphan = subprocess.Popen(program(FOREVER)(), env=process.family_environment(home.path))
-    try:
-        async with running(home, Part("one", program(FOREVER))):
-            assert await asyncio.to_thread(orphan.wait, 5) == -signal.SIGKILL
-    finally:
-        orphan.kill()
-        orphan.wait()
+    env = process.family_environment(home.path)
+    orphan = await asyncio.create_subprocess_exec(*program(FOREVER)(), env=env)
+    async with running(home, Part("one", program(FOREVER))):
+        assert await asyncio.wait_for(orphan.wait(), 5) == -signal.SIGKILL
 
 
 def test_only_one_supervisor_holds_a_home(home: Home) -> None:
@@ -171,14 +171,13 @@ asyncio.run(Supervisor(home, Door("127.0.0.1", 1), parts, yes, lambda failure: p
 
 
 def test_when_the_supervisor_is_killed_everything_beneath_it_ends(home: Home) -> None:
-    supervisor = subprocess.Popen([sys.executable, "-c", WHOLE, str(home.path)], stdout=subprocess.PIPE)
-    try:
-        assert supervisor.stdout is not None
-        assert supervisor.stdout.readline() == b"up\n"
-        wait_for(lambda: len(pids(home)) == 2, "both parts run")
-    finally:
-        supervisor.kill()
-        supervisor.wait()
+    with subprocess.Popen([sys.executable, "-c", WHOLE, str(home.path)], stdout=subprocess.PIPE) as supervisor:
+        try:
+            assert supervisor.stdout is not None
+            assert supervisor.stdout.readline() == b"up\n"
+            wait_for(lambda: len(pids(home)) == 2, "both parts run")
+        finally:
+            supervisor.kill()
     wait_for(lambda: not pids(home), "no part is left")
 
 

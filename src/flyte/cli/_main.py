@@ -42,7 +42,9 @@ VERBS: dict[str, Verb] = {
     "run": Verb("run:run", "Start things", "Run a task of a file, or a deployed one."),
     "serve": Verb("serve:serve", "Start things", "Deploy an app and say where it answers."),
     "deploy": Verb("deploy:deploy", "Start things", "Deploy the environments of a file."),
-    "get": Verb("get:get", "Look at things", "Runs, actions, tasks, apps, logs, inputs and outputs, secrets, projects."),
+    "get": Verb(
+        "get:get", "Look at things", "Runs, actions, tasks, apps, logs, inputs and outputs, secrets, projects."
+    ),
     "whoami": Verb("get:whoami", "Look at things", "Say as whom the platform knows you."),
     "abort": Verb("abort:abort", "Change things", "Stop a run or an action."),
     "create": Verb("create:create", "Change things", "A secret, an API key, a project, a config file."),
@@ -74,7 +76,9 @@ class Program(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f"did you mean `flyte {near[0]}`?" if near else "`flyte --help` lists the commands."
@@ -96,7 +100,9 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 @click.command("flyte", cls=Program, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it and exit.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it and exit."
+)
 @click.option("-c", "--config", metavar="FILE", help="Config file; without it the usual places are searched.")
 @click.option("--endpoint", metavar="URL", help="Address of the platform, instead of the config's or this machine's.")
 @click.option(*OUTPUT_FLAGS, help="How listings and results are shown, as with a verb's own --output.", **OUTPUT)  # type: ignore[arg-type]
@@ -151,4 +157,3 @@ def report(error: Exception, verbose: bool = False) -> int:
 
 def say_error(message: str) -> None:
     click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
-

@@ -6,15 +6,15 @@ import asyncio
 
 import click
 
-from flyte.cli.options import connect, say, scoped
+from flyte.cli.options import connect, examples, say, scoped
 
 
-@click.group(epilog="\b\nExamples:\n  flyte abort run RUN --reason 'wrong input'\n  flyte abort action RUN ACTION")
+@click.group(epilog=examples("flyte abort run RUN --reason 'wrong input'", "flyte abort action RUN ACTION"))
 def abort() -> None:
     """Stop a run or an action, and all that it started."""
 
 
-@abort.command("run", epilog="\b\nExample:\n  flyte abort run RUN --reason 'wrong input'")
+@abort.command("run", epilog=examples("flyte abort run RUN --reason 'wrong input'"))
 @click.argument("name")
 @click.option("--reason", default="", help="Kept with the run.")
 @scoped
@@ -29,7 +29,7 @@ def abort_run(name: str, reason: str, project: str | None, domain: str | None) -
     say(f"run {name}: {run.phase if run.phase.is_terminal else 'is being stopped'}")
 
 
-@abort.command("action", epilog="\b\nExample:\n  flyte abort action RUN ACTION")
+@abort.command("action", epilog=examples("flyte abort action RUN ACTION"))
 @click.argument("run")
 @click.argument("name")
 @click.option("--reason", default="", help="Kept with the action.")

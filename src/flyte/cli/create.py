@@ -11,22 +11,27 @@ from typing import Any
 import click
 
 from flyte.cli import render
-from flyte.cli.options import connect, formatted, invocation, say, scoped
+from flyte.cli.options import connect, examples, formatted, invocation, say, scoped
 
 
-@click.group(epilog="\b\nExamples:\n  flyte create secret webhook-api-key\n  flyte create api-key ci")
+@click.group(epilog=examples("flyte create secret webhook-api-key", "flyte create api-key ci"))
 def create() -> None:
     """Make a secret, an API key, a project, or a config file."""
 
 
 @create.command(
     "secret",
-    epilog="\b\nExamples:\n  flyte create secret webhook-api-key                 asks for the value\n"
-    "  flyte create secret tls-key --from-file key.pem\n  pass show webhook | flyte create secret webhook-api-key",
+    epilog=examples(
+        "flyte create secret webhook-api-key                 asks for the value",
+        "flyte create secret tls-key --from-file key.pem",
+        "pass show webhook | flyte create secret webhook-api-key",
+    ),
 )
 @click.argument("name")
 @click.option("--value", help="The value. It stays in your shell's history; a prompt, a file or a pipe does not.")
-@click.option("--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take a file's content.")
+@click.option(
+    "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take a file's content."
+)
 @scoped
 def create_secret(
     name: str, value: str | None, from_file: Path | None, project: str | None, domain: str | None
@@ -54,7 +59,9 @@ def _secret_value(value: str | None, file: Path | None) -> str:
     return value
 
 
-@create.command("api-key", epilog="\b\nExamples:\n  flyte create api-key ci\n  export FLYTE_API_KEY=$(flyte create api-key ci)")
+@create.command(
+    "api-key", epilog=examples("flyte create api-key ci", "export FLYTE_API_KEY=$(flyte create api-key ci)")
+)
 @click.argument("name")
 @formatted
 def create_api_key(name: str, output: str | None) -> None:
@@ -65,10 +72,12 @@ def create_api_key(name: str, output: str | None) -> None:
         render.show_json(render.as_data(key), form)
         return
     click.echo(key.key)
-    say(f"this is key {key.id} ({key.name}); keep it, it is not shown again. `flyte delete api-key {key.id}` revokes it")
+    say(
+        f"this is key {key.id} ({key.name}); keep it, it is not shown again. `flyte delete api-key {key.id}` revokes it"
+    )
 
 
-@create.command("project", epilog="\b\nExample:\n  flyte create project --id shop --name Shop")
+@create.command("project", epilog=examples("flyte create project --id shop --name Shop"))
 @click.option("--id", "identifier", required=True, help="What it is called in commands and addresses.")
 @click.option("--name", help="What people call it.  [default: the id]")
 @click.option("--description", default="")
@@ -92,8 +101,10 @@ def pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
 
 @create.command(
     "config",
-    epilog="\b\nExamples:\n  flyte create config --endpoint https://flyte.example.com --api-key tk_…\n"
-    "  flyte create config --project shop -f ~/.flyte/config.yaml",
+    epilog=examples(
+        "flyte create config --endpoint https://flyte.example.com --api-key tk_…",
+        "flyte create config --project shop -f ~/.flyte/config.yaml",
+    ),
 )
 @click.option("--endpoint", help="Address of the platform.  [default: that of this machine]")
 @click.option("--api-key", help="The key to use; FLYTE_API_KEY in the environment wins over it.")
@@ -101,7 +112,11 @@ def pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
 @click.option("--domain", "-d", help="Default domain.")
 @click.option("--insecure", is_flag=True, help="Speak http to an endpoint that is given without http:// or https://.")
 @click.option(
-    "-f", "--file", type=click.Path(dir_okay=False, path_type=Path), default=Path(".flyte/config.yaml"), show_default=True
+    "-f",
+    "--file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path(".flyte/config.yaml"),
+    show_default=True,
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def create_config(

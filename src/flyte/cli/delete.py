@@ -7,10 +7,10 @@ import sys
 
 import click
 
-from flyte.cli.options import connect, say, scoped
+from flyte.cli.options import connect, examples, say, scoped
 
 
-@click.group(epilog="\b\nExamples:\n  flyte delete app my-app\n  flyte delete secret webhook-api-key")
+@click.group(epilog=examples("flyte delete app my-app", "flyte delete secret webhook-api-key"))
 def delete() -> None:
     """Remove an app, a secret, or an API key."""
 
@@ -21,7 +21,7 @@ def _confirm(question: str, yes: bool) -> None:
         click.confirm(question, abort=True, err=True)
 
 
-@delete.command("app", epilog="\b\nExample:\n  flyte delete app my-app")
+@delete.command("app", epilog=examples("flyte delete app my-app"))
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @scoped
@@ -34,7 +34,7 @@ def delete_app(name: str, yes: bool, project: str | None, domain: str | None) ->
     say(f"app {name} is gone")
 
 
-@delete.command("secret", epilog="\b\nExample:\n  flyte delete secret webhook-api-key")
+@delete.command("secret", epilog=examples("flyte delete secret webhook-api-key"))
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @scoped
@@ -47,7 +47,7 @@ def delete_secret(name: str, yes: bool, project: str | None, domain: str | None)
     say(f"secret {name} is gone")
 
 
-@delete.command("api-key", epilog="\b\nExample:\n  flyte delete api-key ID      `flyte get api-key` lists them")
+@delete.command("api-key", epilog=examples("flyte delete api-key ID      `flyte get api-key` lists them"))
 @click.argument("key_id", metavar="ID")
 def delete_api_key(key_id: str) -> None:
     """Revoke an API key, at once."""

@@ -42,7 +42,9 @@ class Shipping:
 @click.command(epilog=EXAMPLES)
 @click.argument("file", metavar="FILE")
 @click.argument("environment", required=False)
-@click.option("--all", "every", is_flag=True, help="All environments of the file; that is the default without ENVIRONMENT.")
+@click.option(
+    "--all", "every", is_flag=True, help="All environments of the file; that is the default without ENVIRONMENT."
+)
 @click.option("-r", "--recursive", is_flag=True, help="FILE is a folder: deploy what its Python files declare.")
 @click.option("-i", "--ignore-load-errors", is_flag=True, help="With -r: leave out files that cannot be imported.")
 @click.option("--dry-run", "--dryrun", is_flag=True, help="Check, and say what would be deployed; start nothing.")

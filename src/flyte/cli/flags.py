@@ -59,9 +59,9 @@ class OneOf(click.ParamType):
         if value in self.words:
             return self.words[value]
         near = [word for word in self.words if word.lower() == str(value).lower()]
-        if len(near) == 1:
-            return self.words[near[0]]
-        self.fail(f"{value!r} is none of: {', '.join(self.words)}", param, ctx)
+        if len(near) != 1:
+            self.fail(f"{value!r} is none of: {', '.join(self.words)}", param, ctx)
+        return self.words[near[0]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,9 @@ class Flag(click.Option):
     """The option for one input. Its value is None where the flag was not given, and `_Given` where it was."""
 
     def __init__(self, spec: InputSpec, taken: Sequence[str] = ()) -> None:
-        names = dict.fromkeys(f"--{form}" for form in (spec.name.replace("_", "-"), spec.name) if f"--{form}" not in taken)
+        names = dict.fromkeys(
+            f"--{form}" for form in (spec.name.replace("_", "-"), spec.name) if f"--{form}" not in taken
+        )
         schema, nullable = _essence(spec.schema)
         kind = _kind(schema, nullable, spec.type)
         words = list(names)
@@ -207,7 +209,9 @@ def _datetime(text: str) -> str:
     try:
         return datetime.fromisoformat(text).isoformat()
     except ValueError:
-        raise ValueError(f"{text!r} is no time; write it like 2026-01-31T12:00:00+00:00, or `now`, or `today`") from None
+        raise ValueError(
+            f"{text!r} is no time; write it like 2026-01-31T12:00:00+00:00, or `now`, or `today`"
+        ) from None
 
 
 def _date(text: str) -> str:
@@ -265,12 +269,13 @@ def _takes_text(schema: Schema) -> bool:
     members = schema.get("anyOf")
     if isinstance(members, list):
         return any(_takes_text(member) for member in members)
-    return "type" not in schema and "$ref" not in schema and "properties" not in schema or schema.get("type") == "string"
+    is_open = not {"type", "$ref", "properties"} & set(schema)
+    return is_open or schema.get("type") == "string"
 
 
 def _example(schema: Schema) -> str:
     """A value of the right form, for a message."""
     if schema.get("type") == "array":
-        return "'[1, 2]'" if schema.get("items", {}).get("type") in ("integer", "number") else "'[\"a\", \"b\"]'"
+        return "'[1, 2]'" if schema.get("items", {}).get("type") in ("integer", "number") else '\'["a", "b"]\''
     names = list(schema.get("properties", {}))[:2] or ["key"]
     return "'" + json.dumps(dict.fromkeys(names, "…"), ensure_ascii=False) + "'"

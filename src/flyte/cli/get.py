@@ -10,14 +10,18 @@ from typing import Any
 import click
 
 from flyte.cli import render
-from flyte.cli.options import connect, formatted, invocation, scoped
+from flyte.cli.options import connect, examples, formatted, invocation, scoped
 from flyte.cli.render import Column, age, clock, lasted, one_line
 from flyte.wire import ROOT_ACTION, Action, ActionPhase, App, KeyInfo, Project, Run, SecretInfo, Task
 
 PHASES = click.Choice([phase.value for phase in ActionPhase])
 
 
-@click.group(epilog="\b\nExamples:\n  flyte get run --in-phase failed\n  flyte get run -o json | jq -r '.[].name'\n  flyte get app -o url my-app")
+@click.group(
+    epilog=examples(
+        "flyte get run --in-phase failed", "flyte get run -o json | jq -r '.[].name'", "flyte get app -o url my-app"
+    )
+)
 def get() -> None:
     """Look at runs, actions, tasks, apps, logs, inputs and outputs, secrets, projects and the config.
 
@@ -37,10 +41,22 @@ RUNS: Sequence[Column[Run]] = (
 )
 
 
-@get.command("run", epilog="\b\nExamples:\n  flyte get run\n  flyte get run RUN\n  flyte get run --in-phase failed --task-name add_one_task --limit 10")
+@get.command(
+    "run",
+    epilog=examples(
+        "flyte get run", "flyte get run RUN", "flyte get run --in-phase failed --task-name add_one_task --limit 10"
+    ),
+)
 @click.argument("name", required=False)
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many, newest first.")
-@click.option("--in-phase", "phases", type=PHASES, metavar="PHASE", multiple=True, help="Only runs in this phase; may be repeated.")
+@click.option(
+    "--in-phase",
+    "phases",
+    type=PHASES,
+    metavar="PHASE",
+    multiple=True,
+    help="Only runs in this phase; may be repeated.",
+)
 @click.option("--task-name", help="Only runs of this task.")
 @click.option("--task-version", help="Only runs of this version.")
 @click.option("--with-label", "labels", multiple=True, metavar="KEY=VALUE", help="Only runs with this label.")
@@ -122,10 +138,20 @@ ACTIONS: Sequence[Column[Action]] = (
 )
 
 
-@get.command("action", epilog="\b\nExamples:\n  flyte get action RUN\n  flyte get action RUN a0\n  flyte get action RUN --in-phase failed")
+@get.command(
+    "action",
+    epilog=examples("flyte get action RUN", "flyte get action RUN a0", "flyte get action RUN --in-phase failed"),
+)
 @click.argument("run")
 @click.argument("name", required=False)
-@click.option("--in-phase", "phases", type=PHASES, metavar="PHASE", multiple=True, help="Only actions in this phase; may be repeated.")
+@click.option(
+    "--in-phase",
+    "phases",
+    type=PHASES,
+    metavar="PHASE",
+    multiple=True,
+    help="Only actions in this phase; may be repeated.",
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=1000, show_default=True)
 @scoped
 @formatted
@@ -178,7 +204,7 @@ def _signature(task: Task) -> str:
     return ", ".join(f"{spec.name}: {spec.type}{'' if spec.required else ' = …'}" for spec in specs)
 
 
-@get.command("task", epilog="\b\nExamples:\n  flyte get task\n  flyte get task add_one_task\n  flyte get task add_one_task v1")
+@get.command("task", epilog=examples("flyte get task", "flyte get task add_one_task", "flyte get task add_one_task v1"))
 @click.argument("name", required=False)
 @click.argument("version", required=False)
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
@@ -221,7 +247,7 @@ APPS: Sequence[Column[App]] = (
 )
 
 
-@get.command("app", epilog="\b\nExamples:\n  flyte get app\n  flyte get app my-app\n  curl $(flyte get app my-app -o url)")
+@get.command("app", epilog=examples("flyte get app", "flyte get app my-app", "curl $(flyte get app my-app -o url)"))
 @click.argument("name", required=False)
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
 @scoped
@@ -235,7 +261,8 @@ def get_app(name: str | None, limit: int, project: str | None, domain: str | Non
         return
     app = asyncio.run(client.get_app(name))
     replicas = (
-        f"{replica.name}  {replica.phase}  version {replica.version}" + (f"  {replica.message}" if replica.message else "")
+        f"{replica.name}  {replica.phase}  version {replica.version}"
+        + (f"  {replica.message}" if replica.message else "")
         for replica in app.replicas
     )
     facts = [
@@ -254,10 +281,15 @@ def get_app(name: str | None, limit: int, project: str | None, domain: str | Non
     render.details(app, facts, form)
 
 
-@get.command("logs", epilog="\b\nExamples:\n  flyte get logs RUN\n  flyte get logs RUN ACTION --attempt 1\n  flyte get logs my-app -f")
+@get.command(
+    "logs",
+    epilog=examples("flyte get logs RUN", "flyte get logs RUN ACTION --attempt 1", "flyte get logs my-app -f"),
+)
 @click.argument("name")
 @click.argument("action", required=False)
-@click.option("-l", "--lines", type=click.IntRange(1), default=None, help="Only the last N lines.  [default: all; 30 of an app]")
+@click.option(
+    "-l", "--lines", type=click.IntRange(1), default=None, help="Only the last N lines.  [default: all; 30 of an app]"
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the action has ended, or Ctrl-C.")
 @click.option("-a", "--attempt", type=click.IntRange(1), help="Of this attempt.  [default: the latest]")
 @click.option("--replica", help="Of an app: only this replica's.")
@@ -308,7 +340,7 @@ async def _is_app(client: Any, name: str) -> bool:
     return False
 
 
-@get.command("io", epilog="\b\nExamples:\n  flyte get io RUN\n  flyte get io RUN --outputs-only -o json-raw")
+@get.command("io", epilog=examples("flyte get io RUN", "flyte get io RUN --outputs-only -o json-raw"))
 @click.argument("run")
 @click.argument("action", default=ROOT_ACTION)
 @click.option("-i", "--inputs-only", is_flag=True)
@@ -353,7 +385,7 @@ SECRETS: Sequence[Column[SecretInfo]] = (
 )
 
 
-@get.command("secret", epilog="\b\nExample:\n  flyte get secret")
+@get.command("secret", epilog=examples("flyte get secret"))
 @click.argument("name", required=False)
 @scoped
 @formatted
@@ -373,7 +405,7 @@ KEYS: Sequence[Column[KeyInfo]] = (
 )
 
 
-@get.command("api-key", epilog="\b\nExample:\n  flyte get api-key")
+@get.command("api-key", epilog=examples("flyte get api-key"))
 @formatted
 def get_api_key(output: str | None) -> None:
     """List the API keys, without the keys themselves."""
@@ -388,7 +420,7 @@ PROJECTS: Sequence[Column[Project]] = (
 )
 
 
-@get.command("project", epilog="\b\nExample:\n  flyte get project")
+@get.command("project", epilog=examples("flyte get project"))
 @click.argument("name", required=False)
 @formatted
 def get_project(name: str | None, output: str | None) -> None:
@@ -402,7 +434,7 @@ def get_project(name: str | None, output: str | None) -> None:
     render.listing(projects, PROJECTS, invocation().format(output))
 
 
-@get.command("config", epilog="\b\nExample:\n  flyte get config")
+@get.command("config", epilog=examples("flyte get config"))
 @formatted
 def get_config(output: str | None) -> None:
     """Show which config file is used and what it, together with the environment, says."""
@@ -424,7 +456,7 @@ def get_config(output: str | None) -> None:
         render.details(config, facts.items(), "table")
 
 
-@click.command(epilog="\b\nExample:\n  flyte whoami")
+@click.command(epilog=examples("flyte whoami"))
 @formatted
 def whoami(output: str | None) -> None:
     """Say where the platform is, and as whom it knows you."""

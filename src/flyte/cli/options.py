@@ -38,6 +38,11 @@ class Invocation:
         return self.progress and sys.stderr.isatty()
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that can be typed as they are, with words behind them that say why."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def scoped(command: Command) -> Command:
     """Add --project and --domain."""
     command = click.option("-d", "--domain", help="Domain.  [default: development]")(command)
@@ -68,10 +73,13 @@ def shipping_flags() -> list[Callable[[Command], Command]]:
             "--copy-style",
             type=click.Choice(("loaded_modules", "all", "none")),
             default="loaded_modules",
-            help="What travels: the modules that FILE imports, the whole root folder, or nothing.  [default: loaded_modules]",
+            show_default=True,
+            help="What travels: the modules that FILE imports, the whole root folder, or nothing.",
         ),
         click.option(
-            "--root-dir", metavar="DIR", help="Folder the code is shipped from.  [default: FILE's own, or above its package]"
+            "--root-dir",
+            metavar="DIR",
+            help="Folder the code is shipped from.  [default: FILE's own, or above its package]",
         ),
     ]
 

@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from flyte.cli.options import connect, formatted, invocation
+from flyte.cli.options import connect, examples, formatted, invocation
 
 
 def _hand_over(*words: str) -> None:
@@ -29,7 +29,13 @@ def _hand_over(*words: str) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "tarmac", *words])
 
 
-@click.command(epilog="\b\nExamples:\n  flyte up\n  flyte up --port 0            any free port\n  flyte up --foreground        for a supervisor such as systemd")
+@click.command(
+    epilog=examples(
+        "flyte up",
+        "flyte up --port 0            any free port",
+        "flyte up --foreground        for a supervisor such as systemd",
+    )
+)
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the front door; 0: a free one.  [default: 30080]")
 @click.option("--foreground", is_flag=True, help="Stay in this terminal until Ctrl-C.")
 def up(port: int | None, foreground: bool) -> None:
@@ -41,7 +47,7 @@ def up(port: int | None, foreground: bool) -> None:
     _hand_over("up", *(["--port", str(port)] if port is not None else []), *(["--foreground"] if foreground else []))
 
 
-@click.command(epilog="\b\nExample:\n  flyte down")
+@click.command(epilog=examples("flyte down"))
 def down() -> None:
     """Stop the platform on this machine, with all tasks and apps on it.
 
@@ -50,7 +56,7 @@ def down() -> None:
     _hand_over("down")
 
 
-@click.command(epilog="\b\nExamples:\n  flyte status\n  flyte status -o json | jq -r .endpoint")
+@click.command(epilog=examples("flyte status", "flyte status -o json | jq -r .endpoint"))
 @formatted
 def status(output: str | None) -> None:
     """Say whether the platform runs on this machine, and where it answers. Exit code 0 if it does, else 2."""
@@ -58,7 +64,11 @@ def status(output: str | None) -> None:
     _hand_over("status", *(["--json"] if form.startswith("json") else []))
 
 
-@click.command(epilog="\b\nExamples:\n  flyte console\n  flyte console RUN\n  flyte console --print        for a browser on another machine")
+@click.command(
+    epilog=examples(
+        "flyte console", "flyte console RUN", "flyte console --print        for a browser on another machine"
+    )
+)
 @click.argument("run", required=False)
 @click.option("--print", "only_print", is_flag=True, help="Print the address; open nothing.")
 def console(run: str | None, only_print: bool) -> None:

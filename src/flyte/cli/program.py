@@ -1,7 +1,7 @@
 """The user's file as a module: loaded the way `python FILE` would see it, and searched for tasks and environments.
 
 The root, whose content is shipped, is `--root-dir` or else the folder above the outermost package that the file is in;
-for a plain script that is its own folder. What goes wrong is told in the user's terms: their part of the traceback only.
+for a plain script that is its own folder. What goes wrong is told in the user's terms: their part of the traceback.
 """
 
 from __future__ import annotations

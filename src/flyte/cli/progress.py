@@ -71,7 +71,9 @@ def drawing(record: Deployment | None) -> RenderableType:
         return table
     for env in sorted(record.environments, key=lambda env: (env.level, env.name)):
         phase = Text(env.phase, style=COLORS.get(env.phase, "dim"))
-        table.add_row(f"  level {env.level}", Text(env.name, style="bold"), env.kind, phase, Text(note(env), style="dim"))
+        table.add_row(
+            f"  level {env.level}", Text(env.name, style="bold"), env.kind, phase, Text(note(env), style="dim")
+        )
     for warning in record.warnings:
         table.add_row("", Text("warning", style="yellow"), "", "", Text(warning))
     return table

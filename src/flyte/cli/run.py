@@ -77,10 +77,18 @@ def _options() -> list[click.Parameter]:
     """New instances of our own flags, for one command."""
 
     @click.option("--local", is_flag=True, help="Run in this process, without a platform.")
-    @click.option("--name", metavar="TEXT", help="Name of the run; one that exists with the same inputs is shown again.")
-    @click.option("-f/-F", "--follow/--no-follow", default=True, help="Wait for the end and print the result.  [default]")
-    @click.option("-e", "--env", multiple=True, metavar="KEY=VALUE", help="Environment variable for the run's processes.")
-    @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Label of the run; `flyte get run` finds it by it.")
+    @click.option(
+        "--name", metavar="TEXT", help="Name of the run; one that exists with the same inputs is shown again."
+    )
+    @click.option(
+        "-f/-F", "--follow/--no-follow", default=True, help="Wait for the end and print the result.  [default]"
+    )
+    @click.option(
+        "-e", "--env", multiple=True, metavar="KEY=VALUE", help="Environment variable for the run's processes."
+    )
+    @click.option(
+        "--label", multiple=True, metavar="KEY=VALUE", help="Label of the run; `flyte get run` finds it by it."
+    )
     @click.option("--overwrite-cache", is_flag=True, help="Run even what is in the cache, and keep the new result.")
     @click.option("--max-action-concurrency", type=click.IntRange(2), help="How many actions may run at once.")
     @shipped
@@ -101,7 +109,9 @@ class Files(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name == DEPLOYED:
-            return DeployedTasks(DEPLOYED, help="Run a task that was deployed before.", subcommand_metavar="NAME[:VERSION] [INPUTS]")
+            return DeployedTasks(
+                DEPLOYED, help="Run a task that was deployed before.", subcommand_metavar="NAME[:VERSION] [INPUTS]"
+            )
         return TasksOfFile(cmd_name)
 
 
@@ -127,9 +137,7 @@ class TasksOfFile(click.Group):
         loaded = self._program(ctx)
         task = loaded.task(cmd_name)
         specs = task.interface.spec().inputs
-        return task_command(
-            cmd_name, specs, task.docs, lambda options, inputs: run_task(loaded, task, inputs, options)
-        )
+        return task_command(cmd_name, specs, task.docs, lambda options, inputs: run_task(loaded, task, inputs, options))
 
 
 class DeployedTasks(click.Group):
@@ -150,9 +158,7 @@ class DeployedTasks(click.Group):
         task = asyncio.run(client.get_task(name, version or options.version))
         specs = task.spec.interface.inputs if task.spec else []
         docs = task.spec.docs if task.spec else ""
-        return task_command(
-            cmd_name, specs, docs, lambda options, inputs: run_deployed(client, task, inputs, options)
-        )
+        return task_command(cmd_name, specs, docs, lambda options, inputs: run_deployed(client, task, inputs, options))
 
 
 Execute = Callable[[RunOptions, Mapping[str, Any]], int]

@@ -8,17 +8,23 @@ import click
 
 from flyte.cli import render
 from flyte.cli.create import pairs
-from flyte.cli.options import connect, formatted, invocation, say, scoped, shipped
+from flyte.cli.options import connect, examples, formatted, invocation, say, scoped, shipped
 from flyte.cli.program import load
 
 
 @click.command(
-    epilog="\b\nExamples:\n  flyte serve app.py env\n  flyte serve app.py env -f          follow what it writes\n  curl $(flyte serve app.py env)",
+    epilog=examples(
+        "flyte serve app.py env",
+        "flyte serve app.py env -f          follow what it writes",
+        "curl $(flyte serve app.py env)",
+    ),
 )
 @click.argument("file", metavar="FILE")
 @click.argument("app", metavar="APP")
 @click.option("-f", "--follow", is_flag=True, help="Then print what it writes, until Ctrl-C.")
-@click.option("-e", "--env-var", "env_vars", multiple=True, metavar="KEY=VALUE", help="Environment variable for the app.")
+@click.option(
+    "-e", "--env-var", "env_vars", multiple=True, metavar="KEY=VALUE", help="Environment variable for the app."
+)
 @shipped
 @scoped
 @formatted

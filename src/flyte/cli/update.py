@@ -6,20 +6,20 @@ import asyncio
 
 import click
 
-from flyte.cli.options import connect, say, scoped
+from flyte.cli.options import connect, examples, say, scoped
 
 WAIT = 120.0
 """Seconds that --wait waits at most."""
 
 
-@click.group(epilog="\b\nExample:\n  flyte update app my-app --deactivate")
+@click.group(epilog=examples("flyte update app my-app --deactivate"))
 def update() -> None:
     """Start or stop an app."""
 
 
 @update.command(
     "app",
-    epilog="\b\nExamples:\n  flyte update app my-app --deactivate\n  flyte update app my-app --activate --wait",
+    epilog=examples("flyte update app my-app --deactivate", "flyte update app my-app --activate --wait"),
 )
 @click.argument("name")
 @click.option("--activate/--deactivate", "active", default=None, help="Start it, or stop it and answer nobody.")

@@ -1,7 +1,7 @@
 """A run while it runs: its tree, phases, times and log lines, until the root action has ended.
 
-Two screens show the same facts. On a terminal the tree is redrawn in place and log lines scroll above it; in a pipe each
-change of the root's phase and each log line is one line. Both write to stderr, so that stdout holds the result alone.
+Two screens show the same facts. On a terminal the tree is redrawn in place and log lines scroll above it; in a pipe
+each change of the root's phase and each log line is one line. Both write to stderr: stdout holds the result alone.
 """
 
 from __future__ import annotations
@@ -175,7 +175,9 @@ def _grow(tree: Tree, parent: str, below: dict[str | None, list[Action]]) -> Non
     drawn = children
     if len(children) > SHOWN_CHILDREN:
         counts = Counter(action.phase.value for action in children)
-        tree.add(f"[dim]{len(children)} actions: " + ", ".join(f"{n} {phase}" for phase, n in counts.items()) + "[/dim]")
+        tree.add(
+            f"[dim]{len(children)} actions: " + ", ".join(f"{n} {phase}" for phase, n in counts.items()) + "[/dim]"
+        )
         quiet = (ActionPhase.SUCCEEDED, ActionPhase.QUEUED, ActionPhase.RECOVERED)
         drawn = [action for action in children if action.phase not in quiet][:SHOWN_CHILDREN]
     for action in drawn:

@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, TypeVar
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped, unused-ignore]
 
 from flyte import _sync
 from flyte._sync import CannotBlock
@@ -61,7 +61,7 @@ class _Ended:
         return taken
 
 
-class _Runner(greenlet):
+class _Runner(greenlet):  # type: ignore[misc, unused-ignore]
     """A greenlet that runs one task after another."""
 
 
@@ -79,7 +79,7 @@ def _run_tasks(coro: Coroutine[Any, Any, Any]) -> _Ended:
         del coro
         if len(_spare.greenlets) >= _MOST_SPARE:
             return ended
-        _spare.greenlets.append(getcurrent())  # type: ignore[arg-type]
+        _spare.greenlets.append(getcurrent())
         coro = _leave(ended)
 
 
@@ -230,7 +230,7 @@ TaskFactory = Callable[..., Any]
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
     """Let blocking SDK calls wait inside the tasks that `loop` makes from now on. A factory it has is kept."""
-    inner = loop.get_task_factory()
+    inner: TaskFactory | None = loop.get_task_factory()
     if getattr(inner, "drives_greenlets", False):
         return
 

@@ -16,7 +16,7 @@ from litestar.middleware import DefineMiddleware
 from tarmac.api import admin, apps, bundles, deployments, errors, openapi, runs, tasks
 from tarmac.api.authentication import Gate, Hosts, add_security_headers
 from tarmac.api.bodies import RecordBody
-from tarmac.api.plane import Authenticator, ControlPlane
+from tarmac.api.plane import Authenticator, ControlPlane, Document
 from tarmac.settings import Settings
 
 _ENVELOPE = 1024 * 1024
@@ -67,7 +67,7 @@ def _routes(settings: Settings) -> list[Router]:
 
 
 @get("/v1/openapi.json", opt={"public": True}, media_type="application/json", sync_to_thread=False)
-def openapi_json(document: bytes) -> Response[bytes]:
+def openapi_json(document: Document) -> Response[bytes]:
     """The document that describes every route."""
     return Response(document, media_type="application/json")
 

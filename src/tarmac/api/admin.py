@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, Router, delete, get, post
+from litestar.params import JSONBody
 
 from flyte import wire
 from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT
@@ -33,7 +34,7 @@ async def list_secrets(
 
 
 @post("/secrets", status_code=201, summary="Create a secret")
-async def create_secret(data: wire.SecretRequest, control: Control, by: By) -> wire.SecretInfo:
+async def create_secret(data: JSONBody[wire.SecretRequest], control: Control, by: By) -> wire.SecretInfo:
     """Keeps the value sealed; a secret that exists gets the new value."""
     return await control.create_secret(data, by)
 
@@ -61,7 +62,7 @@ async def list_keys(control: Control, limit: Limit = 100) -> list[wire.KeyInfo]:
 
 
 @post("/keys", status_code=201, summary="Create an API key")
-async def create_key(data: wire.KeyRequest, control: Control, by: By) -> wire.KeyInfo:
+async def create_key(data: JSONBody[wire.KeyRequest], control: Control, by: By) -> wire.KeyInfo:
     """The answer is the only place where the key stands."""
     return await control.create_key(data, by)
 
@@ -78,7 +79,7 @@ async def list_projects(control: Control, limit: Limit = 100) -> list[wire.Proje
 
 
 @post("/projects", status_code=201, summary="Create a project")
-async def create_project(data: wire.Project, control: Control, by: By) -> wire.Project:
+async def create_project(data: JSONBody[wire.Project], control: Control, by: By) -> wire.Project:
     return await control.create_project(data, by)
 
 

@@ -88,7 +88,7 @@ async def watch_app(
 
 
 @get("/apps/{app:str}/logs", summary="Read an app's log", media_type="application/x-ndjson")
-async def read_log(
+async def read_app_log(
     app: Name,
     control: Control,
     project: Project = DEFAULT_PROJECT,
@@ -152,7 +152,7 @@ ROUTES = Router(
         deactivate_app,
         delete_app,
         watch_app,
-        read_log,
+        read_app_log,
         list_requests,
     ],
     tags=["apps"],

@@ -136,4 +136,3 @@ async def add_security_headers(message: Message, scope: Scope) -> None:
         if not any(name.lower() == b"cache-control" for name, _ in headers):
             headers.append((b"cache-control", b"no-store"))
         message["headers"] = headers
-

@@ -1,4 +1,4 @@
-"""Request bodies: JSON straight into its record, without a detour over dicts, so that `Raw` fields stay as they came."""
+"""Request bodies: JSON straight into its record, not by way of dicts, so that `Raw` fields stay as they came."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from litestar import Router, get, post
+from litestar.params import JSONBody
 from litestar.response import Stream
 
 from flyte import wire
@@ -12,7 +13,7 @@ from tarmac.api.plane import By, Control
 
 
 @post("/deployments", status_code=202, summary="Deploy")
-async def deploy(data: wire.DeployRequest, control: Control, by: By) -> wire.Deployment:
+async def deploy(data: JSONBody[wire.DeployRequest], control: Control, by: By) -> wire.Deployment:
     """Takes a deployment on; its environments become ready level by level, as its events tell."""
     return await control.deploy(data, by)
 

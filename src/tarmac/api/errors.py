@@ -88,11 +88,16 @@ def _validation(error: ValidationException) -> str:
     """One sentence from Litestar's list of what is wrong with the parameters."""
     extra = error.extra if isinstance(error.extra, list) else []
     wrong = [
-        f"{item.get('source', 'parameter')} parameter {item.get('key')!r}: {item.get('message')}"
+        f"{_source(item.get('source'))}{item.get('key')!r}: {item.get('message')}"
         for item in extra
         if isinstance(item, dict)
     ]
     return "; ".join(wrong) or error.detail
+
+
+def _source(source: object) -> str:
+    """Where the parameter stands: `query parameter `, `path parameter `; Litestar has an enumeration for it."""
+    return f"{getattr(source, 'value', source) or 'the'} parameter "
 
 
 def _http(request: AnyRequest, error: HTTPException) -> str:
@@ -115,5 +120,5 @@ def _unexpected(request: AnyRequest, error: Exception) -> ErrorInfo:
     return ErrorInfo(
         code="InternalError",
         kind="system",
-        message=f"the platform failed at this request; its log (logs/platform/control.log) has the cause at {reference}",
+        message=f"the platform failed at this request; logs/platform/control.log has the cause at {reference}",
     )

@@ -1,15 +1,12 @@
 """The OpenAPI document: paths from the routes, schemas from the records, words from the docstrings.
 
-Litestar knows the routes and their parameters; msgspec knows exactly what it will decode. So the paths are Litestar's
-and the schemas are msgspec's, and the docstrings under the records' fields become their descriptions.
+Litestar describes the routes and their parameters, `schemas` the records that go in and come out.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,15 +16,23 @@ from litestar.openapi.spec import Components, Reference, Schema, SecurityScheme,
 from litestar.plugins import OpenAPISchemaPlugin
 
 import tarmac
-from flyte import wire
 from flyte.wire import ErrorBody, Record
+from tarmac.api import schemas
 
 if TYPE_CHECKING:
     from litestar._openapi.schema_generation import SchemaCreator
     from litestar.typing import FieldDefinition
 
-_REF = "#/components/schemas/{name}"
 _JSON = "application/json"
+
+BODIES = {"put_bundle": "application/gzip", "put_blob": _JSON}
+"""Routes whose body is read as it arrives → its media type."""
+
+PUBLIC = {"health"}
+"""Routes that need no key."""
+
+_LITESTARS_WORDS = {status.description for status in HTTPStatus}
+_MEANINGS = {"200": "Done.", "201": "Created.", "202": "Taken on.", "204": "Done; there is nothing to tell."}
 
 DESCRIPTION = """\
 Tasks, runs and apps of this platform. What the `flyte` package and command do goes through these routes.
@@ -93,13 +98,13 @@ EXAMPLES: dict[str, Any] = {
 
 
 class RecordSchemas(OpenAPISchemaPlugin):
-    """Keeps Litestar from describing records: it names them, and `document` puts msgspec's own schemas there."""
+    """Keeps Litestar from describing records: it names them, and `document` puts ours there."""
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
         return not field_definition.is_union and field_definition.is_subclass_of(Record)
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema | Reference:
-        return Reference(ref=_REF.format(name=field_definition.annotation.__name__))
+        return schema_creator.create_component_schema(field_definition, required=[], property_fields={})
 
 
 def config() -> OpenAPIConfig:
@@ -117,6 +122,7 @@ def config() -> OpenAPIConfig:
                 ),
             }
         ),
+        operation_id_creator=lambda handler, method, path: handler.handler_name,
         create_examples=False,
         use_handler_docstrings=True,
         path="/v1/schema",
@@ -132,54 +138,45 @@ def document(described: Callable[[], Litestar]) -> bytes:
     components["responses"] = {
         "Error": {
             "description": "What is wrong, and what to do.",
-            "content": {_JSON: {"schema": {"$ref": _REF.format(name=ErrorBody.__name__)}}},
+            "content": {_JSON: {"schema": {"$ref": schemas.reference(ErrorBody.__name__)}}},
         }
     }
-    for operation in _operations(found["paths"]):
-        operation["responses"].pop("400", None)
-        operation["responses"]["4XX"] = {"$ref": "#/components/responses/Error"}
+    for item in found["paths"].values():
+        for operation in item.values():
+            _finish(operation)
     return msgspec.json.encode(found)
 
 
-def _operations(paths: Mapping[str, Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
-    return (operation for item in paths.values() for name, operation in item.items() if name != "parameters")
+def _finish(operation: dict[str, Any]) -> None:
+    """What Litestar cannot know of a route, and less of what goes without saying."""
+    name = operation["operationId"]
+    operation.pop("deprecated", None)
+    operation["parameters"] = [_parameter(parameter) for parameter in operation.get("parameters", ())]
+    if name in BODIES:
+        content = {BODIES[name]: {"schema": {}}}
+        operation["requestBody"] = {"required": True, "content": content}
+    if name in PUBLIC:
+        operation["security"] = []
+    answers = operation["responses"]
+    answers.pop("400", None)
+    for status, text in _MEANINGS.items():
+        if status in answers and answers[status]["description"] in _LITESTARS_WORDS:
+            answers[status]["description"] = text
+    answers["4XX"] = {"$ref": "#/components/responses/Error"}
+
+
+def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
+    """Without what is so anyway; a parameter that is left out is not null."""
+    schema = parameter["schema"]
+    if options := schema.pop("oneOf", None):
+        schema = {**schema, **next(option for option in options if option.get("type") != "null")}
+    schema.pop("description", None)
+    kept = {name: parameter[name] for name in ("name", "in", "description", "required") if parameter.get(name)}
+    return {**kept, "schema": schema}
 
 
 def _schemas() -> dict[str, Any]:
-    """A JSON Schema for every record, as msgspec will decode it, with the docstrings as descriptions."""
-    records = [value for value in vars(wire).values() if isinstance(value, type) and issubclass(value, Record)]
-    _, schemas = msgspec.json.schema_components([r for r in records if r is not Record], ref_template=_REF)
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(schemas))
-    for name, schema in found.items():
-        if not vars(vars(wire).get(name, object)).get("__doc__"):
-            schema.pop("description", None)
-        for field, text in _field_docs().get(name, {}).items():
-            if field in schema.get("properties", {}):
-                schema["properties"][field] = _described(schema["properties"][field], text)
-        if name in EXAMPLES:
-            schema["examples"] = [EXAMPLES[name]]
+    found = schemas.of_records()
+    for name, example in EXAMPLES.items():
+        found[name]["examples"] = [example]
     return found
-
-
-def _described(schema: dict[str, Any], text: str) -> dict[str, Any]:
-    return {**schema, "description": text}
-
-
-@functools.cache
-def _field_docs() -> dict[str, dict[str, str]]:
-    """Record → field → the docstring below it in the source of `flyte.wire`; empty where there is no source."""
-    try:
-        tree = ast.parse(inspect.getsource(wire))
-    except OSError:
-        return {}
-    return {node.name: dict(_docs_in(node)) for node in tree.body if isinstance(node, ast.ClassDef)}
-
-
-def _docs_in(record: ast.ClassDef) -> Iterable[tuple[str, str]]:
-    for statement, following in zip(record.body, record.body[1:], strict=False):
-        match statement, following:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                yield name, inspect.cleandoc(text)

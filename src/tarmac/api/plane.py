@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from flyte import wire
 from flyte.wire import ActionPhase
@@ -59,9 +60,7 @@ class ControlPlane(Protocol):
         before: float | None = None,
     ) -> list[wire.Run]: ...
     async def abort(self, name: str, reason: str, by: str) -> wire.Run: ...
-    def watch_run(
-        self, name: str, after: int | None, actions: Literal["root", "all"]
-    ) -> AsyncIterator[Seen]: ...
+    def watch_run(self, name: str, after: int | None, actions: Literal["root", "all"]) -> AsyncIterator[Seen]: ...
 
     async def actions(
         self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 100, offset: int = 0
@@ -124,14 +123,17 @@ class Authenticator(Protocol):
     def redeem(self, code: str) -> Principal: ...
 
 
-Control = Annotated[ControlPlane, Dependency(skip_validation=True)]
+Control = NamedDependency[SkipValidation[ControlPlane]]
 """The control plane, as a route asks for it."""
 
-By = Annotated[str, Dependency(skip_validation=True)]
+By = NamedDependency[SkipValidation[str]]
 """The caller's subject, as a route asks for it."""
 
 AccessEntry = dict[str, Any]
 """One line of an app's access log, as the gateway writes it."""
 
-Gatekeeper = Annotated[Authenticator, Dependency(skip_validation=True)]
+Gatekeeper = NamedDependency[SkipValidation[Authenticator]]
 """The authenticator, as a route asks for it."""
+
+Document = NamedDependency[SkipValidation[bytes]]
+"""The OpenAPI document, as a route asks for it."""

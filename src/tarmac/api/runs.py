@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from litestar import Response, Router, get, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.params import HeaderParameter, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from flyte import wire
@@ -38,7 +38,7 @@ IdempotencyKey = Annotated[
     responses={200: ResponseSpec(wire.Run, description="The run that the name or the key already stands for.")},
 )
 async def create_run(
-    data: wire.RunRequest, control: Control, by: By, wait: Wait = 0, idempotency_key: IdempotencyKey = None
+    data: JSONBody[wire.RunRequest], control: Control, by: By, wait: Wait = 0, idempotency_key: IdempotencyKey = None
 ) -> Response[wire.Run]:
     """Starts a task and answers when the run is on disk; with `wait`, when it is over or the time is up."""
     run, created = await control.create_run(_with_key(data, idempotency_key), by)
@@ -63,10 +63,14 @@ async def list_runs(
     control: Control,
     project: Project = DEFAULT_PROJECT,
     domain: Domain = DEFAULT_DOMAIN,
-    phase: Annotated[list[str] | None, QueryParameter(description="Only these phases; several, or joined by commas.")] = None,
+    phase: Annotated[
+        list[str] | None, QueryParameter(description="Only these phases; several, or joined by commas.")
+    ] = None,
     task: Annotated[str | None, QueryParameter(description="Only runs of this task (full name).")] = None,
     version: Annotated[str | None, QueryParameter(description="Only runs of this version.")] = None,
-    label: Annotated[list[str] | None, QueryParameter(description="Only runs with this label, written `key=value`.")] = None,
+    label: Annotated[
+        list[str] | None, QueryParameter(description="Only runs with this label, written `key=value`.")
+    ] = None,
     created_after: Annotated[float | None, QueryParameter(description="Seconds since 1970.")] = None,
     created_before: Annotated[float | None, QueryParameter(description="For the next page.")] = None,
     limit: Limit = 100,
@@ -117,7 +121,7 @@ async def get_run(run: Name, control: Control, wait: Wait = 0) -> wire.Run:
 
 
 @post("/runs/{run:str}/abort", status_code=200, summary="Abort a run")
-async def abort_run(run: Name, control: Control, by: By, data: wire.AbortRequest | None = None) -> wire.Run:
+async def abort_run(run: Name, control: Control, by: By, data: JSONBody[wire.AbortRequest | None] = None) -> wire.Run:
     """Aborts the run and everything below it; a run that is over stays as it is."""
     return await control.abort(run, data.reason if data else "", by)
 
@@ -158,14 +162,14 @@ async def get_action(run: Name, action: Name, control: Control) -> wire.ActionDe
 
 @post("/runs/{run:str}/actions/{action:str}/abort", status_code=200, summary="Abort an action")
 async def abort_action(
-    run: Name, action: Name, control: Control, by: By, data: wire.AbortRequest | None = None
+    run: Name, action: Name, control: Control, by: By, data: JSONBody[wire.AbortRequest | None] = None
 ) -> wire.Action:
     """Aborts the action and everything below it."""
     return await control.abort_action(run, action, data.reason if data else "", by)
 
 
 @get("/runs/{run:str}/actions/{action:str}/logs", summary="Read an action's log", media_type="application/x-ndjson")
-async def read_log(
+async def read_action_log(
     run: Name,
     action: Name,
     control: Control,
@@ -222,7 +226,7 @@ ROUTES = Router(
         list_actions,
         get_action,
         abort_action,
-        read_log,
+        read_action_log,
     ],
     tags=["runs"],
 )

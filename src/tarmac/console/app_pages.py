@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Response, get, post
+from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
+from msgspec import Struct, convert
 
 from flyte.wire import App, AppStatus
 from tarmac.api.apps import last_requests
@@ -14,11 +16,26 @@ from tarmac.console.pages import Fragment, page
 from tarmac.console.places import Place
 
 REQUESTS_SHOWN = 30
+
+
+class Request(Struct, frozen=True):
+    """What the page shows of a line of the access log."""
+
+    time: float = 0
+    method: str = ""
+    path: str = ""
+    status: int = 0
+    total_ms: float = 0
+    caller: str = ""
+
+
 _WEB = ("http://", "https://", "/")
 
 
 @get("/apps")
-async def apps_page(control: Control, project: str, domain: str, fragment: Fragment = False) -> Response[str]:
+async def apps_page(
+    control: Control, project: FromPath[str], domain: FromPath[str], fragment: Fragment = False
+) -> Response[str]:
     """The apps of a project."""
     place = Place(project, domain)
     return await page(
@@ -28,11 +45,17 @@ async def apps_page(control: Control, project: str, domain: str, fragment: Fragm
 
 @get("/apps/{app:str}")
 async def app_page(
-    control: Control, project: str, domain: str, app: str, replica: str | None = None, fragment: Fragment = False
+    control: Control,
+    project: FromPath[str],
+    domain: FromPath[str],
+    app: FromPath[str],
+    replica: FromQuery[str | None] = None,
+    fragment: Fragment = False,
 ) -> Response[str]:
     """One app."""
     place = Place(project, domain)
     record = await control.app(project, domain, app)
+    access_log = await control.access_log(project, domain, app)
     return await page(
         control,
         place,
@@ -42,7 +65,7 @@ async def app_page(
         links=links_of(record),
         replica=replica,
         stoppable=record.status not in (AppStatus.STOPPED,),
-        requests=last_requests(await control.access_log(project, domain, app), REQUESTS_SHOWN),
+        requests=[convert(entry, Request) for entry in last_requests(access_log, REQUESTS_SHOWN)],
         log=place.api("apps", app, "logs", tail=2000, replica=replica, follow=1),
         events=place.api("apps", app, "events", after=record.seq),
         every=4,
@@ -63,13 +86,17 @@ def links_of(app: App) -> list[tuple[str, str]]:
 
 
 @post("/apps/{app:str}/activate", dto=None)
-async def activate(control: Control, by: By, project: str, domain: str, app: str) -> Redirect:
+async def activate(
+    control: Control, by: By, project: FromPath[str], domain: FromPath[str], app: FromPath[str]
+) -> Redirect:
     await control.activate(project, domain, app, None, by)
     return _back(project, domain, app)
 
 
 @post("/apps/{app:str}/deactivate", dto=None)
-async def deactivate(control: Control, by: By, project: str, domain: str, app: str) -> Redirect:
+async def deactivate(
+    control: Control, by: By, project: FromPath[str], domain: FromPath[str], app: FromPath[str]
+) -> Redirect:
     await control.deactivate(project, domain, app, None, by)
     return _back(project, domain, app)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, Router, get
 from litestar.exceptions import NotFoundException
-from litestar.params import QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Redirect
 
 from flyte.wire import ErrorInfo
@@ -44,12 +44,12 @@ def first_page() -> Redirect:
 
 
 @get(SCOPE, include_in_schema=False, sync_to_thread=False)
-def first_page_of(project: str, domain: str) -> Redirect:
+def first_page_of(project: FromPath[str], domain: FromPath[str]) -> Redirect:
     return Redirect(Place(project, domain).page("runs"), status_code=303)
 
 
 @get("/static/{name:str}", opt={"public": True}, include_in_schema=False, sync_to_thread=False)
-def static(name: str, v: str | None = None) -> Response[bytes]:
+def static(name: FromPath[str], v: FromQuery[str | None] = None) -> Response[bytes]:
     """A file of the console's own; with its version in the address it never changes."""
     media_type = _MEDIA_TYPES.get(name.rpartition(".")[2])
     if media_type is None or "/" in name or "\\" in name:

@@ -9,6 +9,7 @@ from typing import Any
 
 from litestar import Response, get
 
+from tarmac.api.plane import Document
 from tarmac.console.rendering import render
 
 _DEEPEST = 2
@@ -55,7 +56,7 @@ class Operation:
 
 
 @get("/v1/docs", opt={"public": True}, include_in_schema=False, sync_to_thread=False)
-def reference(document: bytes) -> Response[str]:
+def reference(document: Document) -> Response[str]:
     """The interactive reference of the API."""
     described = json.loads(document)
     page = render("reference.html", info=described["info"], sections=sections(described))

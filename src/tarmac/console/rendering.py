@@ -1,4 +1,4 @@
-"""Templates, and how times, durations and values are written for people. Everything is escaped unless marked as HTML."""
+"""Templates, and how times, durations and values are written for people. Everything in them is escaped."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def pretty(value: Any) -> str:
     """A value as JSON for reading, cut at LONGEST_VALUE characters."""
     raw = bytes(value) if isinstance(value, msgspec.Raw) else msgspec.json.encode(value)
     text = msgspec.json.format(raw, indent=2).decode()
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}\n… {len(text) - LONGEST_VALUE:,} more characters"
+    return (
+        text
+        if len(text) <= LONGEST_VALUE
+        else f"{text[:LONGEST_VALUE]}\n… {len(text) - LONGEST_VALUE:,} more characters"
+    )
 
 
 def spent(record: Any) -> float | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Redirect
 
 from flyte.errors import RunNotFoundError
@@ -29,11 +29,11 @@ PageNumber = Annotated[int, QueryParameter(name="page", ge=0)]
 @get("/runs")
 async def runs_page(
     control: Control,
-    project: str,
-    domain: str,
-    phase: str | None = None,
-    task: str | None = None,
-    created_before: float | None = None,
+    project: FromPath[str],
+    domain: FromPath[str],
+    phase: FromQuery[str | None] = None,
+    task: FromQuery[str | None] = None,
+    created_before: FromQuery[float | None] = None,
     fragment: Fragment = False,
 ) -> Response[str]:
     """The runs of a project, newest first."""
@@ -66,14 +66,14 @@ async def runs_page(
 @get("/runs/{run:str}")
 async def run_page(
     control: Control,
-    project: str,
-    domain: str,
-    run: str,
+    project: FromPath[str],
+    domain: FromPath[str],
+    run: FromPath[str],
     unfolded: Open = None,
-    action: str = ROOT_ACTION,
-    phase: str | None = None,
+    action: FromQuery[str] = ROOT_ACTION,
+    phase: FromQuery[str | None] = None,
     number: PageNumber = 0,
-    attempt: int | None = None,
+    attempt: FromQuery[int | None] = None,
     fragment: Fragment = False,
 ) -> Response[Any]:
     """One run. Children are drawn where the address says that their parent is unfolded."""
@@ -166,13 +166,17 @@ def outputs_shown(details: ActionDetails) -> Shown:
 
 
 @post("/runs/{run:str}/abort", dto=None)
-async def abort_run(control: Control, by: By, project: str, domain: str, run: str) -> Redirect:
+async def abort_run(
+    control: Control, by: By, project: FromPath[str], domain: FromPath[str], run: FromPath[str]
+) -> Redirect:
     await control.abort(run, f"by {by}, in the console", by)
     return Redirect(Place(project, domain).page("runs", run), status_code=303)
 
 
 @post("/runs/{run:str}/actions/{action:str}/abort", dto=None)
-async def abort_action(control: Control, by: By, project: str, domain: str, run: str, action: str) -> Redirect:
+async def abort_action(
+    control: Control, by: By, project: FromPath[str], domain: FromPath[str], run: FromPath[str], action: FromPath[str]
+) -> Redirect:
     await control.abort_action(run, action, f"by {by}, in the console", by)
     return Redirect(Place(project, domain).page("runs", run, action=action), status_code=303)
 

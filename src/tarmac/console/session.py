@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
 from litestar.datastructures import Cookie
-from litestar.params import QueryParameter
+from litestar.params import FromQuery, QueryParameter
 from litestar.response import Redirect
 
 from flyte.errors import NotAuthenticatedError
@@ -24,7 +24,7 @@ _Next = Annotated[str | None, QueryParameter(name="next")]
 
 @get("/login", opt={"public": True}, include_in_schema=False, sync_to_thread=False)
 def login_page(
-    request: AnyRequest, authenticator: Gatekeeper, code: str | None = None, to: _Next = None
+    request: AnyRequest, authenticator: Gatekeeper, code: FromQuery[str | None] = None, to: _Next = None
 ) -> Response[Any]:
     """The form; with a code that is still good, straight in."""
     if code is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, get, post
+from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 
 from flyte.errors import InvalidInputError, TooLargeError
@@ -23,7 +24,11 @@ _INPUT = "input."
 
 @get("/tasks")
 async def tasks_page(
-    control: Control, project: str, domain: str, name: str | None = None, fragment: Fragment = False
+    control: Control,
+    project: FromPath[str],
+    domain: FromPath[str],
+    name: FromQuery[str | None] = None,
+    fragment: Fragment = False,
 ) -> Response[str]:
     """The latest version of each task."""
     found = await control.tasks(project, domain, None, None, 1000)
@@ -36,11 +41,11 @@ async def tasks_page(
 @get("/tasks/{task:str}")
 async def task_page(
     control: Control,
-    project: str,
-    domain: str,
-    task: str,
-    version: str | None = None,
-    like: str | None = None,
+    project: FromPath[str],
+    domain: FromPath[str],
+    task: FromPath[str],
+    version: FromQuery[str | None] = None,
+    like: FromQuery[str | None] = None,
     fragment: Fragment = False,
 ) -> Response[str]:
     """One version of a task; `like` names a run whose inputs stand in the form."""
@@ -52,7 +57,12 @@ async def task_page(
 
 @post("/tasks/{task:str}", dto=None)
 async def start(
-    request: Request[Any, Any, Any], control: Control, by: By, project: str, domain: str, task: str
+    request: Request[Any, Any, Any],
+    control: Control,
+    by: By,
+    project: FromPath[str],
+    domain: FromPath[str],
+    task: FromPath[str],
 ) -> Response[Any]:
     """Start a run with what was typed; what does not fit is said beside its field."""
     form = await request.form()

@@ -1,7 +1,8 @@
 """The part of a run's tree that a page shows: what is unfolded, one page of children at a time.
 
-What is unfolded stands in the page's address, as `open=a0,3f…~2`: the action's name and, after the tilde, which page of
-its children. So one request draws any view of a run with 100,000 actions, and no view has more than a few thousand rows.
+What is unfolded stands in the page's address, as `open=a0,3f…~2`: the action's name and, after the tilde, which page
+of its children. So one request draws any view of a run with 100,000 actions, and no view has more than a few thousand
+rows.
 """
 
 from __future__ import annotations

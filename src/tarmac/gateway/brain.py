@@ -31,14 +31,17 @@ BEAT = 0.5
 RETRY = 0.1
 """Seconds between two tries to reach an HAProxy that is away."""
 
-SAVE_PAUSE = 0.3
+SAVE_PAUSE = 0.1
 """Seconds that changes may wait to be remembered."""
+
+MEMORY_PAUSE = 2.0
+"""Seconds that the control plane has to say how things are, before the memory is believed. HAProxy serves meanwhile."""
 
 
 class Brain:
     def __init__(self, home: Home, settings: Settings) -> None:
         self._home = home
-        self._memory = Memory()
+        self._memory = folder.remembered(home) or Memory()
         self._routes: dict[str, Route] | None = None
         """App → route; None until the control plane, or the memory, has said."""
         self._keys: dict[str, str] = {}
@@ -51,7 +54,6 @@ class Brain:
         self._link = Link(home.link_socket, home.token(), self._linked, self._frame)
         self._holds = Holds(self._outlook, self._link.send, self._news.set, settings.hold_timeout)
         self._access = AccessLog(home)
-        self._recall()
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -61,8 +63,11 @@ class Brain:
         )
         try:
             async with asyncio.TaskGroup() as tasks:
-                for forever in (self._link.keep(), self._access.keep(), self._mend_always(), self._save_always()):
-                    tasks.create_task(forever)
+                tasks.create_task(self._link.keep())
+                tasks.create_task(self._access.keep())
+                tasks.create_task(self._mend_always())
+                tasks.create_task(self._save_always())
+                tasks.create_task(self._recall())
         finally:
             for server in servers:  # closed and not awaited: HAProxy's connections stay until this process is gone
                 server.close()
@@ -125,11 +130,11 @@ class Brain:
 
     # ------------------------------------------------------------------ what is remembered
 
-    def _recall(self) -> None:
-        memory = folder.remembered(self._home)
-        if memory is not None:
-            self._memory = memory
-            self._know({route.app: route for route in memory.routes}, memory.keys)
+    async def _recall(self) -> None:
+        """Believe the memory if the control plane stays away."""
+        await asyncio.sleep(MEMORY_PAUSE)
+        if self._routes is None:
+            self._know({route.app: route for route in self._memory.routes}, self._memory.keys)
 
     async def _save_always(self) -> None:
         while True:

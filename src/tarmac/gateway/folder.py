@@ -19,6 +19,7 @@ import msgspec
 
 from flyte.errors import InitializationError
 from flyte.wire import Route
+from tarmac.auth import signing_secret
 from tarmac.gateway import config, ports, program
 from tarmac.gateway.config import BACKENDS_FILE, HOSTS, KEYS, SHAPE_FILE, SLOTS, Shape
 from tarmac.gateway.routes import Wanted, wanted
@@ -127,7 +128,7 @@ def with_slots(shape: Shape, slots: Iterable[int]) -> Shape:
 
 def identity_key(home: Home) -> str:
     """The secret that identities are signed with, as HAProxy's `jwt_verify` takes it."""
-    return home.master_key().hex()
+    return signing_secret(home.master_key())
 
 
 def certificate(settings: Settings) -> str:

@@ -1,0 +1,282 @@
+"""Deploying: the closure of some environments, as one bundle under one version, handed to the platform.
+
+    closure(envs) → plan(…) → [dry run ends here] → send(client, plan) → Deployment
+
+A plan is complete before anything is sent, so that a name that clashes, a cycle, or code that cannot be shipped leaves
+nothing half-deployed. Sending the same plan twice sends the code once; the platform finds everything unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flyte import _bundle, _init, wire
+from flyte._bundle import Bundle, CopyStyle
+from flyte._client import Client
+from flyte._deployment import Deployment, described, image_of
+from flyte._environment import Environment, TaskEnvironment
+from flyte._image import Image
+from flyte._logging import system_logger
+from flyte._sync import syncable
+from flyte.app._environment import AppEnvironment
+from flyte.errors import CodeBundleError, DeploymentError, InvalidInputError
+
+Progress = Callable[[wire.Deployment], None]
+"""Told of the deployment as it stands, at first and after every change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is to be sent."""
+
+    environments: tuple[Environment, ...]
+    """Dependencies first."""
+    bundle: Bundle | None
+    request: wire.DeployRequest
+
+
+def closure(envs: Iterable[Environment]) -> list[Environment]:
+    """The environments and all that they depend on, dependencies first.
+
+    Raises ValueError for two of one name, DeploymentError for a cycle.
+    """
+    found: dict[str, Environment] = {}
+    for env in envs:
+        if not isinstance(env, Environment):
+            raise TypeError(f"deploy takes environments, not {env!r}")
+        _visit(env, found, [])
+    return list(found.values())
+
+
+def _visit(env: Environment, found: dict[str, Environment], path: list[Environment]) -> None:
+    if env in path:
+        names = [step.name for step in [*path[path.index(env) :], env]]
+        raise DeploymentError(f"environments depend on each other in a circle: {' → '.join(names)}")
+    known = found.get(env.name)
+    if known is env:
+        return
+    if known is not None:
+        raise ValueError(
+            f"two environments are called {env.name!r}: one in {_place(known)}, one in {_place(env)}; rename one"
+        )
+    for other in _needed(env):
+        _visit(other, found, [*path, env])
+    if found.setdefault(env.name, env) is not env:
+        _visit(env, found, path)  # a dependency has the name: said above
+
+
+def _place(env: Environment) -> str:
+    return str(env.declared_in or env.module or "an interactive session")
+
+
+def _needed(env: Environment) -> Iterator[Environment]:
+    yield from env.depends_on
+    if isinstance(env, TaskEnvironment):  # `from_task` puts tasks of other environments into one
+        yield from {task.env.name: task.env for task in env.tasks.values() if task.env is not env}.values()
+
+
+def plan(
+    envs: Iterable[Environment],
+    *,
+    version: str | None = None,
+    copy_style: CopyStyle = "loaded_modules",
+    project: str | None = None,
+    domain: str | None = None,
+    parameter_values: Mapping[str, Mapping[str, Any]] | None = None,
+    env_vars: Mapping[str, str] | None = None,
+) -> Plan:
+    """Everything that deploying `envs` will send. Reads files, and nothing else.
+
+    Raises CodeBundleError for code that cannot be shipped, InvalidInputError for `copy_style="none"` without a version.
+    """
+    _bundle.check_style(copy_style)
+    if copy_style == "none" and not version:
+        raise InvalidInputError("copy_style='none' ships no code, so no version can be derived from it; pass version=")
+    state, root = _init.current(), _init.root_dir()
+    environments = tuple(closure(envs))
+    tasks = [task.spec(root) for env in environments for task in _own_tasks(env)]
+    apps = [env.spec(root) for env in environments if isinstance(env, AppEnvironment)]
+    files = [file for env in environments for file in _included(env)] + _named_in_commands(apps, environments, root)
+    bundle = _bundle.build(root, copy_style, files, state.sync_local_sys_paths)
+    if bundle is not None:
+        _bundle.require(bundle, root, [spec.entry for spec in [*tasks, *apps] if spec.entry])
+    request = wire.DeployRequest(
+        project=project or state.project,
+        domain=domain or state.domain,
+        version=version or "",
+        bundle=bundle.digest if bundle else None,
+        root=str(root) if bundle is None else None,
+        sys_path=list(bundle.sys_path) if bundle else _bundle.sys_path(root.resolve()),
+        tasks=tasks,
+        apps=apps,
+        order={env.name: list(dict.fromkeys(other.name for other in _needed(env))) for env in environments},
+        parameter_values={app: _texts(values) for app, values in (parameter_values or {}).items()},
+        env_vars=dict(env_vars or {}),
+    )
+    if not version:
+        request = msgspec.structs.replace(request, version=_derived(request))
+    return Plan(environments, bundle, request)
+
+
+def _own_tasks(env: Environment) -> list[Any]:
+    return [task for task in env.tasks.values() if task.env is env] if isinstance(env, TaskEnvironment) else []
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else str(value) for name, value in values.items()}
+
+
+def _included(env: Environment) -> list[Path]:
+    try:
+        return env.include_files()
+    except FileNotFoundError as error:
+        raise CodeBundleError(str(error)) from None
+
+
+def _named_in_commands(apps: list[wire.AppSpec], envs: tuple[Environment, ...], root: Path) -> list[Path]:
+    """The files that apps' commands name (`streamlit run page.py`): no import leads to them."""
+    found: list[Path] = []
+    for spec in apps:
+        env = next(env for env in envs if env.name == spec.name)
+        beside = env.declared_in.parent if env.declared_in else root
+        for word in spec.argv:
+            for folder in (root, beside):
+                file = folder / word
+                if word and not word.startswith(("-", "/", "$")) and file.is_file() and _bundle.own_name(file, root):
+                    found.append(file)
+    return found
+
+
+def _derived(request: wire.DeployRequest) -> str:
+    """A version that is the same for the same code and the same declarations, wherever they are deployed."""
+    what = [request.bundle, request.sys_path, request.tasks, request.apps, request.env_vars, request.parameter_values]
+    return hashlib.sha256(msgspec.json.encode(what, order="sorted")).hexdigest()[:12]
+
+
+# -------------------------------------------------------------------------------------------------------- sending
+
+
+async def send(client: Client, planned: Plan, on_progress: Progress | None = None) -> wire.Deployment:
+    """Deploy, and wait for the end. Raises DeploymentError with the platform's reason when it fails."""
+    bundle = planned.bundle
+    if bundle is not None and not await client.has_bundle(bundle.digest):
+        await client.put_bundle(bundle.digest, bundle.data)
+    record = await client.create_deployment(planned.request)
+    if on_progress:
+        on_progress(record)
+    if record.phase is wire.DeploymentPhase.RUNNING:
+        record = await _watched(client, record, on_progress)
+    if record.phase is wire.DeploymentPhase.FAILED:
+        error = record.error or wire.ErrorInfo(code="DeploymentError", message=f"deployment {record.id} failed")
+        raise DeploymentError(error.message, error.code)
+    if on_progress is None:
+        for warning in record.warnings:
+            system_logger.warning(warning)
+    return record
+
+
+async def _watched(client: Client, record: wire.Deployment, on_progress: Progress | None) -> wire.Deployment:
+    async for _, _, news in client.deployment_events(record.id):
+        if isinstance(news, wire.Event):
+            news = msgspec.convert(news.body, wire.Deployment) if news.body else await client.get_deployment(record.id)
+        if on_progress and news != record:
+            on_progress(news)
+        record = news
+    return record
+
+
+_done: dict[tuple[str, ...], str] = {}
+"""What this process has deployed: (platform, project, domain, version, bundle) → the deployment's id."""
+
+
+def _key(client: Client, request: wire.DeployRequest) -> tuple[str, ...]:
+    return client.endpoint, request.project, request.domain, request.version, request.bundle or "", *request.order
+
+
+async def ensure(client: Client, planned: Plan, on_progress: Progress | None = None) -> None:
+    """`send`, unless this process has sent this very plan before."""
+    key = _key(client, planned.request)
+    if key not in _done:
+        _done[key] = (await send(client, planned, on_progress)).id
+
+
+def forget(client: Client, planned: Plan) -> None:
+    """The platform does not know of this deployment any more."""
+    _done.pop(_key(client, planned.request), None)
+
+
+# ----------------------------------------------------------------------------------------------------- public names
+
+
+async def deploy_all(
+    *envs: Environment,
+    version: str | None = None,
+    copy_style: CopyStyle = "loaded_modules",
+    on_progress: Progress | None = None,
+) -> wire.Deployment:
+    """Deploy environments as one deployment; the platform's last word on it. `deploy` says what is raised."""
+    return await send(_init.client(), plan(envs, version=version, copy_style=copy_style), on_progress)
+
+
+@syncable
+async def deploy(
+    *envs: Environment,
+    dry_run: bool = False,
+    version: str | None = None,
+    interactive_mode: bool | None = None,
+    copy_style: CopyStyle = "loaded_modules",
+    dryrun: bool | None = None,
+    on_progress: Progress | None = None,
+) -> list[Deployment]:
+    """Deploy environments with all that they depend on, dependencies first, and wait until every app answers.
+
+    The code is shipped as `copy_style` says: `loaded_modules` (what this process imported from below `root_dir`), `all`
+    (the whole folder), `none` (the platform finds it in the same place on its machine; needs a `version`). The version
+    is derived from code and declarations where none is given. A dry run stops before anything is sent and needs no
+    platform; `dryrun` is its older name. `on_progress` is told of every change.
+
+    Returns one Deployment for each environment given. Raises ValueError for two environments of one name,
+    DeploymentError for a cycle and for what does not start, with the last lines of its log.
+    """
+    if interactive_mode:
+        raise NotImplementedError("code of an interactive session cannot be deployed; put it into a file")
+    if not envs:
+        raise ValueError("deploy needs at least one environment")
+    client = None if dry_run or dryrun else _init.client()
+    planned = plan(envs, version=version, copy_style=copy_style)
+    record = await send(client, planned, on_progress) if client else None
+    return [_deployment(env, planned, record) for env in dict.fromkeys(envs)]
+
+
+def _deployment(env: Environment, planned: Plan, record: wire.Deployment | None) -> Deployment:
+    warnings = tuple(record.warnings) if record else ()
+    return Deployment(described(closure([env]), planned.request, record), planned.request.version, warnings, record)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBuild:
+    """What `build` gives. Nothing is built here: the platform makes an image's environment when it is deployed."""
+
+    uri: str | None
+    remote_run: Any = None
+    build_run: Any = None
+
+
+@syncable
+async def build(image: Image, dry_run: bool = False, force: bool = False, wait: bool = True) -> ImageBuild:
+    """The image's name. It is an environment on the platform's machine, made when something is deployed with it."""
+    return ImageBuild(image.uri)
+
+
+@syncable
+async def build_images(
+    *envs: Environment, copy_style: CopyStyle = "loaded_modules", seed_cache: Any = None
+) -> dict[str, str]:
+    """Environment → the name of its image, for all that `envs` depend on; see `build`."""
+    return {env.name: image_of(env) for env in closure(envs)}

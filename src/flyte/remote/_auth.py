@@ -1,0 +1,24 @@
+"""Headers that calls carry in place of a key of our own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from flyte._transport import forwarded
+
+
+@contextlib.contextmanager
+def auth_metadata(*headers: tuple[str, str]) -> Iterator[None]:
+    """Send these headers with every call of the block, and of what it starts: `("authorization", "Bearer …")`.
+
+    For apps that act as their caller, after `flyte.init_passthrough()`. They take the place of a key of our own.
+    Raises ValueError without any header.
+    """
+    if not headers:
+        raise ValueError("auth_metadata needs at least one (name, value)")
+    token = forwarded.set(tuple(headers))
+    try:
+        yield
+    finally:
+        forwarded.reset(token)

@@ -1,0 +1,103 @@
+"""Inputs and outputs of an action, as Python values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import msgspec
+
+from flyte import _natural, wire
+from flyte._client import Client
+from flyte._values import from_bytes, from_json
+
+if TYPE_CHECKING:
+    from flyte._local import LocalClient
+    from flyte._task import TaskTemplate
+
+Runs: TypeAlias = "Client | LocalClient"
+"""Who knows of runs: a platform, or this process in local mode."""
+
+AnyTask: TypeAlias = "TaskTemplate[..., Any, Any]"
+
+
+class ActionInputs(Mapping[str, Any]):
+    """The inputs by name; read like a dict."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"ActionInputs({self._values!r})"
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self._values)
+
+
+class ActionOutputs(tuple[Any, ...]):
+    """The outputs in order, one for each declared; also `.o0`, `.o1`, …. A function that returns nothing gives (None,)."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:1] == "o" and name[1:].isdigit() and int(name[1:]) < len(self):
+            return self[int(name[1:])]
+        raise AttributeError(f"these outputs have no {name!r}; they are {', '.join(self.named_outputs) or 'empty'}")
+
+    @property
+    def named_outputs(self) -> dict[str, Any]:
+        """`{"o0": …, "o1": …}`."""
+        return {f"o{at}": value for at, value in enumerate(self)}
+
+    def __repr__(self) -> str:
+        return f"ActionOutputs({', '.join(f'o{at}={value!r}' for at, value in enumerate(self))})"
+
+    def __reduce__(self) -> Any:
+        return ActionOutputs, (tuple(self),)
+
+
+async def content(runs: Runs, inline: msgspec.Raw | None, blob: str | None) -> Any:
+    """JSON data that is in place or in the blob store; None where it is in neither."""
+    if blob is not None:
+        return from_bytes(await cast("Client", runs).get_blob(blob), "the value")
+    return from_bytes(bytes(inline), "the value") if inline is not None else None
+
+
+def outputs_of(data: list[Any], task: AnyTask | None, interface: wire.InterfaceSpec | None) -> ActionOutputs:
+    """Values as the task's annotations say where they are known here, else as the JSON that a person would read."""
+    if task is not None:
+        return ActionOutputs(task.interface.load_outputs(data))
+    schemas = [spec.schema for spec in interface.outputs] if interface else []
+    return ActionOutputs(
+        _natural.load(item, schemas[at] if at < len(schemas) else {}) for at, item in enumerate(data)
+    )
+
+
+def inputs_of(data: dict[str, Any], task: AnyTask | None, interface: wire.InterfaceSpec | None) -> ActionInputs:
+    if task is not None:
+        return ActionInputs(task.interface.load_inputs(data))
+    schemas = {spec.name: spec.schema for spec in interface.inputs} if interface else {}
+    return ActionInputs({name: _natural.load(item, schemas.get(name, {})) for name, item in data.items()})
+
+
+def typed(values: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values as the given types; those without one as they are."""
+    return {name: from_json(item, types[name], name) if name in types else item for name, item in values.items()}
+
+
+def as_dict(record: msgspec.Struct) -> dict[str, Any]:
+    """A record as plain data."""
+    return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(record)))
+
+
+def as_json(record: msgspec.Struct) -> str:
+    return msgspec.json.encode(record).decode()

@@ -1,0 +1,5 @@
+"""Large values and code bundles, by the sha256 of their bytes. What is stored once is never changed."""
+
+from tarmac.blobs.files import Blobs
+
+__all__ = ["Blobs"]

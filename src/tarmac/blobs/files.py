@@ -1,0 +1,87 @@
+"""Blobs as files of one folder: the name is the digest, and a file is there whole or not at all.
+
+Workers on this machine read and write the same folder by the same rule: a temporary file beside it, then a rename.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from flyte.errors import InvalidInputError, NotFoundError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class Blobs:
+    """Bytes by the sha256 of their content; the folder has to exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, digest: str) -> Path:
+        """Where the blob is, or would be. Raises InvalidInputError for what is no sha256."""
+        if not _DIGEST.match(digest):
+            raise InvalidInputError(f"{digest[:80]!r} is no sha256: 64 hexadecimal digits, in lower case")
+        return self._folder / digest
+
+    async def has(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
+    async def get(self, digest: str) -> bytes:
+        """The bytes. Raises NotFoundError."""
+        path = self.path(digest)
+        try:
+            return await asyncio.to_thread(path.read_bytes)
+        except FileNotFoundError:
+            raise NotFoundError(f"no blob {digest}; it was never sent here, or its run was removed") from None
+
+    async def put(self, data: bytes) -> str:
+        """Store the bytes; when this returns they are on disk. Returns their digest."""
+        digest = await asyncio.to_thread(_digest, data)
+        await asyncio.to_thread(_store, self.path(digest), data)
+        return digest
+
+    async def put_at(self, digest: str, data: bytes) -> None:
+        """Store bytes that the sender says have this digest. Raises InvalidInputError when they have not."""
+        path = self.path(digest)
+        found = await asyncio.to_thread(_digest, data)
+        if found != digest:
+            raise InvalidInputError(
+                f"the body's sha256 is {found}, not {digest}; it was changed on its way: send it again"
+            )
+        await asyncio.to_thread(_store, path, data)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _store(path: Path, data: bytes) -> None:
+    """Write the file and its name to disk, unless it is there; one that was cut short by a power cut is mended."""
+    if path.exists() and path.stat().st_size == len(data):
+        return
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".put-")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A name that was just made is on disk only when its folder is."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

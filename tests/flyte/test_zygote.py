@@ -1,0 +1,270 @@
+"""A zygote, driven over its socket pair as the agent drives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyte import wire
+from tests.flyte.zygote_driver import Zygotes, gone, lines, zygotes
+from tests.platform_fixture import wait_for
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def zygote(tmp_path: Path, root: Path) -> Iterator[Zygotes]:
+    with zygotes(tmp_path) as make:
+        yield make
+
+
+# ---------------------------------------------------------------------------------------------------------- importing
+
+
+def test_a_module_is_imported_once_and_shared_by_all_forks(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+    (root / "mine.py").write_text("print('imported')\nimport os\nwho = os.getpid()\n")
+    driver = zygote()
+    driver.load("mine")
+    assert driver.next(wire.PoolReady) == wire.PoolReady(pool="pool", forks=True)
+    first, second = driver.worker("a", "exit:0"), driver.worker("b", "exit:0")
+    assert first != second
+    driver.next(wire.UnitExited, "b")
+    assert driver.log.read_text().count("imported") == 1
+
+
+def test_the_root_comes_first_on_the_path_then_the_folders_below_it(zygote: Zygotes, root: Path) -> None:
+    (root / "main.py").write_text(
+        "import os, sys, helper\nprint(os.getcwd(), helper.__file__, sys.path[:2], sys.argv)\n"
+    )
+    (root / "lib").mkdir()
+    (root / "lib" / "helper.py").touch()
+    driver = zygote()
+    driver.load("main", sys_path=("lib",))
+    driver.next(wire.PoolReady)
+    assert f"{root} {root}/lib/helper.py ['{root}', '{root}/lib'] ['']" in driver.log.read_text()
+
+
+def test_a_users_module_does_not_replace_one_of_ours(zygote: Zygotes, root: Path) -> None:
+    (root / "flyte.py").write_text("raise SystemExit('the wrong flyte')\n")
+    (root / "socket.py").write_text("raise SystemExit('the wrong socket')\n")
+    (root / "main.py").write_text("import flyte.wire\n")
+    driver = zygote()
+    driver.load("main")
+    assert driver.next(wire.PoolReady).forks
+
+
+def test_a_broken_import_is_reported_with_the_users_own_frames(zygote: Zygotes, root: Path) -> None:
+    (root / "main.py").write_text("import part\n")
+    (root / "part.py").write_text("def load():\n    return 1 / 0\nload()\n")
+    driver = zygote()
+    driver.load("main")
+    error = driver.next(wire.PoolFailed).error
+    assert error.code == "ModuleLoadError"
+    assert error.message == "cannot import module 'main': ZeroDivisionError: division by zero"
+    assert error.kind == "user"
+    files = [line.split(",")[0].strip() for line in error.traceback.splitlines() if line.strip().startswith("File ")]
+    assert files == [f'File "{root}/main.py"', f'File "{root}/part.py"', f'File "{root}/part.py"']
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import nowhere.at_all", '.with_pip_packages("nowhere")'),
+        ("def f(:\n", "(main.py, line 1)"),
+        ("import sys; sys.exit(3)", "ends the process while it is imported"),
+    ],
+)
+def test_a_broken_import_says_what_to_do(zygote: Zygotes, root: Path, source: str, message: str) -> None:
+    (root / "main.py").write_text(source)
+    driver = zygote()
+    driver.load("main")
+    assert message in driver.next(wire.PoolFailed).error.message
+
+
+def test_a_folder_that_is_not_there_is_named(zygote: Zygotes, root: Path) -> None:
+    root.rmdir()
+    driver = zygote()
+    driver.load("main")
+    error = driver.next(wire.PoolFailed).error
+    assert error.code == "CodeBundleError"
+    assert str(root) in error.message
+    root.mkdir()
+
+
+# ------------------------------------------------------------------------------------------------------- safe to fork
+
+THREAD = (
+    "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True, name='poller').start()\n"
+)
+
+
+def test_code_that_leaves_threads_running_is_not_forked_and_the_threads_are_named(zygote: Zygotes, root: Path) -> None:
+    (root / "main.py").write_text(f"{THREAD}print('imported', threading.active_count())\n")
+    driver = zygote()
+    driver.load("main")
+    ready = driver.next(wire.PoolReady)
+    assert not ready.forks
+    assert ready.message == "its import leaves threads running: poller"
+    driver.worker("w", "exit:5")
+    assert driver.next(wire.UnitExited) == wire.UnitExited(unit="w", code=5)
+    assert driver.log.read_text().count("imported 2") == 2, "the unit has imported it for itself"
+
+
+def test_code_that_says_fork_false_is_imported_by_its_units_alone(zygote: Zygotes, root: Path) -> None:
+    (root / "main.py").write_text("print('imported')\n")
+    driver = zygote()
+    driver.load("main", fork=False)
+    assert driver.next(wire.PoolReady) == wire.PoolReady(
+        pool="pool", forks=False, message="its environment says fork=False"
+    )
+    assert "imported" not in driver.log.read_text()
+    driver.worker("w", "exit:0")
+    driver.next(wire.UnitExited)
+    assert "imported" in driver.log.read_text()
+
+
+def test_a_unit_that_cannot_import_its_code_fails_the_pool(zygote: Zygotes, root: Path) -> None:
+    (root / "main.py").write_text("1 / 0\n")
+    driver = zygote()
+    driver.load("main", fork=False)
+    driver.next(wire.PoolReady)
+    driver.worker("w")
+    assert "ZeroDivisionError" in driver.next(wire.PoolFailed).error.message
+    assert driver.next(wire.UnitExited).code == 1
+
+
+def test_numpy_is_forked_although_its_import_starts_threads(zygote: Zygotes, root: Path) -> None:
+    pytest.importorskip("numpy")
+    (root / "main.py").write_text("import numpy, os\nprint('threads', len(os.listdir('/proc/self/task')))\n")
+    driver = zygote(OPENBLAS_NUM_THREADS="3")
+    driver.load("main")
+    assert driver.next(wire.PoolReady).forks
+    if "threads 1" in driver.log.read_text():
+        pytest.skip("this numpy starts no threads")
+
+
+def test_forks_do_not_draw_the_same_random_numbers(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+    (root / "main.py").write_text("import random\nrandom.seed(1)\n")
+    driver = zygote()
+    driver.load("main")
+    for unit in ("a", "b"):
+        driver.worker(unit, "exit:0", tmp_path / unit)
+        driver.next(wire.UnitExited, unit)
+    first, second = ((tmp_path / unit).read_text().split()[-1] for unit in ("a", "b"))
+    assert first != second
+
+
+# --------------------------------------------------------------------------------------------------------------- units
+
+
+def test_a_unit_leads_a_session_and_has_its_own_environment_and_log(
+    zygote: Zygotes, root: Path, tmp_path: Path
+) -> None:
+    driver = zygote(COLOUR="red")
+    driver.load()
+    driver.next(wire.PoolReady)
+    log = tmp_path / "deep" / "er" / "w.log"
+    pid = driver.worker("w-1", log=log)
+    assert lines(log).startswith("worker w-1 reuse=False concurrency=1")
+    assert os.getsid(pid) == pid
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert "worker" not in driver.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_the_last_words_of_a_unit_that_crashes_are_in_its_log(
+    zygote: Zygotes, tmp_path: Path, number: signal.Signals
+) -> None:
+    driver = zygote()
+    driver.load()
+    log = tmp_path / "w.log"
+    driver.worker("w", f"kill:{number.value}", log)
+    assert driver.next(wire.UnitExited) == wire.UnitExited(unit="w", signal=number.value)
+    assert "last words" in log.read_text()
+    assert ("Fatal Python error" in log.read_text()) == (number == signal.SIGSEGV)
+
+
+def test_an_exception_that_nobody_caught_is_in_the_log(zygote: Zygotes, tmp_path: Path) -> None:
+    driver = zygote()
+    driver.load()
+    driver.worker("w", "raise:by nobody", tmp_path / "w.log")
+    assert driver.next(wire.UnitExited).code == 1
+    assert "RuntimeError: by nobody" in (tmp_path / "w.log").read_text()
+
+
+def test_what_modules_registered_for_the_end_runs_in_the_unit(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+    (root / "main.py").write_text("import atexit\natexit.register(print, 'goodbye')\n")
+    driver = zygote()
+    driver.load("main")
+    driver.worker("w", "exit:0", tmp_path / "w.log")
+    driver.next(wire.UnitExited)
+    assert "goodbye" in (tmp_path / "w.log").read_text()
+
+
+def test_a_signal_takes_the_whole_process_group(zygote: Zygotes, tmp_path: Path) -> None:
+    driver = zygote()
+    driver.load()
+    log = tmp_path / "w.log"
+    driver.worker("w", "children", log)
+    here, away = map(int, lines(log, lambda text: "children" in text).rpartition("children")[2].split())
+    try:
+        driver.send(wire.SignalUnit(unit="w", signal=signal.SIGTERM))
+        assert driver.next(wire.UnitExited).signal == signal.SIGTERM
+        wait_for(lambda: gone(here), "the child in its group is gone")
+    finally:
+        os.kill(away, signal.SIGKILL)
+
+
+def test_what_a_unit_leaves_in_its_group_is_killed_when_it_ends(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+    (root / "main.py").write_text(
+        "import atexit, os, subprocess, sys\n"
+        "def leave():\n"
+        "    child = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'])\n"
+        "    print('left', child.pid)\n"
+        "atexit.register(leave)\n"
+    )
+    driver = zygote()
+    driver.load("main")
+    driver.worker("w", "exit:0", tmp_path / "w.log")
+    assert driver.next(wire.UnitExited).code == 0
+    child = int((tmp_path / "w.log").read_text().split()[-1])
+    wait_for(lambda: gone(child), "the child is gone")
+
+
+def test_signals_for_units_that_are_gone_or_unknown_are_ignored(zygote: Zygotes) -> None:
+    driver = zygote()
+    driver.load()
+    driver.send(wire.SignalUnit(unit="nobody", signal=signal.SIGKILL))
+    driver.worker("w", "exit:0")
+    driver.next(wire.UnitExited)
+    driver.send(wire.SignalUnit(unit="w", signal=signal.SIGKILL))
+    driver.worker("x", "exit:0")
+    assert driver.next(wire.UnitExited, "x").code == 0
+
+
+def test_when_the_agent_hangs_up_zygote_and_units_end(zygote: Zygotes) -> None:
+    driver = zygote()
+    driver.load()
+    pid = driver.worker("w", "deaf")
+    driver.link.close()
+    assert driver.process.wait(5) == 0
+    wait_for(lambda: gone(pid), "the unit is gone")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the agent ends the units of a zygote that was killed")
+def test_units_die_with_a_zygote_that_is_killed(zygote: Zygotes) -> None:
+    driver = zygote()
+    driver.load()
+    pid = driver.worker("w", "deaf")
+    driver.process.kill()
+    wait_for(lambda: gone(pid), "the unit is gone")

@@ -1,0 +1,380 @@
+"""A gateway to test: a real HAProxy, a real brain, real upstream servers, and a control plane that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+import jwt
+from aiohttp import web
+
+from flyte import wire
+from flyte.wire import AnyFrame, Frame, Route, RouteReplica
+from tarmac import settings as rows
+from tarmac.gateway import config, folder, runtime_api
+from tarmac.home import Home
+from tarmac.settings import Settings
+
+SOURCES = Path(__file__).parent.parent.parent / "src"
+APP = "flytesnacks/development/hello"
+KEY = "tk_a-key-of-the-tests"
+PATIENCE = 10.0
+
+T = TypeVar("T")
+
+
+async def until(fact: Callable[[], T | Awaitable[T]], promise: str, seconds: float = PATIENCE) -> T:
+    """What `fact` returns, as soon as that is true. Fails with `promise` after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        found = fact()
+        if isinstance(found, Awaitable):
+            found = await found
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:g} s: {promise}")
+        await asyncio.sleep(0.01)
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` ports in a row that nobody listens on."""
+    for _ in range(100):
+        first = random.randrange(12_000, 30_000)
+        if folder.ports.usable("127.0.0.1", range(first, first + count)) == tuple(range(first, first + count)):
+            return first
+    raise AssertionError(f"no {count} free ports in a row")
+
+
+# ------------------------------------------------------------------------------------------------------------ upstreams
+
+
+class Upstream:
+    """A replica: a server that says what reached it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.port = 0
+        self.requests = 0
+        self.cut_off = 0
+        """WebSockets that ended otherwise than by a close from either side."""
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def replica(self) -> RouteReplica:
+        return RouteReplica(name=self.name, address=self.address)
+
+    async def start(self, **site: Any) -> None:
+        application = web.Application()
+        application.router.add_get("/ws", self._websocket)
+        application.router.add_get("/stream", self._stream)
+        application.router.add_route("*", "/{rest:.*}", self._echo)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        if "path" in site:
+            await web.UnixSite(self._runner, site["path"]).start()
+            return
+        listening = socket.create_server(("127.0.0.1", self.port))
+        self.port = listening.getsockname()[1]
+        await web.SockSite(self._runner, listening).start()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _echo(self, request: web.Request) -> web.Response:
+        self.requests += 1
+        if pause := request.query.get("pause"):
+            await asyncio.sleep(float(pause))
+        body = await request.text()
+        seen = {"server": self.name, "method": request.method, "path": request.path_qs, "body": body}
+        return web.json_response({**seen, "headers": {name.lower(): value for name, value in request.headers.items()}})
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events with a pause after each."""
+        self.requests += 1
+        answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await answer.prepare(request)
+        for number in range(int(request.query["count"])):
+            await answer.write(f"data: {number}\n\n".encode())
+            await asyncio.sleep(float(request.query["pause"]))
+        return answer
+
+    async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
+        self.requests += 1
+        peer = web.WebSocketResponse(protocols=("chat",))
+        await peer.prepare(request)
+        async for message in peer:
+            if message.data == "bye":
+                await peer.close(code=4001)
+            elif message.type == aiohttp.WSMsgType.TEXT:
+                await peer.send_str(f"{self.name}: {message.data}")
+            elif message.type == aiohttp.WSMsgType.BINARY:
+                await peer.send_bytes(message.data)
+        if peer.close_code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE:
+            self.cut_off += 1
+        return peer
+
+
+# ------------------------------------------------------------------------------------------------------- control plane
+
+
+class FakeControl:
+    """The control plane's end of the link, and on request its API."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._server: asyncio.AbstractServer | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.api = Upstream("control")
+        self.routes: dict[str, Route] = {}
+        self.keys: dict[str, str] = {hashlib.sha256(KEY.encode()).hexdigest(): "key/tests"}
+        self.hellos: list[wire.Hello] = []
+        self.wakes: list[wire.Wake] = []
+        self.statuses: list[wire.GatewayStatus] = []
+        self.pongs: list[wire.Pong] = []
+
+    async def start(self) -> None:
+        self._home.link_socket.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, str(self._home.link_socket))
+
+    async def stop(self) -> None:
+        """As if it were killed: links end, the sockets stay behind."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._writers):
+            writer.close()
+        await until(lambda: not self._writers, "the links are closed")
+        await self.api.stop()
+
+    @property
+    def linked(self) -> bool:
+        return bool(self._writers)
+
+    def send(self, frame: Frame) -> None:
+        for writer in self._writers:
+            writer.write(wire.pack(frame))
+
+    def put(self, route: Route) -> None:
+        self.routes[route.app] = route
+        self.send(wire.RouteChanged(route=route))
+
+    def remove(self, app: str) -> None:
+        del self.routes[app]
+        self.send(wire.RouteRemoved(app=app))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        unpacker = wire.Unpacker()
+        try:
+            while data := await reader.read(65536):
+                for frame in unpacker.feed(data):
+                    self._receive(frame, writer)
+        except ConnectionError:
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    def _receive(self, frame: AnyFrame, writer: asyncio.StreamWriter) -> None:
+        match frame:
+            case wire.Hello() if frame.token != self._home.token():
+                writer.write(wire.pack(wire.Refused(message="the token is not the owner's")))
+                writer.close()
+            case wire.Hello():
+                self.hellos.append(frame)
+                self._writers.add(writer)
+                for answer in (
+                    wire.Welcome(epoch=1),
+                    wire.Keys(keys=self.keys),
+                    wire.Routes(routes=list(self.routes.values())),
+                ):
+                    writer.write(wire.pack(answer))
+            case wire.Wake():
+                self.wakes.append(frame)
+            case wire.GatewayStatus():
+                self.statuses.append(frame)
+            case wire.Pong():
+                self.pongs.append(frame)
+            case _:
+                raise AssertionError(f"a gateway does not send {frame}")
+
+
+# ----------------------------------------------------------------------------------------------------------- the world
+
+
+class World:
+    """One gateway with everything around it; `open` starts it."""
+
+    def __init__(self, folder_: Path, **given: Any) -> None:
+        self.home = Home(folder_ / "home")
+        self.home.prepare()
+        count = 8
+        first = free_ports(count + 2)
+        values = {row.name: row.default for row in rows.SETTINGS}
+        values |= {"port": first, "tls_port": first + 1, "app_ports": f"{first + 2}-{first + count + 1}"}
+        values |= {"log_level": "INFO", "hold_timeout": 20.0}
+        self.settings: Settings = replace(Settings(**values), **given)
+        self.control = FakeControl(self.home)
+        self.haproxy: subprocess.Popen[bytes] | None = None
+        self.brain: subprocess.Popen[bytes] | None = None
+        self._upstreams: list[Upstream] = []
+        self._log = (folder_ / "gateway.log").open("ab")
+        self.http: aiohttp.ClientSession = None  # type: ignore[assignment]  # made in `open`, inside of the loop
+
+    # --- processes
+
+    def start_haproxy(self) -> None:
+        command = folder.prepare(self.home, self.settings)
+        self.haproxy = subprocess.Popen(command, stdout=self._log, stderr=self._log, start_new_session=True)
+
+    def start_brain(self, **changed: Any) -> None:
+        self.settings = replace(self.settings, **changed)
+        names = ("port", "tls_port", "app_ports", "log_level", "hold_timeout", "tls_cert", "threads")
+        own = {f"TARMAC_{name.upper()}": str(getattr(self.settings, name)) for name in names}
+        env = {**os.environ, **own, "TARMAC_HOME": str(self.home.path), "PYTHONPATH": str(SOURCES)}
+        self.brain = subprocess.Popen([sys.executable, "-m", "tarmac.gateway"], env=env, stdout=self._log, stderr=self._log)
+
+    def kill_brain(self) -> None:
+        assert self.brain is not None
+        self.brain.kill()
+        self.brain.wait()
+
+    def kill_haproxy(self) -> None:
+        """As the kernel would: the master and its workers at once."""
+        assert self.haproxy is not None
+        os.killpg(self.haproxy.pid, signal.SIGKILL)
+        self.haproxy.wait()
+
+    def stop(self) -> None:
+        if self.brain is not None:
+            self.brain.terminate()
+            assert self.brain.wait(PATIENCE) == 0, self.log()
+        if self.haproxy is not None:
+            if self.haproxy.poll() is None:
+                os.killpg(self.haproxy.pid, signal.SIGTERM)
+            self.haproxy.wait(PATIENCE)
+        self._log.close()
+
+    def log(self) -> str:
+        return Path(self._log.name).read_text(errors="replace")
+
+    # --- apps
+
+    def slot(self, number: int = 0) -> int:
+        return self.settings.port_range()[number]
+
+    async def upstream(self, name: str = "one") -> Upstream:
+        made = Upstream(name)
+        await made.start()
+        self._upstreams.append(made)
+        return made
+
+    def route(self, *replicas: Upstream, app: str = APP, number: int = 0, **given: Any) -> Route:
+        host = f"{app.rpartition('/')[2]}.flyte.localhost"
+        values: dict[str, Any] = {"port": self.slot(number), "hosts": [host], "requires_auth": False}
+        return Route(app=app, replicas=[replica.replica for replica in replicas], **{**values, **given})
+
+    async def serve(self, *replicas: Upstream, **given: Any) -> Route:
+        """Announce a route and wait until HAProxy has it."""
+        route = self.route(*replicas, **given)
+        self.control.put(route)
+        await self.until_applied()
+        return route
+
+    async def until_applied(self) -> None:
+        """Wait until HAProxy has the control plane's routes and keys, apart from servers that are on their way out."""
+        want, _ = folder.wanted(self.control.routes.values(), self.control.keys)
+
+        async def is_so() -> bool:
+            try:
+                present = await self.present()
+            except runtime_api.HAProxyAway:
+                return False
+            have = {slot: {n: s.address for n, s in servers.items() if s.open} for slot, servers in present.servers.items()}
+            servers = all(
+                have.get(slot) == {name: server.address for name, server in named.items()}
+                for slot, named in want.servers.items()
+            )
+            maps = (present.slots, present.hosts, present.keys) == (want.slots, want.hosts, want.keys)
+            return servers and maps
+
+        await until(is_so, f"HAProxy has the routes; its log:\n{self.log()}")
+
+    async def present(self) -> runtime_api.Present:
+        async with runtime_api.session(self.home.haproxy_socket) as session:
+            return await session.present()
+
+    async def worker(self) -> runtime_api.Info:
+        async with runtime_api.session(self.home.haproxy_socket) as session:
+            return await session.info()
+
+    def url(self, path: str = "/", number: int = 0) -> str:
+        return f"http://127.0.0.1:{self.slot(number)}{path}"
+
+    def door(self, path: str = "/") -> str:
+        return f"http://127.0.0.1:{self.settings.port}{path}"
+
+    async def get(self, path: str = "/", number: int = 0, **options: Any) -> tuple[int, Any, dict[str, str]]:
+        """Status, JSON body and headers of a GET on an app's port."""
+        return await self.ask("GET", self.url(path, number), **options)
+
+    async def ask(self, method: str, url: str, **options: Any) -> tuple[int, Any, dict[str, str]]:
+        async with self.http.request(method, url, **options) as answer:
+            text = await answer.text()
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            return answer.status, json.loads(text) if text.startswith(("{", "[")) else text, headers
+
+    # --- keys and logs
+
+    def token(self, subject: str = "r-unit", seconds: float = 60, key: str | None = None, **claims: Any) -> str:
+        """An identity as the platform mints it."""
+        body = {"sub": subject, "kind": "workload", "iss": config.ISSUER, "exp": int(time.time() + seconds), **claims}
+        return jwt.encode(body, key or folder.identity_key(self.home), algorithm="HS256")
+
+    def access_entries(self, app: str = "hello") -> list[dict[str, Any]]:
+        path = self.home.access_log("flytesnacks", "development", app)
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@asynccontextmanager
+async def world(brain: bool = True, **given: Any) -> AsyncIterator[World]:
+    """A running gateway, linked to a control plane that has nothing yet."""
+    async with AsyncExitStack() as stack:
+        made = World(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-"))), **given)
+        stack.callback(made.stop)
+        connector = aiohttp.TCPConnector(limit=0)
+        made.http = await stack.enter_async_context(
+            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
+        )
+        await made.control.start()
+        stack.push_async_callback(made.control.stop)
+        made.start_haproxy()
+        if brain:
+            made.start_brain()
+            await until(lambda: made.control.statuses, f"the brain is linked; its log:\n{made.log()}")
+        try:
+            yield made
+        finally:
+            for upstream in made._upstreams:
+                await upstream.stop()
