@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -168,12 +168,15 @@ def is_tracing() -> bool:
 
 
 @contextmanager
-def tracing() -> Iterator[None]:
-    """Mark the block as a traced step."""
-    token = _tracing.set(True)
+def tracing(step: str) -> Iterator[None]:
+    """Mark the block as a traced step; to `ctx()` it is an action of its own."""
+    context = ctx()
+    inside = replace(context, action=replace(context.action, name=step), parent=context.action.name)
+    token, outer = _tracing.set(True), _context.set(inside)
     try:
         yield
     finally:
+        _context.reset(outer)
         _tracing.reset(token)
 
 

@@ -64,29 +64,33 @@ class Environment:
     service_account: str | None = None
 
     _name_pattern: ClassVar[re.Pattern[str]] = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")
-    _name_rule: ClassVar[str] = "lower-case letters and digits, in words separated by '-' or '_'"
+    _name_rule: ClassVar[str] = "Environment name '{}' must be in snake_case or kebab-case format."
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self._name_pattern.match(self.name):
-            raise ValueError(f"{self.name!r} is no name for a {type(self).__name__}: use {self._name_rule}")
+            raise ValueError(self._name_rule.format(self.name))
         if self.image is not None and not isinstance(self.image, str | Image):
-            raise TypeError(f"{self.name}: image= takes a flyte.Image, a URI or 'auto', not {self.image!r}")
+            raise TypeError(f"{self.name}: Expected image to be of type str or Image, got {type(self.image)}")
         if self.resources is not None and not isinstance(self.resources, Resources):
-            raise TypeError(f"{self.name}: resources= takes flyte.Resources, not {self.resources!r}")
+            raise TypeError(f"{self.name}: Expected resources to be of type Resources, got {type(self.resources)}")
         if self.description is not None and len(self.description) > _LONGEST_DESCRIPTION:
             self.description = self.description[: _LONGEST_DESCRIPTION - 3] + "..."
         self._check_env_vars()
         self.secret_list()
-        self.depends_on = _checked_environments(self, self.depends_on)
+        self.depends_on = _checked_environments(self, self.depends_on, "depends_on to be of type List[Environment]")
         frame = calling_frame()
         self._file = Path(frame.f_code.co_filename) if frame else None
         self._module = str(frame.f_globals.get("__name__", "")) if frame else ""
         _registry.append(self)
 
     def _check_env_vars(self) -> None:
+        if self.env_vars is not None and not isinstance(self.env_vars, dict):
+            raise TypeError(f"{self.name}: Expected env_vars to be of type Dict[str, str], got {type(self.env_vars)}")
         for key, value in (self.env_vars or {}).items():
             if not isinstance(key, str) or not isinstance(value, str):
-                raise TypeError(f"{self.name}: env_vars are strings; {key!r} is {value!r}")
+                raise TypeError(
+                    f"{self.name}: Expected env_vars to be of type Dict[str, str], got {type(value)} for {key!r}"
+                )
 
     @property
     def declared_in(self) -> Path | None:
@@ -157,12 +161,14 @@ class Environment:
         return {**own, **fields, "name": name}
 
 
-def _checked_environments(env: Environment, others: Iterable[Any]) -> list[Environment]:
+def _checked_environments(env: Environment, others: Iterable[Any], expected: str = "Environment") -> list[Environment]:
     """`others` as a list. Raises TypeError for what is no environment, ValueError for `env` itself."""
     checked = []
+    if not isinstance(others, Iterable):
+        raise TypeError(f"{env.name}: Expected {expected}, got {type(others)}")
     for other in others:
         if not isinstance(other, Environment):
-            raise TypeError(f"{env.name}: depends_on takes environments, not {other!r}")
+            raise TypeError(f"{env.name}: Expected {expected}, got {type(other)}")
         if other is env:
             raise ValueError(f"{env.name} cannot depend on itself")
         checked.append(other)
@@ -182,9 +188,10 @@ class TaskEnvironment(Environment):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.cache = cache_of(self.cache)
+        if not isinstance(self.cache, str | Cache):
+            raise TypeError(f"{self.name}: Expected cache to be of type str or Cache, got {type(self.cache)}")
         if self.reusable is not None and not isinstance(self.reusable, ReusePolicy):
-            raise TypeError(f"{self.name}: reusable= takes a flyte.ReusePolicy, not {self.reusable!r}")
+            raise TypeError(f"{self.name}: Expected reusable to be of type ReusePolicy, got {type(self.reusable)}")
         self._tasks: dict[str, TaskTemplate[..., Any, Any]] = {}
 
     @property

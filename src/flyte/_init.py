@@ -347,10 +347,12 @@ def _scope(name: Literal["project", "domain"]) -> str:
 
 def root_dir() -> Path:
     """The folder whose code is shipped: as given, else the current one or, where the script is elsewhere, its own."""
+    here = Path.cwd()
+    if on_platform():  # the bundle was unpacked here, whatever root it had where it was made
+        return here
     given = current().root_dir
     if given is not None:
         return given
-    here = Path.cwd()
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     script = Path(file).resolve() if file else None
     if script is None or script.is_relative_to(here) or not _is_users(script):

@@ -10,6 +10,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import inspect
+import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
@@ -252,10 +253,12 @@ def secrets_of(request: SecretRequest | Iterable[str | Secret] | None) -> tuple[
     """The secrets that `secrets=` names. Raises TypeError for anything else."""
     if request is None:
         return ()
+    if not isinstance(request, str | Secret | Iterable):
+        raise TypeError(f"Expected secrets to be of type SecretRequest, got {type(request)}")
     items = [request] if isinstance(request, str | Secret) else list(request)
     for item in items:
         if not isinstance(item, str | Secret):
-            raise TypeError(f"secrets= takes names and flyte.Secret values, not {item!r}")
+            raise TypeError(f"Expected secrets to be of type SecretRequest, got {type(item)} among them")
     return tuple(Secret(item) if isinstance(item, str) else item for item in items)
 
 
@@ -371,7 +374,7 @@ def cache_of(request: CacheRequest) -> Cache:
     if isinstance(request, Cache):
         return request
     if not isinstance(request, str) or request.lower() not in _BEHAVIORS:
-        raise ValueError(f"cache= takes 'auto', 'disable' or a flyte.Cache, not {request!r}")
+        raise ValueError(f"cache= takes 'auto', 'override', 'disable' or a flyte.Cache, not {request!r}")
     return Cache(_BEHAVIORS[request.lower()])
 
 
@@ -389,14 +392,29 @@ class Backoff:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base", _timedelta(self.base, "base"))
-        if self.base < dt.timedelta():
-            raise ValueError("Backoff.base must not be negative")
-        if self.factor < 1:
-            raise ValueError("Backoff.factor must be at least 1")
         if self.cap is not None:
             object.__setattr__(self, "cap", _timedelta(self.cap, "cap"))
-        elif self.factor > 1:
-            raise ValueError("Backoff.cap is needed where factor is above 1, so that a pause cannot grow for ever")
+        if self.base < dt.timedelta():
+            raise ValueError(f"Backoff: base must be >= 0, not {self.base}")
+        if not math.isfinite(self.factor):
+            raise ValueError(f"Backoff: factor must be a finite number, not {self.factor}")
+        if self.factor < 1:
+            raise ValueError(f"Backoff: factor must be >= 1.0, not {self.factor}")
+        if self.cap is not None and self.cap < dt.timedelta():
+            raise ValueError(f"Backoff: cap must be >= 0, not {self.cap}")
+        if self.cap is None and self.factor > 1:
+            raise ValueError("Backoff: cap is required when factor > 1.0, so that a pause cannot grow for ever")
+
+    def compute_delay(self, n: int) -> dt.timedelta:
+        """The pause before retry `n`, counted from 0."""
+        if n < 0:
+            raise ValueError(f"Backoff: n must be >= 0, not {n}")
+        most = (self.cap or dt.timedelta.max).total_seconds()
+        try:
+            seconds = self.base.total_seconds() * self.factor**n
+        except OverflowError:
+            seconds = most
+        return dt.timedelta(seconds=min(seconds, most))
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,6 +508,8 @@ class ReusePolicy:
     scope: Literal["global", "run"] = "global"
 
     def __post_init__(self) -> None:
+        if isinstance(self.replicas, int):
+            object.__setattr__(self, "replicas", (self.replicas, self.replicas))
         low, high = self.range
         if not 0 <= low <= high or high < 1:
             raise ValueError(
@@ -498,7 +518,8 @@ class ReusePolicy:
         if self.concurrency < 1:
             raise ValueError("ReusePolicy.concurrency must be at least 1")
         for name in ("idle_ttl", "scaledown_ttl"):
-            if _timedelta(getattr(self, name), name).total_seconds() < 30:
+            object.__setattr__(self, name, _timedelta(getattr(self, name), name))
+            if getattr(self, name) < dt.timedelta(seconds=30):
                 raise ValueError(f"ReusePolicy.{name} must be at least 30 seconds")
 
     @property

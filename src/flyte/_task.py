@@ -149,8 +149,16 @@ class TaskTemplate(Generic[P, R, T]):
         check_signature(func, self.name)
         self._check_reuse()
 
+    def __getattr__(self, name: str) -> Any:
+        """The other options of `@env.task`: entrypoint, triggers, links, queue, interruptible and so on."""
+        if name in TaskOptions.__dataclass_fields__ and "options" in self.__dict__:
+            return getattr(self.options, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def _check_reuse(self) -> None:
         reuse = self.reuse
+        if reuse is not None and self.options.pod_template is not None:
+            raise ValueError(f"{self.name}: a pod_template is for one process; the environment's are reused")
         if reuse is not None and reuse.concurrency > 1 and not self.is_async:
             raise ValueError(
                 f"{self.name} is not async; its environment runs {reuse.concurrency} actions at once in one process, "
@@ -186,10 +194,6 @@ class TaskTemplate(Generic[P, R, T]):
     @property
     def timeout(self) -> Timeout:
         return self.options.timeout
-
-    @property
-    def report(self) -> bool:
-        return self.options.report
 
     @property
     def cache(self) -> Cache:
@@ -307,7 +311,7 @@ class TaskTemplate(Generic[P, R, T]):
 
     def __reduce__(self) -> str:
         """Pickled as what it is: a name in its module."""
-        return cast("str", self.__qualname__)  # type: ignore[attr-defined]
+        return cast("str", self.__qualname__)
 
 
 class AsyncFunctionTaskTemplate(TaskTemplate[P, R, T]):

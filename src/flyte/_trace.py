@@ -103,7 +103,7 @@ class _Traced:
             if found:
                 return self.loaded(data)
             try:
-                with tracing():
+                with tracing(step.id):
                     value = await self.func(*args, **kwargs)
             except NonRecoverableError as error:
                 await step.caller.trace_record(step.id, step.name, None, error, step.started)
@@ -122,7 +122,7 @@ class _Traced:
             if found:
                 return self.loaded(data)
             try:
-                with tracing():
+                with tracing(step.id):
                     value = self.func(*args, **kwargs)
             except NonRecoverableError as error:
                 step.caller.trace_record_blocking(step.id, step.name, None, error, step.started)

@@ -11,15 +11,15 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import jwt
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from flyte.errors import NotAuthenticatedError
-from tarmac.secrets import derive
-from tarmac.store import KeyRow
 
 Kind = Literal["owner", "key", "workload", "anonymous"]
 
@@ -51,9 +51,19 @@ class Principal:
     scopes: tuple[str, ...] = field(default=())
 
 
+class ApiKey(Protocol):
+    """What is known of an API key; the store's KeyRow is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def scopes(self) -> Sequence[str]: ...
+
+
 def signing_secret(master_key: bytes) -> str:
     """What identities are signed with, as text: the gateway gives it to HAProxy's `jwt_verify`."""
-    return derive(master_key, "identities").hex()
+    purpose = b"tarmac identities"  # who has this key learns nothing of the master key, or of what seals secrets
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(master_key).hex()
 
 
 def new_key() -> str:
@@ -115,7 +125,7 @@ class Authenticator:
         self,
         owner_token: str,
         identities: Identities,
-        keys: Mapping[str, KeyRow],
+        keys: Mapping[str, ApiKey],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._owner = hashlib.sha256(owner_token.encode()).digest()
@@ -174,7 +184,7 @@ class Authenticator:
         return found
 
 
-def _key_holder(key: KeyRow) -> Principal:
+def _key_holder(key: ApiKey) -> Principal:
     """Whoever has the key; one that is called as the owner is does not become the owner."""
     subject = f"key {key.name}" if key.name == OWNER else key.name
     return Principal(subject, "key", scopes=tuple(key.scopes))

@@ -48,34 +48,33 @@ LOG_LIMIT = 10 * 1024 * 1024
 """Bytes of a part's log at which it is begun anew; three old ones are kept."""
 
 LOGS_KEPT = 3
+HAPROXY = "haproxy"
+"""The argument with which this program becomes HAProxy."""
+
+_SOFTLY = ((signal.SIGUSR1, 1.0), (signal.SIGTERM, 2.0))
 _LOG_CHECK = 30.0
 _TAIL = 4_000
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the platform's processes. `command` is asked for the command line at each start."""
+    """One of the platform's processes."""
 
     name: str
-    command: Callable[[], Sequence[str]]
+    command: Sequence[str]
     farewell: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),)
     """Signals to end it with, each with the seconds it may take; then comes SIGKILL."""
 
 
-def parts(home: Home, settings: Settings) -> tuple[Part, ...]:
+def parts(settings: Settings) -> tuple[Part, ...]:
     """What `flyte up` starts, in the order of starting; it is stopped the other way round."""
-    from tarmac import gateway
-
-    def module(name: str) -> Callable[[], Sequence[str]]:
-        return lambda: (sys.executable, "-m", name)
-
-    # the agent gives its units `grace`, and then needs a moment to see them gone
     return (
-        Part("control", module("tarmac.server")),
-        Part("agent", module("tarmac.agent"), ((signal.SIGTERM, settings.grace + 6),)),
+        Part("control", (sys.executable, "-m", "tarmac.server")),
+        # it gives its units `grace`, and then needs a moment to see them gone
+        Part("agent", (sys.executable, "-m", "tarmac.agent"), ((signal.SIGTERM, settings.grace + 6),)),
         # first let open requests end, then do not
-        Part("haproxy", lambda: gateway.prepare(home, settings), ((signal.SIGUSR1, 1.0), (signal.SIGTERM, 2.0))),
-        Part("gateway", module("tarmac.gateway")),
+        Part("haproxy", (sys.executable, "-m", "tarmac.supervisor", HAPROXY), _SOFTLY),
+        Part("gateway", (sys.executable, "-m", "tarmac.gateway")),
     )
 
 
@@ -181,9 +180,7 @@ class Keeper:
         """One process, from its start to its end; the end in words."""
         try:
             self.child = self._start()
-        except (OSError, BaseRuntimeError) as error:
-            with self.log.open("a") as output:
-                print(error, file=output)
+        except OSError as error:
             return f"it cannot be started: {error}"
         self.since = time.time()
         self.over.clear()
@@ -195,9 +192,8 @@ class Keeper:
 
     def _start(self) -> subprocess.Popen[bytes]:
         rotate(self.log)
-        command = self.part.command()
         with self.log.open("ab") as output:
-            return process.start(command, env=self.env, output=output.fileno(), cwd=self.home.path)
+            return process.start(self.part.command, env=self.env, output=output.fileno(), cwd=self.home.path)
 
     async def stop(self) -> None:
         """End it, by its farewell and then by SIGKILL."""
@@ -401,7 +397,7 @@ def tail(file: Path) -> str:
 async def supervise(home: Home, settings: Settings, announce: Callable[[GivenUp | None], None]) -> bool:
     """Run the platform in `home` until SIGTERM or SIGINT; False when it could not be started."""
     door = Door(settings.host, settings.port)
-    supervisor = Supervisor(home, door, parts(home, settings), lambda: answers_health(door), announce)
+    supervisor = Supervisor(home, door, parts(settings), lambda: answers_health(door), announce)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.stop)
@@ -418,8 +414,23 @@ def _announce_to(fd: int) -> Callable[[GivenUp | None], None]:
     return announce
 
 
+def become_haproxy() -> int:
+    """Put HAProxy's files in order and become HAProxy. In a process of its own: what fails here ends nothing else."""
+    from tarmac import gateway
+
+    home = homes.find()
+    try:
+        command = gateway.prepare(home, all_settings.load(home.path))
+        os.execv(command[0], command)
+    except (BaseRuntimeError, OSError) as error:
+        print(f"HAProxy cannot be started: {error}", file=sys.stderr)
+    return 1
+
+
 def main(arguments: Sequence[str]) -> int:
     """`python -m tarmac.supervisor [FD]`: FD is a pipe whose other end hears how the start went, as JSON."""
+    if arguments == [HAPROXY]:
+        return become_haproxy()
     home = homes.find()
     home.prepare()
     settings = all_settings.load(home.path)

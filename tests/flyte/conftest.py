@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flyte import _init
+from flyte import _deploy, _init
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 
 _OURS = ("FLYTE", "TARMAC", "UCTL", "_U_", "EAGER", "_UNION", "RUN_NAME", "ACTION_NAME")
@@ -26,6 +30,7 @@ def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(_init, "_state", None)
     monkeypatch.setattr(_init, "_announced", set())
+    monkeypatch.setattr(_deploy, "_done", {})
 
 
 @pytest.fixture
@@ -40,3 +45,35 @@ def connected(fake: FakePlatform) -> FakePlatform:
     """The fake platform, in force for the SDK."""
     _init.init(endpoint=fake.endpoint, api_key=TOKEN)
     return fake
+
+
+class Project:
+    """The user's program: files in the working folder, imported as a script's modules are."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    def load(self, text: str, name: str = "program") -> Any:
+        """Import a module with that text."""
+        self.write(f"{name}.py", text)
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A program in the working folder; it is forgotten after the test."""
+    before = dict(sys.modules)
+    monkeypatch.setattr(sys, "path", [str(Path.cwd()), *sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield Project(Path.cwd())
+    for name in set(sys.modules) - set(before):
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(str(Path.cwd())):
+            del sys.modules[name]

@@ -104,7 +104,7 @@ task_env = flyte.TaskEnvironment(name="parameter-tasks")
 
 @task_env.task
 async def train(size: int) -> str:
-    return f"model of size {size}"
+    return f"model of size {{size}}"
 
 
 app = FastAPI()

@@ -94,7 +94,7 @@ def test_without_a_key_http_is_answered_401_that_says_how_to_get_one(anybody: ht
 
 
 @pytest.mark.parametrize(
-    "header", ["Bearer tk_wrong", "Bearer ", "Basic abc", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJvd25lciJ9."]
+    "header", ["Bearer tk_wrong", "Bearer", "Basic abc", "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJvd25lciJ9."]
 )
 @pytest.mark.snippet(PATTERN, "requires_auth=True")
 def test_what_is_no_key_is_answered_401(anybody: httpx.Client, header: str) -> None:

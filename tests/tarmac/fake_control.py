@@ -1,7 +1,7 @@
 """A control plane in memory, for the API and the console: the same methods, the same errors, the same order of events.
 
 It runs nothing. A test moves things along with `move`, `child` and `app_status`; what it creates is what the real one
-would answer. Time is what `now` says, so that durations can be told beforehand.
+would answer. Its time is what `now` says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from flyte.errors import (
     ActionNotFoundError,
     AppNotFoundError,
     InvalidInputError,
-    NotAuthenticatedError,
     NotFoundError,
     RemoteTaskNotFoundError,
     RunNotFoundError,
@@ -32,12 +31,6 @@ from tarmac.api.plane import Seen
 
 IsOver = Callable[[], bool]
 replace = msgspec.structs.replace
-
-
-@dataclass(frozen=True)
-class Caller:
-    subject: str
-    kind: Literal["owner", "key", "workload", "anonymous"]
 
 
 class FakeBlobs:

@@ -1,4 +1,4 @@
-"""A gateway to test: a real HAProxy, a real brain, real upstream servers, and a control plane that does as it is told."""
+"""A gateway to test: a real HAProxy, a real brain, real upstreams, and a control plane that does as it is told."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 import jwt
@@ -25,8 +25,10 @@ from aiohttp import web
 
 from flyte import wire
 from flyte.wire import AnyFrame, Frame, Route, RouteReplica
+from tarmac import auth
 from tarmac import settings as rows
-from tarmac.gateway import config, folder, runtime_api
+from tarmac.gateway import folder, ports, runtime_api
+from tarmac.gateway.routes import Present, Server, wanted
 from tarmac.home import Home
 from tarmac.settings import Settings
 
@@ -35,18 +37,14 @@ APP = "flytesnacks/development/hello"
 KEY = "tk_a-key-of-the-tests"
 PATIENCE = 10.0
 
-T = TypeVar("T")
 
-
-async def until(fact: Callable[[], T | Awaitable[T]], promise: str, seconds: float = PATIENCE) -> T:
-    """What `fact` returns, as soon as that is true. Fails with `promise` after `seconds`."""
+async def until(fact: Callable[[], object], promise: str, seconds: float = PATIENCE) -> None:
+    """Return as soon as `fact`, or what it awaits, is true. Fails with `promise` after `seconds`."""
     end = time.monotonic() + seconds
     while True:
         found = fact()
-        if isinstance(found, Awaitable):
-            found = await found
-        if found:
-            return found
+        if await found if isinstance(found, Awaitable) else found:
+            return
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:g} s: {promise}")
         await asyncio.sleep(0.01)
@@ -56,7 +54,7 @@ def free_ports(count: int) -> int:
     """The first of `count` ports in a row that nobody listens on."""
     for _ in range(100):
         first = random.randrange(12_000, 30_000)
-        if folder.ports.usable("127.0.0.1", range(first, first + count)) == tuple(range(first, first + count)):
+        if ports.usable("127.0.0.1", range(first, first + count)) == tuple(range(first, first + count)):
             return first
     raise AssertionError(f"no {count} free ports in a row")
 
@@ -223,6 +221,10 @@ class FakeControl:
 # ----------------------------------------------------------------------------------------------------------- the world
 
 
+def _addresses(servers: Mapping[str, Server]) -> dict[str, str]:
+    return {name: server.address for name, server in servers.items() if server.open}
+
+
 class World:
     """One gateway with everything around it; `open` starts it."""
 
@@ -253,7 +255,8 @@ class World:
         names = ("port", "tls_port", "app_ports", "log_level", "hold_timeout", "tls_cert", "threads")
         own = {f"TARMAC_{name.upper()}": str(getattr(self.settings, name)) for name in names}
         env = {**os.environ, **own, "TARMAC_HOME": str(self.home.path), "PYTHONPATH": str(SOURCES)}
-        self.brain = subprocess.Popen([sys.executable, "-m", "tarmac.gateway"], env=env, stdout=self._log, stderr=self._log)
+        command = [sys.executable, "-m", "tarmac.gateway"]
+        self.brain = subprocess.Popen(command, env=env, stdout=self._log, stderr=self._log)
 
     def kill_brain(self) -> None:
         assert self.brain is not None
@@ -304,24 +307,20 @@ class World:
 
     async def until_applied(self) -> None:
         """Wait until HAProxy has the control plane's routes and keys, apart from servers that are on their way out."""
-        want, _ = folder.wanted(self.control.routes.values(), self.control.keys)
+        want, _ = wanted(self.control.routes.values(), self.control.keys)
 
         async def is_so() -> bool:
             try:
                 present = await self.present()
             except runtime_api.HAProxyAway:
                 return False
-            have = {slot: {n: s.address for n, s in servers.items() if s.open} for slot, servers in present.servers.items()}
-            servers = all(
-                have.get(slot) == {name: server.address for name, server in named.items()}
-                for slot, named in want.servers.items()
-            )
-            maps = (present.slots, present.hosts, present.keys) == (want.slots, want.hosts, want.keys)
-            return servers and maps
+            open_servers = {slot: _addresses(servers) for slot, servers in present.servers.items()}
+            servers = all(open_servers.get(slot) == _addresses(named) for slot, named in want.servers.items())
+            return servers and present.maps == want.maps
 
         await until(is_so, f"HAProxy has the routes; its log:\n{self.log()}")
 
-    async def present(self) -> runtime_api.Present:
+    async def present(self) -> Present:
         async with runtime_api.session(self.home.haproxy_socket) as session:
             return await session.present()
 
@@ -348,9 +347,9 @@ class World:
     # --- keys and logs
 
     def token(self, subject: str = "r-unit", seconds: float = 60, key: str | None = None, **claims: Any) -> str:
-        """An identity as the platform mints it."""
-        body = {"sub": subject, "kind": "workload", "iss": config.ISSUER, "exp": int(time.time() + seconds), **claims}
-        return jwt.encode(body, key or folder.identity_key(self.home), algorithm="HS256")
+        """An identity, by default as the platform mints it."""
+        body = {"sub": subject, "kind": "workload", "iss": auth.ISSUER, "exp": int(time.time() + seconds), **claims}
+        return jwt.encode(body, key or auth.signing_secret(self.home.master_key()), algorithm="HS256")
 
     def access_entries(self, app: str = "hello") -> list[dict[str, Any]]:
         path = self.home.access_log("flytesnacks", "development", app)

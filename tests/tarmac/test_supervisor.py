@@ -23,8 +23,8 @@ from tests.platform_fixture import wait_for
 FOREVER = "import time; time.sleep(600)"
 
 
-def program(text: str) -> Callable[[], tuple[str, ...]]:
-    return lambda: (sys.executable, "-S", "-c", text)
+def program(text: str) -> tuple[str, ...]:
+    return (sys.executable, "-S", "-c", text)
 
 
 async def yes() -> bool:
@@ -103,7 +103,7 @@ async def test_parts_stop_in_the_reverse_order_of_their_start(home: Home, tmp_pa
         f"print(sys.argv[1], file=open({str(tmp_path / 'up')!r}, 'a'))\n"
         "time.sleep(600)\n"
     )
-    parts = [Part(name, lambda name=name: (*program(text)(), name)) for name in ("a", "b", "c")]  # type: ignore[misc]
+    parts = [Part(name, (*program(text), name)) for name in ("a", "b", "c")]
     async with running(home, *parts):
         up = tmp_path / "up"
         await fact(lambda: up.exists() and len(up.read_text().split()) == 3, "all can be stopped")
@@ -144,7 +144,7 @@ async def test_it_tells_how_its_parts_are(home: Home) -> None:
 
 async def test_what_an_earlier_platform_left_is_ended_first(home: Home) -> None:
     env = process.family_environment(home.path)
-    orphan = await asyncio.create_subprocess_exec(*program(FOREVER)(), env=env)
+    orphan = await asyncio.create_subprocess_exec(*program(FOREVER), env=env)
     async with running(home, Part("one", program(FOREVER))):
         assert await asyncio.wait_for(orphan.wait(), 5) == -signal.SIGKILL
 
@@ -164,7 +164,7 @@ from pathlib import Path
 from tarmac.home import Home
 from tarmac.supervisor import Door, Part, Supervisor
 async def yes(): return True
-parts = [Part(name, lambda: (sys.executable, "-S", "-c", "import time; time.sleep(600)")) for name in ("a", "b")]
+parts = [Part(name, (sys.executable, "-S", "-c", "import time; time.sleep(600)")) for name in ("a", "b")]
 home = Home(Path(sys.argv[1]))
 asyncio.run(Supervisor(home, Door("127.0.0.1", 1), parts, yes, lambda failure: print("up", flush=True)).run())
 """

@@ -60,13 +60,13 @@ class AppEnvironment(Environment):
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     _name_pattern: ClassVar[re.Pattern[str]] = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    _name_rule: ClassVar[str] = f"lower-case letters and digits, in words separated by '-', at most {_LONGEST_NAME}"
+    _name_rule: ClassVar[str] = "App name '{}' must consist of lower case letters, digits and '-' between them"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.name) > _LONGEST_NAME:
-            raise ValueError(f"{self.name!r} is no name for an app: it has more than {_LONGEST_NAME} characters")
-        self.get_port()
+            raise ValueError(f"App name '{self.name}' is too long: {_LONGEST_NAME} characters are the most")
+        self.port = self.get_port()
         self.links = list(self.links)
         self.parameters = self.inputs = self._merged_parameters()
         if self.cluster is not None and self.cluster_pool != "default":
@@ -164,7 +164,7 @@ class AppEnvironment(Environment):
             links=[link.to_wire() for link in self.links],
             subdomain=subdomain.text(self.name) if isinstance(subdomain, Subdomain) else subdomain,
             custom_domain=domain.custom_domain,
-            request_timeout=seconds(self.timeouts.request),
+            request_timeout=seconds(self.timeouts.request) or None,
         )
 
     def environment_spec(self, root: Path) -> wire.EnvironmentSpec:

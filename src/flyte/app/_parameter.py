@@ -33,7 +33,8 @@ class AppEndpoint:
 class RunOutput:
     """An output of a run: of `run_name`, or of the latest run of `task_name` that succeeded, known at deployment."""
 
-    type: Literal["string", "file", "directory"] | str = "string"
+    type: Any = "string"
+    """"string", "file" or "directory"; `str`, `File` and `Dir` mean the same."""
     run_name: str | None = None
     task_name: str | None = None
     task_version: str | None = None
@@ -42,6 +43,11 @@ class RunOutput:
     """The way to the value inside the outputs: indices and names."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "type", {str: "string", File: "file", Dir: "directory"}.get(self.type, self.type))
+        object.__setattr__(self, "getter", tuple(self.getter))
+
+    def check(self) -> None:
+        """Raise ValueError unless it names one run, or one task at one version."""
         if (self.run_name is None) == (self.task_name is None):
             raise ValueError("RunOutput takes either run_name or task_name")
         if self.task_version is not None and self.task_auto_version is not None:
@@ -98,6 +104,7 @@ class Parameter:
             case AppEndpoint(app_name=app):
                 return wire.ParameterSpec(**common, kind="endpoint", app_name=app)
             case RunOutput() as output:
+                output.check()
                 return wire.ParameterSpec(
                     **common,
                     kind="run_output",

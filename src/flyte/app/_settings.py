@@ -10,7 +10,7 @@ from typing import Literal
 from flyte import wire
 
 RESERVED_PORTS = (8012, 8022, 8112, 9090, 9091)
-_LONGEST_REQUEST = 3600
+_LONGEST_REQUEST = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Port:
             raise ValueError(f"a port is a number from 1 to 65535, not {self.port!r}")
         if self.port in RESERVED_PORTS:
             reserved = ", ".join(map(str, RESERVED_PORTS))
-            raise ValueError(f"port {self.port} is reserved (as are {reserved}); choose another")
+            raise ValueError(f"port {self.port} is not allowed: {reserved} are reserved; choose another")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +106,19 @@ class Timeouts:
     """Limits of time for an app; at most an hour."""
 
     request: int | dt.timedelta | None = None
-    """Seconds until an answer must have begun; None is the platform's default."""
+    """Seconds until an answer must have begun; None and 0 are the platform's default."""
 
     def __post_init__(self) -> None:
-        limit = seconds(self.request)
-        if limit is not None and not 0 < limit <= _LONGEST_REQUEST:
-            raise ValueError(f"a request's timeout is from 1 to {_LONGEST_REQUEST} seconds, not {self.request!r}")
+        if self.request is None:
+            return
+        if isinstance(self.request, bool) or not isinstance(self.request, int | dt.timedelta):
+            raise TypeError(f"Expected request to be of type int or timedelta, got {type(self.request)}")
+        limit = self.request if isinstance(self.request, dt.timedelta) else dt.timedelta(seconds=self.request)
+        if limit < dt.timedelta():
+            raise ValueError(f"request timeout must be non-negative, not {limit}")
+        if limit > _LONGEST_REQUEST:
+            raise ValueError(f"request timeout must not exceed 1 hour, and is {limit}")
+        object.__setattr__(self, "request", limit)
 
 
 def seconds(value: float | dt.timedelta | None) -> float | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flyte.cli import render
+from flyte.cli.execute import badly_declared
 from flyte.cli.options import connect, formatted, invocation, say, scoped, shipped
 from flyte.cli.program import Program, load, python_files
 from flyte.cli.progress import watching
@@ -18,6 +18,8 @@ from flyte.cli.render import Column
 from flyte.wire import DeployedEnvironment, Deployment
 
 if TYPE_CHECKING:
+    from flyte._client import Client
+    from flyte._deploy import Plan
     from flyte._environment import Environment
 
 EXAMPLES = """\b
@@ -28,15 +30,6 @@ Examples:
   flyte deploy -r services/             all files of a folder
   flyte deploy hello.py --dry-run       say what would be deployed
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Shipping:
-    """How the code travels; what several verbs ask for."""
-
-    version: str | None
-    copy_style: Any
-    root_dir: str | None
 
 
 @click.command(epilog=EXAMPLES)
@@ -59,7 +52,7 @@ def deploy(
     ignore_load_errors: bool,
     dry_run: bool,
     version: str | None,
-    copy_style: str,
+    copy_style: Any,
     root_dir: str | None,
     project: str | None,
     domain: str | None,
@@ -70,18 +63,23 @@ def deploy(
     They go up level by level along depends_on; each level has to answer before the next one starts. When the command
     returns, the apps answer. If something fails, the version before goes on serving.
     """
+    from flyte import _deploy, _init
+
     if environment is not None and (every or recursive):
         raise click.UsageError("ENVIRONMENT cannot be combined with --all or --recursive.")
     programs = _programs(file, recursive, ignore_load_errors, root_dir)
     environments = [programs[0].environment(environment)] if environment else _environments(programs, file)
     form = invocation().format(output)
-    shipping = Shipping(version, copy_style, root_dir)
-    root = programs[0].root
     if dry_run:
-        _show_plan(environments, shipping, root, form)
+        _init.init(root_dir=programs[0].root, project=project, domain=domain)
+    else:
+        client = connect(project, domain, root_dir=programs[0].root, start=True)
+    with badly_declared():
+        planned = _deploy.plan(environments, version=version, copy_style=copy_style)
+    if dry_run:
+        _show_plan(planned, form)
         return
-    connect(project, domain, root_dir=root, start=True)
-    show_deployed(asyncio.run(deployed(environments, shipping)), form)
+    show_deployed(asyncio.run(_sent(client, planned)), form)
 
 
 def _programs(file: str, recursive: bool, ignore_load_errors: bool, root_dir: str | None) -> list[Program]:
@@ -109,14 +107,12 @@ def _environments(programs: Sequence[Program], file: str) -> list[Environment]:
     return list(found.values())
 
 
-async def deployed(environments: Sequence[Environment], shipping: Shipping) -> Deployment:
-    """Deploy them, showing how it goes, and return the deployment's last record. Raises DeploymentError."""
-    from flyte._deploy import deploy_all
+async def _sent(client: Client, planned: Plan) -> Deployment:
+    """Deploy, showing how it goes; the platform's last word on it. Raises DeploymentError."""
+    from flyte import _deploy
 
     with watching(invocation().is_live) as watch:
-        return await deploy_all(
-            *environments, version=shipping.version, copy_style=shipping.copy_style, on_progress=watch
-        )
+        return await _deploy.send(client, planned, watch)
 
 
 COLUMNS: Sequence[Column[DeployedEnvironment]] = (
@@ -138,9 +134,26 @@ def show_deployed(record: Deployment, form: str) -> None:
         say(f"deployed at version {record.version}")
 
 
-def _show_plan(environments: Sequence[Environment], shipping: Shipping, root: Path, form: str) -> None:
-    """What a deploy would send, without a platform."""
-    from flyte import _init
+PLANNED: Sequence[Column[DeployedEnvironment]] = tuple(
+    column for column in COLUMNS if column.title in ("environment", "kind", "tasks")
+)
 
-    _init.init(root_dir=root)
-    raise NotImplementedError(environments, shipping, form)
+
+def _show_plan(planned: Plan, form: str) -> None:
+    """What a deploy would send, dependencies first."""
+    request = planned.request
+    if form.startswith("json"):
+        render.show_json(render.as_data(request), form)
+        return
+    apps = {app.name for app in request.apps}
+    rows = [
+        DeployedEnvironment(
+            name=name,
+            kind="app" if name in apps else "task",
+            tasks=[task.name for task in request.tasks if task.environment.name == name],
+        )
+        for name in request.order
+    ]
+    render.listing(rows, PLANNED, form)
+    files = len(planned.bundle.names) if planned.bundle else 0
+    say(f"nothing was deployed; it would be version {request.version}, with {files} file{'s' * (files != 1)} of code")

@@ -1,1 +1,180 @@
-x
+"""What `flyte run` and `flyte serve` do once it is known what to start: deploy, start, show, print the result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flyte.cli import render
+from flyte.cli.create import pairs
+from flyte.cli.options import connect, invocation, say
+from flyte.cli.program import Program
+from flyte.cli.progress import watching
+from flyte.wire import ActionPhase, App, Run, Task
+
+if TYPE_CHECKING:
+    from flyte._client import Client
+    from flyte.app import AppEnvironment
+    from flyte.cli.run import RunOptions
+    from flyte.remote._io import Runs
+
+FAILED = 1
+
+
+def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> int:
+    """Run a task of a file, on the platform or here, and return the exit code."""
+    task.interface.dump_inputs(
+        task.interface.bind((), inputs)
+    )  # what is wrong with them is said before anything starts
+    if options.local:
+        return _run_here(program, task, inputs, options)
+    client = connect(options.project, options.domain, root_dir=program.root, start=True)
+    return _shown(_deploy_and_start(client, task, inputs, options), client, options)
+
+
+async def _deploy_and_start(client: Client, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> Run:
+    from flyte import _deploy
+
+    with badly_declared():
+        planned = _deploy.plan([task.env], version=options.version, copy_style=options.copy_style)
+    with watching(invocation().is_live, brief=True) as watch:
+        await _deploy.ensure(client, planned, watch)  # `flyte.run` finds it done
+    return await _start(client, task, inputs, options)
+
+
+def run_deployed(client: Client, task: Task, inputs: Mapping[str, Any], options: RunOptions) -> int:
+    """Run a task that the platform has, and return the exit code."""
+    from flyte.remote import TaskDetails
+
+    return _shown(_start(client, TaskDetails(task), inputs, options), client, options)
+
+
+async def _start(runs: Runs, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> Run:
+    import flyte
+
+    context = flyte.with_runcontext(
+        "local" if options.local else "remote",
+        name=options.name,
+        version=options.version,
+        copy_style=options.copy_style,
+        project=options.project,
+        domain=options.domain,
+        env_vars=pairs(options.env, "--env"),
+        labels=pairs(options.label, "--label"),
+        overwrite_cache=options.overwrite_cache,
+        max_action_concurrency=options.max_action_concurrency,
+    )
+    started = await context.run.aio(task, **inputs)
+    return await runs.get_run(started.name)
+
+
+def _shown(start: Any, client: Client, options: RunOptions) -> int:
+    """Start the run, follow it, print its result. Ctrl-C leaves it running, and says so."""
+    form = invocation().format(options.output)
+    begun: list[Run] = []
+
+    async def whole() -> int:
+        begun.append(run := await start)
+        say(f"{run.name}: {run.url}")
+        if not options.follow:
+            return _print_started(run, form)
+        from flyte.cli.watch import follow
+
+        return await print_result(client, await follow(client, run, invocation().is_live), form)
+
+    try:
+        return asyncio.run(whole())
+    except KeyboardInterrupt:
+        if begun and options.follow:
+            name = begun[0].name
+            say(f"\nThe run goes on.  See it: flyte get run {name}   End it: flyte abort run {name}")
+        raise
+
+
+def _print_started(run: Run, form: str) -> int:
+    if form.startswith("json"):
+        render.show_json(render.as_data(run), form)
+    else:
+        click.echo(run.url if form == "url" else run.name)
+    return 0
+
+
+async def print_result(runs: Runs, run: Run, form: str) -> int:
+    """Print the outputs on stdout, or on stderr why there are none; the exit code."""
+    from flyte.remote._io import content
+
+    outputs = await content(runs, run.outputs, run.outputs_blob)
+    if form.startswith("json"):
+        render.show_json({**render.as_data(run), "outputs": outputs}, form)
+    elif form in ("name", "url"):
+        click.echo(getattr(run, form))
+    elif outputs is not None:
+        render.show_json(outputs[0] if len(outputs) == 1 else outputs, "json-raw")
+    if run.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
+        return 0
+    _say_failure(run)
+    return FAILED
+
+
+def _say_failure(run: Run) -> None:
+    error = run.error
+    what = f"{error.code}: {error.message}" if error and error.code not in error.message else error and error.message
+    say(click.style(f"The run {run.phase.value}", fg="red", bold=True) + (f"  {what}" if what else ""))
+    if error and error.traceback:
+        say(error.traceback.rstrip())
+    if not run.url.startswith("local:"):
+        say(f"Its log: flyte get logs {run.name}   Its page: {run.url}")
+
+
+def _run_here(program: Program, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> int:
+    """Run a task in this process. What the task prints goes to stderr: stdout is for the result."""
+    import flyte
+    from flyte.remote._action import runs_in_force
+
+    flyte.init(root_dir=program.root, project=options.project, domain=options.domain)
+    runs = runs_in_force()
+    begun: list[Run] = []
+
+    async def whole() -> Run:
+        with contextlib.redirect_stdout(sys.stderr):
+            begun.append(await _start(runs, task, inputs, options))
+            run = begun[0]
+            while not run.phase.is_terminal:
+                run = await runs.get_run(run.name, wait=60)
+        return run
+
+    async def finish() -> int:
+        return await print_result(runs, await whole(), invocation().format(options.output))
+
+    try:
+        return asyncio.run(finish())
+    except KeyboardInterrupt:
+        for run in begun:
+            asyncio.run(runs.abort_run(run.name, "Ctrl-C"))
+        raise
+
+
+async def serve_app(
+    client: Client, environment: AppEnvironment, version: str | None, copy_style: Any, env_vars: Mapping[str, str]
+) -> App:
+    """Deploy an app with what it depends on, showing how it goes. Raises DeploymentError."""
+    import flyte
+
+    with badly_declared(), watching(invocation().is_live) as watch:
+        context = flyte.with_servecontext(version=version, copy_style=copy_style, env_vars=env_vars, on_progress=watch)
+        handle = await context.serve.aio(environment)
+    return await client.get_app(handle.name)
+
+
+@contextlib.contextmanager
+def badly_declared() -> Iterator[None]:
+    """Two environments of one name, and the like: a message like any other of ours."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise click.ClickException(str(error)) from None

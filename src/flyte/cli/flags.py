@@ -18,17 +18,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from flyte.wire import InputSpec
 
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any, Any]
+else:
+    ParamType = click.ParamType  # generic from click 8.4 on only
+
 Schema = Mapping[str, Any]
 
 
-class Parsed(click.ParamType):
+class Parsed(ParamType):
     """A flag whose text `parse` turns into the value that travels; it raises ValueError with what is wrong."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
@@ -44,7 +49,7 @@ class Parsed(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class OneOf(click.ParamType):
+class OneOf(ParamType):
     """A flag that takes one of a few words; upper and lower case are the same where that is not ambiguous."""
 
     name = "choice"
@@ -165,7 +170,7 @@ def _essence(schema: Schema) -> tuple[Schema, bool]:
     return {"anyOf": rest, **definitions}, len(rest) != len(members)
 
 
-def _kind(schema: Schema, nullable: bool, type_name: str) -> click.ParamType | None:
+def _kind(schema: Schema, nullable: bool, type_name: str) -> ParamType | None:
     """The type of the flag; None for a boolean, which is a pair of flags."""
     if "enum" in schema:
         return OneOf(_words(schema))
@@ -236,7 +241,7 @@ def _duration(text: str) -> str:
         raise ValueError(f"{text!r} is no duration; write it like 1h30m, PT90M, or 90 (seconds)") from None
 
 
-_STRINGS: dict[str, click.ParamType] = {
+_STRINGS: dict[str, ParamType] = {
     "date-time": Parsed("time", _datetime),
     "date": Parsed("day", _date),
     "duration": Parsed("duration", _duration),

@@ -20,10 +20,10 @@ Watcher = Callable[[Deployment], None]
 
 
 @contextlib.contextmanager
-def watching(live: bool) -> Iterator[Watcher]:
-    """What to call with each new record of a deployment."""
+def watching(live: bool, brief: bool = False) -> Iterator[Watcher]:
+    """What to call with each new record of a deployment; `brief` tells of apps that have to be started only."""
     if not live:
-        yield _lines()
+        yield _lines(brief)
         return
     from rich.console import Console
     from rich.live import Live
@@ -32,16 +32,19 @@ def watching(live: bool) -> Iterator[Watcher]:
     with Live(
         console=Console(stderr=True, highlight=False),
         refresh_per_second=8,
+        transient=brief,
         get_renderable=lambda: drawing(shown[-1] if shown else None),
     ):
         yield shown.append
 
 
-def _lines() -> Watcher:
+def _lines(brief: bool) -> Watcher:
     last: dict[str, str] = {}
 
     def show(record: Deployment) -> None:
         for env in record.environments:
+            if brief and (env.kind == "task" or env.phase == "unchanged"):
+                continue
             if last.get(env.name, "waiting") != env.phase:
                 last[env.name] = env.phase
                 say(f"{env.name}: {env.phase}" + (f"  {note(env)}" if note(env) else ""))

@@ -173,7 +173,7 @@ def task_command(name: str, specs: Sequence[InputSpec], docs: str, execute: Exec
         option.hidden = True  # type: ignore[attr-defined]
 
     @click.pass_context
-    def callback(ctx: click.Context, **values: Any) -> int:
+    def callback(ctx: click.Context, /, **values: Any) -> int:
         inputs = inputs_from(specs, values)
         return execute(RunOptions.of(ctx), inputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from flyte.cli import render
 from flyte.cli.create import pairs
 from flyte.cli.options import connect, examples, formatted, invocation, say, scoped, shipped
 from flyte.cli.program import load
+
+if TYPE_CHECKING:
+    from flyte._client import Client
 
 
 @click.command(
@@ -44,11 +48,12 @@ def serve(
 
     The app goes on running. `flyte update app NAME --deactivate` stops it.
     """
+    from flyte.app import AppEnvironment
     from flyte.cli.execute import serve_app
 
     loaded = load(file, root_dir)
     environment = loaded.environment(app)
-    if not hasattr(environment, "requires_auth"):
+    if not isinstance(environment, AppEnvironment):
         raise click.UsageError(f"{app} is a task environment; `flyte deploy {file} {app}` deploys it.")
     client = connect(project, domain, root_dir=loaded.root, start=True)
     served = asyncio.run(serve_app(client, environment, version, copy_style, pairs(env_vars, "--env-var")))
@@ -62,6 +67,6 @@ def serve(
         asyncio.run(_print_logs(client, served.name))
 
 
-async def _print_logs(client, name: str) -> None:  # type: ignore[no-untyped-def]
+async def _print_logs(client: Client, name: str) -> None:
     async for line in client.app_logs(name, tail=10, follow=True):
         click.echo(line.text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -133,7 +133,7 @@ class _Plain:
 
 
 @contextlib.contextmanager
-def _live_screen(view: View):  # type: ignore[no-untyped-def]
+def _live_screen(view: View) -> Iterator[Screen]:
     from rich.console import Console
     from rich.live import Live
 
@@ -147,7 +147,7 @@ class _Redrawn:
 
     follows_actions = True
 
-    def __init__(self, write) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, write: Callable[..., None]) -> None:
         self._write = write
 
     def show(self, view: View) -> None:

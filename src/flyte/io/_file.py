@@ -70,8 +70,19 @@ class File(Generic[T]):
         return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, hash_method)
 
     @contextmanager
-    def open_sync(self, mode: str = "rb", **options: Any) -> Iterator[IO[Any]]:
-        """The file, open; `options` are those of the built-in `open`."""
+    def open_sync(
+        self,
+        mode: str = "rb",
+        block_size: Any = None,
+        cache_type: Any = None,
+        cache_options: Any = None,
+        compression: Any = None,
+        **options: Any,
+    ) -> Iterator[IO[Any]]:
+        """The file, open; `options` are those of the built-in `open`.
+
+        `block_size`, the cache's settings and `compression` are for object stores, and change nothing here.
+        """
         reading = not set(mode) & set("wax+")
         path = _place.readable(self.path) if reading else _place.writable(self.path)
         with path.open(mode, **options) as file:

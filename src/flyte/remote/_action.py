@@ -9,7 +9,18 @@ from typing import Any, Literal
 from flyte import _init, wire
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
-from flyte.remote._io import ActionInputs, ActionOutputs, AnyTask, Runs, as_dict, as_json, content, inputs_of, outputs_of
+from flyte.remote._io import (
+    ActionInputs,
+    ActionOutputs,
+    AnyTask,
+    Runs,
+    as_dict,
+    as_json,
+    content,
+    inputs_of,
+    outputs_of,
+)
+from flyte.remote._listing import listing
 from flyte.remote._time_filter import TimeFilter, moment
 from flyte.wire import ActionPhase
 
@@ -44,7 +55,7 @@ class Action:
         runs = runs_in_force()
         return cls((await runs.get_action(run, action)).action, runs)
 
-    @streamable
+    @listing
     @staticmethod
     async def listall(
         for_run_name: str,

@@ -44,7 +44,7 @@ class ActionInputs(Mapping[str, Any]):
 
 
 class ActionOutputs(tuple[Any, ...]):
-    """The outputs in order, one for each declared; also `.o0`, `.o1`, …. A function that returns nothing gives (None,)."""
+    """The outputs in order; also `.o0`, `.o1`, …. A function that returns nothing gives `(None,)`."""
 
     __slots__ = ()
 
@@ -77,9 +77,7 @@ def outputs_of(data: list[Any], task: AnyTask | None, interface: wire.InterfaceS
     if task is not None:
         return ActionOutputs(task.interface.load_outputs(data))
     schemas = [spec.schema for spec in interface.outputs] if interface else []
-    return ActionOutputs(
-        _natural.load(item, schemas[at] if at < len(schemas) else {}) for at, item in enumerate(data)
-    )
+    return ActionOutputs(_natural.load(item, schemas[at] if at < len(schemas) else {}) for at, item in enumerate(data))
 
 
 def inputs_of(data: dict[str, Any], task: AnyTask | None, interface: wire.InterfaceSpec | None) -> ActionInputs:

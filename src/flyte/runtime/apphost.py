@@ -136,8 +136,7 @@ def _serve_asgi(replica: ReplicaSpec, port: int, ready_fd: int) -> None:
     sock = _listening_place(port)
     os.environ["PORT"] = str(port)
     config = _config(environment, port)
-    for number in (signal.SIGTERM, signal.SIGINT):  # the server raises what stopped it once more when it is done
-        signal.signal(number, lambda number, frame: None)
+    signal.signal(signal.SIGTERM, _leave)
     with asyncio.Runner(loop_factory=lambda: _new_loop(config.loop != "asyncio")) as runner:
         runner.run(_run_server(environment, config, sock, ready_fd))
 
@@ -188,7 +187,9 @@ async def _run_server(environment: object, config: uvicorn.Config, sock: socket.
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             """The first signal lets open requests finish; the second says that time is up, and cancels them."""
-            if self.should_exit:
+            if not self.started:
+                _leave(sig, frame)
+            elif self.should_exit:
                 loop.call_soon_threadsafe(self.cut_short)
             else:
                 super().handle_exit(sig, frame)
@@ -203,6 +204,8 @@ async def _run_server(environment: object, config: uvicorn.Config, sock: socket.
 
     loop = asyncio.get_running_loop()
     async with _lifetime(environment):
+        for number in (signal.SIGTERM, signal.SIGINT):  # the server raises what stopped it once more when it is done
+            signal.signal(number, lambda number, frame: None)
         await Server(config).serve(sockets=[sock])
 
 

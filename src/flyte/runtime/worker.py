@@ -28,6 +28,11 @@ from flyte.runtime.action import Answers, Job, restore_environment, set_environm
 from flyte.runtime.link import Link
 from flyte.runtime.values import unpack_value
 
+try:
+    from flyte.runtime import greenlets
+except ImportError:  # the user's environment has no greenlet: blocking calls warn, and hold up the loop
+    greenlets = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from flyte._task import TaskTemplate
 
@@ -244,12 +249,20 @@ def _plain(error: BaseException) -> BaseException:
 def _new_loop() -> asyncio.AbstractEventLoop:
     """A loop in which blocking calls of the SDK let other tasks go on."""
     loop = asyncio.new_event_loop()
-    try:
-        from flyte.runtime import greenlets
-    except ImportError:  # the user's environment has no greenlet: blocking calls warn, and hold up the loop
-        return loop
-    greenlets.install(loop)
+    if greenlets is not None:
+        greenlets.install(loop)
     return loop
+
+
+def warm() -> None:
+    """Called before the fork: what every action would otherwise do for the first time, done once."""
+    from flyte import _containers  # noqa: F401 - codecs of values other than the plainest
+    from flyte._environment import TaskEnvironment, registry
+
+    for environment in registry():
+        if isinstance(environment, TaskEnvironment):
+            for task in environment.tasks.values():
+                _ = task.interface
 
 
 def serve(reuse: bool, concurrency: int) -> None:

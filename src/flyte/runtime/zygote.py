@@ -159,6 +159,7 @@ class Zygote:
         gc.disable()  # an import makes much that stays and little that goes
         try:
             loader.import_modules(self._pool.modules)
+            _warm(self._worker)
         finally:
             gc.enable()
         self._watch_children()
@@ -296,6 +297,12 @@ def _import_ours(worker: str) -> None:
         importlib.import_module("uvloop")
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(worker)
+
+
+def _warm(worker: str) -> None:
+    """Let the worker's module prepare what every action would otherwise do anew."""
+    if (warm := getattr(sys.modules.get(worker), "warm", None)) is not None:
+        warm()
 
 
 # ---------------------------------------------------------------------------------------------------------- fork-safe?

@@ -70,7 +70,12 @@ class Zygote(asyncio.Protocol):
         zygote = Zygote(pool, log)
         ours, theirs = socket.socketpair()
         with theirs:
-            zygote._spawn(command(pool, theirs.fileno()), env, theirs.fileno())
+            try:
+                zygote._spawn(command(pool, theirs.fileno()), env, theirs.fileno())
+            except OSError:
+                ours.close()
+                zygote._deadline.cancel()
+                raise
         await asyncio.get_running_loop().create_connection(lambda: zygote, sock=ours)
         zygote._send(wire.LoadPool(pool=pool))
         return zygote

@@ -85,7 +85,7 @@ async def create_project(data: JSONBody[wire.Project], control: Control, by: By)
 
 @post("/login-codes", status_code=201, summary="Open the console")
 async def create_login_code(control: Control, authenticator: Gatekeeper, by: By) -> wire.LoginCode:
-    """A code that opens a browser's session once, within a minute; `flyte console` opens its address."""
+    """A code that opens a browser's session once, within a few minutes; `flyte console` opens its address."""
     code = authenticator.login_code(by)
     return wire.LoginCode(code=code, url=f"{control.endpoint}/login?code={code}")
 

@@ -14,7 +14,7 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from flyte import wire
-from flyte.errors import InvalidInputError
+from flyte.errors import InvalidInputError, NotFoundError
 from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT, LogLine
 from tarmac import logs
 from tarmac.api import streams
@@ -100,6 +100,8 @@ async def read_app_log(
 ) -> Stream:
     """A LogLine on each line. With `follow` the answer goes on, also with replicas that are started meanwhile."""
     found = await control.app_log(project, domain, app, replica)
+    if replica is not None and not found:
+        raise NotFoundError(f"{app} has no log of a replica {replica!r}; its replicas stand in /v1/apps/{app}")
     if after is not None and replica is None and len(found) > 1:
         raise InvalidInputError(f"after={after} is an offset into one log, and {app} has {len(found)}: name a replica")
     if not follow:

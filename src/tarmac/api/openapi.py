@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, Reference, Schema, SecurityScheme, Tag
+from litestar.openapi.spec import Components, Schema, SecurityScheme, Tag
 from litestar.plugins import OpenAPISchemaPlugin
 
 import tarmac
@@ -103,7 +103,7 @@ class RecordSchemas(OpenAPISchemaPlugin):
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
         return not field_definition.is_union and field_definition.is_subclass_of(Record)
 
-    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema | Reference:
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema:
         return schema_creator.create_component_schema(field_definition, required=[], property_fields={})
 
 
@@ -153,8 +153,7 @@ def _finish(operation: dict[str, Any]) -> None:
     operation.pop("deprecated", None)
     operation["parameters"] = [_parameter(parameter) for parameter in operation.get("parameters", ())]
     if name in BODIES:
-        content = {BODIES[name]: {"schema": {}}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": True, "content": {BODIES[name]: {"schema": {}}}}
     if name in PUBLIC:
         operation["security"] = []
     answers = operation["responses"]

@@ -15,6 +15,7 @@ from litestar.params import SkipValidation
 
 from flyte import wire
 from flyte.wire import ActionPhase
+from tarmac.auth import Principal
 
 Seen = tuple[Literal["snapshot", "event"], int, wire.Record]
 """What a watcher gets: which kind, the event log's number, and the Run, App, Deployment or Event."""
@@ -96,15 +97,6 @@ class ControlPlane(Protocol):
     async def create_project(self, project: wire.Project, by: str) -> wire.Project: ...
 
 
-class Principal(Protocol):
-    """Who is calling."""
-
-    @property
-    def subject(self) -> str: ...
-    @property
-    def kind(self) -> Literal["owner", "key", "workload", "anonymous"]: ...
-
-
 class Authenticator(Protocol):
     """Turns what a request carries into who is calling. All of it raises NotAuthenticatedError."""
 
@@ -117,7 +109,7 @@ class Authenticator(Protocol):
         ...
 
     def login_code(self, subject: str) -> str:
-        """A code that `redeem` takes once, within a minute."""
+        """A code that `redeem` takes once, within a few minutes."""
         ...
 
     def redeem(self, code: str) -> Principal: ...

@@ -34,6 +34,7 @@ class Parameter:
     """path, query or header."""
     type: str
     required: bool
+    default: str
     text: str
 
 
@@ -50,8 +51,8 @@ class Operation:
     body: list[Property]
     body_type: str
     example: str
-    answers: list[tuple[str, str, str]]
-    """(status, what it means, type of the body)."""
+    answers: list[tuple[str, str, str, list[Property]]]
+    """(status, what it means, type of the body, the body's fields)."""
     streams: bool
 
 
@@ -78,10 +79,11 @@ def sections(document: Mapping[str, Any]) -> list[tuple[str, str, list[Operation
 
 
 def _operation(path: str, method: str, described: Mapping[str, Any], schemas: Mapping[str, Any]) -> Operation:
-    content = described.get("requestBody", {}).get("content", {})
-    body = next(iter(content.values()), {}).get("schema", {})
+    body: Mapping[str, Any] = {}
+    for content in described.get("requestBody", {}).get("content", {}).values():
+        body = content["schema"]
     answers = [
-        (status, answer.get("description", ""), _body_type(answer))
+        (status, answer.get("description", ""), _body_type(answer), list(_properties(_schema(answer), schemas, 1)))
         for status, answer in sorted(described["responses"].items())
         if status != "4XX"
     ]
@@ -100,14 +102,19 @@ def _operation(path: str, method: str, described: Mapping[str, Any], schemas: Ma
     )
 
 
-def _kinds(answer: Mapping[str, Any]) -> Iterable[str]:
-    return answer.get("content", {}).keys()
+def _kinds(answer: Mapping[str, Any]) -> list[str]:
+    return list(answer.get("content", {}))
 
 
 def _body_type(answer: Mapping[str, Any]) -> str:
-    for kind, content in answer.get("content", {}).items():
-        return type_of(content.get("schema", {})) if "json" in kind and "ndjson" not in kind else kind
-    return ""
+    schema = _schema(answer)
+    return type_of(schema) if schema else ", ".join(_kinds(answer))
+
+
+def _schema(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of an answer in JSON; empty for other answers."""
+    found: Mapping[str, Any] = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    return found
 
 
 def _parameter(described: Mapping[str, Any]) -> Parameter:
@@ -116,6 +123,7 @@ def _parameter(described: Mapping[str, Any]) -> Parameter:
         where=described["in"],
         type=type_of(described.get("schema", {})),
         required=bool(described.get("required")),
+        default=str(described.get("schema", {}).get("default", "")),
         text=described.get("description", ""),
     )
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 import time
 from importlib import resources
 from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+_CODE = re.compile(r"`([^`\n]+)`")
 
 LONGEST_VALUE = 20_000
 """Characters of a value that a page shows; the rest is a link away."""
@@ -62,6 +66,11 @@ def pretty(value: Any) -> str:
     )
 
 
+def code(text: str) -> Markup:
+    """Words in `backticks` as code; everything else is escaped."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
 def spent(record: Any) -> float | None:
     """Seconds that a run, an action or an attempt has taken so far; None before it began."""
     if record.started is None:
@@ -96,7 +105,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, ago=ago, clock=clock, pretty=pretty, spent=spent)
+    environment.filters.update(duration=duration, ago=ago, clock=clock, pretty=pretty, spent=spent, code=code)
     environment.globals.update(asset=asset)
     return environment
 

@@ -129,12 +129,15 @@ async def _rows(
 
 
 def _liveness(place: Place, run: Run) -> dict[str, Any]:
-    """What makes the page live: the events of every action, or for very large runs a look every few seconds."""
+    """What makes the page live: the events of every action, or of very large runs as a whole.
+
+    The page looks every few seconds too: bars grow while nothing happens.
+    """
     if run.phase.is_terminal:
         return {}
     few = run.actions <= WATCHED_ACTIONS
     events = place.api("runs", run.name, "events", after=run.seq, actions="all" if few else "root")
-    return {"events": events, "every": None if few else 3}
+    return {"events": events, "every": 2 if few else 3}
 
 
 def _log(place: Place, action: Action, attempt: int | None) -> str:

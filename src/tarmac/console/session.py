@@ -12,11 +12,9 @@ from litestar.response import Redirect
 from flyte.errors import NotAuthenticatedError
 from tarmac.api.authentication import SESSION_COOKIE, check_origin
 from tarmac.api.plane import Gatekeeper
+from tarmac.auth import SESSION
 from tarmac.console.places import local
 from tarmac.console.rendering import render
-
-LIFETIME = 30 * 24 * 3600
-"""Seconds that a browser keeps the cookie; the session in it may end before."""
 
 AnyRequest = Request[Any, Any, Any]
 _Next = Annotated[str | None, QueryParameter(name="next")]
@@ -51,7 +49,7 @@ async def login(request: AnyRequest, authenticator: Gatekeeper) -> Response[Any]
 @post("/logout", include_in_schema=False)
 async def logout() -> Redirect:
     """Forget the session."""
-    return Redirect("/login", status_code=303, cookies=[Cookie(SESSION_COOKIE, "", path="/", max_age=0)])
+    return Redirect("/login", status_code=303, cookies=[Cookie(key=SESSION_COOKIE, value="", path="/", max_age=0)])
 
 
 def _form(to: str | None, error: str = "", status: int = 200) -> Response[str]:
@@ -61,10 +59,10 @@ def _form(to: str | None, error: str = "", status: int = 200) -> Response[str]:
 
 def _signed_in(request: AnyRequest, session: str, to: str | None) -> Redirect:
     cookie = Cookie(
-        SESSION_COOKIE,
-        session,
+        key=SESSION_COOKIE,
+        value=session,
         path="/",
-        max_age=LIFETIME,
+        max_age=int(SESSION),
         httponly=True,
         samesite="lax",
         secure=request.scope["scheme"] == "https",

@@ -28,6 +28,7 @@ from tarmac.control.deployments import Deployments
 from tarmac.control.dispatch import Dispatch
 from tarmac.control.keys import Keys
 from tarmac.control.links import Link, Peer
+from tarmac.control.parameters import RunOutputs
 from tarmac.control.pools import Place, Pools
 from tarmac.control.registry import Registry, task_record
 from tarmac.control.runs import Runs
@@ -67,7 +68,8 @@ class Control:
         self.dispatch = Dispatch(self.agent, settings, self.identities, self._runs, self._apps.endpoints)
         self._pools = Pools(place, self._secrets, self.dispatch)
         self._runs.attach(self.dispatch, self._pools)
-        self._deployments = Deployments(store, self.journal, self.registry, self._apps, self._secrets)
+        outputs = RunOutputs(store, self.registry, self.blobs)
+        self._deployments = Deployments(store, self.journal, self.registry, self._apps, self._secrets, outputs)
         self._keys = Keys(store, self.journal, home.token(), self._apps.keys_changed)
 
     # ------------------------------------------------------------------ start and stop

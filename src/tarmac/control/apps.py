@@ -321,7 +321,7 @@ class Apps:
         await self.deactivate(app)
         del self.live[app.key]
         self._tell(wire.RouteRemoved(app=app.id))
-        await self._journal.commit(Change(deletes=(Delete("apps", app.key), Delete("app_versions", app.key))))
+        await self._journal.commit(Change(deletes=(Delete("apps", app.key),)))
 
     # ------------------------------------------------------------------ replicas
 
@@ -541,7 +541,7 @@ class Apps:
         self.end_replicas(list(app.replicas.values()), "the deployment failed")
         self.live.pop(app.key, None)
         self._tell(wire.RouteRemoved(app=app.id))
-        await self._journal.commit(Change(deletes=(Delete("apps", app.key), Delete("app_versions", app.key))))
+        await self._journal.commit(Change(deletes=(Delete("apps", app.key),)))
 
     def set_status(self, app: LiveApp, status: AppStatus, message: str) -> None:
         self._set(app, status, message)

@@ -20,6 +20,7 @@ from flyte import wire
 from flyte.errors import BaseRuntimeError, DeploymentError, NotFoundError
 from flyte.wire import AppStatus, DeployedEnvironment, DeploymentPhase, ErrorInfo
 from tarmac.control.apps import Apps, LiveApp, LiveReplica
+from tarmac.control.parameters import RunOutputs
 from tarmac.control.registry import Registry
 from tarmac.control.vault import Secrets, full_name
 from tarmac.events import Journal
@@ -64,12 +65,15 @@ class Undo:
 
 
 class Deployments:
-    def __init__(self, store: Store, journal: Journal, registry: Registry, apps: Apps, secrets: Secrets) -> None:
+    def __init__(
+        self, store: Store, journal: Journal, registry: Registry, apps: Apps, secrets: Secrets, outputs: RunOutputs
+    ) -> None:
         self._store = store
         self._journal = journal
         self._registry = registry
         self._apps = apps
         self._secrets = secrets
+        self._outputs = outputs
         self._shown: dict[str, wire.Deployment] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
@@ -81,6 +85,7 @@ class Deployments:
         """
         plan = levels(request.order or {env: [] for env in _environments(request)})
         warnings = await self._check(request)
+        request = await self._outputs.fill_in(request)
         level_of = {name: number for number, level in enumerate(plan) for name in level}
         deployment = wire.Deployment(
             id=deployment_name(time.time()),

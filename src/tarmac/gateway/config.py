@@ -10,6 +10,7 @@ which change while HAProxy runs:
     hosts.map   host name → slot
     slots.map   slot → `project/domain/app|open or guarded|ready, asleep or stopped|milliseconds or 0`
     keys.map    sha256 of a key → caller
+    holders.map sha256 of a caller who has a key → caller
 
 A request's way: find the slot (by the port it came in on, or by Host), the route of the slot, the caller where the
 route is guarded; clean the headers; refuse, hold, or pass on to `p<slot>`. What is in no map gets the control plane
@@ -36,14 +37,13 @@ HOLD_LUA = Path(__file__).with_name("hold.lua")
 
 SHAPE_FILE = "haproxy.cfg"
 BACKENDS_FILE = "backends.cfg"
-HOSTS, SLOTS, KEYS = "hosts.map", "slots.map", "keys.map"
+HOSTS, SLOTS, KEYS, HOLDERS = "hosts.map", "slots.map", "keys.map", "holders.map"
 """The maps' files. HAProxy knows a map by the name that stands in the configuration, the runtime API by the same."""
 
 AGAIN = "again"
 """Name of the spare server in each app's backend, and of the frontend behind it."""
 
 SESSION_COOKIE = "tarmac_session"
-ISSUER = "tarmac"
 
 WAITING = "waiting"
 """Name of the spare way to the control plane, for as long as its socket is away."""
@@ -74,6 +74,7 @@ class Shape:
     hold_timeout: float
     identity_key: str
     """The secret that identities are signed with (HS256)."""
+    issuer: str
     api_socket: Path
     wake_socket: Path
     runtime_socket: Path
@@ -323,19 +324,27 @@ def _caller(shape: Shape) -> Iterator[str]:
     yield "  acl token var(txn.token) -m found"
     yield f"  acl signed var(txn.token),jwt_verify(HS256,{_quoted(shape.identity_key)}) 1"
     yield "  acl in_time var(txn.token),jwt_payload_query('$.exp','int'),sub(txn.now) gt 0"
-    yield f"  acl issued_here var(txn.token),jwt_payload_query('$.iss') -m str {ISSUER}"
-    identity = "http-request set-var(txn.caller) var(txn.token),jwt_payload_query('$.sub')"
+    yield f"  acl issued_here var(txn.token),jwt_payload_query('$.iss') -m str {shape.issuer}"
+    yield "  acl of_a_key var(txn.token),jwt_payload_query('$.kind') -m str key"
     yield "  http-request set-var(txn.now) date if routed !open"
     yield "  http-request set-var(txn.token) http_auth_bearer if routed !open"
     yield "  http-request set-var(txn.token) http_auth_pass if routed !open !token"  # https://any:KEY@host/
     yield f"  http-request set-var(txn.caller) var(txn.token),sha2(256),hex,lower,map_str({KEYS}) if token"
-    yield f"  {identity} if token !known signed in_time issued_here"
+    yield from _caller_by_identity()
     yield "  http-request del-header authorization if known"
     yield "  http-request unset-var(txn.token) if routed !open !known"
     yield f"  http-request set-var(txn.token) req.cook({SESSION_COOKIE}) if routed !open !known"
-    yield f"  {identity} if token !known signed in_time issued_here"
+    yield from _caller_by_identity()
     yield _refuse(answers.NO_KEY, "if routed !open !known", "hdr www-authenticate Bearer")
     yield "  http-request set-header x-flyte-caller %[var(txn.caller)] if known"
+
+
+def _caller_by_identity() -> Iterator[str]:
+    """The subject of a signed token. A session that was opened with a key ends when the key is withdrawn."""
+    subject = "http-request set-var(txn.caller) var(txn.token),jwt_payload_query('$.sub')"
+    valid = "token !known signed in_time issued_here"
+    yield f"  {subject} if {valid} !of_a_key"
+    yield f"  {subject},sha2(256),hex,lower,map_str({HOLDERS}) if {valid} of_a_key"
 
 
 def _without_our_cookie() -> Iterator[str]:

@@ -19,9 +19,9 @@ import msgspec
 
 from flyte.errors import InitializationError
 from flyte.wire import Route
-from tarmac.auth import signing_secret
+from tarmac.auth import ISSUER, signing_secret
 from tarmac.gateway import config, ports, program
-from tarmac.gateway.config import BACKENDS_FILE, HOSTS, KEYS, SHAPE_FILE, SLOTS, Shape
+from tarmac.gateway.config import BACKENDS_FILE, SHAPE_FILE, Shape
 from tarmac.gateway.routes import Wanted, wanted
 from tarmac.home import Home, replace_file
 from tarmac.settings import Settings
@@ -107,7 +107,8 @@ def plan(home: Home, settings: Settings, ours: frozenset[int], slots: Iterable[i
         threads=settings.threads,
         maxconn=ports.connections(len(wished)),
         hold_timeout=settings.hold_timeout,
-        identity_key=identity_key(home),
+        identity_key=signing_secret(home.master_key()),
+        issuer=ISSUER,
         api_socket=home.api_socket,
         wake_socket=home.wake_socket,
         runtime_socket=home.haproxy_socket,
@@ -124,11 +125,6 @@ def plan(home: Home, settings: Settings, ours: frozenset[int], slots: Iterable[i
 def with_slots(shape: Shape, slots: Iterable[int]) -> Shape:
     """The same shape, with backends for these slots too."""
     return replace(shape, slots=tuple(sorted({*shape.slots, *slots})))
-
-
-def identity_key(home: Home) -> str:
-    """The secret that identities are signed with, as HAProxy's `jwt_verify` takes it."""
-    return signing_secret(home.master_key())
 
 
 def certificate(settings: Settings) -> str:
@@ -151,7 +147,7 @@ def write(home: Home, shape: Shape, want: Wanted) -> None:
         slot: {name: (server.address, server.limit or 1) for name, server in replicas.items()}
         for slot, replicas in want.servers.items()
     }
-    for name, entries in ((HOSTS, want.hosts), (SLOTS, want.slots), (KEYS, want.keys)):
+    for name, entries in want.maps.items():
         replace_file(home.gateway / name, config.render_map(entries))
     replace_file(home.gateway / BACKENDS_FILE, config.render_backends(shape, servers))
     replace_file(home.gateway / SHAPE_FILE, config.render(shape))

@@ -18,13 +18,16 @@ from typing import Literal
 from urllib.parse import quote
 
 from flyte.wire import Route
-from tarmac.gateway.config import AGAIN, HOSTS, KEYS, SLOTS
+from tarmac.gateway.config import AGAIN, HOLDERS, HOSTS, KEYS, SLOTS
 
 _APP = re.compile(r"[A-Za-z0-9._-]{1,200}/[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,200}")
 _HOST = re.compile(r"[a-z0-9._-]{1,253}")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+MAPS = (SLOTS, HOSTS, KEYS, HOLDERS)
 
 
 class BadRoute(ValueError):
@@ -43,10 +46,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    slots: Mapping[str, str]
-    hosts: Mapping[str, str]
-    keys: Mapping[str, str]
+    maps: Mapping[str, Mapping[str, str]]
+    """Map → key → value, for the four maps of `config`."""
     servers: Mapping[int, Mapping[str, Server]]
+    """Slot → replica."""
+
+    @property
+    def slots(self) -> Mapping[str, str]:
+        return self.maps[SLOTS]
 
     @property
     def ports(self) -> frozenset[int]:
@@ -57,14 +64,13 @@ class Wanted:
 class Present:
     """HAProxy's state as it was read, kept up to date by the steps that were taken since."""
 
-    slots: dict[str, str] = field(default_factory=dict)
-    hosts: dict[str, str] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
+    maps: dict[str, dict[str, str]] = field(default_factory=lambda: {name: {} for name in MAPS})
     servers: dict[int, dict[str, Server]] = field(default_factory=dict)
     """One entry for each backend, also for those without a replica."""
 
-    def map(self, name: str) -> dict[str, str]:
-        return {SLOTS: self.slots, HOSTS: self.hosts, KEYS: self.keys}[name]
+    @property
+    def slots(self) -> Mapping[str, str]:
+        return self.maps[SLOTS]
 
     def is_served(self, app: str) -> bool:
         """Whether a request for the app would find a replica."""
@@ -103,8 +109,14 @@ def wanted(routes: Iterable[Route], keys: Mapping[str, str]) -> tuple[Wanted, li
         for name in names:
             if hosts.setdefault(name, slot) != slot:
                 refused.append(BadRoute(f"{route.app}: the host name {name} belongs to {_app(slots[hosts[name]])}"))
-    callers = {digest: quote(caller, safe="@:/+=,()") for digest, caller in keys.items() if _DIGEST.fullmatch(digest)}
-    return Wanted(slots, hosts, callers, servers), refused
+    callers = {digest: _header(caller) for digest, caller in keys.items() if _DIGEST.fullmatch(digest)}
+    holders = {hashlib.sha256(caller.encode()).hexdigest(): _header(caller) for caller in keys.values()}
+    return Wanted({SLOTS: slots, HOSTS: hosts, KEYS: callers, HOLDERS: holders}, servers), refused
+
+
+def _header(caller: str) -> str:
+    """A name that people gave, as it can stand in a header and in a command."""
+    return quote(caller, safe="@:/+=,()")
 
 
 def entry(route: Route) -> str:
@@ -163,7 +175,7 @@ class AddEntry:
         return f"add map {self.map} {self.key} {self.value}"
 
     def take(self, present: Present) -> None:
-        present.map(self.map)[self.key] = self.value
+        present.maps[self.map][self.key] = self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +189,7 @@ class SetEntry:
         return f"set map {self.map} {self.key} {self.value}"
 
     def take(self, present: Present) -> None:
-        present.map(self.map)[self.key] = self.value
+        present.maps[self.map][self.key] = self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +202,7 @@ class DropEntry:
         return f"del map {self.map} {self.key}"
 
     def take(self, present: Present) -> None:
-        del present.map(self.map)[self.key]
+        del present.maps[self.map][self.key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,13 +310,14 @@ def steps(wanted: Wanted, present: Present) -> list[Step]:
         if slot not in wanted.slots or _app(value) != _app(wanted.slots[slot])
     }
     found: list[Step] = [DropEntry(SLOTS, slot) for slot in changed_hands]
-    for name, want, have in ((HOSTS, wanted.hosts, present.hosts), (KEYS, wanted.keys, present.keys)):
-        found += [DropEntry(name, key) for key in have if key not in want]
+    others = [name for name in MAPS if name != SLOTS]
+    for name in others:
+        found += [DropEntry(name, key) for key in present.maps[name] if key not in wanted.maps[name]]
     for slot, servers in present.servers.items():
         value = None if str(slot) in changed_hands else present.slots.get(str(slot))
         found += _of_slot(slot, wanted, servers, value)
-    found += _puts(KEYS, wanted.keys, present.keys)
-    found += _puts(HOSTS, wanted.hosts, present.hosts)
+    for name in others:
+        found += _puts(name, wanted.maps[name], present.maps[name])
     return found
 
 

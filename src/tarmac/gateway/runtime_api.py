@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tarmac.gateway.config import AGAIN, HOSTS, KEYS, SLOTS
-from tarmac.gateway.routes import AddServer, DeleteServer, Present, Server, Step
+from tarmac.gateway.config import AGAIN
+from tarmac.gateway.routes import MAPS, AddServer, DeleteServer, Present, Server, Step
 
 ANSWER_TIMEOUT = 5.0
 """Seconds for one answer; HAProxy gives it within a millisecond."""
@@ -91,9 +91,7 @@ class Session:
     async def present(self) -> Present:
         """Everything that the gateway ever changes, as HAProxy has it now."""
         return Present(
-            slots=_entries(await self.ask(f"show map {SLOTS}")),
-            hosts=_entries(await self.ask(f"show map {HOSTS}")),
-            keys=_entries(await self.ask(f"show map {KEYS}")),
+            maps={name: _entries(await self.ask(f"show map {name}")) for name in MAPS},
             servers=_servers(await self.ask("show servers state")),
         )
 

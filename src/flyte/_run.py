@@ -1,0 +1,385 @@
+"""`flyte.run`: from a task and its inputs to a Run.
+
+    task of this code → bound and checked by its annotations → deployed, unless it is → POST /v1/runs → Run
+    fetched task      → inputs as plain JSON, checked by the platform                 → POST /v1/runs → Run
+    local mode        → bound and checked → an action in this process                                 → Run
+
+What a run of this code's task needs is deployed once for each process and bundle; the next run sends nothing but
+itself. A process of the platform runs the tasks of its own version without deploying anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from flyte import _deploy, _init, _natural, wire
+from flyte._bundle import CopyStyle
+from flyte._client import Client
+from flyte._context import ctx, get_custom_context
+from flyte._sync import syncable
+from flyte._task import TaskTemplate
+from flyte._values import to_bytes
+from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, TooLargeError
+from flyte.remote._run import Run
+from flyte.remote._task import LazyEntity, TaskDetails
+
+Mode = Literal["local", "remote", "hybrid"]
+AnyTask = TaskTemplate[..., Any, Any]
+
+
+class InputTypeError(InvalidInputError, TypeError):
+    """Raised when an input is not of the declared type; Flyte raises a TypeError for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What `with_runcontext` says; see there."""
+
+    mode: Mode | None = None
+    name: str | None = None
+    version: str | None = None
+    copy_style: CopyStyle = "loaded_modules"
+    copy_bundle_to: Path | None = None
+    dry_run: bool = False
+    overwrite_cache: bool = False
+    project: str | None = None
+    domain: str | None = None
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    custom_context: Mapping[str, str] = field(default_factory=dict)
+    max_action_concurrency: int | None = None
+
+
+class Runner:
+    """Starts runs with some settings: `with_runcontext(…).run(task, x=1)`."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+
+    @syncable
+    async def run(self, task: Any, /, *args: Any, **kwargs: Any) -> Run:
+        """See `flyte.run`."""
+        if isinstance(task, TaskTemplate):
+            return await (self._locally if self._is_local() else self._deployed)(task, args, kwargs)
+        if not isinstance(task, TaskDetails | LazyEntity):
+            raise TypeError(f"run takes a task (a function with @env.task, or one that was fetched), not {task!r}")
+        if self._is_local():
+            raise ValueError(
+                f"{task.name} is deployed; it cannot run in local mode: call flyte.init_from_config() first"
+            )
+        return await self._fetched(task if isinstance(task, TaskDetails) else await task.fetch.aio(), args, kwargs)
+
+    @syncable
+    async def rerun(
+        self,
+        run_name: str,
+        /,
+        action_name: str = wire.ROOT_ACTION,
+        recover: bool = False,
+        force_rerun_actions: Any = None,
+        allow_missing_source_outputs: bool = False,
+        **inputs: Any,
+    ) -> Run:
+        """See `flyte.rerun`."""
+        if recover:
+            raise NotImplementedError("recover=True is not supported; a run repeats all of its actions")
+        if self._is_local():
+            raise NotImplementedError("a local run cannot be repeated; call flyte.run with its task again")
+        client = self._client()
+        source, found = await client.get_run(run_name), await client.get_action(run_name, action_name)
+        scoped = client.scoped(source.project, source.domain)
+        details = TaskDetails(await scoped.get_task(found.action.task, source.version))
+        before = await client.get_blob(found.inputs_blob) if found.inputs_blob else bytes(found.inputs or b"{}")
+        changed = _natural.dump_inputs(inputs, details.interface.inputs)
+        merged = {**msgspec.json.decode(before, type=dict[str, msgspec.Raw]), **changed}
+        return await self._started(scoped, details, merged)
+
+    # --- the three ways
+
+    async def _locally(self, task: AnyTask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
+        from flyte._local import LocalClient
+
+        state, context = _init.current(), self.context
+        client = LocalClient(context.project or state.project, context.domain or state.domain)
+        values = task.interface.bind(args, kwargs)
+        _dumped(task, values)
+        record = await client.create_local(
+            task,
+            values,
+            name=context.name,
+            version=context.version,
+            labels=context.labels,
+            custom_context=context.custom_context,
+        )
+        return Run(record, client, task)
+
+    async def _deployed(self, task: AnyTask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
+        data = _dumped(task, task.interface.bind(args, kwargs))
+        client = self._client()
+        if (own := self._own_version(client)) is not None:
+            try:
+                return Run(await self._create(client, self._request(task, data, own)), client, task)
+            except RemoteTaskNotFoundError:
+                pass  # not among what was deployed with this process: deploy it now
+        planned = _deploy.plan(
+            [task.env],
+            version=self.context.version,
+            copy_style=self.context.copy_style,
+            project=client.project,
+            domain=client.domain,
+        )
+        request = self._request(task, data, planned.request.version)
+        self._keep_bundle(planned)
+        if self.context.dry_run:
+            return Run(_not_run(request), client, task)
+        await _deploy.ensure(client, planned)
+        try:
+            return Run(await self._create(client, request), client, task)
+        except RemoteTaskNotFoundError:  # the platform was made anew since this process deployed
+            _deploy.forget(client, planned)
+            await _deploy.ensure(client, planned)
+            return Run(await self._create(client, request), client, task)
+
+    async def _fetched(self, task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
+        values = _named(task, args, kwargs)
+        return await self._started(self._client(), task, _natural.dump_inputs(values, task.interface.inputs))
+
+    async def _started(self, client: Client, task: TaskDetails, inputs: Mapping[str, Any]) -> Run:
+        scoped = client.scoped(self.context.project or task.project, self.context.domain or task.domain)
+        request = self._request(task, dict(inputs), task.version)
+        request = msgspec.structs.replace(request, project=task.project, domain=task.domain)
+        if self.context.dry_run:
+            return Run(_not_run(request), scoped, interface=task.interface)
+        return Run(await self._create(scoped, request), scoped, interface=task.interface)
+
+    # --- their parts
+
+    def _is_local(self) -> bool:
+        mode = self.context.mode
+        return mode == "local" or (mode is None and _init.current().client is None)
+
+    def _client(self) -> Client:
+        return _init.client().scoped(self.context.project, self.context.domain)
+
+    def _own_version(self, client: Client) -> str | None:
+        """The version that this process was deployed with, where its platform is the one that is asked."""
+        context = self.context
+        if not _init.on_platform() or context.version or context.dry_run or client.endpoint != _own_endpoint():
+            return None
+        return os.environ.get("FLYTE_VERSION") or None
+
+    def _request(self, task: AnyTask | TaskDetails, inputs: dict[str, Any], version: str) -> wire.RunRequest:
+        context, client = self.context, self._client()
+        spec = task.spec if isinstance(task, TaskDetails) else None
+        if isinstance(task, TaskTemplate) and task.overridden:
+            spec = task.spec(_init.root_dir())
+        return wire.RunRequest(
+            task=task.name,
+            version=version,
+            project=client.project,
+            domain=client.domain,
+            inputs=msgspec.Raw(_checked_size(task.name, inputs)),
+            name=context.name,
+            env_vars=dict(context.env_vars),
+            labels=dict(context.labels),
+            custom_context={**get_custom_context(), **context.custom_context},
+            overrides=spec if task.overridden else None,
+            spawned_by=_spawner(),
+            max_action_concurrency=context.max_action_concurrency,
+            overwrite_cache=context.overwrite_cache,
+        )
+
+    async def _create(self, client: Client, request: wire.RunRequest) -> wire.Run:
+        """Start the run; large inputs go ahead of it."""
+        data = bytes(request.inputs)
+        if len(data) > wire.INLINE_LIMIT:
+            digest = hashlib.sha256(data).hexdigest()
+            if not await client.has_blob(digest):
+                await client.put_blob(digest, data)
+            request = msgspec.structs.replace(request, inputs=msgspec.Raw(b"{}"), inputs_blob=digest)
+        return await client.create_run(request)
+
+    def _keep_bundle(self, planned: _deploy.Plan) -> None:
+        folder = self.context.copy_bundle_to
+        if folder is not None and planned.bundle is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{planned.bundle.digest}.tar.gz").write_bytes(planned.bundle.data)
+
+
+def _dumped(task: AnyTask, values: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return task.interface.dump_inputs(values)
+    except InvalidInputError as error:
+        raise InputTypeError(str(error), error.code) from None
+
+
+def _named(task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    names = [spec.name for spec in task.interface.inputs]
+    if len(args) > len(names):
+        takes = ", ".join(names) or "none"
+        raise InvalidInputError(f"{task.name} takes the inputs {takes}; {len(args)} positional ones were given")
+    values = dict(zip(names, args, strict=False))
+    if twice := sorted(values.keys() & kwargs.keys()):
+        raise InvalidInputError(f"{task.name} got the input {twice[0]!r} twice")
+    return {**values, **kwargs}
+
+
+def _checked_size(task: str, inputs: Mapping[str, Any]) -> bytes:
+    """The inputs as JSON text. Raises TooLargeError that names the largest one."""
+    data = to_bytes(inputs)
+    if len(data) <= wire.VALUE_LIMIT:
+        return data
+    sizes = {name: len(to_bytes(value)) for name, value in inputs.items()}
+    name = max(sizes, key=lambda name: sizes[name])
+    raise TooLargeError(
+        f"input {name!r} of {task} is {sizes[name] / 2**20:.1f} MiB, all together {len(data) / 2**20:.1f}; "
+        f"the limit is {wire.VALUE_LIMIT / 2**20:.0f} MiB. Pass large data as a flyte.io.File"
+    )
+
+
+def _own_endpoint() -> str:
+    from flyte._config import normal_endpoint
+
+    return normal_endpoint(os.environ.get("FLYTE_ENDPOINT", "http://localhost"))
+
+
+def _spawner() -> str | None:
+    """`run/action` that this code runs in; None outside one, and in local mode."""
+    context = ctx()
+    if context.mode == "remote":
+        return f"{context.action.run_name}/{context.action.name}"
+    run, action = os.environ.get("RUN_NAME"), os.environ.get("ACTION_NAME")
+    return f"{run}/{action}" if _init.on_platform() and run and action else None
+
+
+def _not_run(request: wire.RunRequest) -> wire.Run:
+    """What a dry run gives: everything was checked, and nothing was sent."""
+    return wire.Run(
+        name="dry-run",
+        project=request.project,
+        domain=request.domain,
+        task=request.task,
+        version=request.version or "",
+        phase=wire.ActionPhase.QUEUED,
+        url="",
+        message="a dry run: nothing was sent",
+    )
+
+
+def with_runcontext(
+    mode: Mode | None = None,
+    *,
+    name: str | None = None,
+    service_account: str | None = None,
+    version: str | None = None,
+    copy_style: CopyStyle = "loaded_modules",
+    dry_run: bool = False,
+    copy_bundle_to: str | Path | None = None,
+    interactive_mode: bool | None = None,
+    raw_data_path: str | None = None,
+    run_base_dir: str | None = None,
+    run_start_time: Any = None,
+    overwrite_cache: bool = False,
+    project: str | None = None,
+    domain: str | None = None,
+    env_vars: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    interruptible: bool | None = None,
+    log_level: int | str | None = None,
+    log_format: str = "console",
+    user_log_level: int | str | None = None,
+    reset_root_logger: bool = False,
+    disable_run_cache: bool = False,
+    queue: str | None = None,
+    max_action_concurrency: int | None = None,
+    notifications: Any = None,
+    custom_context: Mapping[str, str] | None = None,
+    cache_lookup_scope: Literal["global", "project-domain"] = "global",
+    preserve_original_types: bool = False,
+    debug: bool = False,
+    tracked: bool = False,
+    tracked_strict: bool = False,
+) -> Runner:
+    """A runner with settings of its own: `with_runcontext(name="nightly").run(task, x=1)`.
+
+    `mode` is `local` (in this process) or `remote`; None takes the platform in force, else this process; `hybrid`
+    counts as `remote`. `name` is the run's own: a second run of that name, task and inputs is the first one. `version`
+    is what the code is deployed as, `copy_style` how it travels (`none` needs a version), `copy_bundle_to` a folder
+    that gets a copy of it. A `dry_run` checks everything and sends nothing. `overwrite_cache` runs what is cached, and
+    `disable_run_cache` too. `max_action_concurrency` limits the run's actions at once: 0 not at all, 1 is refused
+    since the root action holds it. The log settings reach the run as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
+
+    Accepted, and without effect here: `service_account`, `interactive_mode`, `raw_data_path`, `run_base_dir`,
+    `run_start_time`, `annotations`, `interruptible`, `queue`, `notifications`, `cache_lookup_scope`,
+    `preserve_original_types`, `debug`, `tracked`, `tracked_strict`.
+    """
+    if mode not in (None, "local", "remote", "hybrid"):
+        raise ValueError(f"mode is {mode!r}; it is one of local, remote, hybrid")
+    if max_action_concurrency is not None and (max_action_concurrency < 0 or max_action_concurrency == 1):
+        raise ValueError(
+            f"max_action_concurrency is {max_action_concurrency}: use 0 for no limit, or at least 2, "
+            "since an action that waits for its children counts too"
+        )
+    logs = {
+        "LOG_LEVEL": log_level,
+        "USER_LOG_LEVEL": user_log_level,
+        "LOG_FORMAT": log_format if log_format != "console" else None,
+        "FLYTE_RESET_ROOT_LOGGER": "1" if reset_root_logger else None,
+    }
+    settings = {key: str(value) for key, value in logs.items() if value is not None}
+    return Runner(
+        RunContext(
+            mode=mode,
+            name=name,
+            version=version,
+            copy_style=copy_style,
+            copy_bundle_to=Path(copy_bundle_to) if copy_bundle_to is not None else None,
+            dry_run=dry_run,
+            overwrite_cache=overwrite_cache or disable_run_cache,
+            project=project,
+            domain=domain,
+            env_vars={**settings, **(env_vars or {})},
+            labels=labels or {},
+            custom_context=custom_context or {},
+            max_action_concurrency=max_action_concurrency or None,
+        )
+    )
+
+
+@syncable
+async def run(task: Any, /, *args: Any, **kwargs: Any) -> Run:
+    """Start a run of `task` with these inputs, and return at once: `run.wait()`, `run.outputs()`, `run.stream()`.
+
+    `task` is a function with `@env.task`, which is deployed first where it is not, or one that
+    `remote.TaskDetails.fetch` or `remote.Task.get` found. It runs on the platform in force; before any `flyte.init…`,
+    in this process.
+
+    Raises InvalidInputError (a ValueError) for missing and unknown inputs, also a TypeError for one of the wrong type,
+    TooLargeError for inputs above 100 MiB, TypeError for what is no task.
+    """
+    return await Runner(RunContext()).run.aio(task, *args, **kwargs)
+
+
+@syncable
+async def rerun(
+    run_name: str,
+    /,
+    action_name: str = wire.ROOT_ACTION,
+    recover: bool = False,
+    force_rerun_actions: Any = None,
+    allow_missing_source_outputs: bool = False,
+    **inputs: Any,
+) -> Run:
+    """Run again what the action of an earlier run was: the same task, version and inputs, but for those given here.
+
+    Raises RunNotFoundError, and NotImplementedError in local mode and for `recover=True`.
+    """
+    return await Runner(RunContext()).rerun.aio(run_name, action_name, recover, **inputs)

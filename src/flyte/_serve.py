@@ -1,0 +1,145 @@
+"""`flyte.serve`: an app, deployed with all that it depends on, and answering when the call returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from flyte import _deploy, _init
+from flyte._bundle import CopyStyle
+from flyte._deploy import Progress
+from flyte._sync import syncable
+from flyte.app._environment import AppEnvironment
+from flyte.errors import InitializationError, InvalidInputError
+from flyte.remote._app import App
+
+AppHandle: TypeAlias = App
+"""What `serve` gives: name, url, endpoint, is_active, activate, deactivate, ephemeral_ctx."""
+
+Mode = Literal["local", "remote"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServeContext:
+    """What `with_servecontext` says; see there."""
+
+    mode: Mode | None = None
+    version: str | None = None
+    copy_style: CopyStyle = "loaded_modules"
+    project: str | None = None
+    domain: str | None = None
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    parameter_values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dry_run: bool = False
+    on_progress: Progress | None = None
+
+
+class Server:
+    """Serves apps with some settings: `with_servecontext(…).serve(env)`."""
+
+    def __init__(self, context: ServeContext) -> None:
+        self.context = context
+
+    @syncable
+    async def serve(self, app_env: AppEnvironment) -> App:
+        """See `flyte.serve`."""
+        if not isinstance(app_env, AppEnvironment):
+            raise TypeError(f"serve takes an app environment, not {app_env!r}; tasks are run with flyte.run")
+        if self.context.mode == "local":
+            raise InitializationError(
+                "LocalServeError",
+                "user",
+                f"the app {app_env.name!r} needs a process of its own, so it is served by a platform; "
+                "leave mode= out and call flyte.init_from_config(), which starts one on this machine",
+            )
+        context = self.context
+        client = _init.client().scoped(context.project, context.domain)
+        planned = _deploy.plan(
+            [app_env],
+            version=context.version,
+            copy_style=context.copy_style,
+            project=client.project,
+            domain=client.domain,
+            parameter_values=context.parameter_values,
+            env_vars=context.env_vars,
+        )
+        _check_parameters(planned, context.parameter_values)
+        if not context.dry_run:
+            await _deploy.send(client, planned, context.on_progress)
+        return App(await client.get_app(app_env.name), client)
+
+
+def _check_parameters(planned: _deploy.Plan, values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Every value must be for a parameter of an app that is deployed. Raises InvalidInputError."""
+    known = {spec.name: [parameter.name for parameter in spec.parameters] for spec in planned.request.apps}
+    for app, given in values.items():
+        if app not in known:
+            raise InvalidInputError(f"parameter_values names the app {app!r}; there are: {', '.join(known)}")
+        if unknown := sorted(set(given) - set(known[app])):
+            takes = ", ".join(known[app]) or "none"
+            raise InvalidInputError(f"the app {app!r} has no parameter {unknown[0]!r}; it has: {takes}")
+
+
+def with_servecontext(
+    mode: Mode | None = None,
+    *,
+    version: str | None = None,
+    copy_style: CopyStyle = "loaded_modules",
+    dry_run: bool = False,
+    project: str | None = None,
+    domain: str | None = None,
+    env_vars: Mapping[str, str] | None = None,
+    parameter_values: Mapping[str, Mapping[str, Any]] | None = None,
+    cluster_pool: str | None = None,
+    cluster: str | None = None,
+    log_level: int | str | None = None,
+    log_format: str = "console",
+    user_log_level: int | str | None = None,
+    interactive_mode: bool | None = None,
+    copy_bundle_to: Any = None,
+    deactivate_timeout: float | None = None,
+    activate_timeout: float | None = None,
+    health_check_timeout: float | None = None,
+    health_check_interval: float | None = None,
+    health_check_path: str | None = None,
+    raw_data_path: str | None = None,
+    on_progress: Progress | None = None,
+) -> Server:
+    """A server with settings of its own: `with_servecontext(parameter_values={"app": {"model": "b"}}).serve(env)`.
+
+    `parameter_values` (app → parameter → value) take the place of the declared ones, `env_vars` reach every process of
+    the deployment, `version` and `copy_style` are as for `flyte.deploy`; a `dry_run` sends nothing, and gives the app
+    as it was deployed before. The log settings reach the app as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
+
+    Accepted, and without effect here, where readiness is the platform's to see: `cluster_pool`, `cluster`,
+    `interactive_mode`, `copy_bundle_to`, the timeouts, the `health_check_…` settings, `raw_data_path`.
+    """
+    logs = {
+        "LOG_LEVEL": log_level,
+        "USER_LOG_LEVEL": user_log_level,
+        "LOG_FORMAT": log_format if log_format != "console" else None,
+    }
+    settings = {key: str(value) for key, value in logs.items() if value is not None}
+    return Server(
+        ServeContext(
+            mode=mode,
+            version=version,
+            copy_style=copy_style,
+            project=project,
+            domain=domain,
+            env_vars={**settings, **(env_vars or {})},
+            parameter_values=parameter_values or {},
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )
+    )
+
+
+@syncable
+async def serve(app_env: AppEnvironment) -> App:
+    """Deploy an app with all that it depends on, and return its handle when it answers.
+
+    Raises DeploymentError with the last lines of its log where it does not start; an older version goes on serving.
+    """
+    return await Server(ServeContext()).serve.aio(app_env)

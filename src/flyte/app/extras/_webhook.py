@@ -1,0 +1,113 @@
+"""`FlyteWebhookAppEnvironment`: a ready-made app that runs tasks and looks after runs and apps for its callers.
+
+It has no rights of its own: each request carries the caller's credentials on to the platform. What it offers can be
+narrowed to groups of endpoints, or single ones, and to the tasks, apps and triggers on its allow-lists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from flyte._image import Image
+from flyte.app.extras._fastapi import FastAPIAppEnvironment
+
+if TYPE_CHECKING:
+    import fastapi
+
+Group = Literal["core", "task", "run", "app", "trigger", "build", "prefetch"]
+
+ENDPOINTS: dict[str, tuple[Group, str, str]] = {
+    "health": ("core", "GET", "/health"),
+    "me": ("core", "GET", "/me"),
+    "run_task": ("task", "POST", "/run-task/{domain}/{project}/{name}"),
+    "get_task": ("task", "GET", "/task/{domain}/{project}/{name}"),
+    "get_run": ("run", "GET", "/run/{name}"),
+    "get_run_io": ("run", "GET", "/run/{name}/io"),
+    "abort_run": ("run", "POST", "/run/{name}/abort"),
+    "get_app": ("app", "GET", "/app/{name}"),
+    "activate_app": ("app", "POST", "/app/{name}/activate"),
+    "deactivate_app": ("app", "POST", "/app/{name}/deactivate"),
+    "call_app": ("app", "POST", "/app/{name}/call"),
+    "activate_trigger": ("trigger", "POST", "/trigger/{task_name}/{trigger_name}/activate"),
+    "deactivate_trigger": ("trigger", "POST", "/trigger/{task_name}/{trigger_name}/deactivate"),
+    "build_image": ("build", "POST", "/build-image"),
+    "prefetch_hf_model": ("prefetch", "POST", "/prefetch/hf-model"),
+    "get_prefetch_hf_model": ("prefetch", "GET", "/prefetch/hf-model/{name}"),
+    "get_prefetch_hf_model_io": ("prefetch", "GET", "/prefetch/hf-model/{name}/io"),
+    "abort_prefetch_hf_model": ("prefetch", "POST", "/prefetch/hf-model/{name}/abort"),
+}
+"""Endpoint → its group, its method and its path."""
+
+OPEN_PATHS = frozenset({"/health", "/docs", "/openapi.json", "/redoc"})
+"""What may be asked without credentials."""
+
+
+def default_image() -> Image:
+    return Image.from_debian_base().with_pip_packages("fastapi", "uvicorn")
+
+
+@dataclass(eq=False)
+class FlyteWebhookAppEnvironment(FastAPIAppEnvironment):
+    """An app with endpoints for tasks, runs and apps; see ENDPOINTS. Narrow it to what its callers need.
+
+    `task_allowlist` takes `domain/project/task`, `project/task` or `task`; `app_allowlist` takes names of apps,
+    `trigger_allowlist` takes `task/trigger` or `trigger`. Without a list everything is allowed. The app cannot act on
+    itself.
+    """
+
+    title: str | None = field(default=None, kw_only=True)
+    endpoint_groups: Sequence[Group] | None = field(default=None, kw_only=True)
+    endpoints: Sequence[str] | None = field(default=None, kw_only=True)
+    """Names in ENDPOINTS; an alternative to `endpoint_groups`."""
+    task_allowlist: Sequence[str] | None = field(default=None, kw_only=True)
+    app_allowlist: Sequence[str] | None = field(default=None, kw_only=True)
+    trigger_allowlist: Sequence[str] | None = field(default=None, kw_only=True)
+    app: fastapi.FastAPI = field(default=cast("Any", None), init=False)
+    type: str | None = "FlyteWebhookApp"
+    image: str | Image | None = field(default_factory=default_image)
+
+    def __post_init__(self) -> None:
+        from flyte.app.extras._webhook_routes import make_app
+
+        self.enabled = self._enabled()
+        self.app = make_app(self)
+        super().__post_init__()
+
+    def _enabled(self) -> list[str]:
+        """The endpoints that the app has. Raises ValueError for unknown ones, and for both ways of naming them."""
+        if self.endpoints is not None and self.endpoint_groups is not None:
+            raise ValueError(f"{self.name}: endpoints= and endpoint_groups= exclude each other")
+        groups = {group for group, _, _ in ENDPOINTS.values()}
+        for wanted, known, word in (
+            (self.endpoints, set(ENDPOINTS), "endpoint"),
+            (self.endpoint_groups, groups, "group"),
+        ):
+            unknown = sorted(set(wanted or ()) - known)
+            if unknown:
+                raise ValueError(
+                    f"{self.name}: there is no {word} {unknown[0]!r}; there are {', '.join(sorted(known))}"
+                )
+        if self.endpoints is not None:
+            return [name for name in ENDPOINTS if name in self.endpoints]
+        chosen = self.endpoint_groups if self.endpoint_groups is not None else groups
+        return [name for name, (group, _, _) in ENDPOINTS.items() if group in chosen]
+
+    def allows_task(self, domain: str, project: str, name: str) -> bool:
+        return _on(self.task_allowlist, f"{domain}/{project}/{name}", f"{project}/{name}", name)
+
+    def allows_app(self, name: str) -> bool:
+        return _on(self.app_allowlist, name)
+
+    def allows_trigger(self, task: str, trigger: str) -> bool:
+        return _on(self.trigger_allowlist, f"{task}/{trigger}", trigger)
+
+    def __rich_repr__(self) -> Any:
+        for item in dataclasses.fields(self):
+            yield item.name, getattr(self, item.name)
+
+
+def _on(allowed: Sequence[str] | None, *forms: str) -> bool:
+    return allowed is None or any(form in allowed for form in forms)

@@ -1,0 +1,206 @@
+"""A deployed app."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from typing import Any, Literal
+
+from flyte import _init, wire
+from flyte._client import Client
+from flyte._sync import streamable, syncable, syncable_classmethod
+from flyte.remote._io import as_dict, as_json
+from flyte.remote._listing import listing
+from flyte.remote._time_filter import moment
+from flyte.wire import AppStatus
+
+SWITCH_TIMEOUT = 120.0
+"""Seconds that `activate(wait=True)` and `deactivate(wait=True)` wait."""
+
+_SERVES = frozenset({AppStatus.ACTIVE, AppStatus.SLEEPING})
+_STOPPED = frozenset({AppStatus.STOPPED})
+
+
+class App:
+    """An app, as it was last seen. Properties do no I/O; methods may, and renew what was seen."""
+
+    def __init__(self, record: wire.App, client: Client) -> None:
+        self._record = record
+        self._client = client
+
+    @syncable_classmethod
+    @classmethod
+    async def get(cls, name: str, project: str | None = None, domain: str | None = None) -> App:
+        """The app of that name. Raises AppNotFoundError."""
+        client = _init.client().scoped(project, domain)
+        return cls(await client.get_app(name), client)
+
+    @listing
+    @staticmethod
+    async def listall(
+        created_by_subject: str | None = None,
+        sort_by: tuple[str, Literal["asc", "desc"]] | None = None,
+        limit: int = 100,
+        in_status: Any = None,
+        project: str | None = None,
+        domain: str | None = None,
+    ) -> AsyncIterator[App]:
+        """The apps, newest first; `in_status` is one status, or several."""
+        client = _init.client().scoped(project, domain)
+        wanted = [in_status] if isinstance(in_status, str) else list(in_status or ())
+        for record in await client.list_apps(limit):
+            if not wanted or record.status in [AppStatus(status) for status in wanted]:
+                yield App(record, client)
+
+    @syncable_classmethod
+    @classmethod
+    async def delete(cls, name: str, project: str | None = None, domain: str | None = None) -> None:
+        """Stop the app and forget it. Raises AppNotFoundError."""
+        await _init.client().scoped(project, domain).delete_app(name)
+
+    # --- what is known
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def endpoint(self) -> str:
+        """Where it answers, without a slash at the end."""
+        return self._record.url.rstrip("/")
+
+    @property
+    def url(self) -> str:
+        """Its page in the console."""
+        return self._record.console
+
+    @property
+    def revision(self) -> str:
+        return self._record.version
+
+    @property
+    def version(self) -> str:
+        return self._record.version
+
+    @property
+    def status(self) -> str:
+        """`deploying`, `active`, `sleeping` (the next request starts it), `stopped` or `failed`."""
+        return self._record.status.value
+
+    @property
+    def deployment_status(self) -> AppStatus:
+        return self._record.status
+
+    @property
+    def desired_state(self) -> Literal["active", "stopped"]:
+        return self._record.wanted
+
+    @property
+    def message(self) -> str:
+        return self._record.message
+
+    @property
+    def requires_auth(self) -> bool:
+        return self._record.requires_auth
+
+    @property
+    def created_at(self) -> datetime | None:
+        return moment(self._record.created)
+
+    @property
+    def replicas(self) -> list[wire.Replica]:
+        return list(self._record.replicas)
+
+    def is_active(self) -> bool:
+        """Whether a request would have been answered when it was last seen; a sleeping app wakes for it."""
+        return self._record.status in _SERVES and self._record.wanted == "active"
+
+    def is_deactivated(self) -> bool:
+        return self._record.status in _STOPPED
+
+    # --- what asks the platform
+
+    @syncable
+    async def sync(self) -> App:
+        """Look again."""
+        self._record = await self._client.get_app(self.name)
+        return self
+
+    @syncable
+    async def activate(self, wait: bool = False) -> App:
+        """Let it serve. With `wait`, return when it does; raises RuntimeError when it does not within two minutes."""
+        self._record = await self._client.activate_app(self.name, SWITCH_TIMEOUT if wait else None)
+        if wait and not self.is_active():
+            raise RuntimeError(
+                f"the app {self.name} is not active: it is {self.status} ({self.message or 'no reason'})"
+            )
+        return self
+
+    @syncable
+    async def deactivate(self, wait: bool = False) -> App:
+        """Stop it; no request starts it again. With `wait`, return when it has stopped, else raise RuntimeError."""
+        self._record = await self._client.deactivate_app(self.name, SWITCH_TIMEOUT if wait else None)
+        if wait and not self.is_deactivated():
+            raise RuntimeError(f"the app {self.name} has not stopped: it is {self.status}")
+        return self
+
+    @streamable
+    async def watch(self, wait_for: Literal["activated", "deactivated"] = "activated") -> AsyncIterator[App]:
+        """The app now and after each change, until it is as asked. Raises RuntimeError when it fails to get there."""
+        goal = _SERVES if wait_for == "activated" else _STOPPED
+        async for _ in self._client.app_events(self.name):
+            self._record = await self._client.get_app(self.name)
+            yield self
+            if self._record.status in goal:
+                return
+            if self._record.status is AppStatus.FAILED:
+                raise RuntimeError(f"the app {self.name} failed: {self.message}")
+
+    @streamable
+    async def get_logs(
+        self, replica_name: str | None = None, max_lines: int | None = None, follow: bool = False
+    ) -> AsyncIterator[str]:
+        """The lines that its replicas wrote; with `follow` also those that they will write."""
+        async for line in self._client.app_logs(self.name, replica=replica_name, tail=max_lines, follow=follow):
+            yield line.text
+
+    @syncable
+    async def show_logs(
+        self,
+        max_lines: int = 30,
+        show_ts: bool = False,
+        raw: bool = False,
+        filter_system: bool = False,
+        replica_name: str | None = None,
+    ) -> None:
+        """Print the last lines that its replicas wrote."""
+        async for line in self._client.app_logs(self.name, replica=replica_name, tail=max_lines):
+            print(line.text)
+
+    @contextlib.asynccontextmanager
+    async def ephemeral_ctx(self) -> AsyncIterator[App]:
+        """Let it serve for the time of an `async with` block."""
+        await self.activate.aio(wait=True)
+        try:
+            yield self
+        finally:
+            await self.deactivate.aio(wait=True)
+
+    @contextlib.contextmanager
+    def ephemeral_ctx_sync(self) -> Iterator[App]:
+        """Let it serve for the time of a `with` block."""
+        self.activate(wait=True)
+        try:
+            yield self
+        finally:
+            self.deactivate(wait=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        return as_dict(self._record)
+
+    def to_json(self) -> str:
+        return as_json(self._record)
+
+    def __repr__(self) -> str:
+        return f"App(name={self.name!r}, endpoint={self.endpoint!r}, status={self.status!r})"

@@ -1,0 +1,81 @@
+"""Projects: the first half of where everything lives, the domain being the second."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal
+
+from flyte import _init, wire
+from flyte._sync import syncable_classmethod
+from flyte.errors import NotFoundError
+from flyte.remote._io import as_dict, as_json
+from flyte.remote._listing import listing
+
+
+class Project:
+    """A project."""
+
+    def __init__(self, record: wire.Project) -> None:
+        self._record = record
+
+    @syncable_classmethod
+    @classmethod
+    async def get(cls, name: str) -> Project:
+        """The project of that id. Raises NotFoundError that lists those there are."""
+        found = await _init.client().list_projects(1000)
+        record = next((project for project in found if project.id == name), None)
+        if record is None:
+            known = ", ".join(project.id for project in found)
+            raise NotFoundError(f"no project {name!r}; there are: {known}")
+        return cls(record)
+
+    @syncable_classmethod
+    @classmethod
+    async def create(
+        cls, id: str, name: str = "", description: str = "", labels: Mapping[str, str] | None = None
+    ) -> Project:
+        """Raises AlreadyExistsError, and InvalidInputError for what is no id."""
+        record = wire.Project(id=id, name=name or id, description=description, labels=dict(labels or {}))
+        return cls(await _init.client().create_project(record))
+
+    @listing
+    @staticmethod
+    async def listall(
+        filters: Any = None,
+        sort_by: tuple[str, Literal["asc", "desc"]] | None = None,
+        archived: bool = False,
+        limit: int = 100,
+    ) -> AsyncIterator[Project]:
+        """The projects; with `archived` only those that are put away."""
+        for record in await _init.client().list_projects(limit):
+            if record.archived == archived:
+                yield Project(record)
+
+    @property
+    def id(self) -> str:
+        return self._record.id
+
+    @property
+    def name(self) -> str:
+        return self._record.name or self._record.id
+
+    @property
+    def description(self) -> str:
+        return self._record.description
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return dict(self._record.labels)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return wire.DOMAINS
+
+    def to_dict(self) -> dict[str, Any]:
+        return as_dict(self._record)
+
+    def to_json(self) -> str:
+        return as_json(self._record)
+
+    def __repr__(self) -> str:
+        return f"Project(id={self.id!r})"

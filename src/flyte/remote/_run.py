@@ -1,0 +1,448 @@
+"""A run: the same class whether a platform carries it out or, in local mode, this process.
+
+A Run is a name and the last known snapshot. Properties read the snapshot and never do I/O; methods may ask, and each
+answer renews the snapshot. Waiting and watching are pushed by the platform, and survive a lost connection.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from flyte import wire
+from flyte._client import Client
+from flyte._failure import to_error
+from flyte._sync import streamable, syncable, syncable_classmethod
+from flyte.errors import ActionAbortedError, RunNotFoundError, TaskTimeoutError
+from flyte.remote._action import NOT_RUNNING_YET, WAIT, Action, ActionDetails, no_outputs, phases_of, runs_in_force
+from flyte.remote._io import (
+    ActionInputs,
+    ActionOutputs,
+    AnyTask,
+    Runs,
+    as_dict,
+    as_json,
+    content,
+    inputs_of,
+    outputs_of,
+    typed,
+)
+from flyte.remote._listing import listing
+from flyte.remote._time_filter import TimeFilter, moment
+from flyte.remote._update import RunUpdate, moved, of_event, of_run
+from flyte.wire import ActionPhase
+
+WaitFor = Literal["terminal", "running"]
+
+
+class Run:
+    """A run. Get one from `flyte.run(…)`, `Run.get(name)` or `Run.listall()`."""
+
+    def __init__(
+        self,
+        record: wire.Run,
+        runs: Runs,
+        task: AnyTask | None = None,
+        interface: wire.InterfaceSpec | None = None,
+    ) -> None:
+        self._record = record
+        self._runs = runs
+        self._task = task
+        self._interface = interface
+
+    # --- finding runs
+
+    @syncable_classmethod
+    @classmethod
+    async def get(cls, name: str) -> Run:
+        """The run of that name. Raises RunNotFoundError."""
+        runs = runs_in_force()
+        return cls(await runs.get_run(name), runs)
+
+    @listing
+    @staticmethod
+    async def listall(
+        in_phase: Any = None,
+        task_name: str | None = None,
+        task_version: str | None = None,
+        created_by_subject: str | None = None,
+        sort_by: tuple[str, Literal["asc", "desc"]] | None = None,
+        limit: int = 100,
+        project: str | None = None,
+        domain: str | None = None,
+        created_at: TimeFilter | None = None,
+        updated_at: TimeFilter | None = None,
+        with_labels: Mapping[str, str] | None = None,
+        with_label_keys: list[str] | None = None,
+        paused_actions_only: bool = False,
+    ) -> AsyncIterator[Run]:
+        """The newest runs that fit, newest first, or oldest first with `sort_by=("created_at", "asc")`."""
+        runs: Runs = runs_in_force().scoped(project, domain)
+        phases = [ActionPhase.PAUSED] if paused_actions_only else phases_of(in_phase)
+        found = await runs.list_runs(
+            limit=limit,
+            phase=phases[0] if len(phases) == 1 else phases or None,
+            task=task_name,
+            version=task_version,
+            label=[f"{key}={value}" for key, value in (with_labels or {}).items()] or None,
+            created_after=created_at.after_seconds() if created_at else None,
+            before=created_at.before_seconds() if created_at else None,
+        )
+        for record in reversed(found) if sort_by and sort_by[1] == "asc" else found:
+            if created_by_subject not in (None, record.created_by):
+                continue
+            if with_label_keys and not set(with_label_keys) <= set(record.labels):
+                continue
+            if updated_at and not updated_at.holds(record.ended or record.started or record.created):
+                continue
+            yield Run(record, runs)
+
+    # --- what is known
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def id(self) -> str:
+        """The name under another name."""
+        return self._record.name
+
+    @property
+    def url(self) -> str:
+        """The run's page."""
+        return self._record.url
+
+    @property
+    def phase(self) -> ActionPhase:
+        return self._record.phase
+
+    @property
+    def raw_phase(self) -> ActionPhase:
+        return self._record.phase
+
+    @property
+    def status(self) -> str:
+        """The phase in a word, such as `succeeded`."""
+        return self._record.phase.value
+
+    @property
+    def message(self) -> str:
+        return self._record.message
+
+    @property
+    def project(self) -> str:
+        return self._record.project
+
+    @property
+    def domain(self) -> str:
+        return self._record.domain
+
+    @property
+    def task_name(self) -> str:
+        return self._record.task
+
+    @property
+    def version(self) -> str:
+        return self._record.version
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return dict(self._record.labels)
+
+    @property
+    def created_at(self) -> datetime | None:
+        return moment(self._record.created)
+
+    @property
+    def started_at(self) -> datetime | None:
+        return moment(self._record.started)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        return moment(self._record.ended)
+
+    @property
+    def error_info(self) -> wire.ErrorInfo | None:
+        """What it failed with: code, message, kind, traceback."""
+        return self._record.error
+
+    @property
+    def action(self) -> Action:
+        """The root action, as far as the run knows it."""
+        run = self._record
+        record = wire.Action(
+            run=run.name,
+            name=wire.ROOT_ACTION,
+            task=run.task,
+            phase=run.phase,
+            attempt=run.attempt,
+            message=run.message,
+            created=run.created,
+            started=run.started,
+            ended=run.ended,
+            error=run.error,
+        )
+        return Action(record, self._runs)
+
+    def done(self) -> bool:
+        """Whether it had ended when it was last seen."""
+        return self._record.phase.is_terminal
+
+    # --- waiting and watching
+
+    @syncable
+    async def sync(self) -> Run:
+        """Look again."""
+        await self._look()
+        return self
+
+    async def _look(self, wait: float | None = None) -> wire.Run:
+        self._record = await self._runs.get_run(self.name, wait=wait)
+        return self._record
+
+    @syncable
+    async def wait(self, quiet: bool = False, wait_for: WaitFor = "terminal") -> None:
+        """Return when it has ended, or, with `wait_for="running"`, begun to run. Does not raise when it has failed.
+
+        On a terminal each change is a line on stderr, unless `quiet`.
+        """
+        if not quiet and sys.stderr.isatty() and not self.done():
+            async for update in self._updates():
+                print(f"{self.name}: {update.message}", file=sys.stderr)
+                if wait_for == "running" and update.phase not in NOT_RUNNING_YET:
+                    break
+        elif wait_for == "running":
+            async for update in self._updates():
+                if update.phase not in NOT_RUNNING_YET:
+                    break
+        if wait_for == "terminal" and not self._is_complete():
+            while not (await self._look(WAIT)).phase.is_terminal:
+                continue
+
+    def _is_complete(self) -> bool:
+        """Whether the snapshot is the last one: an event says that a run has succeeded, but not with what."""
+        run = self._record
+        if run.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
+            return run.outputs is not None or run.outputs_blob is not None
+        return run.phase.is_terminal and (run.phase is ActionPhase.ABORTED or run.error is not None)
+
+    @streamable
+    async def stream(self, actions: Literal["root", "all"] = "root") -> AsyncIterator[RunUpdate]:
+        """The run's updates: where it is now, then each that follows, in order, once; ends after the last.
+
+        For `async for` and for plain `for`. With `actions="all"` also those of the actions below.
+        """
+        async for update in self._updates(actions):
+            yield update
+
+    async def _updates(self, actions: str = "root") -> AsyncIterator[RunUpdate]:
+        root = f"run/{self.name}/{wire.ROOT_ACTION}"
+        async for _, _, record in self._runs.run_events(self.name, actions=actions):
+            if isinstance(record, wire.Run):
+                self._record = record
+                yield of_run(record)
+                continue
+            if record.subject == root:
+                self._record = moved(self._record, record)
+                if self._record.phase.is_terminal:
+                    await self._look()
+            yield of_event(record)
+
+    async def watch(self, cache_data_on_done: bool = False) -> AsyncIterator[ActionDetails]:
+        """The root action's details now and after each change, until it has ended."""
+        async for details in self.action.watch(cache_data_on_done):
+            yield details
+
+    @syncable
+    async def abort(self, reason: str = "Manually aborted from the SDK.") -> None:
+        """Stop it, and everything below it. One that has ended, or that nobody knows, is left alone."""
+        try:
+            self._record = await self._runs.abort_run(self.name, reason)
+        except RunNotFoundError:
+            return
+
+    # --- what came of it
+
+    async def _ended(self) -> wire.Run:
+        """The last snapshot where it has ended, else the newest."""
+        return self._record if self._is_complete() else await self._look()
+
+    @syncable
+    async def outputs(self) -> ActionOutputs:
+        """What the task returned: a tuple with one element for each declared output.
+
+        Raises RuntimeError, with the reason, while there are none and when the run has failed. In local mode it waits
+        for the end.
+        """
+        return outputs_of(await self._output_data(), self._task, self._interface)
+
+    async def _output_data(self) -> list[Any]:
+        if not isinstance(self._runs, Client):  # local mode, where Flyte's own `run` returns only at the end
+            await self.wait.aio(quiet=True)
+        run = await self._ended()
+        data: list[Any] | None = await content(self._runs, run.outputs, run.outputs_blob)
+        if data is None:
+            raise RuntimeError(no_outputs(f"the run {run.name} of {run.task}", run.phase, run.error))
+        return data
+
+    @syncable
+    async def inputs(self) -> ActionInputs:
+        """What the task was given, by name."""
+        found = await self._runs.get_action(self.name)
+        data = await content(self._runs, found.inputs, found.inputs_blob)
+        return inputs_of(data or {}, self._task, found.interface)
+
+    @syncable
+    async def typed_outputs(self, *types: Any, deserializers: Any = None) -> tuple[Any, ...]:
+        """The outputs as values of the given types, in order."""
+        data = await self._output_data()
+        names = [str(at) for at in range(len(data))]
+        values = typed(dict(zip(names, data, strict=True)), dict(zip(names, types, strict=False)))
+        return tuple(values.values())
+
+    @syncable
+    async def typed_inputs(self, deserializers: Any = None, **types: Any) -> dict[str, Any]:
+        """The inputs as values of the given types, by name."""
+        found = await self._runs.get_action(self.name)
+        return typed(await content(self._runs, found.inputs, found.inputs_blob) or {}, types)
+
+    @syncable
+    async def output_literals(self) -> dict[str, Any]:
+        """The outputs as JSON data."""
+        return {f"o{at}": item for at, item in enumerate(await self._output_data())}
+
+    @syncable
+    async def input_literals(self) -> dict[str, Any]:
+        """The inputs as JSON data."""
+        found = await self._runs.get_action(self.name)
+        return dict(await content(self._runs, found.inputs, found.inputs_blob) or {})
+
+    @syncable
+    async def details(self) -> RunDetails:
+        """Everything there is to know of it."""
+        found = await self._runs.get_action(self.name)
+        return RunDetails(await self._look(), ActionDetails(found, self._runs, self._task))
+
+    @syncable
+    async def first_failure(self) -> ActionDetails | None:
+        """The action that failed first, which is often why those above it did; None where none has."""
+        failed = (ActionPhase.FAILED, ActionPhase.TIMED_OUT)
+        found = [action for action in await self._runs.list_actions(self.name) if action.phase in failed]
+        if not found:
+            return None
+        first = min(found, key=lambda action: (action.ended or 0, -action.created))
+        return ActionDetails(await self._runs.get_action(self.name, first.name), self._runs)
+
+    @syncable
+    async def raise_for_status(self) -> None:
+        """Return if it succeeded. Raises the task's own error if it failed, RuntimeError if it has not ended.
+
+        The error is `flyte.errors.RuntimeUserError` and of its original class, where this process has that.
+        """
+        run = await self._ended()
+        if not run.phase.is_terminal:
+            raise RuntimeError(f"the run {run.name} has not ended: it is {run.phase}; wait for it first")
+        if run.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
+            return
+        if run.error is not None:
+            raise to_error(run.error)
+        if run.phase is ActionPhase.TIMED_OUT:
+            raise TaskTimeoutError(run.message or f"the run {run.name} timed out")
+        raise ActionAbortedError(run.message or f"the run {run.name} was aborted")
+
+    # --- logs
+
+    @streamable
+    async def get_logs(
+        self, attempt: int | None = None, filter_system: bool = False, show_ts: bool = False, follow: bool = False
+    ) -> AsyncIterator[str]:
+        """The lines that the root action wrote; with `follow` also those that it will write.
+
+        A log has the task's own lines only and no times, so that `filter_system` and `show_ts` change nothing.
+        """
+        async for line in self._runs.run_logs(self.name, wire.ROOT_ACTION, attempt=attempt, follow=follow):
+            yield line.text
+
+    @syncable
+    async def show_logs(
+        self, attempt: int | None = None, max_lines: int = 100, show_ts: bool = False, filter_system: bool = False
+    ) -> None:
+        """Print the last lines that the root action wrote."""
+        async for line in self._runs.run_logs(self.name, wire.ROOT_ACTION, attempt=attempt, tail=max_lines):
+            print(line.text)
+
+    # --- as data
+
+    def to_dict(self) -> dict[str, Any]:
+        return as_dict(self._record)
+
+    def to_json(self) -> str:
+        return as_json(self._record)
+
+    def __repr__(self) -> str:
+        return f"Run(name={self.name!r}, task={self.task_name!r}, phase={self.status!r}, url={self.url!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+class RunDetails:
+    """A run with its root action's details."""
+
+    def __init__(self, record: wire.Run, root: ActionDetails) -> None:
+        self._record = record
+        self.action_details = root
+
+    @syncable_classmethod
+    @classmethod
+    async def get(cls, name: str) -> RunDetails:
+        """The run of that name. Raises RunNotFoundError."""
+        runs = runs_in_force()
+        return cls(await runs.get_run(name), ActionDetails(await runs.get_action(name), runs))
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def task_name(self) -> str:
+        return self._record.task
+
+    @property
+    def phase(self) -> ActionPhase:
+        return self._record.phase
+
+    @property
+    def status(self) -> str:
+        return self._record.phase.value
+
+    @property
+    def action_id(self) -> str:
+        return self.action_details.action_id
+
+    @property
+    def error_info(self) -> wire.ErrorInfo | None:
+        return self._record.error
+
+    def done(self) -> bool:
+        return self._record.phase.is_terminal
+
+    async def inputs(self) -> ActionInputs:
+        return await self.action_details.inputs()
+
+    async def outputs(self) -> ActionOutputs:
+        return await self.action_details.outputs()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"run": as_dict(self._record), "action": self.action_details.to_dict()}
+
+    def to_json(self) -> str:
+        import json
+
+        return json.dumps(self.to_dict())

@@ -1,0 +1,88 @@
+"""Secrets of a project and domain. A value goes to the platform, and never comes back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, Literal
+
+from flyte import _init, wire
+from flyte._sync import syncable_classmethod
+from flyte.errors import InvalidInputError
+from flyte.remote._io import as_dict, as_json
+from flyte.remote._listing import listing
+from flyte.remote._time_filter import moment
+
+SecretTypes = Literal["regular", "image_pull"]
+
+_NAME = re.compile(r"^[-a-zA-Z0-9_]+$")
+
+
+class Secret:
+    """A secret's name and times."""
+
+    def __init__(self, record: wire.SecretInfo) -> None:
+        self._record = record
+
+    @syncable_classmethod
+    @classmethod
+    async def create(
+        cls, name: str, value: str | bytes, type: SecretTypes = "regular", cluster_pool: str | None = None
+    ) -> Secret:
+        """Keep `value` under `name`; one that exists gets the new value. Bytes must be UTF-8 text.
+
+        `type` and `cluster_pool` are Flyte's and change nothing here. Raises InvalidInputError.
+        """
+        if not _NAME.match(name):
+            raise InvalidInputError(f"{name!r} is no name for a secret: use letters, digits, '-' and '_'")
+        try:
+            text = value.decode() if isinstance(value, bytes) else value
+        except UnicodeDecodeError:
+            raise InvalidInputError(
+                f"the value of {name} is not UTF-8 text; encode it, as base64 for instance"
+            ) from None
+        return cls(await _init.client().create_secret(name, text))
+
+    @syncable_classmethod
+    @classmethod
+    async def get(cls, name: str) -> Secret:
+        """Raises SecretNotFoundError."""
+        return cls(await _init.client().get_secret(name))
+
+    @listing
+    @staticmethod
+    async def listall(limit: int = 10) -> AsyncIterator[Secret]:
+        for record in await _init.client().list_secrets(limit):
+            yield Secret(record)
+
+    @syncable_classmethod
+    @classmethod
+    async def delete(cls, name: str) -> None:
+        """Raises SecretNotFoundError."""
+        await _init.client().delete_secret(name)
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def type(self) -> SecretTypes:
+        return "regular"
+
+    @property
+    def created_at(self) -> datetime | None:
+        return moment(self._record.created)
+
+    @property
+    def updated_at(self) -> datetime | None:
+        return moment(self._record.updated)
+
+    def to_dict(self) -> dict[str, Any]:
+        return as_dict(self._record)
+
+    def to_json(self) -> str:
+        return as_json(self._record)
+
+    def __repr__(self) -> str:
+        return f"Secret(name={self.name!r})"

@@ -1,0 +1,42 @@
+"""Who we are to the platform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flyte import _init, wire
+from flyte._sync import syncable_classmethod
+from flyte.remote._io import as_dict, as_json
+
+
+class User:
+    """The caller, as the platform knows it."""
+
+    def __init__(self, record: wire.Me) -> None:
+        self._record = record
+
+    @syncable_classmethod
+    @classmethod
+    async def get(cls) -> User:
+        """Raises NotAuthenticatedError for a key that is not known."""
+        return cls(await _init.client().me())
+
+    def subject(self) -> str:
+        return self._record.subject
+
+    def name(self) -> str:
+        return self._record.subject
+
+    @property
+    def kind(self) -> str:
+        """`owner`, `key`, `workload` or `anonymous`."""
+        return self._record.kind
+
+    def to_dict(self) -> dict[str, Any]:
+        return as_dict(self._record)
+
+    def to_json(self) -> str:
+        return as_json(self._record)
+
+    def __repr__(self) -> str:
+        return f"User(subject={self.subject()!r})"

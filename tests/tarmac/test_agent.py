@@ -1,0 +1,583 @@
+"""The agent with real processes, obeying a control plane that the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+
+from flyte import wire
+from flyte.errors import CodeBundleError
+from tarmac import process
+from tarmac.agent import Agent, bundle, probe
+from tarmac.agent import unit as units
+from tarmac.agent.memory import OutOfMemory
+from tarmac.home import Home
+from tests.platform_fixture import ROOT
+from tests.tarmac.link_server import LinkServer
+
+PROGRAMS = str(ROOT / "tests" / "programs")
+
+
+def stub_zygote(pool: wire.PoolSpec, fd: int) -> Sequence[str]:
+    """A zygote whose workers do what STUB says."""
+    return (pool.python, "-P", "-m", "flyte.runtime.zygote", "--fd", str(fd), "--worker", "stub_worker")
+
+
+class Scene:
+    """An agent, and the control plane that it obeys."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = Home(folder / "home")
+        self.home.prepare()
+        self.root = folder / "code"
+        self.root.mkdir()
+        self.control = LinkServer(self.home.link_socket)
+        self.agent: Agent
+        self._task: asyncio.Task[None]
+
+    async def open(self) -> None:
+        await self.control.open()
+        self.agent = Agent(self.home, stub_zygote, grace=2)
+        self._task = asyncio.create_task(self.agent.run())
+        await self.control.hello()
+
+    async def close(self) -> None:
+        self.agent.stop()
+        await self._task
+        await self.control.close()
+        assert process.orphaned_units(self.home.path) == set()
+
+    def pool(self, *modules: str, **more: Any) -> wire.PoolSpec:
+        env = {"PYTHONPATH": PROGRAMS, **more.pop("env", {})}
+        spec = wire.PoolSpec(
+            id="", name="env@v1", python=sys.executable, root=str(self.root), modules=list(modules), env=env, **more
+        )
+        return msgspec.structs.replace(spec, id=hashlib.sha256(msgspec.json.encode(spec)).hexdigest()[:20])
+
+    def start_worker(self, unit: str, stub: str = "wait", pool: wire.PoolSpec | None = None, **env: str) -> None:
+        order = wire.StartUnit(unit=unit, kind="worker", pool=pool or self.pool(), env={"STUB": stub, **env})
+        self.control.send(order)
+
+    def start_replica(self, unit: str, kind: str, entry: str = "", modules: tuple[str, ...] = (), **more: Any) -> None:
+        spec = wire.ReplicaSpec(
+            app="app",
+            project="p",
+            domain="d",
+            version="v1",
+            kind=kind,
+            entry=entry,
+            log=str(self.home.logs / "apps" / f"{unit}.log"),
+            **more,
+        )
+        self.control.send(wire.StartUnit(unit=unit, kind="replica", pool=self.pool(*modules), replica=spec))
+
+    async def log(self, holds: Callable[[str], bool], pool: wire.PoolSpec | None = None) -> str:
+        """The log of a pool, once it holds what the test waits for."""
+        path = self.home.logs / "pools" / f"{(pool or self.pool()).id}.log"
+        await fact(lambda: path.exists() and holds(path.read_text()), f"{path} holds what is expected")
+        return path.read_text()
+
+
+async def fact(holds: Callable[[], object], promise: str, limit: float = 10) -> None:
+    deadline = asyncio.get_running_loop().time() + limit
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline, promise
+        await asyncio.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    return any(entry.pid == pid for entry in process.table())
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    opened = Scene(tmp_path)
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+# ------------------------------------------------------------------------------------------------------------- workers
+
+
+async def test_a_worker_is_started_and_its_end_is_reported_in_words_with_its_last_lines(scene: Scene) -> None:
+    scene.start_worker("w-1", "exit:3")
+    assert await scene.control.started("w-1") > 0
+    exited = await scene.control.exited("w-1")
+    assert (exited.code, exited.reason) == (3, "exit code 3")
+    assert "worker w-1 reuse=False" in exited.tail
+
+
+async def test_a_worker_that_crashes_is_reported_with_the_signal(scene: Scene) -> None:
+    scene.start_worker("w", f"kill:{signal.SIGSEGV.value}")
+    exited = await scene.control.exited("w")
+    assert (exited.signal, exited.reason, exited.oom) == (11, "killed by SIGSEGV", False)
+    assert "last words" in exited.tail
+
+
+async def test_a_pool_is_imported_once_for_all_its_units(scene: Scene) -> None:
+    (scene.root / "mine.py").write_text("print('imported')\n")
+    pool = scene.pool("mine")
+    for unit in ("a", "b", "c"):
+        scene.start_worker(unit, "exit:0", pool)
+    for unit in ("a", "b", "c"):
+        await scene.control.exited(unit)
+    assert (await scene.log(bool, pool)).count("imported") == 1
+    assert [frame for frame in scene.control.frames if isinstance(frame, wire.PoolReady)] == [
+        wire.PoolReady(pool=pool.id, forks=True)
+    ]
+
+
+async def test_a_module_that_cannot_be_imported_fails_the_pool_and_every_unit_that_waits(scene: Scene) -> None:
+    (scene.root / "mine.py").write_text("print('trying')\nimport nowhere\n")
+    pool = scene.pool("mine")
+    scene.start_worker("a", pool=pool)
+    scene.start_worker("b", pool=pool)
+    failed = await scene.control.wait(wire.PoolFailed)
+    assert "No module named 'nowhere'" in failed.error.message
+    assert "trying" in failed.tail
+    for unit in ("a", "b"):
+        exited = await scene.control.exited(unit)
+        assert exited.reason.startswith("its code cannot be loaded: cannot import module 'mine'")
+        assert (exited.code, exited.signal) == (None, None)
+
+
+async def test_a_pool_that_failed_is_tried_again_when_it_is_asked_for_again(scene: Scene) -> None:
+    (scene.root / "mine.py").write_text("import later\n")
+    pool = scene.pool("mine")
+    scene.start_worker("a", pool=pool)
+    await scene.control.exited("a")
+    (scene.root / "later.py").touch()
+    scene.start_worker("b", pool=pool)
+    await scene.control.started("b")
+
+
+async def test_an_interpreter_that_is_not_there_fails_the_pool(scene: Scene) -> None:
+    pool = msgspec.structs.replace(scene.pool(), python="/no/such/python")
+    scene.start_worker("w", pool=pool)
+    assert "/no/such/python cannot be started" in (await scene.control.wait(wire.PoolFailed)).error.message
+    await scene.control.exited("w")
+
+
+async def test_units_see_their_pools_environment_and_nothing_of_the_agents_own(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TARMAC_DATABASE_URL", "postgresql://secret")
+    monkeypatch.setenv("FLYTE_API_KEY", "secret")
+    (scene.root / "mine.py").write_text("import json, os\nprint(json.dumps(dict(os.environ)))\n")
+    pool = scene.pool("mine", env={"MINE": "1"})
+    scene.start_worker("w", pool=pool)
+    env = json.loads((await scene.log(lambda text: "{" in text, pool)).splitlines()[0])
+    assert env["MINE"] == "1"
+    assert env["TARMAC_PLATFORM"] == str(scene.home.path)
+    assert "secret" not in str(env)
+    worker = process.environment(await scene.control.started("w"))
+    assert worker["TARMAC_AGENT"] == str(os.getpid())
+
+
+# ------------------------------------------------------------------------------------------------------------- bundles
+
+
+def store(home: Home, members: dict[str, str | tarfile.TarInfo]) -> str:
+    """Put a bundle into the blob store; its digest."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in members.items():
+            if isinstance(content, str):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content.encode()))
+            else:
+                tar.addfile(content)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    (home.blobs / digest).write_bytes(buffer.getvalue())
+    return digest
+
+
+async def test_a_bundle_is_unpacked_before_its_code_is_imported(scene: Scene) -> None:
+    digest = store(scene.home, {"pack/__init__.py": "", "pack/mine.py": "print('from the bundle')\n"})
+    pool = scene.pool("pack.mine", bundle=digest)
+    pool = msgspec.structs.replace(pool, root=str(scene.home.code / digest))
+    scene.start_worker("w", pool=pool)
+    await scene.control.started("w")
+    assert "from the bundle" in await scene.log(bool, pool)
+
+
+async def test_a_bundle_that_is_not_there_fails_the_pool(scene: Scene) -> None:
+    scene.start_worker("w", pool=scene.pool("mine", bundle="0" * 64))
+    failed = await scene.control.wait(wire.PoolFailed)
+    assert failed.error.code == "CodeBundleError"
+    assert "deploy again" in failed.error.message
+
+
+def link(kind: bytes, target: str) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo("way-out")
+    entry.type, entry.linkname = kind, target
+    return entry
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"../evil.py": "x"},
+        {"a/../../evil.py": "x"},
+        {"/evil.py": "x"},
+        {"way-out": link(tarfile.SYMTYPE, "/etc")},
+        {"way-out": link(tarfile.LNKTYPE, "../../etc/passwd")},
+        {"way-out": link(tarfile.CHRTYPE, "")},
+    ],
+)
+def test_a_bundle_that_would_write_outside_of_its_folder_is_refused(
+    tmp_path: Path, members: dict[str, str | tarfile.TarInfo]
+) -> None:
+    home = Home(tmp_path / "h")
+    home.prepare()
+    digest = store(home, {"good.py": "x", **members})
+    with pytest.raises(CodeBundleError):
+        bundle.unpack(home.blobs / digest, digest, home.code / digest)
+    assert list(home.code.iterdir()) == []
+    assert not list(tmp_path.rglob("evil.py"))
+
+
+def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"not what it says")
+    with pytest.raises(CodeBundleError, match="is damaged"):
+        bundle.unpack(tmp_path / "blob", "0" * 64, tmp_path / "code")
+
+
+# ------------------------------------------------------------------------------------------------------------ stopping
+
+
+async def test_stopping_a_unit_takes_everything_that_it_started(scene: Scene) -> None:
+    scene.start_worker("w", "children")
+    text = await scene.log(lambda text: "children" in text)
+    here, away = map(int, text.rpartition("children")[2].split()[:2])
+    scene.control.send(wire.StopUnit(unit="w", grace=2, reason="aborted by somebody"))
+    exited = await scene.control.exited("w")
+    assert (exited.signal, exited.reason) == (signal.SIGTERM, "stopped: aborted by somebody")
+    await fact(lambda: not alive(here) and not alive(away), "its children are gone, whatever session they are in")
+
+
+async def test_a_unit_that_ignores_sigterm_is_killed_after_the_grace(scene: Scene) -> None:
+    scene.start_worker("w", "deaf")
+    await scene.log(lambda text: "deaf now" in text)
+    began = asyncio.get_running_loop().time()
+    scene.control.send(wire.StopUnit(unit="w", grace=0.3))
+    exited = await scene.control.exited("w")
+    assert (exited.signal, exited.reason, exited.oom) == (signal.SIGKILL, "stopped", False)
+    assert asyncio.get_running_loop().time() - began >= 0.3
+
+
+async def test_without_grace_a_unit_is_killed_at_once(scene: Scene) -> None:
+    scene.start_worker("w")
+    await scene.control.started("w")
+    scene.control.send(wire.StopUnit(unit="w", grace=0))
+    assert (await scene.control.exited("w")).signal == signal.SIGKILL
+
+
+async def test_a_unit_can_be_stopped_before_its_code_is_imported(scene: Scene) -> None:
+    (scene.root / "mine.py").write_text("print('begun')\nimport time; time.sleep(600)\n")
+    pool = scene.pool("mine")
+    scene.start_worker("w", pool=pool)
+    await scene.log(lambda text: "begun" in text, pool)
+    scene.control.send(wire.StopUnit(unit="w", reason="changed my mind"))
+    assert (await scene.control.exited("w")).reason == "stopped: changed my mind"
+
+
+async def test_stopping_what_does_not_exist_is_answered(scene: Scene) -> None:
+    scene.control.send(wire.StopUnit(unit="ghost"))
+    assert (await scene.control.exited("ghost")).reason == "there is no such process"
+
+
+def zygotes(scene: Scene) -> set[int]:
+    found = process.orphaned_units(scene.home.path)
+    return {pid for pid in found if "flyte.runtime.zygote" in psutil.Process(pid).cmdline() and os.getsid(pid) == pid}
+
+
+async def test_zygotes_that_nobody_names_end_when_their_last_unit_has(scene: Scene) -> None:
+    kept, dropped = scene.pool(env={"A": "1"}), scene.pool(env={"A": "2"})
+    scene.start_worker("a", pool=kept)
+    scene.start_worker("b", pool=dropped)
+    pids = [await scene.control.started(unit) for unit in ("a", "b")]
+    parents = [psutil.Process(pid).ppid() for pid in pids]
+    scene.control.send(wire.KeepPools(pools=[kept.id]))
+    scene.control.send(wire.StopUnit(unit="a"))
+    await scene.control.exited("a")
+    assert alive(parents[1]), "it still has a unit"
+    scene.control.send(wire.StopUnit(unit="b"))
+    await scene.control.exited("b")
+    await fact(lambda: not alive(parents[1]), "its zygote has ended")
+    assert alive(parents[0]), "this one is named"
+
+
+async def test_when_a_zygote_is_killed_its_units_are_reported_and_the_next_unit_gets_a_new_one(scene: Scene) -> None:
+    scene.start_worker("a", "deaf")
+    pid = await scene.control.started("a")
+    os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
+    assert "was lost" in (await scene.control.exited("a")).reason
+    await fact(lambda: not alive(pid), "the unit died with it")
+    scene.start_worker("b")
+    await scene.control.started("b")
+
+
+# ------------------------------------------------------------------------------------------------------------ replicas
+
+APP = """
+import os
+from fastapi import FastAPI
+from flyte.app.extras import FastAPIAppEnvironment
+app = FastAPI()
+env = FastAPIAppEnvironment(name="app", app=app)
+
+@app.get("/")
+async def hello():
+    return os.environ["FLYTE_UNIT"]
+
+@app.get("/broken")
+async def broken():
+    raise RuntimeError
+"""
+
+
+async def test_a_replica_is_ready_when_it_answers_at_its_address(scene: Scene) -> None:
+    (scene.root / "main.py").write_text(APP)
+    scene.start_replica("r", "asgi", "main:env", ("main",))
+    address = await scene.control.ready("r")
+    assert await probe.ask(int(address.rpartition(":")[2]), "/") == probe.Outcome(True)
+    scene.control.send(wire.StopUnit(unit="r", grace=5, reason="a new version took its place"))
+    exited = await scene.control.exited("r")
+    assert (exited.code, exited.reason) == (0, "stopped: a new version took its place")
+
+
+async def test_a_path_that_does_not_exist_counts_as_an_answer_and_an_error_does_not(scene: Scene) -> None:
+    (scene.root / "main.py").write_text(APP)
+    scene.start_replica("r", "asgi", "main:env", ("main",), health_path="/no/such/page")
+    await scene.control.ready("r")
+    scene.start_replica("s", "asgi", "main:env", ("main",), health_path="/broken", start_timeout=0.5)
+    exited = await scene.control.exited("s")
+    assert exited.reason == "did not become ready in 0.5 s: GET /broken answers 500"
+    assert "RuntimeError" in exited.tail
+
+
+async def test_two_commands_that_declare_the_same_port_get_addresses_of_their_own(scene: Scene) -> None:
+    addresses = []
+    for unit in ("r1", "r2"):
+        scene.start_replica(unit, "command", argv=["python", "-m", "http.server", "8080"])
+        addresses.append(await scene.control.ready(unit))
+    assert len(set(addresses)) == 2
+
+
+async def test_a_replica_that_listens_nowhere_is_ended_and_its_log_is_shown(scene: Scene) -> None:
+    argv = ["python", "-c", "import time; print('thinking'); time.sleep(600)"]
+    scene.start_replica("r", "command", argv=argv, start_timeout=1)
+    exited = await scene.control.exited("r")
+    assert exited.reason == "did not become ready in 1 s: nothing listens on the port that it declares, 8080"
+    assert exited.tail == "thinking"
+
+
+async def test_a_replica_that_listens_elsewhere_is_told_where(scene: Scene) -> None:
+    program = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); time.sleep(600)"
+    scene.start_replica("r", "command", argv=["python", "-c", program], start_timeout=1)
+    assert "it declares port 8080 and listens on" in (await scene.control.exited("r")).reason
+
+
+async def test_a_replica_that_exits_before_it_is_ready_is_reported_at_once(scene: Scene) -> None:
+    scene.start_replica("r", "command", argv=["python", "-c", "raise SystemExit('no model file')"])
+    exited = await scene.control.exited("r")
+    assert (exited.code, exited.reason, exited.tail) == (1, "exit code 1", "no model file")
+
+
+async def test_startup_code_that_does_not_end_is_named(scene: Scene) -> None:
+    source = APP + "\n@env.on_startup\ndef begin():\n    import time; time.sleep(600)\n"
+    (scene.root / "main.py").write_text(source)
+    scene.start_replica("r", "asgi", "main:env", ("main",), start_timeout=1)
+    exited = await scene.control.exited("r")
+    assert exited.reason == "did not become ready in 1 s: its startup code has not come to an end"
+
+
+async def test_a_replica_whose_port_was_taken_gets_another(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scene.root / "main.py").write_text(APP)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = [taken.getsockname()[1], units.free_port(())]
+        monkeypatch.setattr("tarmac.agent.free_port", lambda others: ports.pop(0))
+        good = ports[1]
+        scene.start_replica("r", "asgi", "main:env", ("main",))
+        assert await scene.control.ready("r") == f"127.0.0.1:{good}"
+
+
+async def test_a_replica_leaves_nothing_behind_when_it_ends(scene: Scene) -> None:
+    program = (
+        "import subprocess, sys; sleep = [sys.executable, '-S', '-c', 'import time; time.sleep(600)'];"
+        "print(subprocess.Popen(sleep, start_new_session=True).pid)"
+    )
+    scene.start_replica("r", "command", argv=["python", "-c", program])
+    left = int((await scene.control.exited("r")).tail)
+    await fact(lambda: not alive(left), "what it started is gone")
+
+
+# --------------------------------------------------------------------------------- the control plane comes and goes
+
+
+async def test_when_the_control_plane_returns_it_hears_of_all_that_lives_and_of_what_ended(scene: Scene) -> None:
+    (scene.root / "main.py").write_text(APP)
+    scene.start_replica("r", "asgi", "main:env", ("main",))
+    address = await scene.control.ready("r")
+    scene.start_worker("w")
+    scene.start_worker("x")
+    pids = {unit: await scene.control.started(unit) for unit in ("r", "w", "x")}
+    await scene.control.close()
+    os.kill(pids["x"], signal.SIGKILL)
+    await fact(lambda: not alive(pids["x"]), "one has ended meanwhile")
+    scene.control.frames.clear()
+    await scene.control.open()
+    hello = await scene.control.hello(2)
+    assert hello.token == scene.home.token()
+    states = {state.unit: state for state in hello.units}
+    assert set(states) >= {"r", "w"}
+    assert (states["r"].ready, states["r"].address, states["r"].owner) == (True, address, "p/d/app@v1")
+    assert (states["w"].pid, states["w"].pool) == (pids["w"], scene.pool().id)
+    assert (await scene.control.exited("x")).reason == "killed by SIGKILL"
+    assert await scene.control.ready("r") == address
+    assert all(alive(pids[unit]) for unit in ("r", "w"))
+
+
+async def test_an_order_that_comes_twice_is_obeyed_once(scene: Scene) -> None:
+    scene.start_worker("w")
+    pid = await scene.control.started("w")
+    scene.control.frames.clear()
+    scene.start_worker("w")
+    assert await scene.control.started("w") == pid
+
+
+async def test_a_ping_is_answered(scene: Scene) -> None:
+    scene.control.send(wire.Ping(at=4))
+    assert await scene.control.wait(wire.Pong) == wire.Pong(at=4)
+
+
+# ----------------------------------------------------------------------------------------------- the agent as a process
+
+
+@pytest.fixture
+async def real(tmp_path: Path) -> AsyncIterator[tuple[Scene, Callable[[], subprocess.Popen[bytes]]]]:
+    """A scene whose agent is a process of its own, started by the test."""
+    scene = Scene(tmp_path)
+    await scene.control.open()
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        env = {**process.family_environment(scene.home.path), "TARMAC_HOME": str(scene.home.path)}
+        started.append(subprocess.Popen([sys.executable, "-m", "tarmac.agent"], env=env, start_new_session=True))
+        return started[-1]
+
+    yield scene, start
+    for agent in started:
+        agent.kill()
+        agent.wait()
+    await scene.control.close()
+    process.kill(process.orphaned_units(scene.home.path))
+
+
+SERVE = ("python", "-m", "http.server", "8080")
+DAEMON = (
+    "import subprocess, sys, time; sleep = [sys.executable, '-S', '-c', 'import time; time.sleep(600)'];"
+    "print(subprocess.Popen(sleep, start_new_session=True).pid, flush=True); time.sleep(600)"
+)
+
+
+async def test_everything_dies_with_an_agent_that_is_killed_and_the_next_one_ends_what_got_away(
+    real: tuple[Scene, Callable[[], subprocess.Popen[bytes]]],
+) -> None:
+    scene, start = real
+    agent = start()
+    await scene.control.hello()
+    scene.start_replica("r", "command", argv=list(SERVE))
+    scene.start_replica("d", "command", argv=["python", "-c", DAEMON])
+    await scene.control.ready("r")
+    served, leader = await scene.control.started("r"), await scene.control.started("d")
+    log = scene.home.logs / "apps" / "d.log"
+    await fact(lambda: log.exists() and log.read_text(), "the daemon is there")
+    daemon = int(log.read_text())
+    agent.kill()
+    await fact(lambda: not alive(served) and not alive(leader), "units die with the agent")
+    start()
+    hello = await scene.control.hello(2)
+    assert hello.units == []
+    await fact(lambda: not alive(daemon), "the next agent has found the one that got away")
+
+
+async def test_an_agent_that_is_asked_to_stop_ends_its_units_first(
+    real: tuple[Scene, Callable[[], subprocess.Popen[bytes]]],
+) -> None:
+    scene, start = real
+    agent = start()
+    await scene.control.hello()
+    scene.start_replica("r", "command", argv=list(SERVE))
+    await scene.control.ready("r")
+    agent.terminate()
+    assert await asyncio.to_thread(agent.wait, 10) == 0
+    assert process.orphaned_units(scene.home.path) == set()
+
+
+# ---------------------------------------------------------------------------------------------------------- small parts
+
+
+async def test_what_does_not_speak_http_is_not_ready() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        outcome = await probe.ask(server.sockets[0].getsockname()[1], "/")
+    assert outcome.message == "what answers on its port does not speak HTTP"
+
+
+async def test_asking_goes_on_until_the_answer_is_yes() -> None:
+    outcomes = [probe.Outcome(False, "not yet", listening=False)] * 3 + [probe.Outcome(True)]
+
+    async def ask(port: int, path: str) -> probe.Outcome:
+        return outcomes.pop(0)
+
+    assert await probe.until_ready(1, "/", 10, ask) == probe.Outcome(True)
+    assert outcomes == []
+
+
+def test_a_kill_that_the_kernel_counted_was_for_want_of_memory(tmp_path: Path) -> None:
+    counters = tmp_path / "vmstat"
+    counters.write_text("nr_free 1\noom_kill 4\n")
+    memory = OutOfMemory(counters)
+    killed = wire.UnitExited(unit="w", signal=signal.SIGKILL)
+    assert not memory.judge(killed, unasked=True).oom
+    counters.write_text("nr_free 1\noom_kill 5\n")
+    assert not memory.judge(killed, unasked=False).oom
+    assert memory.judge(killed, unasked=True).oom
+    assert not memory.judge(killed, unasked=True).oom, "each is counted once"
+
+
+def test_the_tail_of_a_log_begins_where_the_unit_began(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("of others\n")
+    start = units.size(log)
+    with log.open("a") as file:
+        file.writelines(f"line {n}\n" for n in range(100))
+    assert units.tail(log, start).splitlines()[-1] == "line 99"
+    assert len(units.tail(log, start).splitlines()) == units.TAIL_LINES
+    assert "others" not in units.tail(log, start)
+    assert units.tail(tmp_path / "none") == ""
