@@ -62,6 +62,8 @@ def build(
     root = root.resolve()
     files = loaded(root) if copy_style == "loaded_modules" else everything(root)
     files |= {_below(path, root): path for path in include if "__pycache__" not in path.parts}
+    if copy_style == "loaded_modules":
+        files |= _named(files, root)
     if not files:
         raise CodeBundleError(f"there is no code to ship below {root}; is root_dir the folder of your own modules?")
     return _archived(root, files, sync_sys_path)
@@ -73,13 +75,13 @@ def check_style(copy_style: str) -> None:
 
 
 def loaded(root: Path) -> dict[str, Path]:
-    """The files below `root` that this process has imported, and those that they import by name."""
+    """The files below `root` that this process has imported."""
     files: dict[str, Path] = {}
     for module in list(sys.modules.values()):
         file = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(file, str) and (name := own_name(Path(file), root)) and os.path.isfile(file):
             files[name] = Path(os.path.abspath(file))
-    return files | _named(files, root)
+    return files
 
 
 def everything(root: Path) -> dict[str, Path]:

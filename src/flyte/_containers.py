@@ -583,7 +583,15 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _typeddict_fields(cls: Any) -> dict[str, tuple[Codec, bool]]:
-    return {name: (codec_of(hint), name in cls.__required_keys__) for name, hint in _hints(cls).items()}
+    return {name: (codec_of(hint), _is_required_key(cls, name, hint)) for name, hint in _hints(cls).items()}
+
+
+def _is_required_key(cls: Any, name: str, hint: Any) -> bool:
+    """`__required_keys__` is wrong where annotations are text (`from __future__ import annotations`)."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Required, typing.NotRequired):
+        return origin is typing.Required
+    return name in cls.__required_keys__
 
 
 def _namedtuple_fields(cls: Any) -> dict[str, tuple[Codec, bool]]:

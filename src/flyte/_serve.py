@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from flyte import _deploy, _init
+from flyte import _deploy, _init, wire
 from flyte._bundle import CopyStyle
 from flyte._deploy import Progress
 from flyte._sync import syncable
@@ -65,9 +65,23 @@ class Server:
             env_vars=context.env_vars,
         )
         _check_parameters(planned, context.parameter_values)
-        if not context.dry_run:
-            await _deploy.send(client, planned, context.on_progress)
+        if context.dry_run:
+            return App(_not_served(planned.request, app_env.name), client)
+        await _deploy.send(client, planned, context.on_progress)
         return App(await client.get_app(app_env.name), client)
+
+
+def _not_served(request: wire.DeployRequest, name: str) -> wire.App:
+    """What a dry run gives: everything was checked, and nothing was sent."""
+    return wire.App(
+        project=request.project,
+        domain=request.domain,
+        name=name,
+        version=request.version,
+        status=wire.AppStatus.STOPPED,
+        url="",
+        message="a dry run: nothing was sent",
+    )
 
 
 def _check_parameters(planned: _deploy.Plan, values: Mapping[str, Mapping[str, Any]]) -> None:
@@ -109,8 +123,8 @@ def with_servecontext(
     """A server with settings of its own: `with_servecontext(parameter_values={"app": {"model": "b"}}).serve(env)`.
 
     `parameter_values` (app → parameter → value) take the place of the declared ones, `env_vars` reach every process of
-    the deployment, `version` and `copy_style` are as for `flyte.deploy`; a `dry_run` sends nothing, and gives the app
-    as it was deployed before. The log settings reach the app as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
+    the deployment, `version` and `copy_style` are as for `flyte.deploy`; a `dry_run` checks everything
+    and sends nothing. The log settings reach the app as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
 
     Accepted, and without effect here, where readiness is the platform's to see: `cluster_pool`, `cluster`,
     `interactive_mode`, `copy_bundle_to`, the timeouts, the `health_check_…` settings, `raw_data_path`.

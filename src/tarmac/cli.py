@@ -175,7 +175,7 @@ def _free_port(host: str, first: int = 12_000) -> int:
 def _in_use(host: str, port: int) -> str:
     holder = _listener(port)
     by = f" by {holder}" if holder else ""
-    return f"port {port} is in use{by}; start the platform on another one: flyte up --port {_free_port(host)}"
+    return f"port {port} is in use{by}; start the platform on another one: flyte up --port {_free_port(host, port + _PORTS_OF_ONE)}"
 
 
 def _listener(port: int) -> str:

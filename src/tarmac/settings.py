@@ -22,6 +22,7 @@ class Setting:
     name: str
     default: Any
     help: str
+    choices: tuple[str, ...] = ()
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -31,7 +32,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("domain", "flyte.localhost", "Apps are also served at `<app>.<domain>` on the front door."),
     Setting("database_url", "", "`postgresql://…`; empty: SQLite in the platform's folder."),
     Setting(
-        "fsync", "full", "SQLite: `full` is on disk at every commit; `normal` may lose the last moments at a power cut."
+        "fsync",
+        "full",
+        "SQLite: `full` is on disk at every commit; `normal` may lose the last moments at a power cut.",
+        ("full", "normal"),
     ),
     Setting("slots", 0, "Actions that run at once; 0: four for each core, at least 8. Waiting parents do not count."),
     Setting("spare_workers", 2, "Processes kept ready ahead of need for each environment in use."),
@@ -46,6 +50,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("haproxy", "", "Path of the HAProxy program (2.8 or newer); empty: the wheel's, else the one on PATH."),
     Setting("tls_cert", "", "File with certificate and key (PEM); the front door then also speaks TLS on tls_port."),
     Setting("tls_port", 30443, "Port of the TLS listener, when tls_cert is set."),
+    Setting(
+        "system_certificates",
+        True,
+        "Processes trust the system's certificate folder (SSL_CERT_DIR) where there is one and they set nothing else: "
+        "making an HTTP client then takes 2 ms instead of 25.",
+    ),
     Setting("log_level", "WARNING", "How much the platform's own processes write into logs/."),
 )
 
@@ -73,6 +83,7 @@ class Settings:
     haproxy: str
     tls_cert: str
     tls_port: int
+    system_certificates: bool
     log_level: str
 
     def port_range(self, main: int | None = None) -> range:
@@ -81,34 +92,67 @@ class Settings:
             first = (main or self.port) + 20
             return range(first, min(first + 500, 65536))
         first_text, _, last_text = self.app_ports.partition("-")
-        try:
-            first, last = int(first_text), int(last_text)
-        except ValueError:
-            raise InitializationError(
-                "BadSetting", "user", f"TARMAC_APP_PORTS is {self.app_ports!r}; write `first-last`, such as 30100-30599"
-            ) from None
-        return range(first, last + 1)
+        if not (first_text.isdecimal() and last_text.isdecimal() and 0 < int(first_text) <= int(last_text) <= 65535):
+            raise _bad(f"TARMAC_APP_PORTS is {self.app_ports!r}; write `first-last`, such as 30100-30599")
+        return range(int(first_text), int(last_text) + 1)
 
     def worker_slots(self) -> int:
         return self.slots or max(8, 4 * (os.cpu_count() or 2))
 
 
 def load(home: Path, environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings for the platform in `home`. Raises InitializationError for a value that is not of its type."""
+    """The settings for the platform in `home`. Raises InitializationError naming the setting that cannot be used."""
     path = home / "settings.yaml"
-    written = yaml.safe_load(path.read_text()) or {} if path.exists() else {}
+    written = _written(path)
     types = get_type_hints(Settings)
     values: dict[str, Any] = {}
     for row in SETTINGS:
-        raw = environ.get(f"TARMAC_{row.name.upper()}", written.get(row.name, row.default))
-        try:
-            values[row.name] = types[row.name](raw)
-        except ValueError:
-            where = f"TARMAC_{row.name.upper()}" if f"TARMAC_{row.name.upper()}" in environ else str(path)
-            raise InitializationError(
-                "BadSetting", "user", f"{where}: {row.name} is {raw!r}, not a {types[row.name].__name__}"
-            ) from None
+        variable = f"TARMAC_{row.name.upper()}"
+        raw, where = (environ[variable], variable) if variable in environ else (written.get(row.name), str(path))
+        values[row.name] = row.default if raw is None else _value(row, types[row.name], raw, where)
     return Settings(**values)
+
+
+def _written(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        written = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise _bad(f"{path} is no YAML: {error}") from None
+    if not isinstance(written, dict):
+        raise _bad(f"{path} must hold lines like `port: 30080`")
+    unknown = sorted(set(map(str, written)) - {row.name for row in SETTINGS})
+    if unknown:
+        raise _bad(f"{path}: there is no setting {unknown[0]!r}; docs/settings.md lists them")
+    return written
+
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def _value(row: Setting, wanted: type, raw: object, where: str) -> object:
+    """`raw` as the setting's type, in the setting's range."""
+    text = str(raw).strip()
+    try:
+        if wanted is bool:
+            if text.lower() not in (*_TRUE, *_FALSE):
+                raise ValueError
+            return text.lower() in _TRUE
+        value = wanted(text)
+    except ValueError:
+        raise _bad(f"{where}: {row.name} is {text!r}, not a {wanted.__name__}") from None
+    if isinstance(value, int | float) and not 0 <= value < float("inf"):
+        raise _bad(f"{where}: {row.name} is {text}; it cannot be negative or without end")
+    if row.name.endswith("port") and not value <= 65535:
+        raise _bad(f"{where}: {row.name} is {text}; ports go up to 65535")
+    if row.choices and text not in row.choices:
+        raise _bad(f"{where}: {row.name} is {text!r}; write one of {', '.join(row.choices)}")
+    return value
+
+
+def _bad(message: str) -> InitializationError:
+    return InitializationError("BadSetting", "user", message)
 
 
 assert [row.name for row in SETTINGS] == [f.name for f in fields(Settings)]

@@ -122,7 +122,7 @@ env = FastAPIAppEnvironment(
 )
 
 
-@app.get("/")
+@app.get("/values")
 async def everything():
     rules = pathlib.Path("{mounted}") / "rules.txt"
     return {{
@@ -161,7 +161,7 @@ def parametric(platform: Platform, frontend: httpx.Client, tmp_path_factory: pyt
 @pytest.mark.snippet(PATTERN, "Parameter, env_var, mount, RunOutput")
 def test_parameters_arrive_by_variable_by_name_and_as_files(platform: Platform, parametric: str) -> None:
     with app_client(platform, "parametric") as http:
-        found = http.get("/").json()
+        found = http.get("/values").json()
     assert found == {
         "greeting": "hello",
         "greeting_variable": "hello",

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -279,7 +279,7 @@ def test_the_same_command_with_a_wrong_token_is_refused_by_the_app(platform: Pla
 @pytest.mark.snippet(PATTERN, 155)
 def test_an_authority_that_did_not_sign_is_not_believed(tls: Tls, page: Page, tmp_path: Path) -> None:
     """What makes the two tests above worth something: curl does check the certificate."""
-    words = shlex.split(page.block(155))
+    words = shlex.split(page.block(155).replace("\\\n", " "))
     env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     done = subprocess.run([*words, "--connect-to", _reroute(tls)], capture_output=True, timeout=30, env=env)
     assert done.returncode == 60, done.stderr
@@ -342,8 +342,8 @@ async def test_the_answer_comes_when_the_run_has_ended_with_its_status_and_outpu
 ) -> None:
     async with _others(waiting) as http, asyncio.timeout(60):
         answering = asyncio.create_task(http.post(WAIT_PATH, json={"gate": str(gate), "x": 20}, headers=WEBHOOK_KEY))
-        await asyncio.to_thread(wait_for, lambda: _at_the_gate(platform, gate), "the run is at the gate", 30)
-        assert not answering.done()
+        await _until(lambda: answering.done() or _at_the_gate(platform, gate), "the run is at the gate")
+        assert not answering.done(), answering.result().text
         await asyncio.to_thread(gate.touch)
         answer = await answering
     assert answer.status_code == 200, answer.text
@@ -375,11 +375,12 @@ async def test_twenty_requests_that_wait_do_not_keep_the_same_replica_from_answe
             group.create_task(http.post(WAIT_PATH, json={"gate": str(gate), "x": x}, headers=WEBHOOK_KEY))
             for x in range(20)
         ]
-        await asyncio.to_thread(
-            wait_for, lambda: len(_at_the_gate(platform, gate)) == 20, "all twenty runs are there", 30
+        await _until(
+            lambda: any(request.done() for request in requests) or len(_at_the_gate(platform, gate)) == 20,
+            "all twenty runs are there",
         )
         delays = [await _delay(http) for _ in range(50)]
-        assert not any(request.done() for request in requests)
+        assert not [request.result().text for request in requests if request.done()]
         await asyncio.to_thread(gate.touch)
     answers = [request.result() for request in requests]
     assert [answer.status_code for answer in answers] == [200] * 20
@@ -391,6 +392,10 @@ async def test_twenty_requests_that_wait_do_not_keep_the_same_replica_from_answe
 def _others(waiting: httpx.Client, limits: httpx.Limits | None = None) -> httpx.AsyncClient:
     options = {"limits": limits} if limits else {}
     return httpx.AsyncClient(base_url=waiting.base_url, timeout=90, trust_env=False, **options)  # type: ignore[arg-type]
+
+
+async def _until(fact: Callable[[], object], promise: str) -> None:
+    await asyncio.to_thread(wait_for, fact, promise, 30)
 
 
 async def _delay(http: httpx.AsyncClient) -> float:

@@ -69,6 +69,8 @@ class Upstream:
         self.name = name
         self.port = 0
         self.requests = 0
+        self.pausing = 0
+        """Requests that asked for a pause."""
         self.cut_off = 0
         """WebSockets that ended otherwise than by a close from either side."""
         self._runner: web.AppRunner | None = None
@@ -103,6 +105,7 @@ class Upstream:
     async def _echo(self, request: web.Request) -> web.Response:
         self.requests += 1
         if pause := request.query.get("pause"):
+            self.pausing += 1
             await asyncio.sleep(float(pause))
         body = await request.text()
         seen = {"server": self.name, "method": request.method, "path": request.path_qs, "body": body}
@@ -270,14 +273,16 @@ class World:
         self.haproxy.wait()
 
     def stop(self) -> None:
+        ended = 0
         if self.brain is not None:
             self.brain.terminate()
-            assert self.brain.wait(PATIENCE) == 0, self.log()
+            ended = self.brain.wait(PATIENCE)
         if self.haproxy is not None:
             if self.haproxy.poll() is None:
                 os.killpg(self.haproxy.pid, signal.SIGTERM)
             self.haproxy.wait(PATIENCE)
         self._log.close()
+        assert ended == 0, self.log()
 
     def log(self) -> str:
         return Path(self._log.name).read_text(errors="replace")

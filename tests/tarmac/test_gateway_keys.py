@@ -43,7 +43,8 @@ async def test_a_websocket_handshake_without_a_key_is_refused_and_with_one_is_se
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await gateway.http.ws_connect(gateway.url("/ws"))
     assert refused.value.status == 401
-    assert (refused.value.headers or {})["www-authenticate"] == "Bearer"
+    assert refused.value.headers is not None
+    assert refused.value.headers["www-authenticate"] == "Bearer"
     async with gateway.http.ws_connect(gateway.url("/ws"), headers=bearer(KEY)) as socket:
         await socket.send_str("hello")
         assert await socket.receive_str() == "one: hello"

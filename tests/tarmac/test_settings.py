@@ -63,3 +63,36 @@ def test_the_apps_ports_can_be_given(tmp_path: Path) -> None:
 def test_there_are_at_least_eight_slots_unless_less_is_asked_for(tmp_path: Path) -> None:
     assert load(tmp_path, {}).worker_slots() >= 8
     assert load(tmp_path, {"TARMAC_SLOTS": "1"}).worker_slots() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("port: [1]", "port is '[1]', not a int"),
+        ("port: 99999", "port is 99999; ports go up to 65535"),
+        ("grace: nan", "grace is nan; it cannot be negative or without end"),
+        ("grace: -1", "grace is -1; it cannot be negative or without end"),
+        ("fsync: sometimes", "fsync is 'sometimes'; write one of full, normal"),
+        ("prot: 1", "there is no setting 'prot'"),
+        ("- port", "must hold lines like"),
+        ("port: [", "is no YAML"),
+        ("system_certificates: maybe", "system_certificates is 'maybe', not a bool"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "settings.yaml").write_text(text)
+    with pytest.raises(InitializationError) as refused:
+        load(tmp_path, {})
+    assert sentence in str(refused.value)
+
+
+def test_an_empty_line_in_the_file_leaves_the_default(tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("port:\nsystem_certificates: off\n")
+    settings = load(tmp_path, {})
+    assert (settings.port, settings.system_certificates) == (30080, False)
+
+
+@pytest.mark.parametrize("ports", ["30100", "b-a", "200-100", "0-5", "60000-70000"])
+def test_a_range_that_is_none_is_refused(tmp_path: Path, ports: str) -> None:
+    with pytest.raises(InitializationError, match="write `first-last`"):
+        load(tmp_path, {"TARMAC_APP_PORTS": ports}).port_range()

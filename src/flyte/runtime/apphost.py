@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flyte.runtime import command, loader
+from flyte.runtime import command, loader, mounts
 from flyte.runtime.shim import tarmac_bind
 from flyte.wire import ReplicaSpec
 
@@ -46,6 +46,7 @@ def serve(replica: ReplicaSpec, port: int, ready_fd: int) -> NoReturn:
     os.environ.update(replica.env)
     os.environ["FLYTE_APP_NAME"] = replica.app
     try:
+        mounts.materialize()
         match replica.kind:
             case "asgi":
                 _serve_asgi(replica, port, ready_fd)

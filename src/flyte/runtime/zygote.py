@@ -30,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ from typing import NoReturn
 
 import msgspec
 
-from flyte.runtime import loader, offspring
+from flyte.runtime import identity, loader, offspring, shared
 from flyte.wire import (
     AnyFrame,
     ErrorInfo,
@@ -65,19 +66,26 @@ _TRIAL_LIMIT = 2.0
 
 
 class Zygote:
-    """`why_not`: the reason for leaving the import to the units, None to import here, before any fork."""
+    """`why_not`: the reason for leaving the import to the units, None to import here, before any fork.
 
-    def __init__(self, link: socket.socket, worker: str = WORKER, why_not: str | None = None) -> None:
+    `given`: None in an interpreter of its own; else it was forked by a `Base`, with these modules. Where there are any,
+    that has rehearsed.
+    """
+
+    def __init__(
+        self, link: socket.socket, worker: str = WORKER, why_not: str | None = None, given: shared.Shared | None = None
+    ) -> None:
         self._link = link
         self._worker = worker
         self._why_not = why_not
+        self._given = given
         self._pool = PoolSpec(id="", name="", python="", root="")
         self._unpacker = Unpacker()
         self._pids: dict[str, int] = {}
         self._units: dict[int, str] = {}
         self._pipes: dict[int, tuple[str, bytearray]] = {}
         """Reading end → unit, and what it said before it was ready."""
-        self._rehearsed = False
+        self._rehearsed = bool(self._given)
         self._wakeup, self._alarm = os.pipe()
         self._poll = select.poll()
         self._watch_children()
@@ -96,6 +104,10 @@ class Zygote:
                     self._reap()
                 elif fd in self._pipes:
                     self._hear(fd)
+
+    def say_hello(self) -> None:
+        """Tell the agent, which has not started this process itself, who it is: a unit without a name."""
+        self._send(UnitStarted(unit="", pid=os.getpid()))
 
     def _listen(self) -> None:
         try:
@@ -141,10 +153,14 @@ class Zygote:
         """Import the pool's modules, or find out that its units must; tell the agent how that went."""
         self._pool = pool
         sys.argv = [""]
+        if self._given is not None:
+            os.environ.update(pool.env)
+            if shared.changed(self._given, pool):
+                self._begin_anew()
         if pool.fork is False and self._why_not is None:
             self._why_not = DECLARED
         try:
-            _import_ours(self._worker)
+            import_ours(self._worker)
             loader.enter(pool.root, pool.sys_path)
             if self._why_not is None:
                 self._import_ahead()
@@ -166,16 +182,16 @@ class Zygote:
         if threads := unsafe_threads():
             os.environ.clear()
             os.environ.update(before)
-            self._become_launcher(f"its import leaves threads running: {', '.join(threads)}")
+            self._begin_anew(f"its import leaves threads running: {', '.join(threads)}")
 
-    def _become_launcher(self, why_not: str) -> NoReturn:
-        """Go on as a process that has imported nothing of the user's, with the order that is at hand."""
+    def _begin_anew(self, why_not: str = "") -> NoReturn:
+        """Go on as a process that has imported nothing yet, with the order that is at hand."""
         with tempfile.TemporaryFile() as order:  # not on the command line: it holds secrets
             order.write(pack(LoadPool(pool=self._pool)))
             order.flush()
             order.seek(0)
             arguments = ["--fd", str(self._link.fileno()), "--worker", self._worker]
-            arguments += ["--order", str(order.fileno()), "--why-not", why_not]
+            arguments += ["--order", str(order.fileno()), *(["--why-not", why_not] if why_not else [])]
             for fd in (self._link.fileno(), order.fileno()):
                 os.set_inheritable(fd, True)
             offspring.flush()
@@ -287,12 +303,13 @@ def _signal_group(pid: int, number: int) -> None:
             os.kill(pid, number)
 
 
-def _import_ours(worker: str) -> None:
+def import_ours(worker: str) -> None:
     """What every unit needs, imported before the user's folders come first on the path.
 
     A platform without its worker module is no reason to serve no apps: a worker says so when it is forked.
     """
     importlib.import_module("asyncio")
+    identity.install()
     with contextlib.suppress(ImportError):
         importlib.import_module("uvloop")
     with contextlib.suppress(ModuleNotFoundError):
@@ -300,9 +317,16 @@ def _import_ours(worker: str) -> None:
 
 
 def _warm(worker: str) -> None:
-    """Let the worker's module prepare what every action would otherwise do anew."""
-    if (warm := getattr(sys.modules.get(worker), "warm", None)) is not None:
-        warm()
+    """Let the worker's module prepare what every action would otherwise do anew.
+
+    It looks at the user's declarations. What is wrong with them is for the action to tell that stumbles over it.
+    """
+    warm = getattr(sys.modules.get(worker), "warm", None)
+    try:
+        if warm is not None:
+            warm()
+    except Exception:  # noqa: BLE001 - a stranger's code
+        traceback.print_exc()
 
 
 # ---------------------------------------------------------------------------------------------------------- fork-safe?

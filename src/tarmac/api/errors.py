@@ -86,18 +86,15 @@ def _address(request: AnyRequest) -> str:
 
 def _validation(error: ValidationException) -> str:
     """One sentence from Litestar's list of what is wrong with the parameters."""
-    extra = error.extra if isinstance(error.extra, list) else []
-    wrong = [
-        f"{_source(item.get('source'))}{item.get('key')!r}: {item.get('message')}"
-        for item in extra
-        if isinstance(item, dict)
-    ]
-    return "; ".join(wrong) or error.detail
+    wrong = [item for item in error.extra or () if isinstance(item, dict)]
+    return "; ".join(map(_parameter, wrong)) or error.detail
 
 
-def _source(source: object) -> str:
-    """Where the parameter stands: `query parameter `, `path parameter `; Litestar has an enumeration for it."""
-    return f"{getattr(source, 'value', source) or 'the'} parameter "
+def _parameter(wrong: dict[str, Any]) -> str:
+    if wrong.get("key") == "data":
+        return "the request has no body; this route takes JSON"
+    source = getattr(wrong.get("source"), "value", wrong.get("source")) or "the"
+    return f"{source} parameter {wrong.get('key')!r}: {wrong.get('message')}"
 
 
 def _http(request: AnyRequest, error: HTTPException) -> str:

@@ -29,7 +29,7 @@ from tarmac.control.dispatch import Dispatch
 from tarmac.control.keys import Keys
 from tarmac.control.links import Link, Peer
 from tarmac.control.parameters import RunOutputs
-from tarmac.control.pools import Place, Pools
+from tarmac.control.pools import Place, Pools, system_certificates
 from tarmac.control.registry import Registry, task_record
 from tarmac.control.runs import Runs
 from tarmac.control.vault import Secrets
@@ -61,11 +61,11 @@ class Control:
         self.journal = Journal(store, on_failure)
         self.agent = Agent()
         self.registry = Registry(store)
-        place = Place(home, endpoint)
+        place = Place(home, endpoint, system_certificates() if settings.system_certificates else None)
         self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
         self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
         self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint)
-        self.dispatch = Dispatch(self.agent, settings, self.identities, self._runs, self._apps.endpoints)
+        self.dispatch = Dispatch(self.agent, settings, self.identities, self._runs, self._apps.addresses)
         self._pools = Pools(place, self._secrets, self.dispatch)
         self._runs.attach(self.dispatch, self._pools)
         outputs = RunOutputs(store, self.registry, self.blobs)

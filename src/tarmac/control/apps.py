@@ -191,6 +191,16 @@ class Apps:
         found = [(app.row.name, self.url(app)) for key, app in self.live.items() if key[:2] == (project, domain)]
         return dict(found[:200])
 
+    def addresses(self, project: str, domain: str) -> dict[str, str]:
+        """What a process is told of the apps of its project and domain: their URLs, and which ask for a key."""
+        endpoints = self.endpoints(project, domain)
+        guarded = [
+            url.partition("://")[2]
+            for name, url in endpoints.items()
+            if (spec := self.live[project, domain, name].spec) is not None and spec.requires_auth
+        ]
+        return {"FLYTE_APP_ENDPOINTS": json.dumps(endpoints), "FLYTE_GUARDED_APPS": json.dumps(guarded)}
+
     def record(self, app: LiveApp) -> wire.App:
         row, spec = app.row, app.spec
         project, domain, name = app.key
@@ -371,8 +381,9 @@ class Apps:
                 "FLYTE_API_KEY": token,
                 "FLYTE_LINK_TOKEN": token,
                 "FLYTE_APP_NAME": name,
-                "FLYTE_APP_ENDPOINTS": json.dumps(self.endpoints(project, domain)),
+                **self.addresses(project, domain),
                 "FLYTE_PARAMETERS": json.dumps(parameters),
+                "FLYTE_FILE_PARAMETERS": json.dumps({p.name: _file(p) for p in spec.parameters if _is_file(p)}),
             },
             start_timeout=self._settings.start_timeout,
             log=str(self.home.replica_log(project, domain, name, unit)),
@@ -572,6 +583,20 @@ def _seen(future: asyncio.Future[None]) -> None:
     """A replica that nobody waits for may fail without a complaint of asyncio's."""
     if not future.cancelled():
         future.exception()
+
+
+def _is_file(parameter: wire.ParameterSpec) -> bool:
+    return parameter.kind in ("file", "dir") or parameter.mount is not None
+
+
+def _file(parameter: wire.ParameterSpec) -> dict[str, str | bool | None]:
+    """What the app's process has to know to put a file in its place."""
+    return {
+        "kind": parameter.kind,
+        "env": parameter.env,
+        "mount": parameter.mount,
+        "download": parameter.download,
+    }
 
 
 async def _first(ready: list[asyncio.Future[None]]) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import secrets
 from collections import deque
@@ -133,7 +132,7 @@ class Dispatch:
         settings: Settings,
         identities: Identities,
         lifecycle: Lifecycle,
-        endpoints: Callable[[str, str], dict[str, str]],
+        addresses: Callable[[str, str], dict[str, str]],
     ) -> None:
         self.agent = agent
         self.lifecycle = lifecycle
@@ -143,7 +142,7 @@ class Dispatch:
         self.workers: dict[str, Worker] = {}
         self._settings = settings
         self._identities = identities
-        self._endpoints = endpoints
+        self._addresses = addresses
         self._loop = asyncio.get_running_loop()
         self._settling = True
         self._awaited: set[str] = set()
@@ -273,7 +272,7 @@ class Dispatch:
             "FLYTE_POOL": pool.key,
             "FLYTE_API_KEY": token,
             "FLYTE_LINK_TOKEN": token,
-            "FLYTE_APP_ENDPOINTS": json.dumps(self._endpoints(pool.project, pool.domain)),
+            **self._addresses(pool.project, pool.domain),
         }
 
     # ------------------------------------------------------------------ workers come and go

@@ -163,6 +163,7 @@ def _defaults() -> Iterator[str]:
     yield "  option dontlognull"
     yield "  option http-keep-alive"
     yield "  option abortonclose"
+    yield "  option idle-close-on-response"  # a reload must not close a connection that a client is about to use
     yield "  option tcpka"
     yield "  clitcpka-idle 60s"
     yield "  clitcpka-intvl 15s"

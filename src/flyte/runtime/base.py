@@ -1,0 +1,99 @@
+"""The zygotes' own zygote: what all pools of one interpreter share is imported here, once, before they part.
+
+A pool's first start otherwise pays for a new interpreter and our modules (0.1 s), and an app's also for FastAPI and
+uvicorn (0.6 s), at every new version of the code. The agent sends one byte for each order: FORK comes with two file
+descriptors, the new zygote's end of its socket pair and its log; WARM says that there are apps here, so that their
+server stack is worth its memory.
+
+What is imported here must be what the pool would import by itself. The agent sees to the environment: pools that set
+variables which Python or the shared packages read while they start get an interpreter of their own. The forked zygote
+looks at the files: where the pool's folders hide a shared package, or a package was installed anew since, it executes
+itself anew (`shared.changed`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from typing import NoReturn
+
+from flyte.runtime import offspring, shared
+from flyte.runtime.zygote import WORKER, Zygote, import_ours, unsafe_threads
+
+FORK = b"F"
+WARM = b"W"
+SERVER_STACK = ("uvicorn", "fastapi")
+
+
+class Base:
+    def __init__(self, link: socket.socket, worker: str = WORKER) -> None:
+        self._link = link
+        self._worker = worker
+        self._shared: shared.Shared = {}
+
+    def run(self) -> NoReturn:
+        """Obey the agent until it is gone."""
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the agent watches zygotes by their sockets; none waits here
+        import_ours(self._worker)
+        gc.freeze()
+        while True:
+            order, fds, _, _ = socket.recv_fds(self._link, 1, 2)
+            if not order:
+                os._exit(0)
+            if order == WARM:
+                self._warm()
+            else:
+                self._fork(*fds)
+
+    def _warm(self) -> None:
+        """Import the server stack; where that leaves threads, no process may be forked from here any more."""
+        if self._shared:
+            return
+        from flyte.runtime import apphost
+
+        for name in SERVER_STACK:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        apphost.rehearse()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        if unsafe_threads():
+            os._exit(1)
+        gc.freeze()
+        self._shared = shared.loaded()
+
+    def _fork(self, link: int, log: int) -> None:
+        parent = os.getpid()
+        if os.fork() == 0:
+            os.setsid()
+            offspring.die_with(parent)
+            self._link.close()
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.close(log)
+            zygote = Zygote(socket.socket(fileno=link), self._worker, given=self._shared)
+            zygote.say_hello()
+            zygote.run()
+        os.close(link)
+        os.close(log)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """`python -P -m flyte.runtime.base --fd N`, where N is one end of a socket pair; the agent has the other."""
+    parser = argparse.ArgumentParser(prog="flyte.runtime.base", description=main.__doc__)
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--worker", default=WORKER)
+    given = parser.parse_args(arguments)
+    os.set_inheritable(given.fd, False)
+    offspring.die_with(os.getppid())
+    offspring.write_lines()
+    Base(socket.socket(fileno=given.fd), given.worker).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,394 @@
+"""Handles on what the platform knows: runs that stream, tasks found by name, apps, secrets, projects, uploads."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flyte
+from flyte import remote, wire
+from flyte._context import ActionID, TaskContext, entered
+from flyte.errors import (
+    AppNotFoundError,
+    DeploymentError,
+    InvalidInputError,
+    NotFoundError,
+    RemoteTaskNotFoundError,
+    RemoteTaskUsageError,
+    RunNotFoundError,
+    SecretNotFoundError,
+    TooLargeError,
+)
+from flyte.remote import Action, App, Project, Run, RunUpdate, Secret, Task, TaskDetails, TimeFilter, User
+from tests.flyte.conftest import Project as Program
+from tests.flyte.fake_platform import TOKEN, FakePlatform, Refused
+
+
+@pytest.fixture
+def task(connected: FakePlatform) -> remote.LazyEntity:
+    """A deployed task that adds one."""
+    connected.task("env.f", lambda x: x + 1)
+    return Task.get("env.f", version="v1")
+
+
+@pytest.fixture
+def slow(connected: FakePlatform) -> Run:
+    """A run that goes on until the gate opens."""
+    connected.task("env.slow", lambda: "done")
+    run = flyte.run(Task.get("env.slow", version="v1"))
+    assert connected.started.wait(5)
+    return run
+
+
+# --- streams
+
+
+async def test_a_stream_shows_where_the_run_is_then_each_update_then_ends(connected: FakePlatform, slow: Run) -> None:
+    updates: list[RunUpdate] = []
+    async for update in slow.stream():
+        updates.append(update)
+        if len(updates) == 1:
+            await asyncio.to_thread(connected.progress, slow.name, "half way", percent=50)
+            connected.gate.set()
+    assert [(update.status, update.message) for update in updates] == [
+        ("running", "a worker took it"),
+        ("running", "half way"),
+        ("succeeded", "the function returned"),
+    ]
+    assert updates[1].body == {"percent": 50}
+    assert [update.is_terminal for update in updates] == [False, False, True]
+    assert all(update.action == "a0" for update in updates)
+    assert json.loads(json.dumps(updates[2].to_dict()))["status"] == "succeeded"
+    assert (await slow.outputs.aio()) == ("done",)
+
+
+def test_a_stream_is_a_plain_iterator_too(connected: FakePlatform, slow: Run) -> None:
+    seen = []
+    for update in slow.stream():
+        seen.append(update.status)
+        connected.gate.set()
+    assert seen == ["running", "succeeded"]
+    assert slow.status == "succeeded"
+
+
+def test_a_stream_of_an_ended_run_is_one_update(connected: FakePlatform, task: remote.LazyEntity) -> None:
+    run = flyte.run(task, x=1)
+    run.wait()
+    assert [update.status for update in run.stream()] == ["succeeded"]
+
+
+async def test_a_stream_survives_a_lost_connection(connected: FakePlatform, slow: Run) -> None:
+    connected.cut_after = 2
+    messages = []
+    async for update in slow.stream():
+        messages.append(update.message)
+        if len(messages) == 1:
+            for number in range(5):
+                await asyncio.to_thread(connected.progress, slow.name, f"step {number}")
+            connected.gate.set()
+    assert messages[1:] == [*(f"step {number}" for number in range(5)), "the function returned"]
+
+
+async def test_watch_gives_details(connected: FakePlatform, slow: Run) -> None:
+    phases = []
+    async for details in slow.watch(cache_data_on_done=True):
+        phases.append(details.status)
+        connected.gate.set()
+    assert phases[-1] == "succeeded"
+    assert (await details.outputs()) == ("done",)
+    assert details.attempts == 1
+    assert details.running_time.total_seconds() >= 0
+
+
+# --- runs
+
+
+def test_waiting_for_the_start_returns_before_the_end(connected: FakePlatform, slow: Run) -> None:
+    slow.wait(wait_for="running")
+    assert slow.status == "running"
+    assert not slow.done()
+
+
+def test_properties_ask_nobody(connected: FakePlatform, slow: Run) -> None:
+    before = len(connected.seen)
+    shown = (slow.name, slow.id, slow.url, slow.phase, slow.status, slow.raw_phase, slow.project, slow.domain)
+    assert all(shown)
+    assert (slow.task_name, slow.version, slow.labels, slow.done()) == ("env.slow", "v1", {}, False)
+    assert slow.created_at is not None
+    assert slow.action.action_id == f"{slow.name}/a0"
+    assert len(connected.seen) == before
+
+
+def test_runs_are_found_and_listed(connected: FakePlatform, task: remote.LazyEntity) -> None:
+    runs = [flyte.run(task, x=number) for number in range(3)]
+    for run in runs:
+        run.wait()
+    assert Run.get(runs[0].name) == runs[0]
+    assert [run.name for run in Run.listall()] == [run.name for run in reversed(runs)]
+    assert list(Run.listall(limit=1)) == [runs[2]]
+    assert list(Run.listall(in_phase="succeeded", sort_by=("created_at", "asc"))) == runs
+    assert list(Run.listall(in_phase=["failed", "aborted"])) == []
+    assert list(Run.listall(updated_at=TimeFilter(after=datetime(2100, 1, 1, tzinfo=UTC)))) == []
+    with pytest.raises(InvalidInputError, match="the phases are queued"):
+        list(Run.listall(in_phase="gone"))
+    with pytest.raises(RunNotFoundError):
+        Run.get("nobody")
+
+
+async def test_listings_can_be_awaited(connected: FakePlatform, task: remote.LazyEntity) -> None:
+    run = await flyte.run.aio(task, x=1)
+    assert [found.name async for found in Run.listall.aio()] == [run.name]
+    assert [found.name async for found in Task.listall()] == ["env.f"]
+
+
+def test_aborting_what_nobody_knows_is_no_error(connected: FakePlatform, slow: Run) -> None:
+    gone = Run(slow._record, slow._runs)
+    connected.runs.clear()
+    gone.abort()
+
+
+def test_logs_are_lines(connected: FakePlatform, task: remote.LazyEntity, capsys: pytest.CaptureFixture[str]) -> None:
+    run = flyte.run(task, x=1)
+    run.wait()
+    assert list(run.get_logs()) == ["started", "done"]
+    run.show_logs(max_lines=1)
+    assert capsys.readouterr().out == "done\n"
+
+
+async def test_logs_can_be_awaited(connected: FakePlatform, task: remote.LazyEntity) -> None:
+    run = await flyte.run.aio(task, x=1)
+    await run.wait.aio()
+    assert [line async for line in run.get_logs.aio()] == ["started", "done"]
+    assert [line async for line in run.action.get_logs()] == ["started", "done"]
+
+
+def test_actions_are_found_by_name_and_by_address(connected: FakePlatform, task: remote.LazyEntity) -> None:
+    run = flyte.run(task, x=1)
+    run.wait()
+    assert Action.get(run_name=run.name, name="a0").status == "succeeded"
+    assert Action.get(f"{run.url}/a0").run_name == run.name
+    assert Action.get(f"{run.name}/a0").action_id == f"{run.name}/a0"
+    assert [action.name for action in Action.listall(run.name)] == ["a0"]
+    assert list(Action.listall(run.name, in_phase="failed")) == []
+    assert remote.ActionDetails.get(run_name=run.name).task_name == "env.f"
+
+
+# --- tasks
+
+
+async def test_a_task_is_fetched_by_full_or_bare_name(connected: FakePlatform) -> None:
+    interface = wire.InterfaceSpec(
+        inputs=[wire.InputSpec(name="x", schema={}), wire.InputSpec(name="y", schema={}, required=False)]
+    )
+    connected.task("env.f", lambda x: x, version="v1", interface=interface)
+    connected.task("env.f", lambda x: x, version="v2", interface=interface)
+    found = await TaskDetails.fetch(name="f", version="v1", project="flytesnacks", domain="development")
+    assert (found.name, found.version) == ("env.f", "v1")
+    assert (found.required_args, found.default_input_args) == (("x",), ("y",))
+    assert (await TaskDetails.fetch("env.f", auto_version="latest")).version == "v2"
+    with pytest.raises(RemoteTaskNotFoundError, match=r"tasks there: env\.f"):
+        await TaskDetails.fetch("g", version="v1")
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "said"),
+    [
+        ((...,), {}, r'fetch\(name="env\.function", version="v1"\)'),
+        (("f",), {}, "pass version=, or auto_version='latest'"),
+        (("f",), {"version": ...}, "the version of f is Ellipsis"),
+        (("f",), {"version": "v1", "auto_version": "latest"}, "either"),
+        (("f",), {"auto_version": "newest"}, "'latest' or 'current'"),
+    ],
+)
+async def test_what_cannot_be_fetched_says_what_to_pass(args: Any, kwargs: Any, said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        await TaskDetails.fetch(*args, **kwargs)
+    with pytest.raises(ValueError, match=said):
+        Task.get(*args, **kwargs)
+
+
+def test_get_asks_nobody_until_it_is_used(connected: FakePlatform, task: remote.LazyEntity) -> None:
+    assert connected.seen == []
+    assert task.fetch().version == "v1"
+    assert task.fetch().version == "v1"
+    assert connected.count()["GET /v1/tasks/env.f"] == 1
+
+
+async def test_the_current_version_is_the_callers(connected: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    connected.task("env.f", lambda x: x, version="v1")
+    with pytest.raises(InvalidInputError, match="auto_version='latest'"):
+        await TaskDetails.fetch("env.f", auto_version="current")
+    monkeypatch.setenv("FLYTE_VERSION", "v1")
+    assert (await TaskDetails.fetch("env.f", auto_version="current")).version == "v1"
+
+
+async def test_a_fetched_task_can_be_overridden(connected: FakePlatform, task: remote.LazyEntity) -> None:
+    changed = (await task.fetch.aio()).override(retries=2, timeout=5, env_vars={"A": "1"}, cache="disable", queue="q")
+    run = await flyte.run.aio(changed, x=1)
+    spec = connected.runs[run.name].request.overrides
+    assert spec is not None
+    assert (spec.retries.count, spec.timeout.max_runtime, spec.environment.env_vars) == (2, 5, {"A": "1"})
+    lazily = await flyte.run.aio(task.override(retries=4), x=1)
+    again = connected.runs[lazily.name].request.overrides
+    assert again is not None
+    assert again.retries.count == 4
+    with pytest.raises(TypeError, match="no option 'speed'"):
+        changed.override(speed=1)
+
+
+class _Caller:
+    """No children are started in these tests."""
+
+
+async def test_a_fetched_task_is_called_inside_an_action_only(
+    connected: FakePlatform, task: remote.LazyEntity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RemoteTaskUsageError, match=r"use flyte\.run here"):
+        await task(x=1)
+    caller: Any = _Caller()
+    with entered(TaskContext(action=ActionID("a3", "r9"), mode="remote"), caller):
+        assert await task(x=1) == 2
+        (run,) = connected.runs.values()
+        assert run.request.spawned_by == "r9/a3"
+
+        def fails(x: int) -> None:
+            raise Refused(wire.ErrorInfo(code="KeyError", message="'k'", type="builtins:KeyError"))
+
+        connected.functions["env.f"] = fails
+        with pytest.raises(KeyError):
+            await task(x=1)
+
+
+# --- apps
+
+PROGRAM = """
+    from flyte.app import AppEnvironment, Parameter
+    low = AppEnvironment(name="low", args="python -m http.server $PORT")
+    env = AppEnvironment(
+        name="page", args="python -m http.server $PORT", depends_on=[low], parameters=[Parameter("model", value="a")]
+    )
+"""
+
+
+def test_serve_deploys_the_app_and_what_it_needs(connected: FakePlatform, project: Program) -> None:
+    app = flyte.serve(project.load(PROGRAM).env)
+    assert isinstance(app, App)
+    assert (app.name, app.endpoint, app.is_active(), app.status) == ("page", "http://127.0.0.1:9/page", True, "active")
+    assert connected.requests[0].order == {"low": [], "page": ["low"]}
+
+
+def test_serve_can_be_told_versions_variables_and_parameters(connected: FakePlatform, project: Program) -> None:
+    env = project.load(PROGRAM).env
+    server = flyte.with_servecontext(version="v2", env_vars={"A": "1"}, parameter_values={"page": {"model": "b"}})
+    assert server.serve(env).version == "v2"
+    request = connected.requests[0]
+    assert (request.env_vars, request.parameter_values) == ({"A": "1"}, {"page": {"model": "b"}})
+    with pytest.raises(InvalidInputError, match="no parameter 'size'; it has: model"):
+        flyte.with_servecontext(parameter_values={"page": {"size": 1}}).serve(env)
+    with pytest.raises(InvalidInputError, match="names the app 'other'; there are: low, page"):
+        flyte.with_servecontext(parameter_values={"other": {}}).serve(env)
+    before = len(connected.seen)
+    assert flyte.with_servecontext(dry_run=True).serve(env).status == "stopped"
+    assert len(connected.seen) == before
+
+
+def test_serve_refuses_what_is_no_app_and_tells_of_failures(connected: FakePlatform, project: Program) -> None:
+    with pytest.raises(TypeError, match="takes an app environment"):
+        flyte.serve(flyte.TaskEnvironment(name="e"))  # type: ignore[arg-type]
+    connected.deployment_error = wire.ErrorInfo(code="DeploymentError", message="page died: port in use")
+    with pytest.raises(DeploymentError, match="page died"):
+        flyte.serve(project.load(PROGRAM).env)
+
+
+def test_an_app_is_switched_listed_and_deleted(connected: FakePlatform, project: Program) -> None:
+    app = flyte.serve(project.load(PROGRAM).env)
+    app.deactivate(wait=True)
+    assert (app.is_deactivated(), app.is_active(), app.desired_state) == (True, False, "stopped")
+    assert [found.name for found in App.listall(in_status="stopped")] == ["page"]
+    with app.ephemeral_ctx_sync() as active:
+        assert active.is_active()
+    assert app.is_deactivated()
+    app.activate()
+    assert App.get("page").is_active()
+    App.delete("page")
+    with pytest.raises((AppNotFoundError, NotFoundError)):
+        App.get("page")
+
+
+async def test_an_app_is_active_for_a_block(connected: FakePlatform, project: Program) -> None:
+    app = await flyte.serve.aio(project.load(PROGRAM).env)
+    async with app.ephemeral_ctx() as active:
+        assert active.is_active()
+    assert app.is_deactivated()
+
+
+# --- secrets, projects, users
+
+
+def test_secrets_are_kept_and_never_shown(connected: FakePlatform) -> None:
+    Secret.create("api-key", b"value")
+    assert connected.values == {"api-key": "value"}
+    assert [secret.name for secret in Secret.listall()] == ["api-key"]
+    assert "value" not in Secret.get("api-key").to_json()
+    Secret.delete("api-key")
+    with pytest.raises(SecretNotFoundError):
+        Secret.get("api-key")
+    with pytest.raises(InvalidInputError, match="no name for a secret"):
+        Secret.create("a b", "x")
+    with pytest.raises(InvalidInputError, match="not UTF-8"):
+        Secret.create("k", b"\xff\xfe")
+
+
+def test_projects_are_created_and_found(connected: FakePlatform) -> None:
+    Project.create("new", name="New", labels={"a": "b"})
+    assert [project.id for project in Project.listall()] == ["flytesnacks", "new"]
+    assert (Project.get("new").name, Project.get("new").labels) == ("New", {"a": "b"})
+    with pytest.raises(NotFoundError, match="there are: flytesnacks, new"):
+        Project.get("old")
+
+
+def test_the_user_is_who_the_key_says(connected: FakePlatform) -> None:
+    assert (User.get().subject(), User.get().kind) == ("owner", "owner")
+
+
+async def test_calls_carry_their_callers_headers(fake: FakePlatform) -> None:
+    await flyte.init_passthrough.aio(endpoint=fake.endpoint)
+    with remote.auth_metadata(("authorization", f"Bearer {TOKEN}"), ("cookie", "a=b")):
+        assert (await User.get.aio()).subject() == "owner"
+    assert fake.seen[-1].headers["Cookie"] == "a=b"
+    with pytest.raises(flyte.errors.NotAuthenticatedError):
+        await User.get.aio()
+
+
+# --- uploads
+
+
+def test_files_are_sent_once(connected: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    (tmp_path / "data" / "a.txt").write_text("a")
+    (tmp_path / "data" / "sub" / "b.txt").write_text("b")
+    digest, address = remote.upload_file(tmp_path / "data" / "a.txt")
+    assert digest == hashlib.sha256(b"a").hexdigest()
+    assert address == f"{connected.endpoint}/v1/blobs/{digest}"
+    listed = connected.blobs[remote.upload_dir(tmp_path / "data").rpartition("/")[2]]
+    assert json.loads(listed) == {"a.txt": digest, "sub/b.txt": hashlib.sha256(b"b").hexdigest()}
+    assert connected.count()[f"PUT /v1/blobs/{digest}"] == 1
+    monkeypatch.setattr(wire, "VALUE_LIMIT", 0)
+    with pytest.raises(TooLargeError, match=r"a\.txt is 0 MiB"):
+        remote.upload_file(tmp_path / "data" / "a.txt")
+    with pytest.raises(NotADirectoryError):
+        remote.upload_dir(tmp_path / "nowhere")
+
+
+# --- what is public
+
+
+def test_every_public_name_is_there() -> None:
+    assert sorted(remote.__all__) == remote.__all__
+    assert all(getattr(remote, name) for name in remote.__all__)

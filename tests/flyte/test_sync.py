@@ -1,0 +1,292 @@
+"""One implementation, two ways to call it: on any thread, in any loop, after a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from flyte import _sync
+from flyte._sync import BlockingCallWarning, CannotBlock, LoopThread, streamable, syncable, syncable_classmethod
+
+
+@syncable
+async def double(x: int) -> int:
+    """Twice x."""
+    await asyncio.sleep(0)
+    return 2 * x
+
+
+@syncable
+async def where() -> tuple[str, int]:
+    return threading.current_thread().name, threading.get_ident()
+
+
+@streamable
+async def count(n: int, closed: list[int] | None = None) -> AsyncIterator[int]:
+    try:
+        for number in range(n):
+            await asyncio.sleep(0)
+            yield number
+    finally:
+        if closed is not None:
+            closed.append(n)
+
+
+class Thing:
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    @syncable
+    async def plus(self, y: int) -> int:
+        return self.x + y
+
+    @syncable_classmethod
+    @classmethod
+    async def make(cls, x: int) -> Thing:
+        return cls(x)
+
+    @streamable
+    async def up_to(self, n: int) -> AsyncIterator[int]:
+        for number in range(self.x, n):
+            yield number
+
+
+class Sub(Thing):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _no_blocker() -> Iterator[None]:
+    before = _sync._blocker
+    _sync.set_blocker(None)
+    _sync._warned.clear()
+    yield
+    _sync.set_blocker(before)
+
+
+def test_the_blocking_form_waits_for_the_result() -> None:
+    assert double(4) == 8
+    assert double.__name__ == "double"
+    assert double.__doc__ == "Twice x."
+
+
+async def test_aio_is_the_coroutine_itself_on_the_callers_loop() -> None:
+    assert await double.aio(4) == 8
+    assert await where.aio() == (threading.current_thread().name, threading.get_ident())
+
+
+def test_methods_class_methods_and_subclasses_have_both_forms() -> None:
+    assert Thing(1).plus(2) == 3
+    assert asyncio.run(Thing(1).plus.aio(2)) == 3
+    assert Thing.make(5).x == 5
+    assert type(Sub.make(5)) is Sub
+    assert type(asyncio.run(Sub.make.aio(5))) is Sub
+
+
+def test_errors_come_out_as_they_were_raised() -> None:
+    @syncable
+    async def fail() -> None:
+        raise KeyError("k")
+
+    with pytest.raises(KeyError, match="k"):
+        fail()
+
+
+def test_the_portal_is_one_daemon_thread_named_flyte() -> None:
+    name, ident = where()
+    assert name == "flyte"
+    assert where() == (name, ident)
+    assert next(t for t in threading.enumerate() if t.name == "flyte").daemon
+
+
+def test_the_callers_context_is_seen_and_left_alone() -> None:
+    variable = contextvars.ContextVar("variable", default=0)
+
+    @syncable
+    async def look() -> int:
+        seen = variable.get()
+        variable.set(99)
+        return seen
+
+    variable.set(7)
+    assert look() == 7
+    assert variable.get() == 7
+
+
+def test_many_threads_may_wait_at_once() -> None:
+    barrier_hit: list[int] = []
+
+    @syncable
+    async def nap(n: int) -> int:
+        await asyncio.sleep(0.05)
+        barrier_hit.append(n)
+        return n
+
+    threads = [threading.Thread(target=nap, args=(n,)) for n in range(20)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(barrier_hit) == list(range(20))
+    assert time.monotonic() - started < 1
+
+
+def test_a_blocking_call_on_the_portals_own_thread_works() -> None:
+    @syncable
+    async def outer() -> tuple[int, str]:
+        return double(3), where()[0]
+
+    result, name = outer()
+    assert result == 6
+    assert name.startswith("flyte-nested")
+
+
+def test_a_forked_child_starts_a_portal_of_its_own() -> None:
+    assert double(1) == 2
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os.write(write, str(double(21)).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        assert answer.read() == "42"
+    os.waitpid(child, 0)
+    assert double(1) == 2
+
+
+# ---------------------------------------------------------------------------------- where a loop runs on the thread
+
+
+async def test_a_call_that_holds_up_a_loop_works_and_says_where_it_is() -> None:
+    with pytest.warns(BlockingCallWarning) as caught:
+        assert double(5) == 10
+    (warning,) = caught
+    line = f"{warning.filename}:{warning.lineno}"
+    assert warning.filename == __file__
+    assert str(warning.message).startswith(line)
+    assert "await double.aio(...)" in str(warning.message)
+
+
+async def test_the_rewrite_shows_the_callers_own_words() -> None:
+    thing = Thing(1)
+    with pytest.warns(BlockingCallWarning, match=r"write `await thing\.plus\.aio\(\.\.\.\)`"):
+        thing.plus(2)
+
+
+async def test_it_says_so_once_for_each_line() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            double(5)
+        double(6)
+    assert len(caught) == 2
+
+
+async def test_with_warnings_as_errors_no_coroutine_is_left_behind() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BlockingCallWarning):
+            double(5)
+
+
+async def test_a_blocker_lets_the_calling_task_wait() -> None:
+    seen: list[Any] = []
+
+    def blocker(awaitable: Any) -> Any:
+        seen.append(awaitable)
+        awaitable.close()
+        return "blocked"
+
+    _sync.set_blocker(blocker)
+    assert double(5) == "blocked"
+    assert len(seen) == 1
+
+
+async def test_where_the_blocker_cannot_wait_the_portal_does() -> None:
+    def blocker(awaitable: Any) -> Any:
+        raise CannotBlock
+
+    _sync.set_blocker(blocker)
+    with pytest.warns(BlockingCallWarning):
+        assert double(5) == 10
+
+
+# ---------------------------------------------------------------------------------------------------------- streams
+
+
+def test_a_stream_is_read_with_for() -> None:
+    assert list(count(3)) == [0, 1, 2]
+    assert list(Thing(2).up_to(5)) == [2, 3, 4]
+
+
+async def test_a_stream_is_read_with_async_for_in_both_forms() -> None:
+    assert [n async for n in count(3)] == [0, 1, 2]
+    assert [n async for n in count.aio(3)] == [0, 1, 2]
+    assert [n async for n in Thing(1).up_to.aio(3)] == [1, 2]
+
+
+def test_leaving_a_stream_early_runs_its_clean_up() -> None:
+    closed: list[int] = []
+    for number in count(10, closed):
+        if number == 2:
+            break
+    assert closed == [10]
+
+
+def test_an_error_in_a_stream_reaches_its_reader() -> None:
+    @streamable
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise OSError("gone")
+
+    stream = iter(broken())
+    assert next(stream) == 1
+    with pytest.raises(OSError, match="gone"):
+        next(stream)
+
+
+def test_a_loop_thread_prepares_its_loop_and_is_awaited_from_any_loop() -> None:
+    prepared: list[asyncio.AbstractEventLoop] = []
+    thread = LoopThread("prepared", prepared.append)
+
+    async def here() -> str:
+        return threading.current_thread().name
+
+    async def main() -> str:
+        return await thread.aio(here())
+
+    assert not prepared
+    assert asyncio.run(main()) == "prepared"
+    assert thread.call(here()) == "prepared"
+    assert len(prepared) == 1
+
+
+async def test_cancelling_who_awaits_a_loop_thread_cancels_the_work() -> None:
+    thread = LoopThread("cancelled")
+    started, ended = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    waiting = asyncio.create_task(thread.aio(work()))
+    assert await asyncio.to_thread(started.wait, 10)
+    waiting.cancel()
+    assert await asyncio.to_thread(ended.wait, 10)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -1,0 +1,195 @@
+"""What goes on while it is read: events in order and once, logs to the last line, signs of life in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flyte.wire import ActionPhase, DeploymentPhase
+from tarmac.api import streams
+
+from .api_server import Server, add, messages, next_of, serving
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with serving(tmp_path) as running:
+        yield running
+
+
+def put(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+async def lines_of(server: Server, path: str, **query: Any) -> list[dict[str, Any]]:
+    answer = await server.client().get(path, params=query)
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    return [json.loads(line) for line in answer.text.splitlines() if line]
+
+
+# ------------------------------------------------------------------------------------------------------------ events
+
+
+async def test_a_stream_is_a_snapshot_then_every_event_and_ends_with_the_run(server: Server) -> None:
+    name = await add(server)
+    async with server.client().stream("GET", f"/v1/runs/{name}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        found = messages(response)
+        snapshot = await next_of(found)
+        assert (snapshot.event, snapshot.data["name"]) == ("snapshot", name)
+        assert snapshot.id == snapshot.data["seq"]
+        server.control.move(name, ActionPhase.RUNNING, "running")
+        server.control.child(name, "c1")
+        server.control.move(name, ActionPhase.SUCCEEDED, outputs=[42])
+        events = [message async for message in found if message]
+    assert [(message.event, message.data["phase"]) for message in events] == [
+        ("event", "running"),
+        ("event", "succeeded"),
+    ]
+    assert all(message.id == message.data["seq"] > snapshot.id for message in events)
+
+
+async def test_a_stream_of_all_actions_tells_of_the_children_too(server: Server) -> None:
+    name = await add(server)
+    async with server.client().stream("GET", f"/v1/runs/{name}/events?actions=all") as response:
+        found = messages(response)
+        await next_of(found)
+        server.control.child(name, "c1")
+        assert (await next_of(found)).data["subject"] == f"run/{name}/c1"
+
+
+@pytest.mark.parametrize("how", ["query", "header"])
+async def test_a_stream_resumes_after_the_number_that_was_seen_last(server: Server, how: str) -> None:
+    name = await add(server)
+    server.control.move(name, ActionPhase.RUNNING)
+    seen = server.control.journal.seq
+    server.control.move(name, ActionPhase.SUCCEEDED)
+    query = f"?after={seen}" if how == "query" else ""
+    headers = {"Last-Event-ID": str(seen)} if how == "header" else {}
+    async with server.client().stream("GET", f"/v1/runs/{name}/events{query}", headers=headers) as response:
+        events = [message async for message in messages(response) if message]
+    assert [(message.event, message.data["phase"]) for message in events] == [("event", "succeeded")]
+
+
+async def test_a_silent_stream_gives_signs_of_life(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "HEARTBEAT", 0.05)
+    name = await add(server)
+    async with server.client().stream("GET", f"/v1/runs/{name}/events") as response:
+        found = messages(response)
+        await next_of(found)
+        assert [await asyncio.wait_for(anext(found), 10) for _ in range(3)] == [None, None, None]
+        server.control.move(name, ActionPhase.ABORTED)
+        assert (await next_of(found)).data["phase"] == "aborted"
+
+
+async def test_a_reader_that_goes_away_ends_what_it_followed(server: Server) -> None:
+    name = await add(server)
+    ended = asyncio.Event()
+    watch_run = server.control.watch_run
+
+    async def watched(*args: Any) -> AsyncIterator[Any]:
+        try:
+            async for seen in watch_run(*args):
+                yield seen
+        finally:
+            ended.set()
+
+    server.control.watch_run = watched  # type: ignore[method-assign,assignment]
+    async with server.client().stream("GET", f"/v1/runs/{name}/events") as response:
+        await next_of(messages(response))
+    await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_a_deployment_is_followed_to_its_end(server: Server) -> None:
+    answer = await server.client().post("/v1/deployments", json={"version": "v2", "order": {"env": []}})
+    assert answer.status_code == 202
+    name = answer.json()["id"]
+    async with server.client().stream("GET", f"/v1/deployments/{name}/events") as response:
+        found = messages(response)
+        assert (await next_of(found)).data["phase"] == "running"
+        server.control.finish_deployment(name, DeploymentPhase.SUCCEEDED)
+        assert [message.data["phase"] async for message in found if message] == ["succeeded"]
+    assert (await server.client().get(f"/v1/deployments/{name}")).json()["phase"] == "succeeded"
+
+
+# -------------------------------------------------------------------------------------------------------------- logs
+
+
+async def test_a_log_is_read_by_tail_and_by_offset(server: Server) -> None:
+    name = await add(server)
+    put(server.control.log_file(name), "one\ntwo\nthree\n")
+    path = f"/v1/runs/{name}/actions/a0/logs"
+    every = await lines_of(server, path)
+    assert [line["text"] for line in every] == ["one", "two", "three"]
+    assert await lines_of(server, path, tail=1) == every[-1:]
+    assert await lines_of(server, path, after=every[0]["offset"]) == every[1:]
+    assert await lines_of(server, path, attempt=7) == []
+
+
+async def test_a_log_is_followed_until_the_action_is_over(server: Server) -> None:
+    name = await add(server)
+    server.control.move(name, ActionPhase.RUNNING)
+    file = server.control.log_file(name)
+    async with server.client().stream("GET", f"/v1/runs/{name}/actions/a0/logs?follow=1") as response:
+        found = response.aiter_lines()
+        put(file, "first\n")
+        assert json.loads(await asyncio.wait_for(anext(found), 10))["text"] == "first"
+        put(file, "last, without an end")
+        server.control.move(name, ActionPhase.SUCCEEDED)
+        assert [json.loads(line)["text"] async for line in found if line] == ["last, without an end"]
+
+
+async def test_following_a_log_goes_on_with_the_next_attempt(server: Server) -> None:
+    name = await add(server)
+    server.control.move(name, ActionPhase.RUNNING)
+    put(server.control.log_file(name, attempt=1), "failed\n")
+    async with server.client().stream("GET", f"/v1/runs/{name}/actions/a0/logs?follow=1") as response:
+        found = response.aiter_lines()
+        assert json.loads(await anext(found))["text"] == "failed"
+        server.control.move(name, ActionPhase.RUNNING, attempt=2)
+        put(server.control.log_file(name, attempt=2), "worked\n")
+        second = json.loads(await asyncio.wait_for(anext(found), 10))
+        assert (second["text"], second["attempt"]) == ("worked", 2)
+        server.control.move(name, ActionPhase.SUCCEEDED)
+        assert [line async for line in found if line] == []
+
+
+async def test_following_one_attempt_ends_with_it(server: Server) -> None:
+    name = await add(server)
+    put(server.control.log_file(name, attempt=1), "failed\n")
+    server.control.move(name, ActionPhase.RUNNING, attempt=2)
+    found = await lines_of(server, f"/v1/runs/{name}/actions/a0/logs", follow=1, attempt=1)
+    assert [line["text"] for line in found] == ["failed"]
+
+
+async def test_a_silent_log_gives_signs_of_life(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "HEARTBEAT", 0.05)
+    name = await add(server)
+    async with server.client().stream("GET", f"/v1/runs/{name}/actions/a0/logs?follow=1") as response:
+        assert await asyncio.wait_for(anext(response.aiter_lines()), 10) == ""
+
+
+async def test_no_stream_is_compressed(server: Server) -> None:
+    name = await add(server)
+    headers = {"Accept-Encoding": "gzip, br"}
+    async with server.client().stream("GET", f"/v1/runs/{name}/events", headers=headers) as response:
+        assert "content-encoding" not in response.headers
+        assert response.headers["cache-control"] == "no-store"
+
+
+async def test_streams_do_not_keep_the_server_from_ending(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, httpx.AsyncClient() as client:
+        name = await add(server)
+        request = client.build_request(
+            "GET", f"{server.address}/v1/runs/{name}/events", headers={"Authorization": "Bearer tk_owner"}
+        )
+        response = await client.send(request, stream=True)
+        assert response.status_code == 200
+    await response.aclose()
