@@ -14,7 +14,6 @@ import ast
 import functools
 import gzip
 import hashlib
-import importlib.metadata
 import io
 import os
 import sys
@@ -79,7 +78,7 @@ def loaded(root: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for module in list(sys.modules.values()):
         file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str) and (name := own_name(Path(file), root)) and os.path.isfile(file):
+        if isinstance(file, str) and (name := _own_name(os.path.abspath(file), str(root))) and os.path.isfile(file):
             files[name] = Path(os.path.abspath(file))
     return files
 
@@ -93,16 +92,25 @@ def everything(root: Path) -> dict[str, Path]:
 
 def own_name(file: Path, root: Path) -> str | None:
     """`file` relative to `root`, with `/`; None where it is elsewhere, or not the user's own."""
-    name = _relative(file, root)
-    if name is None or _is_foreign(os.path.dirname(os.path.abspath(file)), str(root)):
-        return None
-    return name
+    return _own_name(os.path.abspath(file), str(root))
 
 
-def _relative(file: Path, root: Path) -> str | None:
-    for path in (Path(os.path.abspath(file)), Path(os.path.realpath(file))):
-        if path.is_relative_to(root):
-            return path.relative_to(root).as_posix()
+@functools.lru_cache(65536)
+def _own_name(path: str, root: str) -> str | None:
+    name = _name_below(path, root)
+    return None if name is None or _is_foreign(os.path.dirname(path), root) else name
+
+
+def _relative(path: Path, root: Path) -> str | None:
+    """`path` relative to `root`, with `/`, as it is or with its links followed; None where it is elsewhere."""
+    return _name_below(os.path.abspath(path), str(root))
+
+
+def _name_below(path: str, root: str) -> str | None:
+    prefix = root.rstrip(os.sep) + os.sep
+    for place in (path, os.path.realpath(path)):
+        if place.startswith(prefix):
+            return place[len(prefix) :].replace(os.sep, "/")
     return None
 
 
@@ -202,7 +210,7 @@ def sys_path(root: Path) -> list[str]:
     for entry in sys.path:
         path = Path(os.path.abspath(entry or os.curdir))
         name = _relative(path, root)
-        if name and name != "." and name not in found and path.is_dir() and not _is_foreign(str(path), str(root)):
+        if name and name not in found and path.is_dir() and not _is_foreign(str(path), str(root)):
             found.append(name)
     return found
 
@@ -281,6 +289,8 @@ def _is_installed(module: str) -> bool:
     path = Path(os.path.abspath(file))
     if path.is_relative_to(_OURS) or _NOT_SHIPPED.intersection(path.parts):
         return True
+    import importlib.metadata
+
     return module.partition(".")[0] in importlib.metadata.packages_distributions()
 
 

@@ -214,16 +214,6 @@ def forget(client: Client, planned: Plan) -> None:
 # ----------------------------------------------------------------------------------------------------- public names
 
 
-async def deploy_all(
-    *envs: Environment,
-    version: str | None = None,
-    copy_style: CopyStyle = "loaded_modules",
-    on_progress: Progress | None = None,
-) -> wire.Deployment:
-    """Deploy environments as one deployment; the platform's last word on it. `deploy` says what is raised."""
-    return await send(_init.client(), plan(envs, version=version, copy_style=copy_style), on_progress)
-
-
 @syncable
 async def deploy(
     *envs: Environment,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib.metadata
 import os
 import subprocess
 import sys
@@ -494,6 +493,8 @@ def _announce(found: _platform.Found, always: bool) -> None:
 @functools.cache
 def refuse_official() -> None:
     """Raises InitializationError where the official `flyte` distribution is installed too: it owns the same folder."""
+    import importlib.metadata
+
     try:
         official = importlib.metadata.distribution("flyte")
     except importlib.metadata.PackageNotFoundError:

@@ -215,7 +215,11 @@ class LocalCaller:
             work = _start(self._run, child)
             self.children.add(work)
             work.add_done_callback(self.children.discard)
-            await work
+            try:
+                await work
+            except asyncio.CancelledError:
+                if _is_cancelled():  # it is the caller that was; else somebody aborted the child alone
+                    raise
         if child.error is not None:
             if isinstance(child.cause, BaseRuntimeError):
                 raise child.cause
@@ -311,8 +315,7 @@ async def _attempt(run: _Run, action: _Action) -> tuple[ActionPhase, BaseExcepti
     except TimeoutError as failure:
         phase, error = (ActionPhase.TIMED_OUT, too_late) if clock.expired() else (ActionPhase.FAILED, failure)
     except asyncio.CancelledError:
-        current = asyncio.current_task()
-        if current is not None and current.cancelling():
+        if _is_cancelled():
             raise
         phase, error = ActionPhase.FAILED, TaskInterruptedError("the task was cancelled from inside")
     except Exception as failure:  # noqa: BLE001 - a stranger's code
@@ -325,6 +328,12 @@ async def _attempt(run: _Run, action: _Action) -> tuple[ActionPhase, BaseExcepti
         wire.Attempt(number=action.attempt, phase=phase, started=began, ended=time.time(), error=info)
     )
     return phase, error
+
+
+def _is_cancelled() -> bool:
+    """Whether the current task itself was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _limit(action: _Action) -> tuple[float | None, BaseException]:

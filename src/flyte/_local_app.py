@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import http.client
 import json
 import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,9 @@ from typing import Any
 import msgspec
 
 from flyte import _bundle, wire
+from flyte._environment import Environment
 from flyte._sync import syncable
+from flyte._transport import Pauses
 from flyte.app._environment import AppEnvironment, set_local_endpoint
 from flyte.errors import DeploymentError, InvalidInputError
 
@@ -76,6 +76,10 @@ class LocalApp:
     def status(self) -> str:
         return "active" if self.is_active() else "stopped"
 
+    def is_of(self, env: AppEnvironment, values: Mapping[str, Any], env_vars: Mapping[str, str]) -> bool:
+        """Whether it serves this very declaration."""
+        return (self._env, self._values, self._env_vars) == (env, values, env_vars)
+
     def is_active(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -86,7 +90,7 @@ class LocalApp:
     async def activate(self, wait: bool = False) -> LocalApp:
         """Start it, if it does not run; with `wait`, return when it answers. Raises DeploymentError."""
         if not self.is_active():
-            await asyncio.to_thread(self._start)
+            self._start()  # on this thread: the child ends with the thread that started it
         if wait:
             await self._until_it_answers()
         return self
@@ -118,35 +122,33 @@ class LocalApp:
     def _start(self) -> None:
         spec = self._env.spec(self._root)
         port = self._port or _free_port()
-        ready, ready_fd = os.pipe()
+        null = os.open(os.devnull, os.O_WRONLY)
         order = _Order(
             replica=_replica(spec, self._values, self._env_vars, self._env.env_vars or {}),
             root=str(self._root),
             sys_path=_bundle.sys_path(self._root.resolve()),
             port=port,
-            ready_fd=ready_fd,
+            ready_fd=null,
             parent=os.getpid(),
         )
         command = [sys.executable, "-m", "flyte._local_app", msgspec.json.encode(order).decode()]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *_python_path()])}
         try:
-            self._process = subprocess.Popen(command, pass_fds=[ready_fd], env=environ, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(  # what it prints goes to stderr: stdout is the program's own
+                command, pass_fds=[null], env=environ, stdin=subprocess.DEVNULL, stdout=2
+            )
         finally:
-            os.close(ready_fd)
-            os.close(ready)
+            os.close(null)
         self._port = port
         set_local_endpoint(self.name, self.endpoint)
-        _served.append(self)
-        _stop_at_exit()
+        _remember(self)
 
     async def _until_it_answers(self) -> None:
-        try:
-            async with asyncio.timeout(START_TIMEOUT):
-                while not await asyncio.to_thread(self._answers):
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            await self.deactivate.aio()
-            raise DeploymentError(f"the app {self.name} did not answer within {START_TIMEOUT:g} s") from None
+        pauses = Pauses(START_TIMEOUT)
+        while not await asyncio.to_thread(self._answers):
+            if not await pauses.wait():
+                await self.deactivate.aio()
+                raise DeploymentError(f"the app {self.name} did not answer within {START_TIMEOUT:g} s")
 
     def _answers(self) -> bool:
         """Whether any answer below 500 comes. Raises DeploymentError when the process has ended."""
@@ -154,6 +156,8 @@ class LocalApp:
         if process is None or process.poll() is not None:
             code = process.returncode if process else None
             raise DeploymentError(f"the app {self.name} ended with exit code {code} before it answered; see above")
+        import http.client
+
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=2)
         try:
             connection.request("GET", "/")
@@ -179,26 +183,51 @@ class LocalApp:
         return f"LocalApp(name={self.name!r}, endpoint={self.endpoint!r}, status={self.status!r})"
 
 
-_served: list[LocalApp] = []
-_lock = threading.Lock()
+_served: dict[str, LocalApp] = {}
 
 
-def _stop_at_exit() -> None:
-    with _lock:
-        if len(_served) == 1:
-            atexit.register(_stop_all)
+def _remember(app: LocalApp) -> None:
+    if not _served:
+        atexit.register(_stop_all)
+    _served[app.name] = app
 
 
 def _stop_all() -> None:
-    for app in _served:
+    for app in _served.values():
         app.stop()
+
+
+def _endpoints() -> dict[str, str]:
+    return {name: app.endpoint for name, app in _served.items() if app.is_active()}
+
+
+async def serve(
+    environments: Iterable[Environment],
+    root: Path,
+    values: Mapping[str, Mapping[str, Any]],
+    env_vars: Mapping[str, str],
+) -> LocalApp:
+    """Serve the apps among `environments`, in order, and return the last one's handle when all answer.
+
+    One that runs already, of the same declaration, goes on.
+    """
+    app: LocalApp | None = None
+    for env in environments:
+        if not isinstance(env, AppEnvironment):
+            continue
+        app = _served.get(env.name)
+        if app is None or app.is_deactivated() or not app.is_of(env, values.get(env.name, {}), env_vars):
+            if app is not None:
+                await app.deactivate.aio()
+            app = LocalApp(env, root, values.get(env.name, {}), env_vars)
+        await app.activate.aio(wait=True)
+    assert app is not None, "the last environment is an app"
+    return app
 
 
 def _replica(
     spec: wire.AppSpec, values: Mapping[str, Any], env_vars: Mapping[str, str], own: Mapping[str, str]
 ) -> wire.ReplicaSpec:
-    from flyte.app._environment import _local_endpoints
-
     parameters = {p.name: value for p in spec.parameters if (value := _value(p, values)) is not None}
     files = {
         p.name: {"kind": p.kind, "env": p.env, "mount": p.mount, "download": p.download}
@@ -218,7 +247,7 @@ def _replica(
             **env_vars,
             **own,
             **{p.env: parameters[p.name] for p in spec.parameters if p.env and p.name in parameters},
-            "FLYTE_APP_ENDPOINTS": json.dumps(_local_endpoints),
+            "FLYTE_APP_ENDPOINTS": json.dumps(_endpoints()),
             "FLYTE_PARAMETERS": json.dumps(parameters),
             "FLYTE_FILE_PARAMETERS": json.dumps(files),
         },
@@ -227,15 +256,13 @@ def _replica(
 
 def _value(parameter: wire.ParameterSpec, given: Mapping[str, Any]) -> str | None:
     """A parameter's value, as the app will see it."""
-    from flyte.app._environment import _local_endpoints
-
     if parameter.name in given:
         return str(given[parameter.name])
     if parameter.kind == "endpoint":
         name = parameter.app_name or ""
-        if name not in _local_endpoints:
+        if name not in _endpoints():
             raise InvalidInputError(f"the parameter {parameter.name!r} is the address of {name!r}; serve that first")
-        return _local_endpoints[name]
+        return _endpoints()[name]
     if parameter.kind == "run_output":
         raise InvalidInputError(f"the parameter {parameter.name!r} is a run's output, which only a platform keeps")
     return parameter.value

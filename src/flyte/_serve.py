@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from flyte import _deploy, _init, wire
+from flyte import _deploy, _init, _local_app, wire
 from flyte._bundle import CopyStyle
 from flyte._deploy import Progress
+from flyte._local_app import LocalApp
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment
-from flyte.errors import InitializationError, InvalidInputError
+from flyte.errors import InvalidInputError
 from flyte.remote._app import App
 
-AppHandle: TypeAlias = App
+AppHandle: TypeAlias = App | LocalApp
 """What `serve` gives: name, url, endpoint, is_active, activate, deactivate, ephemeral_ctx."""
 
 Mode = Literal["local", "remote"]
@@ -42,18 +43,14 @@ class Server:
         self.context = context
 
     @syncable
-    async def serve(self, app_env: AppEnvironment) -> App:
+    async def serve(self, app_env: AppEnvironment) -> AppHandle:
         """See `flyte.serve`."""
         if not isinstance(app_env, AppEnvironment):
             raise TypeError(f"serve takes an app environment, not {app_env!r}; tasks are run with flyte.run")
-        if self.context.mode == "local":
-            raise InitializationError(
-                "LocalServeError",
-                "user",
-                f"the app {app_env.name!r} needs a process of its own, so it is served by a platform; "
-                "leave mode= out and call flyte.init_from_config(), which starts one on this machine",
-            )
         context = self.context
+        if context.mode == "local" or (context.mode is None and _init.current().client is None):
+            apps = _deploy.closure([app_env])
+            return await _local_app.serve(apps, _init.root_dir(), context.parameter_values, context.env_vars)
         client = _init.client().scoped(context.project, context.domain)
         planned = _deploy.plan(
             [app_env],
@@ -122,9 +119,10 @@ def with_servecontext(
 ) -> Server:
     """A server with settings of its own: `with_servecontext(parameter_values={"app": {"model": "b"}}).serve(env)`.
 
-    `parameter_values` (app → parameter → value) take the place of the declared ones, `env_vars` reach every process of
-    the deployment, `version` and `copy_style` are as for `flyte.deploy`; a `dry_run` checks everything
-    and sends nothing. The log settings reach the app as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
+    `mode="local"` serves from this process, `remote` on the platform; None takes the platform in force, else this
+    process. `parameter_values` (app → parameter → value) take the place of the declared ones, `env_vars` reach every
+    process of the deployment, `version` and `copy_style` are as for `flyte.deploy`; a `dry_run` checks everything and
+    sends nothing. The log settings reach the app as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
 
     Accepted, and without effect here, where readiness is the platform's to see: `cluster_pool`, `cluster`,
     `interactive_mode`, `copy_bundle_to`, the timeouts, the `health_check_…` settings, `raw_data_path`.
@@ -151,8 +149,10 @@ def with_servecontext(
 
 
 @syncable
-async def serve(app_env: AppEnvironment) -> App:
+async def serve(app_env: AppEnvironment) -> AppHandle:
     """Deploy an app with all that it depends on, and return its handle when it answers.
+
+    Before any `flyte.init…`, and in local mode, the apps are served by child processes of this one, and end with it.
 
     Raises DeploymentError with the last lines of its log where it does not start; an older version goes on serving.
     """

@@ -7,7 +7,6 @@ task, and waits for a sync one (`task.aio(…)` is there to await it). Anywhere 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import inspect
@@ -257,7 +256,8 @@ class TaskTemplate(Generic[P, R, T]):
         unknown = sorted(set(options) - known)
         if unknown:
             raise TypeError(f"{self.name}: override has no option {unknown[0]!r}")
-        changed = copy.copy(self)
+        changed = object.__new__(type(self))  # `copy` would follow `__reduce__` back to this very object
+        changed.__dict__.update(self.__dict__)
         changed.options = dataclasses.replace(self.options, **_normal(options))
         changed.overrides = dataclasses.replace(
             self.overrides, **{key: value for key, value in changes.items() if key in environment}

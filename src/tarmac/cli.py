@@ -159,12 +159,12 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def _free_port(host: str, first: int = 12_000) -> int:
+def _free_port(host: str) -> int:
     """A port for the front door, with room for the apps' ports above it, below those that the system hands out.
 
-    Where one starts to look is left to chance, so that two platforms that are started at once do not meet.
+    Which one is left to chance, so that two platforms that are started at once do not meet.
     """
-    ports = [port for port in range(first, 32_000, _PORTS_OF_ONE) if is_free(host, port) and is_free(host, port + 20)]
+    ports = [port for port in range(12_000, 32_000, _PORTS_OF_ONE) if is_free(host, port) and is_free(host, port + 20)]
     if not ports:
         raise InitializationError(
             "NoFreePort", "user", f"no free port was found on {host}; name one: flyte up --port N"
@@ -175,7 +175,8 @@ def _free_port(host: str, first: int = 12_000) -> int:
 def _in_use(host: str, port: int) -> str:
     holder = _listener(port)
     by = f" by {holder}" if holder else ""
-    return f"port {port} is in use{by}; start the platform on another one: flyte up --port {_free_port(host, port + _PORTS_OF_ONE)}"
+    other = _free_port(host)
+    return f"port {port} is in use{by}; start the platform on another one: flyte up --port {other}"
 
 
 def _listener(port: int) -> str:

@@ -50,7 +50,8 @@ class Journal:
         self._store = store
         self._seq = store.last_seq
         self._watchers: dict[str, set[Watcher]] = {}
-        self._on_failure = on_failure
+        self.on_failure = on_failure
+        """What to call when the store cannot be relied on any more: it ends this control plane."""
 
     @property
     def seq(self) -> int:
@@ -85,7 +86,7 @@ class Journal:
             if future.cancelled():
                 return
             if (error := future.exception()) is not None:
-                self._on_failure(error)
+                self.on_failure(error)
                 return
             if then is not None:
                 then()

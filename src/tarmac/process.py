@@ -164,6 +164,31 @@ async def ended(process: subprocess.Popen[bytes], pause: float = 0.05) -> int:
     return process.wait()
 
 
+async def gone(pid: int, limit: float, pause: float = 0.05) -> bool:
+    """Wait up to `limit` seconds until a process, which may be somebody else's child, has ended; whether it has."""
+    fd = _pidfd(pid)
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    if fd is not None:
+        loop.add_reader(fd, over.set)
+    deadline = loop.time() + limit
+    try:
+        while not over.is_set() and _lives(pid) and loop.time() < deadline:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), limit if fd is not None else pause)
+        return over.is_set() or not _lives(pid)
+    finally:
+        if fd is not None:
+            loop.remove_reader(fd)
+            os.close(fd)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def _pidfd(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
@@ -259,6 +284,11 @@ def marked(home: Path) -> set[int]:
 def orphaned_units(home: Path) -> set[int]:
     """Zygotes and units of the platform in `home`: for an agent that has started none, those of an earlier one."""
     return find(lambda env: env.get(MARK) == str(home) and UNIT_MARK in env) - _ancestry()
+
+
+def is_unit_of(pid: int, agent: int) -> bool:
+    """Whether `pid` is (still) a zygote or a unit of the agent with that pid."""
+    return environment(pid).get(UNIT_MARK) == str(agent)
 
 
 def leftovers(units: Mapping[str, int]) -> set[int]:

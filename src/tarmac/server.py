@@ -48,6 +48,9 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     gc.collect()
     gc.freeze()
     await asyncio.wait([asyncio.ensure_future(stop.wait()), http, tidy], return_when=asyncio.FIRST_COMPLETED)
+    for task in (http, tidy):
+        if task.done() and (error := task.exception()) is not None:
+            log.error("the control plane ends", exc_info=error)
     await _close(server, http, links, tidy, store)
 
 

@@ -37,7 +37,7 @@ log = logging.getLogger("tarmac.supervisor")
 START_LIMIT = 60.0
 """Seconds for the platform to answer for the first time."""
 
-HOPELESS = 5
+HOPELESS = 3
 """Deaths in a row, before the platform has answered for the first time, after which the start is given up."""
 
 SETTLED = 10.0

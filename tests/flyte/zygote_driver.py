@@ -20,28 +20,13 @@ F = TypeVar("F", bound=wire.Frame)
 LIMIT = 15.0
 
 
-class Driver:
-    """The agent's end."""
+class Conversation:
+    """The agent's end of a zygote's socket pair."""
 
-    def __init__(self, log: Path, root: Path, env: dict[str, str]) -> None:
+    def __init__(self, link: socket.socket, log: Path) -> None:
+        self.link = link
         self.log = log
-        self._root = root
-        ours, theirs = socket.socketpair()
-        path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "programs")])
-        command = [sys.executable, "-P", "-m", "flyte.runtime.zygote", "--fd", str(theirs.fileno())]
-        with theirs, log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*command, "--worker", "stub_worker"],
-                env={**os.environ, "PYTHONPATH": path, **env},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                cwd="/",
-            )
-        ours.settimeout(LIMIT)
-        self.link = ours
+        link.settimeout(LIMIT)
         self._unpacker = wire.Unpacker()
         self._frames: list[wire.AnyFrame] = []
 
@@ -58,6 +43,28 @@ class Driver:
             data = self.link.recv(65536)
             assert data, f"the zygote hung up; it wrote: {self.log.read_text()}"
             self._frames += self._unpacker.feed(data)
+
+
+class Driver(Conversation):
+    """A zygote in an interpreter of its own, and the agent's end."""
+
+    def __init__(self, log: Path, root: Path, env: dict[str, str]) -> None:
+        self._root = root
+        ours, theirs = socket.socketpair()
+        path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "programs")])
+        command = [sys.executable, "-P", "-m", "flyte.runtime.zygote", "--fd", str(theirs.fileno())]
+        with theirs, log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, "--worker", "stub_worker"],
+                env={**os.environ, "PYTHONPATH": path, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+                cwd="/",
+            )
+        super().__init__(ours, log)
 
     def load(self, *modules: str, fork: bool | None = None, sys_path: tuple[str, ...] = ()) -> None:
         pool = wire.PoolSpec(

@@ -116,10 +116,15 @@ def test_a_body_with_other_inputs_is_refused_with_their_names_and_nothing_runs(
 def test_the_lifespan_initialises_and_a_literal_fetch_is_a_clean_error(platform: Platform, page: Page) -> None:
     deploy(platform, "task_runner_literal", program(page, 118))
     with app_client(platform, "task-runner-api") as http:
-        for _ in range(2):  # the app stays up
-            answer = http.post("/execute", json={"data": {}})
-            assert answer.status_code >= 500
-            assert "Traceback" not in answer.text
+        for _ in range(20):  # the app stays up, and so does the connection
+            _is_a_clean_error(http.post("/execute", json={"data": {}}))
+
+
+def _is_a_clean_error(answer: httpx.Response) -> None:
+    """What the page leaves open raises; the caller learns where to look, and nothing of the inside."""
+    assert answer.status_code == 500
+    assert "flyte get logs" in answer.json()["error"]["message"]
+    assert "Ellipsis" not in answer.text
 
 
 @pytest.mark.snippet(PATTERN, 118)
@@ -462,9 +467,7 @@ def test_a_literal_fetch_in_the_github_webhook_is_a_clean_error(platform: Platfo
     create_secret(platform, "github-webhook-secret", SECRET)
     deploy(platform, "github_literal", program(page, 282, before=GITHUB_NAMES))
     with app_client(platform, "github-webhook") as http:
-        answer = http.post("/github-webhook", content=BODY, headers=_signed(BODY, "push"))
-        assert answer.status_code >= 500
-        assert "Traceback" not in answer.text
+        _is_a_clean_error(http.post("/github-webhook", content=BODY, headers=_signed(BODY, "push")))
         ignored = http.post("/github-webhook", content=BODY, headers=_signed(BODY, "ping"))
         assert ignored.json() == {"status": "ignored"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -46,16 +47,18 @@ async def ws(websocket: WebSocket):
     await websocket.close()
 
 
-def _own_identity():
-    return {"Authorization": f"Bearer {os.environ['FLYTE_API_KEY']}"}
-
-
 @app.get("/calls-guarded")
 async def calls_guarded():
     async with httpx.AsyncClient() as client:
-        without = await client.get(f"{guarded.endpoint}/headers")
-        with_own = await client.get(f"{guarded.endpoint}/headers", headers=_own_identity())
-    return {"without": without.status_code, "with_own": with_own.status_code}
+        carried = await client.get(f"{guarded.endpoint}/headers")
+        other = await client.get(f"{guarded.endpoint}/headers", headers={"Authorization": "Bearer another"})
+        to_opened = await client.get(f"{opened.endpoint}/headers")
+    return {
+        "carried": carried.status_code,
+        "caller": carried.json().get("x-flyte-caller"),
+        "other": other.status_code,
+        "sent to opened": to_opened.json().get("authorization"),
+    }
 
 
 @task_env.task
@@ -178,15 +181,24 @@ def test_a_client_cannot_say_who_it_is(platform: Platform, key: str, app: str) -
 
 
 @pytest.mark.snippet(PATTERN, "identity of tasks and apps")
-def test_a_task_calls_a_guarded_app_with_the_identity_it_was_given(platform: Platform) -> None:
+def test_a_task_calls_a_guarded_app_as_itself_and_sends_its_key_nowhere_else(platform: Platform) -> None:
     run = run_task(platform, "call_guarded")
-    assert run["outputs"] == [{"without": 401, "with_own": 200}], run
+    assert run["phase"] == "succeeded", run
+    _carried_its_own_identity(run["outputs"][0])
 
 
 @pytest.mark.snippet(PATTERN, "identity of tasks and apps")
-def test_an_app_calls_a_guarded_app_with_the_identity_it_was_given(platform: Platform) -> None:
+def test_an_app_calls_a_guarded_app_as_itself_and_sends_its_key_nowhere_else(platform: Platform) -> None:
     with app_client(platform, "opened") as http:
-        assert http.get("/calls-guarded").json() == {"without": 401, "with_own": 200}
+        _carried_its_own_identity(http.get("/calls-guarded").json())
+
+
+def _carried_its_own_identity(found: dict[str, Any]) -> None:
+    """The key went to the app that asks for one, unless the request had a header of its own, and to no other app."""
+    assert found["carried"] == 200
+    assert found["caller"] not in (None, "owner")
+    assert found["other"] == 401
+    assert found["sent to opened"] is None
 
 
 @pytest.mark.snippet(PATTERN, "identity of tasks and apps")

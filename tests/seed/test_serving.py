@@ -121,6 +121,8 @@ def test_the_command_serves_and_prints_the_address(platform: Platform) -> None:
 
 
 WEBHOOK = """
+import asyncio
+
 import flyte
 from flyte.app.extras import FlyteWebhookAppEnvironment
 
@@ -137,10 +139,15 @@ async def hidden(x: int) -> int:
     return x
 
 
+@task_env.task
+async def endless() -> None:
+    await asyncio.sleep(600)
+
+
 env = FlyteWebhookAppEnvironment(
     name="ready-made",
     title="Ready made",
-    task_allowlist=["hooked.double"],
+    task_allowlist=["hooked.double", "hooked.endless"],
     app_allowlist=["served"],
     requires_auth=False,
 )
@@ -165,6 +172,25 @@ def test_the_ready_made_webhook_runs_a_task_that_is_allowed(platform: Platform, 
     assert io.status_code == 200
     assert "42" in io.text
     assert "21" in io.text
+
+
+@pytest.mark.snippet(PATTERN, "FlyteWebhookAppEnvironment")
+def test_it_shows_a_task_and_aborts_a_run(platform: Platform, ready_made: None) -> None:
+    with app_client(platform, "ready-made", platform.token) as http:
+        assert "hooked.double" in http.get("/task/development/flytesnacks/hooked.double").text
+        run = http.post("/run-task/development/flytesnacks/hooked.endless", json={}).json()["name"]
+        assert http.post(f"/run/{run}/abort").status_code == 200
+        assert finished_run(platform, run)["phase"] == "aborted"
+
+
+@pytest.mark.snippet(PATTERN, "FlyteWebhookAppEnvironment")
+def test_it_calls_stops_and_starts_an_app_that_is_allowed(platform: Platform, ready_made: None) -> None:
+    with app_client(platform, "ready-made", platform.token) as http:
+        assert http.post("/app/served/call", params={"path": "/"}).json() == "hello"
+        stopped = http.post("/app/served/deactivate", params={"wait": True})
+        assert stopped.json()["is_deactivated"], stopped.text
+        started = http.post("/app/served/activate", params={"wait": True})
+        assert started.json()["is_active"], started.text
 
 
 @pytest.mark.snippet(PATTERN, "FlyteWebhookAppEnvironment")

@@ -37,7 +37,12 @@ ADD = TaskSpec(
         inputs=[
             InputSpec(name="x", schema={"type": "integer"}, type="int"),
             InputSpec(
-                name="by", schema={"type": "integer"}, type="int", required=False, default=msgspec.Raw(b"1"), help="step"
+                name="by",
+                schema={"type": "integer"},
+                type="int",
+                required=False,
+                default=msgspec.Raw(b"1"),
+                help="step",
             ),
         ],
         outputs=[OutputSpec(name="o0", schema={"type": "integer"}, type="int")],

@@ -80,7 +80,17 @@ class FakeWorker:
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self.held: dict[tuple[str, str], wire.Held] = {}
+        self.kept: dict[object, wire.Frame] = {}
+        """What has no answer yet; sent again with the next link."""
+        self.deaf = False
+        """It goes on, and says nothing any more."""
         self.link: Peer | None = None
+
+    def cut(self) -> None:
+        """Lose the link and make another; the process goes on."""
+        assert self.link is not None
+        self.link.close()
+        self.agent.run(self.live())
 
     async def live(self) -> None:
         self.link = await Peer.connect(
@@ -94,6 +104,8 @@ class FakeWorker:
                 held=list(self.held.values()),
             ),
         )
+        for kept in self.kept.values():
+            self.link.send(kept)
         while (frame := await self.link.next()) is not None:
             match frame:
                 case wire.Assign():
@@ -104,10 +116,14 @@ class FakeWorker:
                     job = asyncio.create_task(self._do(frame))
                     self._jobs.add(job)
                     job.add_done_callback(self._jobs.discard)
+                case wire.Ping() if not self.deaf:
+                    self.link.send(wire.Pong(at=frame.at))
                 case wire.CallResult():
+                    self.kept.pop(frame.key, None)
                     if (future := self._answers.pop(frame.key, None)) is not None and not future.done():
                         future.set_result(frame)
                 case wire.FinishedAck():
+                    self.kept.pop((frame.run, frame.action), None)
                     self.held.pop((frame.run, frame.action), None)
                     if not self.order.reuse:
                         self.agent.exited(self, code=0)
@@ -116,6 +132,7 @@ class FakeWorker:
         assert self.link is not None
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[frame.key] = future
+        self.kept[frame.key] = frame
         self.link.send(frame)
         return await future
 
@@ -128,9 +145,14 @@ class FakeWorker:
             self.agent.exited(self, signal=9)
         except ValueError as error:
             info = wire.ErrorInfo(code="ValueError", message=str(error))
-            self.link.send(wire.Finished(error=info, **finished))
+            self._finish(wire.Finished(error=info, **finished))
         else:
-            self.link.send(wire.Finished(outputs=wire.Value(inline=json.dumps([value]).encode()), **finished))
+            self._finish(wire.Finished(outputs=wire.Value(inline=json.dumps([value]).encode()), **finished))
+
+    def _finish(self, frame: wire.Finished) -> None:
+        assert self.link is not None
+        self.kept[frame.run, frame.action] = frame
+        self.link.send(frame)
 
 
 class FakeAgent:
@@ -139,6 +161,9 @@ class FakeAgent:
         self.workers: dict[str, FakeWorker] = {}
         self.stopped: list[wire.StopUnit] = []
         self.assigned: list[wire.Assign] = []
+        self.started: list[wire.StartUnit] = []
+        self.broken: wire.ErrorInfo | None = None
+        """Why no worker can be started, where none can."""
         self.link: Peer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -149,7 +174,12 @@ class FakeAgent:
         )
         while (frame := await self.link.next()) is not None:
             match frame:
+                case wire.StartUnit() if self.broken is not None:
+                    self.started.append(frame)
+                    self.link.send(wire.PoolFailed(pool=frame.pool.id, error=self.broken))
+                    self.link.send(wire.UnitExited(unit=frame.unit, reason="its code cannot be loaded"))
                 case wire.StartUnit():
+                    self.started.append(frame)
                     self._start(FakeWorker(self, frame))
                 case wire.StopUnit():
                     self.stopped.append(frame)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
 from flyte import wire
 from flyte.errors import (
     ActionNotFoundError,

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,6 @@ from tarmac.home import Home
 from tests.platform_fixture import ROOT
 from tests.tarmac.link_server import LinkServer
 
-PROGRAMS = str(ROOT / "tests" / "programs")
-
-
-def stub_zygote(pool: wire.PoolSpec, fd: int) -> Sequence[str]:
-    """A zygote whose workers do what STUB says."""
-    return (pool.python, "-P", "-m", "flyte.runtime.zygote", "--fd", str(fd), "--worker", "stub_worker")
-
 
 class Scene:
     """An agent, and the control plane that it obeys."""
@@ -52,7 +45,7 @@ class Scene:
 
     async def open(self) -> None:
         await self.control.open()
-        self.agent = Agent(self.home, stub_zygote, grace=2)
+        self.agent = Agent(self.home, "stub_worker", grace=2)
         self._task = asyncio.create_task(self.agent.run())
         await self.control.hello()
 
@@ -63,9 +56,8 @@ class Scene:
         assert process.orphaned_units(self.home.path) == set()
 
     def pool(self, *modules: str, **more: Any) -> wire.PoolSpec:
-        env = {"PYTHONPATH": PROGRAMS, **more.pop("env", {})}
         spec = wire.PoolSpec(
-            id="", name="env@v1", python=sys.executable, root=str(self.root), modules=list(modules), env=env, **more
+            id="", name="env@v1", python=sys.executable, root=str(self.root), modules=list(modules), **more
         )
         return msgspec.structs.replace(spec, id=hashlib.sha256(msgspec.json.encode(spec)).hexdigest()[:20])
 
@@ -102,6 +94,13 @@ async def fact(holds: Callable[[], object], promise: str, limit: float = 10) -> 
 
 def alive(pid: int) -> bool:
     return any(entry.pid == pid for entry in process.table())
+
+
+@pytest.fixture(autouse=True)
+def programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let zygotes find the stub of a worker."""
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT / "tests" / "programs"))))
+    monkeypatch.setenv("PYTHONPATH", path)
 
 
 @pytest.fixture
@@ -306,11 +305,6 @@ async def test_stopping_what_does_not_exist_is_answered(scene: Scene) -> None:
     assert (await scene.control.exited("ghost")).reason == "there is no such process"
 
 
-def zygotes(scene: Scene) -> set[int]:
-    found = process.orphaned_units(scene.home.path)
-    return {pid for pid in found if "flyte.runtime.zygote" in psutil.Process(pid).cmdline() and os.getsid(pid) == pid}
-
-
 async def test_zygotes_that_nobody_names_end_when_their_last_unit_has(scene: Scene) -> None:
     kept, dropped = scene.pool(env={"A": "1"}), scene.pool(env={"A": "2"})
     scene.start_worker("a", pool=kept)
@@ -335,6 +329,58 @@ async def test_when_a_zygote_is_killed_its_units_are_reported_and_the_next_unit_
     await fact(lambda: not alive(pid), "the unit died with it")
     scene.start_worker("b")
     await scene.control.started("b")
+
+
+# ------------------------------------------------------------------------------------- what zygotes are forked from
+
+
+def base_of(scene: Scene) -> psutil.Process:
+    """The process that zygotes are forked from."""
+    (found,) = (child for child in psutil.Process().children() if "flyte.runtime.base" in child.cmdline())
+    return found
+
+
+async def test_pools_forked_from_one_base_share_no_environment(scene: Scene) -> None:
+    (scene.root / "mine.py").write_text("import os\nprint('A' in os.environ, 'B' in os.environ, end=';')\n")
+    for name in ("A", "B"):
+        pool = scene.pool("mine", env={name: "1"})
+        scene.start_worker(name, pool=pool)
+        zygote = psutil.Process(await scene.control.started(name)).ppid()
+        assert psutil.Process(zygote).ppid() == base_of(scene).pid
+        assert (await scene.log(bool, pool)).startswith("True False;" if name == "A" else "False True;")
+
+
+async def test_a_pool_with_variables_that_python_reads_at_its_start_gets_an_interpreter_of_its_own(
+    scene: Scene,
+) -> None:
+    (scene.root / "mine.py").write_text("import sys\nprint(sys.flags.optimize)\n")
+    pool = scene.pool("mine", env={"PYTHONOPTIMIZE": "2"})
+    scene.start_worker("w", pool=pool)
+    await scene.control.started("w")
+    assert (await scene.log(bool, pool)).startswith("2")
+
+
+async def test_when_the_base_is_killed_its_units_are_reported_and_the_next_pool_starts_without_it(
+    scene: Scene,
+) -> None:
+    pool = scene.pool()
+    scene.start_worker("a", "deaf", pool)
+    pid = await scene.control.started("a")
+    base_of(scene).kill()
+    assert "was lost" in (await scene.control.exited("a")).reason
+    await fact(lambda: not alive(pid), "the unit died with it")
+    scene.start_worker("b", pool=pool)
+    await scene.control.started("b")
+
+
+async def test_a_base_that_dies_at_an_order_is_done_without(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = base_of(scene)
+    base.suspend()
+    scene.start_worker("w", "exit:0")
+    log = scene.home.logs / "pools" / f"{scene.pool().id}.log"
+    await fact(log.exists, "the order is on its way")
+    base.kill()
+    assert (await scene.control.exited("w")).code == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ replicas

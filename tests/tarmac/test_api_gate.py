@@ -51,7 +51,7 @@ async def test_the_word_bearer_may_be_written_in_any_case(server: Server, writte
     assert (await server.client(None, Authorization=written).get("/v1/me")).status_code == 200
 
 
-@pytest.mark.parametrize("written", ["tk_owner", "Basic tk_owner", "Bearer", "Bearer "])
+@pytest.mark.parametrize("written", ["tk_owner", "Basic tk_owner", "Bearer", "Bearer: tk_owner"])
 async def test_anything_else_is_no_key(server: Server, written: str) -> None:
     assert (await server.client(None, Authorization=written).get("/v1/me")).status_code == 401
 
@@ -65,12 +65,16 @@ async def test_a_wrong_key_is_refused_even_beside_a_good_session(server: Server)
 # ------------------------------------------------------------------------------------------------- the name we go by
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1:30080", "127.9.9.9", "[::1]:80", "flyte.localhost"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:1", "127.0.0.1:30080", "127.9.9.9", "[::1]:80", "flyte.localhost"]
+)
 async def test_the_platform_answers_to_its_own_names(server: Server, host: str) -> None:
     assert (await server.client(None, Host=host).get("/v1/health")).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:30080", "localhost.evil.example", "10.0.0.1", "[::2", "a b"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:30080", "localhost.evil.example", "10.0.0.1", "[::2", "127.0.0.1.evil"]
+)
 async def test_a_request_that_is_meant_for_another_name_is_refused(server: Server, host: str) -> None:
     """DNS rebinding: the browser was told that a stranger's name is 127.0.0.1."""
     for path in ("/v1/runs", "/v1/health", "/login", "/static/console.js"):
@@ -131,7 +135,9 @@ async def test_a_session_changes_nothing_from_anywhere_else(server: Server, head
         ("DELETE", "/v1/apps/x"),
         ("PUT", f"/v1/blobs/{'0' * 64}"),
     ):
-        answer = await browser.request(method, path, headers=headers | {"Accept": "application/json"}, json={"name": "x"})
+        answer = await browser.request(
+            method, path, headers=headers | {"Accept": "application/json"}, json={"name": "x"}
+        )
         assert (answer.status_code, told(answer).code) == (403, "NotAllowedError")
     assert (await server.control.run(name)).phase == "queued"
 

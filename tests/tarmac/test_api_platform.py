@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 from flyte._client import Client
 from flyte.errors import AppNotFoundError, NotAuthenticatedError, RemoteTaskNotFoundError
-from flyte.wire import ActionPhase, Project, Run, RunRequest
+from flyte.wire import ActionPhase, Event, Project, Run, RunRequest
 
 from .api_server import KEY, OWNER, Server, serving, told
 
@@ -109,17 +109,13 @@ async def test_the_sdks_client_and_this_api_speak_the_same_language(server: Serv
     assert not await client.has_bundle("0" * 64)
     run = await client.create_run(RunRequest(task="add", inputs=msgspec.Raw(b'{"x": 1}')))
     seen: list[str] = []
-
-    async def watch() -> None:
-        async for _, _, record in client.run_events(run.name):
-            seen.append(record.phase if isinstance(record, Run) else str(record.phase))
-
-    watching = asyncio.ensure_future(watch())
-    while not seen:
-        await asyncio.sleep(0.01)
-    server.control.move(run.name, ActionPhase.RUNNING)
-    server.control.move(run.name, ActionPhase.SUCCEEDED, outputs=[2])
-    await asyncio.wait_for(watching, 10)
+    async with contextlib.aclosing(client.run_events(run.name)) as events:
+        async for kind, _, record in events:
+            assert isinstance(record, Run | Event)
+            seen.append(str(record.phase))
+            if kind == "snapshot":
+                server.control.move(run.name, ActionPhase.RUNNING)
+                server.control.move(run.name, ActionPhase.SUCCEEDED, outputs=[2])
     assert seen == ["queued", "running", "succeeded"]
     assert (await client.get_run(run.name, wait=5)).outputs == msgspec.Raw(b"[2]")
     assert [action.name for action in await client.list_actions(run.name)] == ["a0"]
@@ -128,7 +124,7 @@ async def test_the_sdks_client_and_this_api_speak_the_same_language(server: Serv
 
 async def test_the_sdks_client_raises_what_this_api_refuses(server: Server) -> None:
     client = Client(server.address, OWNER)
-    with pytest.raises(RemoteTaskNotFoundError, match="there is env.add"):
+    with pytest.raises(RemoteTaskNotFoundError, match=r"there is env\.add"):
         await client.get_task("nope")
     with pytest.raises(AppNotFoundError):
         await client.activate_app("nope")

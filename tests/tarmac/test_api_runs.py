@@ -60,10 +60,11 @@ async def test_two_different_idempotency_keys_are_refused(server: Server) -> Non
 
 async def test_a_run_that_was_created_may_be_waited_for_in_the_same_call(server: Server) -> None:
     async def finish() -> None:
-        while not (runs := await server.control.runs(project="flytesnacks", domain="development")):
-            await asyncio.sleep(0.01)
-        server.control.move(runs[0].name, ActionPhase.RUNNING)
-        server.control.move(runs[0].name, ActionPhase.SUCCEEDED, outputs=[{"sum": 42, "parts": [41, 1]}])
+        async for event in server.control.journal.after(0, lambda event: event.phase == "queued"):
+            name = event.subject.split("/")[1]
+            server.control.move(name, ActionPhase.RUNNING)
+            server.control.move(name, ActionPhase.SUCCEEDED, outputs=[{"sum": 42, "parts": [41, 1]}])
+            return
 
     finishing = asyncio.ensure_future(finish())
     answer = await server.client().post("/v1/runs?wait=10", json=BODY)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from flyte import wire
@@ -289,6 +290,7 @@ async def test_a_new_version_takes_over_and_what_was_open_goes_on(gateway: World
     async def is_deleted() -> bool:
         return set((await gateway.present()).servers[gateway.slot()]) == {"two"}
 
+    await one.stop()
     await until(is_deleted, "the old replica is deleted when its last connection has ended")
 
 
@@ -304,8 +306,8 @@ async def test_a_replica_that_comes_back_while_it_is_drained_is_used_again(gatew
 async def test_one_route_that_haproxy_refuses_does_not_hold_up_the_others(gateway: World) -> None:
     unknown = wire.RouteReplica(name="r-far", address="no-such-host.invalid:80")
     bad = gateway.route(app="flytesnacks/development/far", number=1)
-    gateway.control.put(wire.Route(**{**_fields(bad), "replicas": [unknown]}))
-    gateway.control.put(wire.Route(**{**_fields(bad), "app": "a;b", "port": gateway.slot(2)}))
+    gateway.control.put(msgspec.structs.replace(bad, replicas=[unknown]))
+    gateway.control.put(msgspec.structs.replace(bad, app="a;b", port=gateway.slot(2)))
     gateway.control.put(gateway.route(await gateway.upstream()))
 
     async def is_served() -> bool:
@@ -313,10 +315,6 @@ async def test_one_route_that_haproxy_refuses_does_not_hold_up_the_others(gatewa
 
     await until(is_served, "the good app is served")
     assert "'a;b' is no `project/domain/app`" in gateway.log()
-
-
-def _fields(route: wire.Route) -> dict[str, object]:
-    return {name: getattr(route, name) for name in route.__struct_fields__}
 
 
 # ---------------------------------------------------------------------------------------------------------------- ports

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+
 from flyte.wire import LogLine
 from tarmac import logs
 

@@ -14,15 +14,13 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from flyte._environment import Environment
-
-_OURS = str(Path(__file__).resolve().parent.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +140,8 @@ def _printing_to_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _failing_politely(path: Path, root: Path) -> Iterator[None]:
+    from flyte.runtime.loader import user_traceback
+
     try:
         yield
     except SyntaxError as error:
@@ -149,7 +149,7 @@ def _failing_politely(path: Path, root: Path) -> Iterator[None]:
         raise click.ClickException(f"{path.name} cannot be read as Python.\n{text}") from None
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{path.name} cannot be imported.\n{users_traceback(error)}{_missing(error, root)}"
+            f"{path.name} cannot be imported.\n{user_traceback(error).rstrip()}{_missing(error, root)}"
         ) from None
     except SystemExit as error:
         raise click.ClickException(
@@ -157,7 +157,7 @@ def _failing_politely(path: Path, root: Path) -> Iterator[None]:
             "under `if __name__ == '__main__':`"
         ) from None
     except Exception as error:  # noqa: BLE001 - the user's module may raise anything
-        raise click.ClickException(f"{path.name} cannot be imported.\n{users_traceback(error)}") from None
+        raise click.ClickException(f"{path.name} cannot be imported.\n{user_traceback(error).rstrip()}") from None
 
 
 def _missing(error: ModuleNotFoundError, root: Path) -> str:
@@ -167,17 +167,3 @@ def _missing(error: ModuleNotFoundError, root: Path) -> str:
     if name and here != root and ((here / name).is_dir() or (here / f"{name}.py").is_file()):
         return f"\n{name} is in {here}; make that the root: --root-dir ."
     return f"\nInstall it where you call flyte and where the platform runs: pip install {name}" if name else ""
-
-
-def users_traceback(error: BaseException) -> str:
-    """The traceback from the first line of the user's own code on."""
-    start = error.__traceback__
-    while start is not None and _is_machinery(start):
-        start = start.tb_next
-    lines = traceback.format_exception(type(error), error, start or error.__traceback__, chain=False)
-    return "".join(lines).rstrip()
-
-
-def _is_machinery(frame: TracebackType) -> bool:
-    file = frame.tb_frame.f_code.co_filename
-    return file.startswith(("<frozen importlib", _OURS)) or file == importlib.__file__

@@ -62,15 +62,16 @@ async def follow(client: Client, run: Run, live: bool) -> Run:
             if screen.follows_actions:
                 refresher = group.create_task(_refresh(client, view, changed, screen))
             async for view.run in _records(client, run.name, changed, screen.follows_actions):
-                screen.show(view)
-            await asyncio.wait({logs}, timeout=LAST_LINES)
+                if not view.run.phase.is_terminal:
+                    screen.show(view)
+            await asyncio.wait({logs}, timeout=LAST_LINES)  # what it wrote stands before how it ended
             logs.cancel()
             if screen.follows_actions:
                 refresher.cancel()
         view.run = await client.get_run(run.name)
         if screen.follows_actions:
             view.actions = await client.list_actions(run.name)
-            screen.show(view)
+        screen.show(view)
     return view.run
 
 
@@ -126,7 +127,8 @@ class _Plain:
             return
         self._last = (run.phase.value, run.attempt)
         took = f" after {lasted(run.started, run.ended)}" if run.phase.is_terminal and run.started else ""
-        say(f"{run.name}: {run.phase}{took}" + (f" ({one_line(run.message, 200)})" if run.message else ""))
+        is_news = run.message not in ("", run.phase.value) and run.phase is not ActionPhase.SUCCEEDED
+        say(f"{run.name}: {run.phase}{took}" + (f" ({one_line(run.message, 200)})" if is_news else ""))
 
     def log(self, text: str) -> None:
         say(f"  | {text}")

@@ -39,6 +39,9 @@ _decode = msgspec.json.decode
 
 Answered = Callable[[wire.AnyFrame], None]
 
+ERROR_LIMIT = 64 * 1024
+"""Characters of an error's message, and of its traceback, that travel; a frame has a limit, a message has none."""
+
 
 class Answers:
     """Who waits for which answer; fed by the link's thread, which wakes each event loop once for all it got."""
@@ -123,7 +126,7 @@ class Job:
 
     def failed(self, error: BaseException) -> wire.Finished:
         a = self.assign
-        return wire.Finished(run=a.run, action=a.action, attempt=a.attempt, error=describe(error))
+        return wire.Finished(run=a.run, action=a.action, attempt=a.attempt, error=_cut(describe(error)))
 
     # ------------------------------------------------------------------ children (the Caller protocol)
 
@@ -229,7 +232,7 @@ class Job:
             step=step,
             name=name,
             outputs=None if error else pack_value(_encode(value), f"the result of {name}"),
-            error=describe(error) if error else None,
+            error=_cut(describe(error)) if error else None,
             started=started or time.time(),
         )
 
@@ -246,6 +249,14 @@ def _child_result(task: TaskTemplate[..., Any, Any], result: wire.CallResult) ->
     if result.outputs is None:
         raise ActionAbortedError(f"{task.name} ended as {result.phase}")
     return task.interface.load_result(_decode(unpack_value(result.outputs)))
+
+
+def _cut(error: wire.ErrorInfo) -> wire.ErrorInfo:
+    """The error with no more than the first ERROR_LIMIT characters of what can be of any length."""
+    if len(error.message) <= ERROR_LIMIT and len(error.traceback) <= ERROR_LIMIT:
+        return error
+    message = error.message[:ERROR_LIMIT] + f"… (cut; it had {len(error.message):,} characters)"
+    return msgspec.structs.replace(error, message=message, traceback=error.traceback[-ERROR_LIMIT:])
 
 
 def _recorded(result: wire.TraceResult) -> tuple[bool, Any]:

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flyte.runtime import command, loader, mounts
+from flyte.runtime import command, failures, loader, mounts
 from flyte.runtime.shim import tarmac_bind
 from flyte.wire import ReplicaSpec
 
@@ -137,6 +137,7 @@ def _serve_asgi(replica: ReplicaSpec, port: int, ready_fd: int) -> None:
     sock = _listening_place(port)
     os.environ["PORT"] = str(port)
     config = _config(environment, port)
+    config.app = failures.contained(config.app, replica.app)
     signal.signal(signal.SIGTERM, _leave)
     with asyncio.Runner(loop_factory=lambda: _new_loop(config.loop != "asyncio")) as runner:
         runner.run(_run_server(environment, config, sock, ready_fd))

@@ -3,7 +3,7 @@
 A pool's first start otherwise pays for a new interpreter and our modules (0.1 s), and an app's also for FastAPI and
 uvicorn (0.6 s), at every new version of the code. The agent sends one byte for each order: FORK comes with two file
 descriptors, the new zygote's end of its socket pair and its log; WARM says that there are apps here, so that their
-server stack is worth its memory.
+server stack is worth its memory; it is answered by WARMED.
 
 What is imported here must be what the pool would import by itself. The agent sees to the environment: pools that set
 variables which Python or the shared packages read while they start get an interpreter of their own. The forked zygote
@@ -28,6 +28,7 @@ from flyte.runtime.zygote import WORKER, Zygote, import_ours, unsafe_threads
 
 FORK = b"F"
 WARM = b"W"
+WARMED = b"w"
 SERVER_STACK = ("uvicorn", "fastapi")
 
 
@@ -66,6 +67,7 @@ class Base:
             os._exit(1)
         gc.freeze()
         self._shared = shared.loaded()
+        self._link.send(WARMED)
 
     def _fork(self, link: int, log: int) -> None:
         parent = os.getpid()

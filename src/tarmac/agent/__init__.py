@@ -20,12 +20,11 @@ import psutil
 from flyte import wire
 from tarmac import process
 from tarmac.agent import probe
-from tarmac.agent import zygote as zygotes
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import OutOfMemory
 from tarmac.agent.nursery import Nursery
 from tarmac.agent.unit import Unit, free_port, in_words, size
-from tarmac.agent.zygote import PoolBroken, Zygote
+from tarmac.agent.zygote import WORKER, PoolBroken, Zygote
 from tarmac.home import Home
 
 log = logging.getLogger("tarmac.agent")
@@ -41,11 +40,14 @@ _SWEEP_PAUSE = 0.1
 
 
 class Agent:
-    """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end."""
+    """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end.
 
-    def __init__(self, home: Home, command: zygotes.Command = zygotes.command, grace: float = 5) -> None:
+    `worker`: the module whose `serve` is a worker's life.
+    """
+
+    def __init__(self, home: Home, worker: str = WORKER, grace: float = 5) -> None:
         self._home = home
-        self._command = command
+        self._worker = worker
         self._grace = grace
         self._units: dict[str, Unit] = {}
         self._link = ControlLink(home.link_socket, home.token, self._states, self._obey, self._welcomed)
@@ -64,7 +66,7 @@ class Agent:
         process.kill(process.orphaned_units(self._home.path))
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self._nursery = Nursery(self._home, self._command, self._link.send, tasks)
+            self._nursery = Nursery(self._home, self._worker, self._link.send, tasks)
             link = tasks.create_task(self._link.run())
             sweeper = tasks.create_task(self._sweep())
             await self._stopping.wait()
@@ -106,6 +108,7 @@ class Agent:
 
     def _welcomed(self) -> None:
         """Between Hello and Welcome a unit may have got on: say where each stands."""
+        self._nursery.prepare()
         for unit in self._units.values():
             self._report(unit)
 
@@ -189,6 +192,8 @@ class Agent:
         if outcome.ready:
             unit.address = f"127.0.0.1:{unit.port}"
             self._report(unit)
+            if replica.kind == "asgi":
+                self._nursery.expect_apps()
             return ""
         await _end(unit, zygote, self._grace)
         return f"did not become ready in {replica.start_timeout:g} s: {outcome.message}"

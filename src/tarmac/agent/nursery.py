@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from flyte import wire
-from flyte.errors import BaseRuntimeError, CodeBundleError
+from flyte.errors import CodeBundleError
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac.agent import bundle
-from tarmac.agent.zygote import Command, PoolBroken, Zygote, environment
+from tarmac.agent.base import Base
+from tarmac.agent.zygote import PoolBroken, Zygote, environment
 from tarmac.home import Home
+
+log = logging.getLogger("tarmac.agent")
 
 
 class Nursery:
     """`report` gets PoolReady and PoolFailed for the control plane; `tasks` runs a task for each zygote."""
 
-    def __init__(
-        self, home: Home, command: Command, report: Callable[[wire.Frame], None], tasks: asyncio.TaskGroup
-    ) -> None:
+    def __init__(self, home: Home, worker: str, report: Callable[[wire.Frame], None], tasks: asyncio.TaskGroup) -> None:
         self._home = home
-        self._command = command
+        self._worker = worker
+        self._base = Base(environment(str(home.path)), home.logs / "pools" / "base.log", worker)
         self._report = report
         self._tasks = tasks
         self._zygotes: dict[str, asyncio.Future[Zygote]] = {}
@@ -42,38 +45,72 @@ class Nursery:
 
     async def _raise(self, pool: PoolSpec, future: asyncio.Future[Zygote]) -> None:
         """A zygote's life, from its code's arrival to its end."""
-        zygote = None
         try:
-            zygote = await self._start(pool)
-            self._report(await zygote.loaded)
-            future.set_result(zygote)
+            await self._unpack(pool)
+            zygote = await self._loaded(pool)
         except PoolBroken as broken:
             self._forget(pool.id, future)
             self._report(broken.failure)
             future.set_exception(broken)
-        if zygote is not None:
-            await zygote.reap()
-            self._forget(pool.id, future)
+            return
+        self._report(zygote.loaded.result())
+        future.set_result(zygote)
+        await zygote.gone.wait()
+        self._forget(pool.id, future)
 
-    async def _start(self, pool: PoolSpec) -> Zygote:
+    async def _unpack(self, pool: PoolSpec) -> None:
+        if pool.bundle is None:
+            return
+        blob, folder = self._home.blobs / pool.bundle, self._home.code / pool.bundle
         try:
-            if pool.bundle is not None:
-                blob, folder = self._home.blobs / pool.bundle, self._home.code / pool.bundle
-                await asyncio.to_thread(bundle.unpack, blob, pool.bundle, folder)
-            env = environment(pool, str(self._home.path))
-            zygote = await Zygote.start(pool, env, self.log(pool), self._command)
-        except BaseRuntimeError as error:
-            raise _broken(pool, error) from error
+            await asyncio.to_thread(bundle.unpack, blob, pool.bundle, folder)
+        except (CodeBundleError, OSError) as error:
+            raise _broken(pool, str(error)) from error
+
+    async def _loaded(self, pool: PoolSpec) -> Zygote:
+        """A zygote that has imported the pool's code: forked from the base, or else an interpreter of its own."""
+        if self._base.suits(pool):
+            zygote = None
+            try:
+                zygote = await self._start(pool, self._base)
+                await zygote.loaded
+                return zygote
+            except OSError as error:
+                log.warning("no zygote can be forked from the base: %s", error)
+            except PoolBroken:
+                if zygote is None or zygote.pid:
+                    raise
+                log.warning("the base ended before it forked the zygote of %s", pool.name)
+        try:
+            zygote = await self._start(pool, None)
         except OSError as error:
-            raise _broken(pool, CodeBundleError(f"{pool.python} cannot be started: {error}")) from error
+            raise _broken(pool, f"{pool.python} cannot be started: {error}") from error
+        await zygote.loaded
+        return zygote
+
+    async def _start(self, pool: PoolSpec, base: Base | None) -> Zygote:
+        env = environment(str(self._home.path), pool.env)
+        zygote = await Zygote.start(pool, self.log(pool), env, self._worker, base)
         zygote.on_failed = self._report
         self._living[pool.id] = zygote
+        self._tasks.create_task(zygote.reap())
         return zygote
 
     def _forget(self, pool: str, future: asyncio.Future[Zygote]) -> None:
         if self._zygotes.get(pool) is future:
             del self._zygotes[pool]
             self._living.pop(pool, None)
+
+    def prepare(self) -> None:
+        """Make the first starts of pools fast."""
+        try:
+            self._base.start()
+        except OSError as error:
+            log.warning("zygotes start slowly, since what they are forked from cannot be started: %s", error)
+
+    def expect_apps(self) -> None:
+        """Make the first starts of apps fast, too."""
+        self._base.warm()
 
     def keep(self, pools: Collection[str]) -> None:
         self._keep = set(pools)
@@ -90,14 +127,13 @@ class Nursery:
     def end_all(self) -> None:
         for zygote in self._living.values():
             zygote.end()
+        self._base.end()
 
     def log(self, pool: PoolSpec) -> Path:
         """What the pool's modules write while they are imported, and workers before they have an action."""
         return self._home.logs / "pools" / f"{pool.id}.log"
 
 
-def _broken(pool: PoolSpec, error: BaseRuntimeError) -> PoolBroken:
-    info = ErrorInfo(
-        code=error.code, message=error.message, kind=error.kind, type=f"flyte.errors:{type(error).__name__}"
-    )
+def _broken(pool: PoolSpec, message: str) -> PoolBroken:
+    info = ErrorInfo(code="CodeBundleError", message=message, type="flyte.errors:CodeBundleError")
     return PoolBroken(wire.PoolFailed(pool=pool.id, error=info))

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
 from flyte import wire
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac import process
+from tarmac.agent.base import Base
 from tarmac.agent.unit import Unit, tail
 
 log = logging.getLogger("tarmac.agent")
@@ -27,13 +29,7 @@ IMPORT_LIMIT = 300.0
 
 _LOST = "the process that forks this environment's processes was lost"
 
-Command = Callable[[PoolSpec, int], Sequence[str]]
-"""The command line of a zygote for a pool, given the file descriptor of its end of the socket pair."""
-
-
-def command(pool: PoolSpec, fd: int) -> Sequence[str]:
-    # -P: the working directory, which is full of the user's modules, is not where ours are looked for
-    return (pool.python, "-P", "-m", "flyte.runtime.zygote", "--fd", str(fd))
+WORKER = "flyte.runtime.worker"
 
 
 class PoolBroken(Exception):
@@ -56,7 +52,9 @@ class Zygote(asyncio.Protocol):
         self.on_failed: Callable[[wire.PoolFailed], None] = lambda frame: None
         """Called when a unit of a pool that is not forked cannot import its code."""
         self.gone = asyncio.Event()
-        self._process: subprocess.Popen[bytes]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.pid = 0
+        """0 until one that is forked from the base has said who it is."""
         self._transport: asyncio.Transport
         self._unpacker = wire.Unpacker()
         self._failure: wire.PoolFailed | None = None
@@ -65,13 +63,20 @@ class Zygote(asyncio.Protocol):
     # ----------------------------------------------------------------------------------------------------- its life
 
     @staticmethod
-    async def start(pool: PoolSpec, env: Mapping[str, str], log: Path, command: Command = command) -> Zygote:
-        """Start the process; it is not ready before `loaded` is done. Raises OSError where it cannot be started."""
+    async def start(pool: PoolSpec, log: Path, env: Mapping[str, str], worker: str, base: Base | None = None) -> Zygote:
+        """Start the process; it is not ready before `loaded` is done. Raises OSError where it cannot be started.
+
+        It is forked from `base`, or else an interpreter of its own with the environment `env`.
+        """
         zygote = Zygote(pool, log)
         ours, theirs = socket.socketpair()
-        with theirs:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with theirs, log.open("ab") as output:
             try:
-                zygote._spawn(command(pool, theirs.fileno()), env, theirs.fileno())
+                if base is not None:
+                    base.fork(theirs.fileno(), output.fileno())
+                else:
+                    zygote._spawn(env, worker, theirs.fileno(), output.fileno())
             except OSError:
                 ours.close()
                 zygote._deadline.cancel()
@@ -80,34 +85,33 @@ class Zygote(asyncio.Protocol):
         zygote._send(wire.LoadPool(pool=pool))
         return zygote
 
-    def _spawn(self, command: Sequence[str], env: Mapping[str, str], fd: int) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command,
-                env=env,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(fd,),
-                start_new_session=True,
-            )
+    def _spawn(self, env: Mapping[str, str], worker: str, fd: int, output: int) -> None:
+        # -P: the working directory, which is full of the user's modules, is not where ours are looked for
+        command = (self.pool.python, "-P", "-m", "flyte.runtime.zygote", "--fd", str(fd), "--worker", worker)
+        self._process = subprocess.Popen(
+            command,
+            env=env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(fd,),
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
 
     def end(self) -> None:
         """Hang up: the zygote kills what units it has and exits."""
         self._deadline.cancel()
         self._transport.close()
 
-    async def reap(self) -> int:
-        """Wait for the end of the process, and kill it should it not take the hint; its return code."""
+    async def reap(self) -> None:
+        """Wait for the end of the conversation and then of the process; kill it should it not take the hint."""
         await self.gone.wait()
-        try:
-            async with asyncio.timeout(2):
-                return await process.ended(self._process)
-        except TimeoutError:
-            process.signal_group(self._process.pid, 9)
-            return await process.ended(self._process)
+        if self.pid and not await process.gone(self.pid, 2) and process.is_unit_of(self.pid, os.getpid()):
+            process.signal_group(self.pid, signal.SIGKILL)
+        if self._process is not None:
+            await process.ended(self._process)
 
     # -------------------------------------------------------------------------------------------------------- orders
 
@@ -161,6 +165,8 @@ class Zygote(asyncio.Protocol):
                     self.loaded.set_result(frame)
             case wire.PoolFailed():
                 self._failed(frame)
+            case wire.UnitStarted(unit=""):
+                self.pid = frame.pid
             case wire.UnitStarted():
                 if (unit := self.units.get(frame.unit)) and not unit.started.done():
                     unit.started.set_result(frame.pid)
@@ -194,22 +200,25 @@ class Zygote(asyncio.Protocol):
             self._failed(wire.PoolFailed(pool=self.pool.id, error=ErrorInfo(code="ModuleLoadError", message=message)))
         for unit in list(self.units.values()):
             if unit.pid:
-                process.signal_group(unit.pid, 9)
+                process.signal_group(unit.pid, signal.SIGKILL)
             unit.finish(wire.UnitExited(unit=unit.name, reason=_LOST))
         self.units.clear()
 
 
-def environment(pool: PoolSpec, mark: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a pool's processes: the agent's own without the platform's variables, and the pool's on top.
+def environment(
+    mark: str, own: Mapping[str, str] | None = None, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The environment of a pool's processes: the agent's without the platform's variables, and the pool's `own` on top.
 
     `mark` is the platform's folder. A certificate folder, where this system has one, spares every HTTP client that is
     made the reading of a large file of certificates (20 ms each).
     """
+    own = own or {}
     inherited = {name: value for name, value in environ.items() if not name.startswith(("TARMAC_", "FLYTE_"))}
     inherited = process.with_absolute_path(inherited)
-    env = {**inherited, **pool.env, process.MARK: mark, process.UNIT_MARK: str(os.getpid())}
-    if "PYTHONPATH" in pool.env and "PYTHONPATH" in inherited:
-        env["PYTHONPATH"] = pool.env["PYTHONPATH"] + os.pathsep + inherited["PYTHONPATH"]
+    env = {**inherited, **own, process.MARK: mark, process.UNIT_MARK: str(os.getpid())}
+    if "PYTHONPATH" in own and "PYTHONPATH" in inherited:
+        env["PYTHONPATH"] = own["PYTHONPATH"] + os.pathsep + inherited["PYTHONPATH"]
     certificates = Path("/etc/ssl/certs")
     if "SSL_CERT_FILE" not in env and "SSL_CERT_DIR" not in env and any(certificates.glob("*.0")):
         env["SSL_CERT_DIR"] = str(certificates)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.response import Redirect
 
 from flyte.errors import BaseRuntimeError, NotAuthenticatedError
@@ -103,8 +103,9 @@ def _http(request: AnyRequest, error: HTTPException) -> str:
         case 404:
             return f"there is no {asked}; /v1/docs lists every route"
         case 405:
-            allowed = (error.headers or {}).get("Allow", "") if isinstance(error, MethodNotAllowedException) else ""
-            return f"{asked} is not possible" + (f"; this address takes {allowed}" if allowed else "")
+            headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+            allowed = sorted(headers.get("allow", "").split(", "))
+            return f"{asked} is not possible; this address takes {', '.join(allowed)}"
         case 413:
             return f"the body of {asked} is too large; larger values go to /v1/blobs, code goes to /v1/bundles"
         case _:

@@ -115,5 +115,3 @@ def _docs_in(record: ast.ClassDef) -> Iterable[tuple[str, str]]:
         match statement, following:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 yield name, text
-
-

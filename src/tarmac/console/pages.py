@@ -22,7 +22,13 @@ Fragment = Annotated[bool, QueryParameter(name="fragment")]
 
 SCOPE = "/v2/domain/{domain:str}/project/{project:str}"
 
-_MEDIA_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+STATIC = {
+    "console.css": "text/css",
+    "console.js": "text/javascript",
+    "reference.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+"""The console's own files → their media types."""
 
 
 async def page(control: ControlPlane, place: Place, template: str, fragment: bool, **context: Any) -> Response[str]:
@@ -51,15 +57,10 @@ def first_page_of(project: FromPath[str], domain: FromPath[str]) -> Redirect:
 @get("/static/{name:str}", opt={"public": True}, include_in_schema=False, sync_to_thread=False)
 def static(name: FromPath[str], v: FromQuery[str | None] = None) -> Response[bytes]:
     """A file of the console's own; with its version in the address it never changes."""
-    media_type = _MEDIA_TYPES.get(name.rpartition(".")[2])
-    if media_type is None or "/" in name or "\\" in name:
+    if name not in STATIC:
         raise NotFoundException
-    try:
-        content = static_file(name)
-    except FileNotFoundError:
-        raise NotFoundException from None
     caching = "public, max-age=31536000, immutable" if v else "no-cache"
-    return Response(content, media_type=media_type, headers={"Cache-Control": caching})
+    return Response(static_file(name), media_type=STATIC[name], headers={"Cache-Control": caching})
 
 
 def routes() -> list[Any]:

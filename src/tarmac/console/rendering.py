@@ -84,7 +84,7 @@ def asset(name: str) -> str:
 
 
 def static_file(name: str) -> bytes:
-    """Raises FileNotFoundError."""
+    """A file of the console's own; `name` is one of `pages.STATIC`."""
     return (resources.files(__package__) / "static" / name).read_bytes()
 
 

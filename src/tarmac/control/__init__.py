@@ -7,6 +7,7 @@ together: `runs` (life of runs), `dispatch` (which worker runs what), `apps`, `d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ import msgspec
 
 import tarmac
 from flyte import wire
-from flyte.errors import ActionNotFoundError
+from flyte.errors import ActionNotFoundError, RemoteTaskNotFoundError
 from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
 from tarmac.auth import Identities
 from tarmac.blobs import Blobs
@@ -42,7 +43,6 @@ from tarmac.store import Change, KeyRow, ProjectRow, RunQuery, Store, TaskRow
 log = logging.getLogger("tarmac.control")
 
 Watched = tuple[Literal["snapshot", "event"], int, Any]
-TIDY_EVERY = 10.0
 
 
 class Control:
@@ -80,16 +80,18 @@ class Control:
         await self._apps.restore()
         await self._deployments.close_open()
         for row, actions in await self.store.live_runs():
+            needed = {(a.task, a.version) for a in actions if a.kind == "task" and not a.phase.is_terminal}
             known = {}
-            for task, version in {(a.task, a.version) for a in actions if a.kind == "task"}:
-                known[task, version] = await self.registry.find(row.project, row.domain, task, version)
+            for task, version in needed:
+                with contextlib.suppress(RemoteTaskNotFoundError):  # the run will say so
+                    known[task, version] = await self.registry.find(row.project, row.domain, task, version)
             self._runs.restore(row, actions, known)
         await self._runs.resume()
 
     async def keep_tidy(self) -> None:
         """Runs for as long as the control plane does."""
         while True:
-            await asyncio.sleep(TIDY_EVERY)
+            await asyncio.sleep(self.dispatch.tidy_every)
             self.dispatch.tidy()
 
     def accept(self, link: Link, hello: wire.Hello) -> Peer:

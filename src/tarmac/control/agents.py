@@ -6,6 +6,8 @@ given while it is away are not kept: whoever wants a unit hears of the agent's r
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -30,6 +32,9 @@ class Agent:
         self._owners: dict[str, Owner] = {}
         self.on_return: list[Callable[[Sequence[wire.UnitState]], None]] = []
         """Called with the units that are alive whenever the agent (re)connects."""
+        self.on_stranger_exited: Callable[[str], None] = lambda unit: None
+        """Called with the name of a unit that has ended and that nobody here knows."""
+        self._back = asyncio.Event()
         self.on_pool_failed: Callable[[wire.PoolFailed], None] = lambda frame: None
         self.on_pool_ready: Callable[[wire.PoolReady], None] = lambda frame: None
 
@@ -47,7 +52,15 @@ class Agent:
             self._exited(wire.UnitExited(unit=unit, reason="the agent that kept it was restarted"))
         for callback in self.on_return:
             callback(hello.units)
+        self._back.set()
         return self
+
+    async def returned(self, seconds: float) -> bool:
+        """Wait until the agent is there and has said which units are alive; False when that takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._back.wait()
+        return self.present
 
     def start(self, order: wire.StartUnit, owner: Owner) -> bool:
         """Ask for a unit; False when the agent is away, and then nobody will hear of it."""
@@ -92,6 +105,10 @@ class Agent:
         owner = self._owners.pop(frame.unit, None)
         if owner is not None:
             owner.unit_exited(frame.unit, frame)
+        else:
+            self.on_stranger_exited(frame.unit)
 
-    def lost(self) -> None:
-        log.warning("the agent is gone")
+    def lost(self, link: Link) -> None:
+        if link is self._link:
+            self._back.clear()
+            log.warning("the agent is gone")

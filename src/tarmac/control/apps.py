@@ -34,11 +34,14 @@ from tarmac.store import AppRow, AppVersionRow, Change, Delete, Store
 
 log = logging.getLogger("tarmac.apps")
 
-REPLICA_IDENTITY = 30 * 24 * 3600.0
+REPLICA_IDENTITY = 365 * 24 * 3600.0
 """Seconds a replica's own identity is valid; the control plane refuses it once the replica is gone."""
 
 YOUNG = 10.0
 """Seconds; a replica that dies younger counts as one that cannot stay up."""
+
+AGENT_PATIENCE = 20.0
+"""Seconds a start waits for an agent that is being restarted."""
 
 LONGEST_PAUSE = 30.0
 SWITCH_PAUSE = 0.5
@@ -137,6 +140,8 @@ class Apps:
         self._ports = settings.port_range(port)
         self._unusable: set[int] = set()
         self._gateway: Link | None = None
+        self._replicas_known = False
+        """Whether the agent has said, since this control plane started, which replicas are alive."""
         self._keys: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()
         self._errands: set[asyncio.Task[None]] = set()
@@ -231,8 +236,13 @@ class Apps:
         self._gateway = link
         link.send(wire.Welcome(epoch=0))
         link.send(wire.Keys(keys=self._keys))
-        link.send(wire.Routes(routes=[self._route(app) for app in self.live.values()]))
+        self._tell_routes()
         return self
+
+    def _tell_routes(self) -> None:
+        """All routes; but while the replicas are not known, the gateway goes on with what it has."""
+        if self._replicas_known:
+            self._tell(wire.Routes(routes=[self._route(app) for app in self.live.values()]))
 
     def keys_changed(self, keys: dict[str, str]) -> None:
         """sha256 of every key that may call apps → who it is."""
@@ -250,8 +260,10 @@ class Apps:
             case _:
                 log.warning("the gateway sent a %s", type(frame).__name__)
 
-    def lost(self) -> None:
-        log.warning("the gateway is gone")
+    def lost(self, link: Link) -> None:
+        if link is self._gateway:
+            self._gateway = None
+            log.warning("the gateway is gone")
 
     def _tell(self, frame: wire.Frame) -> None:
         if self._gateway is not None:
@@ -270,7 +282,8 @@ class Apps:
         )
 
     def _route_changed(self, app: LiveApp) -> None:
-        self._tell(wire.RouteChanged(route=self._route(app)))
+        if self._replicas_known:
+            self._tell(wire.RouteChanged(route=self._route(app)))
 
     async def _answer_wake(self, frame: wire.Wake) -> None:
         project, domain, name = frame.app.split("/")
@@ -302,6 +315,10 @@ class Apps:
         version = await self._store.app_version(row.project, row.domain, row.name, row.version)
         if version is None:
             raise DeploymentError(f"version {row.version} of app {row.name!r} is gone; deploy it again")
+        await self._agent.returned(AGENT_PATIENCE)  # it may come back with a replica
+        if app.serving():
+            self._set(app, AppStatus.ACTIVE, "a replica is ready")
+            return
         present = [r for r in app.replicas.values() if r.version == row.version and r.phase in ("starting", "ready")]
         missing = max(1, app.spec.scaling.min_replicas if app.spec else 1) - len(present)
         started = [await self.start_replica(app, version) for _ in range(missing)]
@@ -340,6 +357,7 @@ class Apps:
         spec = msgspec.json.decode(version.spec, type=wire.AppSpec)
         unit = f"r-{randomness.token_hex(8)}"
         order = await self._order(app, version, spec, unit)
+        await self._agent.returned(AGENT_PATIENCE)
         replica = self._replica(unit, app, version.version)
         app.replicas[unit] = replica
         if not self._agent.start(order, replica):
@@ -443,7 +461,7 @@ class Apps:
 
     def _errand_replace(self, app: LiveApp) -> None:
         app.pause = None
-        if app.row.wanted == "active" and self._agent.present and self.live.get(app.key) is app:
+        if app.row.wanted == "active" and self.live.get(app.key) is app:
             self._errand(self._wake_quietly(app))
 
     async def _wake_quietly(self, app: LiveApp) -> None:
@@ -467,10 +485,15 @@ class Apps:
 
     def _agent_returned(self, units: Sequence[wire.UnitState]) -> None:
         """The replicas that are alive, after this control plane or the agent came back."""
-        known = {unit for app in self.live.values() for unit in app.replicas}
+        known = {unit: replica for app in self.live.values() for unit, replica in app.replicas.items()}
         for state in units:
-            if state.kind == "replica" and state.unit not in known:
+            replica = known.get(state.unit)
+            if state.kind == "replica" and replica is None:
                 self._adopt(state)
+            elif replica is not None and replica.phase == "draining":  # the order may have been lost with the link
+                self._agent.stop(state.unit, self._settings.drain_timeout, "it is not wanted any more")
+        self._replicas_known = True
+        self._tell_routes()
         for app in self.live.values():
             if app.row.wanted == "active" and app.spec and app.spec.scaling.min_replicas and not app.replicas:
                 self._errand(self._wake_quietly(app))

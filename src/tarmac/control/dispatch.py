@@ -40,8 +40,17 @@ EXIT_NEWS = 2.0
 STARTS_AT_ONCE = 16
 """Fresh workers a pool may have on the way; a burst of forks would only compete for the cores."""
 
-WORKER_IDENTITY = 24 * 3600.0
-REPLACE_AFTER = 2
+WORKER_IDENTITY = 365 * 24 * 3600.0
+"""Seconds; a worker proves with it who it is whenever it connects again, however long its action takes."""
+
+REPLACE_AFTER = 3
+"""Workers in a row, each started after the one before had died, without one that ever connected."""
+
+START_LIMIT = 330.0
+"""Seconds a worker has to connect for the first time; importing its code may take 300 of them."""
+
+STRAY_PATIENCE = 1.0
+"""Seconds a returning worker has to hand in what it holds of an action that is not its own any more."""
 
 
 class Lifecycle(Protocol):
@@ -49,7 +58,7 @@ class Lifecycle(Protocol):
 
     def began(self, action: LiveAction, worker: Worker) -> wire.Assign: ...
     def initializing(self, action: LiveAction, message: str) -> None: ...
-    def failed(self, action: LiveAction, error: ErrorInfo) -> None: ...
+    def failed(self, action: LiveAction, error: ErrorInfo, *, counted: bool = True) -> None: ...
     def held(self, worker: Worker, held: wire.Held) -> LiveAction | None: ...
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None: ...
     def settled(self) -> None: ...
@@ -69,8 +78,12 @@ class Pool:
     """When an action was last queued, on the loop's clock."""
     proven: bool = False
     """Whether its code was ever imported."""
+    known: bool = True
+    """False for the pool of workers that came back before anybody asked for it: its `spec` is empty but for the id."""
     failures: int = 0
-    """Workers in a row that died before they took an action."""
+    """Workers in a row that died before they ever connected."""
+    failed_at: float = 0
+    """When the last of them died; what was started before that died of the same cause."""
 
     @property
     def concurrency(self) -> int:
@@ -98,17 +111,26 @@ class Worker:
     stopping: bool = False
     met: bool = False
     """Whether it ever connected."""
+    born: float = 0
+    """When it was asked for, on the loop's clock."""
+    strays: set[str] = field(default_factory=set)
+    """Actions that it came back with and that are not its own any more."""
     pid: int = 0
 
     @property
     def has_room(self) -> bool:
-        return self.link is not None and not self.stopping and len(self.actions) < self.pool.concurrency
+        if self.link is None or self.stopping or self.strays:
+            return False
+        return len(self.actions) < self.pool.concurrency
 
     def frame(self, frame: wire.AnyFrame) -> None:
         self.dispatch.lifecycle.from_worker(self, frame)
+        if self.strays and isinstance(frame, wire.Finished):
+            self.dispatch.stray_over(self, f"{frame.run}/{frame.action}")
 
-    def lost(self) -> None:
-        self.dispatch.link_lost(self)
+    def lost(self, link: Link) -> None:
+        if link is self.link:
+            self.dispatch.link_lost(self)
 
     def send(self, frame: wire.Frame) -> None:
         if self.link is not None:
@@ -147,7 +169,11 @@ class Dispatch:
         self._settling = True
         self._awaited: set[str] = set()
         self._turn = itertools.count()
+        self.tidy_every = min(10.0, settings.lease / 6)
+        """Seconds between two calls of `tidy`."""
+        self._tidied = self._loop.time()
         agent.on_return.append(self._agent_returned)
+        agent.on_stranger_exited = self._not_awaited
         agent.on_pool_failed = self._pool_failed
         agent.on_pool_ready = self._pool_ready
 
@@ -159,7 +185,8 @@ class Dispatch:
         pool.queue.append(action)
         pool.used = self._loop.time()
         self.pump(pool)
-        if action.phase is ActionPhase.QUEUED and not pool.proven and action.is_root:
+        near = len(pool.queue) <= self.slots
+        if near and action.phase is ActionPhase.QUEUED and not pool.proven and action.is_root:
             self.lifecycle.initializing(action, f"starting a process for {pool.spec.name}")
 
     def release(self, action: LiveAction) -> None:
@@ -171,6 +198,8 @@ class Dispatch:
         if not action.waiting:
             self.busy -= 1
         action.waiting = 0
+        for key, child in action.calls.items():  # another worker will number its calls anew
+            child.callers = [caller for caller in child.callers if caller != (action, key)]
         action.calls.clear()
         if worker.pool.reuse and worker.has_room and worker not in worker.pool.idle:
             worker.pool.idle.append(worker)
@@ -192,13 +221,13 @@ class Dispatch:
     def end(self, action: LiveAction, reason: str) -> None:
         """Stop whatever runs the action: for good, and whether or not it listens."""
         worker = action.worker
-        self.release(action)
         if worker is None:
             return
-        if worker.actions:  # others run in the same process
+        if len(worker.actions) > 1:  # others run in the same process
             worker.send(wire.AbortAction(run=action.run.name, action=action.name, reason=reason))
         else:
             self._stop(worker, self._settings.grace, reason)
+        self.release(action)
 
     # ------------------------------------------------------------------ giving out
 
@@ -233,13 +262,16 @@ class Dispatch:
 
     def _stock(self, pool: Pool) -> None:
         """Ask for as many workers as will be needed soon."""
+        if not pool.known:
+            return
         for _ in range(self._missing(pool)):
             if not self._start(pool):
                 return
 
     def _missing(self, pool: Pool) -> int:
-        if pool.failures >= REPLACE_AFTER and not pool.queue:
-            return 0
+        quiet = self._loop.time() - pool.used
+        if not pool.queue and (not pool.proven or quiet > self._settings.pool_idle):
+            return 0  # nothing is kept ready of what does not start, or is not used
         ready = len(pool.idle) + pool.starting
         if pool.reuse is None:
             soon = min(len(pool.queue), max(0, self.slots - self.busy))
@@ -250,7 +282,7 @@ class Dispatch:
 
     def _start(self, pool: Pool) -> bool:
         unit = f"w-{secrets.token_hex(8)}"
-        worker = Worker(unit, pool, self)
+        worker = Worker(unit, pool, self, born=self._loop.time())
         order = wire.StartUnit(
             unit=unit,
             kind="worker",
@@ -281,10 +313,9 @@ class Dispatch:
         """A worker's Hello. Raises PermissionError for one that nobody wants any more."""
         worker = self.workers.get(hello.name)
         if worker is None:
-            pool = self.pools.get(hello.pool)
-            if pool is None or not self._settling:
+            if not hello.pool or not self._settling:
                 raise PermissionError(f"no work for {hello.name}")
-            worker = self._adopt(hello.name, pool)
+            worker = self._adopt(hello.name, self._pool_of(hello))
         worker.link = link
         worker.met = True
         worker.pid = hello.pid
@@ -292,8 +323,7 @@ class Dispatch:
         worker.pool.failures = 0
         self._awaited.discard(hello.name)
         link.send(wire.Welcome(epoch=0))
-        for held in hello.held:
-            self._take_back(worker, held)
+        self._compare(worker, hello.held)
         if worker.has_room and worker not in worker.pool.idle:
             worker.pool.idle.append(worker)
         if self._settling and not self._awaited and self.agent.present:
@@ -301,24 +331,62 @@ class Dispatch:
         self.pump(worker.pool)
         return worker
 
+    def _pool_of(self, hello: wire.Hello) -> Pool:
+        """The pool of a worker that an earlier control plane started; it may be that nobody has asked for it yet."""
+        pool = self.pools.get(hello.pool)
+        if pool is None:
+            spec = wire.PoolSpec(id=hello.pool.partition("-")[0], name=hello.pool, python="", root="")
+            reuse = wire.ReuseSpec(concurrency=hello.concurrency) if hello.reuse else None
+            pool = Pool(hello.pool, spec, "", "", reuse, used=self._loop.time(), known=False)
+            self.pools[hello.pool] = pool
+        return pool
+
     def _adopt(self, unit: str, pool: Pool) -> Worker:
-        worker = Worker(unit, pool, self)
+        worker = Worker(unit, pool, self, born=self._loop.time())
         self.workers[unit] = worker
         pool.workers.add(worker)
         self.agent.adopt(unit, worker)
         return worker
 
+    def _compare(self, worker: Worker, held: Sequence[wire.Held]) -> None:
+        """What the worker says it has in hand, with what we think it has."""
+        in_hand = {(each.run, each.action, each.attempt) for each in held}
+        for action in list(worker.actions.values()):
+            if (action.run.name, action.name, action.attempt) not in in_hand:
+                self.release(action)
+                lost = ErrorInfo(code="WorkerLostError", message="the order to run it was lost", kind="system")
+                self.lifecycle.failed(action, lost, counted=False)
+        for each in held:
+            self._take_back(worker, each)
+
     def _take_back(self, worker: Worker, held: wire.Held) -> None:
         """The worker still has an action in hand: it is that worker's again, or nobody's."""
         action = self.lifecycle.held(worker, held)
         if action is None:
-            worker.send(wire.AbortAction(run=held.run, action=held.action, reason="another attempt took its place"))
-            if worker.pool.concurrency == 1:
-                self._stop(worker, 0, "another attempt took its place")
+            stray = f"{held.run}/{held.action}"
+            worker.strays.add(stray)
+            worker.send(wire.AbortAction(run=held.run, action=held.action, reason="it is not this worker's any more"))
+            self._loop.call_later(STRAY_PATIENCE, self._end_stray, worker, stray)
         elif action.worker is not worker:
             worker.actions[action.id] = action
             action.worker = worker
             self.busy += 1
+
+    def stray_over(self, worker: Worker, stray: str) -> None:
+        """The worker was done with it, and had only not heard that we knew."""
+        worker.strays.discard(stray)
+        if worker.pool.reuse and worker.has_room and worker not in worker.pool.idle:
+            worker.pool.idle.append(worker)
+            self.pump(worker.pool)
+
+    def _end_stray(self, worker: Worker, stray: str) -> None:
+        """It is still at it. Where others run in the same process it was told to cancel, and that must do."""
+        if stray not in worker.strays:
+            return
+        if worker.actions:
+            self.stray_over(worker, stray)
+        else:
+            self._stop(worker, 0, "it ran what is not its own any more")
 
     def link_lost(self, worker: Worker) -> None:
         worker.link = None
@@ -328,27 +396,36 @@ class Dispatch:
             self._loop.call_later(EXIT_NEWS, self._presume_dead, worker)
 
     def _presume_dead(self, worker: Worker) -> None:
-        if worker.link is None and worker.unit in self.workers:
+        if worker.link is not None or worker.unit not in self.workers:
+            return
+        if self.agent.present:
             self._lose(worker, "its process stopped answering")
+        else:  # the agent will say when it comes back
+            self._loop.call_later(EXIT_NEWS, self._presume_dead, worker)
 
     def _lose(self, worker: Worker, reason: str) -> None:
         self.agent.stop(worker.unit, 0, reason)
-        self.worker_exited(worker, wire.UnitExited(unit=worker.unit, reason=reason))
+        self.worker_exited(worker, wire.UnitExited(unit=worker.unit, reason=reason), counted=True)
 
-    def worker_exited(self, worker: Worker, exit: wire.UnitExited) -> None:
-        """The process is gone: what it ran has failed, and why is told from how it ended."""
+    def worker_exited(self, worker: Worker, exit: wire.UnitExited, counted: bool = False) -> None:
+        """The process is gone: what it ran has failed, and why is told from how it ended.
+
+        That it ended with the agent or its zygote is no fault of the action, and not `counted` as one.
+        """
         if self.workers.pop(worker.unit, None) is None:
             return
         pool = worker.pool
         pool.workers.discard(worker)
         if worker in pool.idle:
             pool.idle.remove(worker)
-        if not worker.met and not worker.stopping and (exit.code is not None or exit.signal is not None):
+        if not worker.met and not worker.stopping and worker.born > pool.failed_at and self.agent.present:
             pool.failures += 1
-        self._awaited.discard(worker.unit)
+            pool.failed_at = self._loop.time()
+        worker.stopping = True  # nothing is given to it while what it had is taken away
+        own = exit.code is not None or exit.signal is not None
         for action in list(worker.actions.values()):
             self.release(action)
-            self.lifecycle.failed(action, death(exit))
+            self.lifecycle.failed(action, death(exit), counted=counted or own)
         if pool.failures >= REPLACE_AFTER:
             self._give_up(pool, ErrorInfo(code="WorkerLostError", message=_never_started(pool, exit), kind="system"))
         self.pump(pool)
@@ -367,6 +444,8 @@ class Dispatch:
         pool = self.pools.get(key)
         if pool is None:
             pool = self.pools[key] = Pool(key, spec, project, domain, reuse, used=self._loop.time())
+        elif not pool.known:
+            pool.spec, pool.project, pool.domain, pool.reuse, pool.known = spec, project, domain, reuse, True
         return pool
 
     def _pool_ready(self, frame: wire.PoolReady) -> None:
@@ -385,7 +464,7 @@ class Dispatch:
     def _give_up(self, pool: Pool, error: ErrorInfo) -> None:
         """No worker of this pool can start: everything that waits for one fails with the reason."""
         waiting, pool.queue = list(pool.queue), deque()
-        pool.failures = 0
+        pool.failures, pool.proven = 0, False
         for action in waiting:
             if not action.over:
                 self.lifecycle.failed(action, error)
@@ -393,6 +472,11 @@ class Dispatch:
     def tidy(self) -> None:
         """Called now and then: lost workers, idle reused workers, pools that nobody uses."""
         now = self._loop.time()
+        if now - self._tidied > 2 * self.tidy_every:  # it was us who did not listen
+            for worker in self.workers.values():
+                if worker.link is not None:
+                    worker.link.asked = None
+        self._tidied = now
         for worker in list(self.workers.values()):
             self._check_life(worker, now)
         for key, pool in list(self.pools.items()):
@@ -405,13 +489,15 @@ class Dispatch:
         self.agent.keep_pools(sorted({pool.spec.id for pool in self.pools.values()}))
 
     def _check_life(self, worker: Worker, now: float) -> None:
-        if worker.link is None or not worker.actions:
-            return
-        silence = now - worker.link.heard
-        if silence > self._settings.lease:
-            self._lose(worker, f"its process gave no sign of life for {silence:.0f} s")
-        elif silence > self._settings.lease / 4:
-            worker.link.ping()
+        """A worker that is silent is asked for a sign of life, and lost when it goes on being silent."""
+        link, lease = worker.link, self._settings.lease
+        if link is None:
+            if not worker.met and now - worker.born > START_LIMIT:
+                self._lose(worker, f"its process did not start within {START_LIMIT:g} s")
+        elif link.asked is not None and now - link.asked > lease * 3 / 4:
+            self._lose(worker, f"its process gave no sign of life for {now - link.heard:.0f} s")
+        elif now - link.heard > lease / 4:
+            link.ping()
 
     def _retire(self, pool: Pool) -> None:
         for worker in list(pool.workers):
@@ -427,8 +513,19 @@ class Dispatch:
                 self._loop.call_later(SETTLE, self._settle)
             else:
                 self._settle()
-        else:
-            self.pump_everything()
+            return
+        for state in units:  # orders to stop may have been lost with the link
+            worker = self.workers.get(state.unit)
+            if state.kind == "worker" and (worker is None or worker.stopping):
+                self.agent.stop(state.unit, 0, "nobody wants it any more")
+        self.pump_everything()
+
+    def _not_awaited(self, unit: str) -> None:
+        """A worker has ended before it could come back."""
+        if unit in self._awaited:
+            self._awaited.discard(unit)
+            if not self._awaited:
+                self._settle()
 
     def _settle(self) -> None:
         """Whoever was to come back has, or will not: from here on actions are given out."""

@@ -25,7 +25,8 @@ class Peer(Protocol):
     """Who is at the other end: a worker, the agent, the gateway."""
 
     def frame(self, frame: AnyFrame) -> None: ...
-    def lost(self) -> None: ...
+    def lost(self, link: Link) -> None:
+        """This link is gone. The peer may have made another one before that was noticed."""
 
 
 Accept = Callable[["Link", Hello], Peer]
@@ -40,13 +41,15 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.name = "?"
         self.heard = now()
-        """When the peer last said anything, on the loop's clock."""
+        """When the peer last said anything, on the loop's clock (which no step of the wall clock moves)."""
+        self.asked: float | None = None
+        """When it was asked for a sign of life that it has not given yet."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of another family
 
     def data_received(self, data: bytes) -> None:
-        self.heard = self._now()
+        self.heard, self.asked = self._now(), None
         try:
             frames = self._unpacker.feed(data)
         except FrameError as error:
@@ -73,7 +76,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._peer is not None:
-            self._peer.lost()
+            self._peer.lost(self)
 
     @property
     def open(self) -> bool:
@@ -89,6 +92,8 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
     def ping(self) -> None:
+        """Ask for a sign of life."""
+        self.asked = self.asked or self._now()
         self.send(Ping())
 
     def close(self) -> None:

@@ -54,6 +54,8 @@ class LiveAction:
     started: float | None = None
     attempt_started: float | None = None
     ended: float | None = None
+    since: float | None = None
+    """After a restart: when its attempt began to run, or to wait in the queue; its limits began then."""
 
     pool: Pool | None = None
     worker: Worker | None = None

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ from tarmac.control.registry import KnownTask, Registry, task_row
 from tarmac.events import Journal
 from tarmac.model import after_failure, subject_of_action
 from tarmac.names import child_name, run_name
-from tarmac.store import ActionRow, Change, RunRow, Store
+from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, StoreError
 
 if TYPE_CHECKING:
     from tarmac.blobs import Blobs
@@ -48,6 +48,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("tarmac.runs")
 
 _P = ActionPhase
+
+REQUEST_LIMIT = 1024 * 1024
+"""Bytes of a request to run without its inputs: variables, labels, context and overrides travel in every order."""
+
+UNCOUNTED = 100
+"""Attempts up to which the loss of a worker that was not its own fault costs an action nothing."""
 
 
 class Runs:
@@ -116,6 +122,11 @@ class Runs:
             done.set_result(None)
 
     async def _check_inputs(self, known: KnownTask, request: wire.RunRequest) -> None:
+        rest = len(_without_inputs(request))
+        if rest > REQUEST_LIMIT:
+            raise TooLargeError(
+                f"the request to run {known.row.name} is {rest:,} bytes without its inputs; {REQUEST_LIMIT:,} go"
+            )
         if request.inputs_blob is not None:
             if not await self._blobs.has(request.inputs_blob):
                 raise InvalidInputError(f"the inputs' blob {request.inputs_blob} was not sent; PUT /v1/blobs/… first")
@@ -138,7 +149,16 @@ class Runs:
             raise RunAlreadyExistsError(
                 f"run {row.name!r} exists in {row.project}/{row.domain} and runs {row.task}; choose another name"
             )
+        if row.name == request.name and not await self._same_inputs(row.name, request):
+            raise RunAlreadyExistsError(f"run {row.name!r} exists with other inputs; choose another name")
         return await self.get(row.name)
+
+    async def _same_inputs(self, run: str, request: wire.RunRequest) -> bool:
+        root = await self._store.action(run, ROOT_ACTION)
+        inputs, blob = await self._stored(request)
+        if root is None or blob is not None or root.inputs is None or inputs is None:
+            return root is not None and blob == root.inputs_blob
+        return root.inputs == inputs or bool(msgspec.json.decode(root.inputs) == msgspec.json.decode(inputs))
 
     async def _create(self, request: wire.RunRequest, known: KnownTask, by: str) -> wire.Run:
         now = time.time()
@@ -151,7 +171,7 @@ class Runs:
             created=now,
             created_by=by,
             idempotency_key=request.idempotency_key,
-            request=msgspec.json.encode(msgspec.structs.replace(request, inputs=msgspec.Raw(b"{}"))),
+            request=_without_inputs(request),
             labels=request.labels,
         )
         run = LiveRun(row, request, self.url(request.project, request.domain, row.name))
@@ -163,10 +183,14 @@ class Runs:
         run.add(root)
         self.live[row.name] = run
         event = self._event(root, "accepted")
-        await self._journal.commit(Change(runs=(row,), actions=(root.write(),), events=(event,)))
-        run.shown = run.shown or run.record(event.seq)
-        self._queue(root, pool)
-        return run.shown
+        record = run.record(event.seq)
+
+        def then() -> None:
+            run.shown = run.shown or record
+            self._queue(root, pool)
+
+        await self._journal.commit(Change(runs=(row,), actions=(root.write(),), events=(event,)), then)
+        return run.shown or record
 
     async def _stored(self, request: wire.RunRequest) -> tuple[bytes | None, str | None]:
         """Inputs in place, or the digest of the blob that holds them."""
@@ -258,7 +282,8 @@ class Runs:
         for run in list(self.live.values()):
             for action in list(run.actions.values()):
                 if action.phase is _P.RUNNING and action.worker is None and action.kind == "task":
-                    self.failed(action, ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system"))
+                    lost = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
+                    self.failed(action, lost, counted=False)
 
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None:
         match frame:
@@ -296,12 +321,17 @@ class Runs:
             action.outputs, action.outputs_blob = value.inline, value.blob
             self._end(action, _P.SUCCEEDED, "", ack)
 
-    def failed(self, action: LiveAction, error: ErrorInfo, ack: wire.Frame | None = None) -> None:
-        """An attempt ended badly: try again or end, as the table of retries says."""
+    def failed(
+        self, action: LiveAction, error: ErrorInfo, ack: wire.Frame | None = None, *, counted: bool = True
+    ) -> None:
+        """An attempt ended badly: try again or end, as the table of retries says.
+
+        A loss that a process of ours is to blame for is not `counted`, so that no run fails of it.
+        """
         if action.over:
             return
         if error.kind == "system":
-            action.system_failures += 1
+            action.system_failures += 1 if counted or action.attempt > UNCOUNTED else 0
         else:
             action.user_failures += 1
         timed_out = error.code in ("MaxRuntimeExceededError", "DeadlineExceededError", "MaxQueuedTimeExceededError")
@@ -323,7 +353,7 @@ class Runs:
         if action.phase is not _P.QUEUED:
             action.go(_P.QUEUED, time.time())
         action.attempt += 1
-        action.error = None
+        action.error, action.attempt_started = None, None
         action.callers = [caller for caller in action.callers if not caller[0].over]
         when = f" in {delay:g} s" if delay else ""
         action.message = f"attempt {action.attempt - 1} failed, trying again{when}: {_sentence(error)}"
@@ -336,24 +366,33 @@ class Runs:
             shown()
             if ack is not None and worker is not None:
                 worker.send(ack)
-            if pool is not None and not action.over:
+            if not action.over:
                 self._after(delay, action, pool)
 
         self._journal.commit(change, then)
 
-    def _after(self, delay: float, action: LiveAction, pool: Pool) -> None:
+    def _after(self, delay: float, action: LiveAction, pool: Pool | None) -> None:
         if delay <= 0:
             self._queue(action, pool)
         else:
+            self._cancel(action, "retry")
             action.timers["retry"] = self._loop.call_later(delay, self._queue, action, pool)
 
-    def _queue(self, action: LiveAction, pool: Pool) -> None:
-        if action.over:
+    def _queue(self, action: LiveAction, pool: Pool | None) -> None:
+        if action.over or action.worker is not None:
+            return
+        if pool is None:
+            self._errand(self._queue_anew(action))
             return
         self._limit(action, "max_queued_time")
         if "deadline" not in action.timers:
             self._limit(action, "deadline")
         self.dispatch.submit(action, pool)
+
+    async def _queue_anew(self, action: LiveAction) -> None:
+        """Queue an action whose pool is not at hand."""
+        if await self._has_pool(action):
+            self._queue(action, action.pool)
 
     def _end(self, action: LiveAction, phase: ActionPhase, message: str, ack: wire.Frame | None = None) -> None:
         """A terminal phase, for the action and for whatever is still running beneath it."""
@@ -404,8 +443,9 @@ class Runs:
     def _tell_callers(self, action: LiveAction) -> None:
         callers, action.callers = action.callers, []
         for parent, key in callers:
-            if parent.calls.pop(key, None) is None or parent.worker is None:
+            if parent.calls.get(key) is not action or parent.worker is None:
                 continue
+            del parent.calls[key]
             self.dispatch.goes_on(parent)
             parent.worker.send(_result(key, action))
 
@@ -421,9 +461,7 @@ class Runs:
         parent = self._mine(worker, frame.run, frame.action, frame.attempt)
         if parent is None or frame.key in parent.calls:
             return
-        inputs = frame.inputs
-        name = child_name(parent.name, frame.task, inputs.inline, inputs.blob, frame.sequence, frame.group)
-        child = parent.run.actions.get(name)
+        name, child = _child(parent, frame)
         if child is not None and child.settled:
             worker.send(_result(frame.key, child))
             return
@@ -440,8 +478,12 @@ class Runs:
 
     async def _call_unknown(self, worker: Worker, parent: LiveAction, frame: wire.Call) -> None:
         """The child's task is not at hand: read it, or register what the worker sent along, then call again."""
-        async with self._registering:
-            problem = await self._prepare(parent, frame)
+        try:
+            async with self._registering:
+                problem = await self._prepare(parent, frame)
+        except msgspec.MsgspecError as error:
+            message = f"what was sent along with the call of {frame.task} cannot be read: {error}"
+            problem = ErrorInfo(code="RuntimeSystemError", message=message, kind="system")
         if problem is None:
             self._call(worker, frame)
         else:
@@ -519,8 +561,8 @@ class Runs:
     def _trace_record(self, worker: Worker, frame: wire.TraceRecord) -> None:
         parent = self._mine(worker, frame.run, frame.action, frame.attempt)
         answer = wire.TraceResult(key=frame.key, found=True)
-        if parent is None or frame.step in parent.run.actions:
-            worker.send(answer)
+        if parent is None or frame.step in parent.run.actions:  # it may be on its way to the disk
+            self._journal.commit(Change(), lambda: worker.send(answer))
             return
         step = LiveAction(
             parent.run, frame.step, parent.name, None, frame.name, parent.version, frame.started, kind="trace"
@@ -572,12 +614,16 @@ class Runs:
         return committed
 
     def _limit(self, action: LiveAction, limit: str) -> None:
-        """Start the clock of one of the task's time limits."""
-        seconds = getattr(self._spec(action).timeout, limit)
-        if seconds is None:
+        """Start the clock of one of the task's time limits; after a restart with what is left of it.
+
+        The clock is the loop's, which no step of the wall clock moves; only what went before a restart is told by that.
+        """
+        whole = getattr(self._spec(action).timeout, limit)
+        if whole is None:
             return
-        if limit == "deadline":
-            seconds = max(0.0, action.created + seconds - time.time())
+        since = action.created if limit == "deadline" else action.since
+        gone = 0.0 if since is None else time.time() - since
+        seconds = min(whole, max(0.0, whole - gone))
         self._cancel(action, limit)
         action.timers[limit] = self._loop.call_later(seconds, self._time_out, action, limit)
 
@@ -611,23 +657,41 @@ class Runs:
             for action in list(run.actions.values()):
                 if action.over:
                     action.settled = True
-                elif action.task is not None:
+                else:
                     await self._resume(action)
 
     async def _resume(self, action: LiveAction) -> None:
-        assert action.task is not None
-        try:
-            action.pool = await self._pools.make(action.task, self._spec(action) if action.spec else None)
-        except BaseRuntimeError as problem:
-            self.failed(action, ErrorInfo(code=problem.code, message=problem.message, retryable=False))
+        if action.task is None:
+            message = f"task {action.task_name} {action.version} is not registered any more; deploy it again"
+            action.error = ErrorInfo(code="RemoteTaskNotFoundError", message=message, retryable=False)
+            self._end(action, _P.FAILED, message)
             return
+        is_new = action.attempt == 1 and action.phase is not _P.RUNNING
+        _resume_clock(action, [] if is_new else await self._store.attempts(action.run.name, action.name))
         if action.phase is _P.INITIALIZING:
             action.go(_P.QUEUED, time.time())
         if action.phase is _P.QUEUED:
-            self._queue(action, action.pool)
+            await self._queue_anew(action)
         elif action.phase is _P.RUNNING:
+            await self._make_pool(action)  # without one its worker may still come back
             self._limit(action, "max_runtime")
             self._limit(action, "deadline")
+        action.since = None
+
+    async def _has_pool(self, action: LiveAction) -> bool:
+        """Have the action's pool at hand; an action whose pool cannot be made ends with the reason."""
+        problem = await self._make_pool(action)
+        if problem is not None:
+            self.failed(action, ErrorInfo(code=problem.code, message=problem.message, retryable=False))
+        return problem is None
+
+    async def _make_pool(self, action: LiveAction) -> BaseRuntimeError | None:
+        assert action.task is not None, f"{action.id} has no task"
+        try:
+            action.pool = await self._pools.make(action.task, self._spec(action) if action.spec else None)
+        except BaseRuntimeError as problem:
+            return problem
+        return None
 
     async def stop(self) -> None:
         """Wait for the errands under way."""
@@ -667,8 +731,11 @@ class Runs:
 
     def _errand_done(self, task: asyncio.Task[None]) -> None:
         self._errands.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("an errand failed", exc_info=error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("an errand failed", exc_info=error)
+        if isinstance(error, StoreError):  # nobody would go on with what it left undone
+            self._journal.on_failure(error)
 
 
 _LIMITS = {
@@ -680,6 +747,39 @@ _LIMITS = {
 
 def _nothing() -> None:
     """After commits that nobody needs to be shown."""
+
+
+def _without_inputs(request: wire.RunRequest) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(request, inputs=msgspec.Raw(b"{}")))
+
+
+def _child(parent: LiveAction, frame: wire.Call) -> tuple[str, LiveAction | None]:
+    """The name of the child that is called, and the child if it is there.
+
+    A parent that failed by its own fault and is tried again finds what its earlier attempts finished or still have
+    running; what *failed* in an earlier attempt is called anew, under a name that this attempt, and every repetition
+    of it after a crash, derives in the same way.
+    """
+    inputs = frame.inputs
+    for generation in range(parent.user_failures + 1):
+        caller = parent.name if generation == 0 else f"{parent.name}~{generation}"
+        name = child_name(caller, frame.task, inputs.inline, inputs.blob, frame.sequence, frame.group)
+        child = parent.run.actions.get(name)
+        if child is None or not child.over or child.result() is not None:
+            break
+    return name, child
+
+
+def _resume_clock(action: LiveAction, attempts: Sequence[AttemptRow]) -> None:
+    """When what the action is in the middle of began, as the disk has it."""
+    current = next((attempt for attempt in attempts if attempt.number == action.attempt), None)
+    if action.phase is _P.RUNNING:
+        action.attempt_started = action.since = current.started if current else action.started
+    elif action.attempt == 1:
+        action.since = action.created
+    else:
+        ends = [attempt.ended for attempt in attempts if attempt.ended is not None]
+        action.since = max(ends) if ends else None
 
 
 def _marks(request: wire.RunRequest) -> list[str]:
@@ -708,6 +808,6 @@ def _restored(run: LiveRun, row: ActionRow, task: KnownTask | None) -> LiveActio
     action.outputs, action.outputs_blob = row.outputs, row.outputs_blob
     action.error = None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
     action.message, action.spec, action.custom_context = row.message, row.spec, row.custom_context
-    action.started, action.attempt_started, action.ended = row.started, row.started, row.ended
+    action.started, action.ended = row.started, row.ended
     action.stored = (row.attempt, row.phase)
     return action

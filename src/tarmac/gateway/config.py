@@ -117,9 +117,15 @@ def render_backends(shape: Shape, servers: Mapping[int, Mapping[str, tuple[str, 
             f"  server {AGAIN} {_quoted(f'unix@{shape.again_socket}')} send-proxy-v2 backup",
         ]
         replicas = servers.get(slot, {})
-        lines += [f"  server {name} {address} maxconn {limit}" for name, (address, limit) in replicas.items()]
+        lines += [f"  server {name} {server(address, limit)}" for name, (address, limit) in replicas.items()]
         blocks.append(_lines(lines))
     return "".join(blocks)
+
+
+def server(address: str, limit: int) -> str:
+    """What follows a server's name, in the file as over the runtime API."""
+    # idle connections are closed soon: before most servers close them, and so that a drained replica can be deleted
+    return f"{address} maxconn {limit} pool-purge-delay 1s"
 
 
 def render_map(entries: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from flyte.wire import Route
+from tarmac.gateway import config
 from tarmac.gateway.config import AGAIN, HOLDERS, HOSTS, KEYS, SLOTS
 
 _APP = re.compile(r"[A-Za-z0-9._-]{1,200}/[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,200}")
@@ -216,7 +217,7 @@ class AddServer:
 
     @property
     def command(self) -> str:
-        return f"add server p{self.slot}/{self.name} {self.address} maxconn {self.limit}"
+        return f"add server p{self.slot}/{self.name} {config.server(self.address, self.limit)}"
 
     def take(self, present: Present) -> None:
         present.servers[self.slot][self.name] = Server(self.address, self.limit, open=False)

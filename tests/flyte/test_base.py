@@ -1,0 +1,144 @@
+"""The process that zygotes are forked from, driven as the agent drives it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyte import wire
+from flyte.runtime import base, shared
+from tests.flyte.zygote_driver import Conversation, gone
+from tests.platform_fixture import ROOT, wait_for
+
+
+class BaseDriver:
+    def __init__(self, folder: Path) -> None:
+        self.link, theirs = socket.socketpair()
+        self.link.settimeout(15)
+        self._log = folder / "base.log"
+        path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "programs")])
+        command = [sys.executable, "-P", "-m", "flyte.runtime.base", "--fd", str(theirs.fileno())]
+        with theirs, self._log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, "--worker", "stub_worker"],
+                env={**os.environ, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        self.zygotes: list[Conversation] = []
+
+    def warm(self) -> None:
+        self.link.sendall(base.WARM)
+        assert self.link.recv(1) == base.WARMED
+
+    def zygote(self, log: Path) -> Conversation:
+        ours, theirs = socket.socketpair()
+        with theirs, log.open("ab") as output:
+            socket.send_fds(self.link, [base.FORK], [theirs.fileno(), output.fileno()])
+        self.zygotes.append(Conversation(ours, log))
+        return self.zygotes[-1]
+
+    def end(self) -> None:
+        for zygote in self.zygotes:
+            zygote.link.close()
+        self.link.close()
+        try:
+            self.process.wait(5)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[BaseDriver]:
+    made = BaseDriver(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "code"
+    folder.mkdir()
+    return folder
+
+
+def load(zygote: Conversation, root: Path, **env: str) -> wire.PoolReady:
+    pool = wire.PoolSpec(id="p", name="n", python=sys.executable, root=str(root), modules=["main"], env=env)
+    zygote.send(wire.LoadPool(pool=pool))
+    return zygote.next(wire.PoolReady)
+
+
+def test_a_zygote_says_who_it_is_and_has_its_own_session_log_and_environment(
+    driver: BaseDriver, root: Path, tmp_path: Path
+) -> None:
+    (root / "main.py").write_text("import os\nprint(os.environ['COLOUR'], os.getcwd())\n")
+    for colour in ("red", "blue"):
+        zygote = driver.zygote(tmp_path / colour)
+        hello = zygote.next(wire.UnitStarted)
+        assert hello.unit == ""
+        assert os.getsid(hello.pid) == hello.pid
+        assert load(zygote, root, COLOUR=colour).forks
+        assert (tmp_path / colour).read_text() == f"{colour} {root}\n"
+
+
+def test_the_server_stack_is_shared_once_there_are_apps(driver: BaseDriver, root: Path, tmp_path: Path) -> None:
+    (root / "main.py").write_text("import sys\nprint('fastapi' in sys.modules, 'uvicorn' in sys.modules)\n")
+    log = tmp_path / "log"
+    load(driver.zygote(log), root)
+    driver.warm()
+    load(driver.zygote(log), root)
+    assert log.read_text() == "False False\nTrue True\n"
+
+
+@pytest.mark.parametrize("place", ["fastapi.py", "fastapi/__init__.py"])
+def test_code_that_hides_a_shared_package_gets_its_own(
+    driver: BaseDriver, root: Path, tmp_path: Path, place: str
+) -> None:
+    driver.warm()
+    (root / "main.py").write_text("import os, fastapi\nprint(fastapi.mine, os.environ['COLOUR'])\n")
+    (root / place).parent.mkdir(exist_ok=True)
+    (root / place).write_text("mine = 'my own'\n")
+    zygote = driver.zygote(tmp_path / "log")
+    pid = zygote.next(wire.UnitStarted).pid
+    assert load(zygote, root, COLOUR="red").forks
+    assert (tmp_path / "log").read_text() == "my own red\n"
+    assert not gone(pid), "it is the same process, begun anew"
+
+
+def test_a_package_that_was_installed_anew_is_noticed(tmp_path: Path) -> None:
+    package = tmp_path / "package.py"
+    package.touch()
+    pool = wire.PoolSpec(id="p", name="n", python="python", root=str(tmp_path / "code"))
+    given = {"package": (str(package), package.stat().st_mtime_ns, package.stat().st_ino)}
+    assert not shared.changed(given, pool)
+    os.utime(package, ns=(1, 1))
+    assert shared.changed(given, pool)
+    package.unlink()
+    assert shared.changed(given, pool)
+
+
+def test_pythons_own_library_is_not_looked_after() -> None:
+    assert "os" not in shared.loaded()
+    assert "pytest" in shared.loaded()
+
+
+def test_zygotes_end_with_the_base(driver: BaseDriver, root: Path, tmp_path: Path) -> None:
+    (root / "main.py").touch()
+    zygote = driver.zygote(tmp_path / "log")
+    pid = zygote.next(wire.UnitStarted).pid
+    load(zygote, root)
+    if sys.platform == "linux":
+        driver.process.kill()
+    else:
+        zygote.link.close()
+    wait_for(lambda: gone(pid), "the zygote is gone")

