@@ -94,14 +94,12 @@ def cli() -> str:
     context = click.Context(program, info_name="flyte", terminal_width=100, max_content_width=100)
     sections = [_command(program, context)]
     for name in VERBS:
-        verb = program.get_command(context, name)
-        assert verb is not None
+        verb = _member(program, context, name)
         inner = click.Context(verb, info_name=name, parent=context, terminal_width=100, max_content_width=100)
         sections.append(_command(verb, inner))
         # `run`'s and `deploy`'s sub-commands are what the user's file holds; they have no list of their own.
         for sub_name in verb.list_commands(inner) if isinstance(verb, click.Group) else ():
-            sub = verb.get_command(inner, sub_name)
-            assert sub is not None
+            sub = _member(verb, inner, sub_name)
             below = click.Context(sub, info_name=sub_name, parent=inner, terminal_width=100, max_content_width=100)
             sections.append(_command(sub, below))
     body = "\n".join(sections)
@@ -113,6 +111,13 @@ there or not possible; 130 Ctrl-C. On a terminal lists are tables and progress i
 Every list takes `-o json`.
 
 {body}"""
+
+
+def _member(group: click.Command, context: click.Context, name: str) -> click.Command:
+    assert isinstance(group, click.Group)
+    command = group.get_command(context, name)
+    assert command is not None
+    return command
 
 
 def _command(command: click.Command, context: click.Context) -> str:

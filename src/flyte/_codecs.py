@@ -138,7 +138,9 @@ def _text(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
     return read
 
 
-def _instance(cls: type, write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def instance(cls: type, write: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`write` of an instance of `cls`, and of nothing else."""
+
     def check(value: Any) -> Any:
         if not isinstance(value, cls):
             raise TypeError
@@ -238,16 +240,16 @@ def _string(**more: Any) -> JsonSchema:
     return {"type": "string", **more}
 
 
-INT = Scalar("int", int, {"type": "integer"}, write=_instance(numbers.Integral, int), read=_only(int), lenient=_whole)
-FLOAT = Scalar("float", float, {"type": "number"}, write=_write_float, read=_read_float, lenient=_instance(int, float))
-STR = Scalar("str", str, _string(), write=_instance(str, str.__str__), read=_only(str))
+INT = Scalar("int", int, {"type": "integer"}, write=instance(numbers.Integral, int), read=_only(int), lenient=_whole)
+FLOAT = Scalar("float", float, {"type": "number"}, write=_write_float, read=_read_float, lenient=instance(int, float))
+STR = Scalar("str", str, _string(), write=instance(str, str.__str__), read=_only(str))
 BOOL = Scalar("bool", bool, {"type": "boolean"}, write=_only(bool), read=_only(bool))
 NONE = Scalar("None", type(None), {"type": "null"}, write=_only(type(None)), read=_only(type(None)))
 DATETIME = Scalar(
     "datetime",
     dt.datetime,
     _string(format="date-time"),
-    write=_instance(dt.datetime, _write_datetime),
+    write=instance(dt.datetime, _write_datetime),
     read=_text(_read_datetime),
     form="ISO text, such as 2026-01-31T12:00:00Z",
 )
@@ -273,7 +275,7 @@ SCALARS: dict[Any, Scalar] = {
             "date",
             dt.date,
             _string(format="date"),
-            write=_instance(dt.date, lambda value: dt.date(value.year, value.month, value.day).isoformat()),
+            write=instance(dt.date, lambda value: dt.date(value.year, value.month, value.day).isoformat()),
             read=_text(dt.date.fromisoformat),
             lenient=_text(_midnight),
             form="ISO text, such as 2026-01-31",
@@ -282,7 +284,7 @@ SCALARS: dict[Any, Scalar] = {
             "time",
             dt.time,
             _string(format="time"),
-            write=_instance(dt.time, dt.time.isoformat),
+            write=instance(dt.time, dt.time.isoformat),
             read=_text(dt.time.fromisoformat),
             form="ISO text, such as 12:30:00",
         ),
@@ -290,27 +292,27 @@ SCALARS: dict[Any, Scalar] = {
             "timedelta",
             dt.timedelta,
             _string(format="duration"),
-            write=_instance(dt.timedelta, write_duration),
+            write=instance(dt.timedelta, write_duration),
             read=_text(read_duration),
             lenient=_seconds,
             form="seconds, or text such as PT1H30M or 1h30m",
         ),
-        Scalar("UUID", uuid.UUID, _string(format="uuid"), write=_instance(uuid.UUID, str), read=_text(uuid.UUID)),
+        Scalar("UUID", uuid.UUID, _string(format="uuid"), write=instance(uuid.UUID, str), read=_text(uuid.UUID)),
         Scalar(
             "Decimal",
             decimal.Decimal,
             _string(format="decimal"),
-            write=_instance(decimal.Decimal, str),
+            write=instance(decimal.Decimal, str),
             read=_text(decimal.Decimal),
             lenient=_decimal_of_number,
         ),
-        Scalar("complex", complex, _string(), write=_instance(complex, str), read=_text(complex)),
+        Scalar("complex", complex, _string(), write=instance(complex, str), read=_text(complex)),
     )
 }
 
 
 def path_codec(cls: type[pathlib.PurePath]) -> Scalar:
-    return Scalar("Path", cls, _string(format="path"), write=_instance(pathlib.PurePath, str), read=_text(cls))
+    return Scalar("Path", cls, _string(format="path"), write=instance(pathlib.PurePath, str), read=_text(cls))
 
 
 def derived_codec(cls: type, base: Scalar) -> Scalar:

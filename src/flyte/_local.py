@@ -17,6 +17,7 @@ import concurrent.futures
 import contextvars
 import functools
 import hashlib
+import importlib
 import random
 import string
 import threading
@@ -431,7 +432,9 @@ def new_run_name() -> str:
 @functools.cache
 def _wait_at_exit() -> None:
     """Let the runs that are under way end before the interpreter does; Ctrl-C leaves at once."""
-    # Python's own hook, which is called while threads can still be started; `atexit` comes too late for that.
+    # Python's own hook: `atexit` comes too late, when no executor takes work any more. The last to register is the
+    # first to be called, and the executors register when their module is imported.
+    importlib.import_module("concurrent.futures.thread")
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
         register(_finish_runs)

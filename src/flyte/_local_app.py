@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -71,6 +71,15 @@ class LocalApp:
     def url(self) -> str:
         """The same: local mode has no console."""
         return self.endpoint
+
+    @property
+    def version(self) -> str:
+        """The code is served as it lies."""
+        return "local"
+
+    @property
+    def desired_state(self) -> Literal["active", "stopped"]:
+        return "stopped" if self._process is None else "active"
 
     @property
     def status(self) -> str:
@@ -170,14 +179,15 @@ class LocalApp:
     def stop(self) -> None:
         """SIGTERM, and SIGKILL after GRACE."""
         set_local_endpoint(self.name, None)
-        if self._process is None:
+        process, self._process = self._process, None
+        if process is None:
             return
-        self._process.terminate()
+        process.terminate()
         try:
-            self._process.wait(GRACE)
+            process.wait(GRACE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
 
     def __repr__(self) -> str:
         return f"LocalApp(name={self.name!r}, endpoint={self.endpoint!r}, status={self.status!r})"

@@ -725,6 +725,8 @@ class ForkUnit(Frame, frozen=True, kw_only=True):
     replica: ReplicaSpec | None = None
     port: int = 0
     """For a replica: what it really binds."""
+    group: str = ""
+    """The file to write 0 to in order to enter the memory group it is held to."""
 
 
 class SignalUnit(Frame, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The console in a real browser: live without a reload, quiet when nothing is left to come, safe with hostile values."""
+"""The console in a real browser: live without a reload, quiet when nothing is to come, safe with hostile values."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.platform_fixture import Finished, Platform, wait_for
@@ -268,6 +269,52 @@ def test_a_secret_is_created_listed_and_deleted_and_its_value_is_not_shown(platf
     assert "very hidden" not in listed.both + made.both
     assert platform.cli("delete", "secret", "cli-secret").code == 0
     assert "cli-secret" not in platform.cli("get", "secret").out
+
+
+APP = """
+import http.server
+import flyte.app
+
+env = flyte.app.AppEnvironment(name="plain-server", requires_auth=False)
+
+@env.server
+def serve() -> None:
+    print("serving", flush=True)
+    http.server.ThreadingHTTPServer(("127.0.0.1", env.port), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def test_an_app_is_served_stopped_started_followed_and_removed(platform: Platform) -> None:
+    served = platform.cli("serve", platform.write("plain.py", APP), "env")
+    assert served.code == 0, served.both
+    url = served.out.strip()
+    assert httpx.get(url, trust_env=False).status_code == 200
+    assert platform.cli("get", "app", "plain-server", "-o", "url").out.strip() == url
+    assert "serving" in platform.cli("get", "logs", "plain-server").out
+
+    stopped = platform.cli("update", "app", "plain-server", "--deactivate", "--wait")
+    assert stopped.code == 0, stopped.both
+    assert json.loads(platform.cli("get", "app", "plain-server", "-o", "json").out)["status"] == "stopped"
+    assert httpx.get(url, trust_env=False).status_code >= 400
+
+    started = platform.cli("update", "app", "plain-server", "--activate", "--wait")
+    assert started.code == 0, started.both
+    assert httpx.get(url, trust_env=False, timeout=30).status_code == 200
+
+    assert platform.cli("delete", "app", "plain-server").code == 0
+    assert platform.cli("get", "app", "plain-server").code == 2
+
+
+def test_the_consoles_link_signs_in_and_leads_to_the_run(platform: Platform, hello: Path) -> None:
+    name = run_name(platform.cli("run", hello, "double", "--x", "1"))
+    link = platform.cli("console", "--print", name).out.strip()
+    with httpx.Client(trust_env=False, follow_redirects=True) as browser:
+        page = browser.get(link)
+        assert page.status_code == 200
+        assert page.url.path.endswith(f"/runs/{name}")
+        assert name in page.text
+    with httpx.Client(trust_env=False) as other:
+        assert name not in other.get(link, follow_redirects=True).text, "a link signs in once"
 
 
 # --- what goes wrong

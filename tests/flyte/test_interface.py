@@ -70,7 +70,7 @@ def test_inputs_travel_as_json_with_their_defaults() -> None:
 def test_a_default_without_a_json_form_is_left_to_the_function() -> None:
     marker = object()
 
-    def task(x: Any = marker, y: int = None) -> None: ...  # type: ignore[assignment]
+    def task(x: Any = marker, y: int = "none") -> None: ...  # type: ignore[assignment]
 
     found = interface(task)
     assert found.dump_inputs({}) == {}

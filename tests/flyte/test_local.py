@@ -41,6 +41,13 @@ def note(name: str, value: Any = None) -> int:
     return len(seen[name])
 
 
+async def until(fact: str) -> None:
+    """Return when the fact was noted, from whatever thread."""
+    async with asyncio.timeout(10):
+        while fact not in seen:  # noqa: ASYNC110 - threads note facts too
+            await asyncio.sleep(0.001)
+
+
 @pytest.fixture(autouse=True)
 def _forget() -> None:
     seen.clear()
@@ -194,7 +201,7 @@ async def test_an_output_of_the_wrong_type_fails_the_run() -> None:
 async def test_children_are_actions_with_parents_phases_and_values() -> None:
     run = await finish(parent, 2)
     actions = await client.list_actions(run.name)
-    assert [action.name for action in actions][0] == "a0"
+    assert actions[0].name == "a0"
     assert actions[0].children == 2
     children = await client.list_actions(run.name, parent="a0")
     assert len(children) == 2
@@ -293,8 +300,7 @@ async def test_what_a_finished_parent_left_running_is_stopped() -> None:
     @env.task
     async def careless() -> str:
         note("task", asyncio.create_task(forever()))
-        while "started" not in seen:
-            await asyncio.sleep(0.001)
+        await until("started")
         return "done"
 
     assert await output(careless) == "done"
@@ -422,12 +428,6 @@ async def test_finished_children_are_not_run_again_when_their_parent_is() -> Non
 
 
 # -------------------------------------------------------------------------------------------------------------- abort
-
-
-async def until(fact: str) -> None:
-    async with asyncio.timeout(10):
-        while fact not in seen:
-            await asyncio.sleep(0.001)
 
 
 async def test_aborting_a_run_stops_what_is_below_it() -> None:

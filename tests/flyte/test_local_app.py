@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import flyte
 from flyte import _local_app
 from flyte.errors import DeploymentError, InvalidInputError
 from tests.flyte.conftest import Project
+from tests.platform_fixture import wait_for
 
 PROGRAM = """
     import os
@@ -102,6 +104,13 @@ def test_an_app_ends_with_the_program_that_serves_it(program: Any) -> None:
     done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, timeout=60, env=environ)
     endpoint, pid = done.stdout.split()
     assert endpoint.startswith("http://127.0.0.1:")
+    wait_for(lambda: not _is_alive(int(pid)), "the app has ended")
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(endpoint, timeout=5)
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -354,8 +354,10 @@ def test_a_failed_run_says_why_and_raises_the_tasks_own_error(connected: FakePla
     run = flyte.run(served.fails)
     run.wait()
     assert (run.status, run.error_info.code if run.error_info else "") == ("failed", "ValueError")
-    with pytest.raises(RuntimeError, match=r"has no outputs: it failed \(ValueError: no good\)"):
-        run.outputs()
+    assert (run.outputs(), run.outputs().named_outputs) == ((), {})
+    for take in (lambda: run.outputs()[0], lambda: run.outputs().o0, run.typed_outputs, run.output_literals):
+        with pytest.raises(RuntimeError, match=r"has no outputs: it failed \(ValueError: no good\)"):
+            take()
     with pytest.raises(ValueError, match="no good") as caught:
         run.raise_for_status()
     assert isinstance(caught.value, RuntimeUserError)

@@ -308,7 +308,9 @@ def test_images_start_from_anything(tmp_path: Path) -> None:
 
 def test_a_script_says_what_it_needs(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text('# /// script\n# requires-python = "==3.12.*"\n# dependencies = [\n#   "rich",\n# ]\n# ///\nprint()\n')
+    script.write_text(
+        '# /// script\n# requires-python = "==3.12.*"\n# dependencies = [\n#   "rich",\n# ]\n# ///\nprint()\n'
+    )
     image = flyte.Image.from_uv_script(script, name="from-script")
     assert image.packages == ["rich"]
     assert image.python_version == (3, 12)

@@ -210,7 +210,7 @@ async def test_a_blocker_lets_the_calling_task_wait() -> None:
         return "blocked"
 
     _sync.set_blocker(blocker)
-    assert double(5) == "blocked"
+    assert str(double(5)) == "blocked"
     assert len(seen) == 1
 
 

@@ -151,7 +151,11 @@ def sync_function(x: int) -> int:
 
 def test_an_override_is_another_task_with_the_same_name() -> None:
     changed = add.override(
-        retries=flyte.RetryStrategy(5), timeout=60, resources=flyte.Resources(cpu=4), env_vars={"B": "2"}, short_name="b"
+        retries=flyte.RetryStrategy(5),
+        timeout=60,
+        resources=flyte.Resources(cpu=4),
+        env_vars={"B": "2"},
+        short_name="b",
     )
     assert changed.name == add.name
     assert changed.overridden

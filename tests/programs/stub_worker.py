@@ -23,6 +23,10 @@ def serve(reuse: bool, concurrency: int) -> None:
             os.kill(os.getpid(), int(rest))
         case "children":
             _start_children()
+        case "hoard":
+            hoard = []
+            for _ in range(int(rest)):
+                hoard.append(bytearray(b"x") * 2**20)
         case "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("deaf now")

@@ -7,6 +7,7 @@ or raises; it can call children, wait, vanish.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 from collections.abc import Awaitable, Callable
@@ -48,6 +49,11 @@ class Peer:
 
     def close(self) -> None:
         self._writer.close()
+
+    async def closed(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
 
 class Act:
@@ -93,8 +99,7 @@ class FakeWorker:
         self.agent.run(self.live())
 
     async def live(self) -> None:
-        self.link = await Peer.connect(
-            self.agent.path,
+        self.link = await self.agent.connect(
             wire.Hello(
                 kind="worker",
                 name=self.order.unit,
@@ -166,12 +171,16 @@ class FakeAgent:
         """Why no worker can be started, where none can."""
         self.link: Peer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._peers: list[Peer] = []
+
+    async def connect(self, hello: wire.Hello) -> Peer:
+        peer = await Peer.connect(self.path, hello)
+        self._peers.append(peer)
+        return peer
 
     async def live(self) -> None:
         units = [wire.UnitState(unit=unit, kind="worker", pool="", pid=1) for unit in self.workers]
-        self.link = await Peer.connect(
-            self.path, wire.Hello(kind="agent", name="agent", token=self.token, units=units)
-        )
+        self.link = await self.connect(wire.Hello(kind="agent", name="agent", token=self.token, units=units))
         while (frame := await self.link.next()) is not None:
             match frame:
                 case wire.StartUnit() if self.broken is not None:
@@ -185,6 +194,14 @@ class FakeAgent:
                     self.stopped.append(frame)
                     if (worker := self.workers.get(frame.unit)) is not None:
                         self.exited(worker, signal=15)
+
+    def die(self) -> None:
+        """End as by SIGKILL, with all processes, and be started again."""
+        workers, self.workers = self.workers, {}
+        for peer in (self.link, *(worker.link for worker in workers.values())):
+            if peer is not None:
+                peer.close()
+        self.run(self.live())
 
     def _start(self, worker: FakeWorker) -> None:
         self.workers[worker.order.unit] = worker
@@ -208,3 +225,5 @@ class FakeAgent:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for peer in self._peers:
+            await peer.closed()

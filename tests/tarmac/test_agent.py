@@ -25,7 +25,7 @@ from flyte.errors import CodeBundleError
 from tarmac import process
 from tarmac.agent import Agent, bundle, probe
 from tarmac.agent import unit as units
-from tarmac.agent.memory import OutOfMemory
+from tarmac.agent.memory import Memory, find_groups
 from tarmac.home import Home
 from tests.platform_fixture import ROOT
 from tests.tarmac.link_server import LinkServer
@@ -478,6 +478,27 @@ async def test_a_replica_leaves_nothing_behind_when_it_ends(scene: Scene) -> Non
     await fact(lambda: not alive(left), "what it started is gone")
 
 
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_unit_that_uses_more_memory_than_its_environment_asks_for_is_killed_and_that_is_said(
+    scene: Scene, watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if watched:
+        monkeypatch.setattr(scene.agent, "_memory", Memory(lambda: None))
+    elif find_groups(scene.home.path) is None:
+        pytest.skip("no cgroups can be made here; the watchdog is tested")
+    pool = scene.pool(memory=100 * 2**20)
+    scene.start_worker("good", pool=pool)
+    scene.start_worker("bad", "hoard:400", pool)
+    exited = await scene.control.exited("bad")
+    assert (exited.signal, exited.oom) == (signal.SIGKILL, True)
+    limit = "it used more than the 100 MiB of memory that its environment asks for"
+    assert exited.reason == f"killed by SIGKILL: {limit}"
+    assert alive(await scene.control.started("good"))
+
+
 # --------------------------------------------------------------------------------- the control plane comes and goes
 
 
@@ -603,18 +624,6 @@ async def test_asking_goes_on_until_the_answer_is_yes() -> None:
 
     assert await probe.until_ready(1, "/", 10, ask) == probe.Outcome(True)
     assert outcomes == []
-
-
-def test_a_kill_that_the_kernel_counted_was_for_want_of_memory(tmp_path: Path) -> None:
-    counters = tmp_path / "vmstat"
-    counters.write_text("nr_free 1\noom_kill 4\n")
-    memory = OutOfMemory(counters)
-    killed = wire.UnitExited(unit="w", signal=signal.SIGKILL)
-    assert not memory.judge(killed, unasked=True).oom
-    counters.write_text("nr_free 1\noom_kill 5\n")
-    assert not memory.judge(killed, unasked=False).oom
-    assert memory.judge(killed, unasked=True).oom
-    assert not memory.judge(killed, unasked=True).oom, "each is counted once"
 
 
 def test_the_tail_of_a_log_begins_where_the_unit_began(tmp_path: Path) -> None:

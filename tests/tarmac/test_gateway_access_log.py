@@ -33,12 +33,8 @@ async def test_an_entry_says_who_asked_for_what_and_how_it_went(gateway: World) 
     await gateway.ask("POST", gateway.url('/a%22b/"quoted"]?secret=1&pause=0.05'), headers=headers, data="x")
     (entry,) = await entries(gateway, 1)
     assert before - 1 < entry["time"] < time.time() + 1
-    assert (entry["method"], entry["status"], entry["caller"], entry["client"]) == (
-        "POST",
-        200,
-        "key/tests",
-        "127.0.0.1",
-    )
+    assert (entry["method"], entry["status"]) == ("POST", 200)
+    assert (entry["caller"], entry["client"]) == ("key/tests", "127.0.0.1")
     assert entry["path"].startswith("/a%22b/")
     assert entry["replica"] == "one"
     assert 50 <= entry["upstream_ms"] <= entry["total_ms"] < 2000

@@ -79,7 +79,12 @@ def deploy(
     if dry_run:
         _show_plan(planned, form)
         return
-    show_deployed(asyncio.run(_sent(client, planned)), form)
+    try:
+        record = asyncio.run(_sent(client, planned))
+    except KeyboardInterrupt:
+        say("\nWhat was sent goes on; `flyte get app` and `flyte get task` show what became of it.")
+        raise
+    show_deployed(record, form)
 
 
 def _programs(file: str, recursive: bool, ignore_load_errors: bool, root_dir: str | None) -> list[Program]:

@@ -30,6 +30,13 @@ def get() -> None:
     """
 
 
+def _news(record: Run | Action) -> str:
+    """What there is to say beyond the phase: why it failed, or what it waits for."""
+    if record.error:
+        return one_line(f"{record.error.code}: {record.error.message}", 80)
+    return "" if record.phase is ActionPhase.SUCCEEDED else one_line(record.message, 80)
+
+
 RUNS: Sequence[Column[Run]] = (
     Column("name", lambda run: run.name),
     Column("task", lambda run: run.task),
@@ -37,7 +44,7 @@ RUNS: Sequence[Column[Run]] = (
     Column("started", lambda run: age(run.created)),
     Column("took", lambda run: lasted(run.started, run.ended)),
     Column("actions", lambda run: str(run.actions)),
-    Column("message", lambda run: one_line(run.error.message if run.error else run.message, 80)),
+    Column("message", lambda run: _news(run)),
 )
 
 
@@ -134,7 +141,7 @@ ACTIONS: Sequence[Column[Action]] = (
     Column("took", lambda action: lasted(action.started, action.ended)),
     Column("attempt", lambda action: str(action.attempt)),
     Column("parent", lambda action: action.parent or ""),
-    Column("message", lambda action: one_line(action.error.message if action.error else action.message, 80)),
+    Column("message", lambda action: _news(action)),
 )
 
 

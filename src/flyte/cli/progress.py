@@ -6,6 +6,7 @@ On a terminal the rows are redrawn in place, in a pipe each change is a line; bo
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def watching(live: bool, brief: bool = False) -> Iterator[Watcher]:
     with Live(
         console=Console(stderr=True, highlight=False),
         refresh_per_second=8,
-        transient=brief,
+        transient=brief or sys.stdout.isatty(),
         get_renderable=lambda: drawing(shown[-1] if shown else None),
     ):
         yield shown.append

@@ -5,30 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 from flyte.io import _place
-from flyte.io._file import File, path_like_codec, pydantic_schema
+from flyte.io._file import File
+from flyte.io._located import Located
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Dir(Generic[T]):
+class Dir(Located[T]):
     """A folder by its path. `T` says what its files hold, for readers; it is not checked."""
 
-    path: str
-    name: str | None = None
-    format: str = ""
-    hash: str | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.path, str):
-            object.__setattr__(self, "path", str(self.path))
-        if self.name is None:
-            object.__setattr__(self, "name", Path(self.path).name)
+    __slots__ = ()
 
     @classmethod
     def new_remote(cls, dir_name: str | None = None) -> Dir[T]:
@@ -127,11 +117,3 @@ class Dir(Generic[T]):
 
     def __fspath__(self) -> str:
         return str(self._here())
-
-    @classmethod
-    def __flyte_codec__(cls) -> Any:
-        return path_like_codec(cls, "Dir")
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        return pydantic_schema(cls)

@@ -6,35 +6,23 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Any, TypeVar
 
 from flyte.io import _place
+from flyte.io._located import Located
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class File(Generic[T]):
+class File(Located[T]):
     """A file by its path or URI. `T` says what is in it, for readers; it is not checked.
 
     Opening and downloading is left to the task: `async with file.open() as f: text = await f.read()`, or
     `with file.open_sync() as f: …`.
     """
 
-    path: str
-    name: str | None = None
-    """The file's own name; by default the last part of the path."""
-    format: str = ""
-    hash: str | None = None
-    """Stands for the content in cache keys."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.path, str):
-            object.__setattr__(self, "path", str(self.path))
-        if self.name is None:
-            object.__setattr__(self, "name", Path(self.path).name)
+    __slots__ = ()
 
     @classmethod
     def new_remote(cls, file_name: str | None = None, hash_method: str | None = None) -> File[T]:
@@ -122,14 +110,6 @@ class File(Generic[T]):
     def __fspath__(self) -> str:
         return str(_place.readable(self.path))
 
-    @classmethod
-    def __flyte_codec__(cls) -> Any:
-        return path_like_codec(cls, "File")
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        return pydantic_schema(cls)
-
 
 class AsyncFile:
     """An open file whose methods run in a thread."""
@@ -158,38 +138,3 @@ class AsyncFile:
     async def __aiter__(self) -> AsyncIterator[Any]:
         while line := await self.readline():
             yield line
-
-
-def path_like_codec(cls: Any, word: str) -> Any:
-    """The codec of File and Dir: the path as text, or an object where there is more to say than the path."""
-    from flyte._codecs import Scalar
-
-    def write(value: Any) -> Any:
-        if not isinstance(value, cls):
-            raise TypeError
-        fields = {key: item for key, item in asdict(value).items() if item}
-        return value.path if value == cls(path=value.path) else fields
-
-    def read(data: Any) -> Any:
-        if isinstance(data, str):
-            return cls(path=data)
-        if not isinstance(data, dict):
-            raise TypeError
-        return cls(**data)
-
-    schema = {"type": ["string", "object"], "format": word.lower(), "title": word}
-    return Scalar(word, cls, schema, write=write, read=read, form="a path, or an object with `path`")
-
-
-def pydantic_schema(cls: Any) -> Any:
-    """How pydantic models take and dump a File or a Dir."""
-    from pydantic_core import core_schema
-
-    codec = path_like_codec(cls, cls.__name__)
-
-    def validate(value: Any) -> Any:
-        return value if isinstance(value, cls) else codec.read(value)
-
-    return core_schema.no_info_plain_validator_function(
-        validate, serialization=core_schema.plain_serializer_function_ser_schema(codec.write, when_used="json")
-    )

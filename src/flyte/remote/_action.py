@@ -13,6 +13,7 @@ from flyte.remote._io import (
     ActionInputs,
     ActionOutputs,
     AnyTask,
+    NoOutputs,
     Runs,
     as_dict,
     as_json,
@@ -295,10 +296,10 @@ class ActionDetails(Action):
         return inputs_of(data or {}, self._task, self._found.interface)
 
     async def outputs(self) -> ActionOutputs:
-        """Raises RuntimeError while there are none, and when it has failed."""
+        """Raises RuntimeError before the end; see `Run.outputs`."""
         data = await content(self._runs, self._found.outputs, self._found.outputs_blob)
         if data is None:
-            raise RuntimeError(no_outputs(f"the action {self.action_id}", self.phase, self._record.error))
+            return no_outputs(f"the action {self.action_id}", self.phase, self._record.error)
         return outputs_of(data, self._task, self._found.interface)
 
     async def watch_updates(self, cache_data_on_done: bool = False) -> AsyncIterator[ActionDetails]:
@@ -313,12 +314,12 @@ class ActionDetails(Action):
         return as_json(self._found)
 
 
-def no_outputs(what: str, phase: ActionPhase, error: wire.ErrorInfo | None) -> str:
-    """Why there are no outputs, in a sentence."""
+def no_outputs(what: str, phase: ActionPhase, error: wire.ErrorInfo | None) -> NoOutputs:
+    """What stands for the outputs where there are none. Raises RuntimeError while there may be some yet."""
     if not phase.is_terminal:
-        return f"{what} has no outputs yet: it is {phase}; wait for its end first"
+        raise RuntimeError(f"{what} has no outputs yet: it is {phase}; wait for its end first")
     why = f" ({error.code}: {error.message})" if error else ""
-    return f"{what} has no outputs: it {_ENDED.get(phase, f'is {phase}')}{why}"
+    return NoOutputs(f"{what} has no outputs: it {_ENDED.get(phase, f'is {phase}')}{why}")
 
 
 _ENDED = {

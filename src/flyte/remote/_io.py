@@ -65,6 +65,34 @@ class ActionOutputs(tuple[Any, ...]):
         return ActionOutputs, (tuple(self),)
 
 
+class NoOutputs(ActionOutputs):
+    """The outputs of an action that ended without: none. Whoever takes one of them is told why.
+
+    So a web handler can answer with `run.status` and `run.outputs()` however the run ended.
+    """
+
+    reason: str
+
+    def __new__(cls, reason: str) -> NoOutputs:
+        none = super().__new__(cls)
+        none.reason = reason
+        return none
+
+    def __getitem__(self, at: Any) -> Any:
+        raise RuntimeError(self.reason)
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:1] == "o" and name[1:].isdigit():
+            raise RuntimeError(self.reason)
+        return super().__getattr__(name)
+
+    def __repr__(self) -> str:
+        return f"NoOutputs({self.reason!r})"
+
+    def __reduce__(self) -> Any:
+        return NoOutputs, (self.reason,)
+
+
 async def content(runs: Runs, inline: msgspec.Raw | None, blob: str | None) -> Any:
     """JSON data that is in place or in the blob store; None where it is in neither."""
     if blob is not None:

@@ -21,6 +21,7 @@ from flyte.remote._io import (
     ActionInputs,
     ActionOutputs,
     AnyTask,
+    NoOutputs,
     Runs,
     as_dict,
     as_json,
@@ -274,18 +275,23 @@ class Run:
     async def outputs(self) -> ActionOutputs:
         """What the task returned: a tuple with one element for each declared output.
 
-        Raises RuntimeError, with the reason, while there are none and when the run has failed. In local mode it waits
-        for the end.
+        Raises RuntimeError before the end. A run that ended without any, because it failed, gives an empty tuple that
+        raises it, with the reason, when an element is taken. In local mode it waits for the end.
         """
-        return outputs_of(await self._output_data(), self._task, self._interface)
+        data = await self._output_data()
+        return data if isinstance(data, NoOutputs) else outputs_of(data, self._task, self._interface)
 
-    async def _output_data(self) -> list[Any]:
+    async def _output_data(self) -> list[Any] | NoOutputs:
         if not isinstance(self._runs, Client):  # local mode, where Flyte's own `run` returns only at the end
             await self.wait.aio(quiet=True)
         run = await self._ended()
         data: list[Any] | None = await content(self._runs, run.outputs, run.outputs_blob)
-        if data is None:
-            raise RuntimeError(no_outputs(f"the run {run.name} of {run.task}", run.phase, run.error))
+        return no_outputs(f"the run {run.name} of {run.task}", run.phase, run.error) if data is None else data
+
+    async def _present_data(self) -> list[Any]:
+        data = await self._output_data()
+        if isinstance(data, NoOutputs):
+            raise RuntimeError(data.reason)
         return data
 
     @syncable
@@ -298,7 +304,7 @@ class Run:
     @syncable
     async def typed_outputs(self, *types: Any, deserializers: Any = None) -> tuple[Any, ...]:
         """The outputs as values of the given types, in order."""
-        data = await self._output_data()
+        data = await self._present_data()
         names = [str(at) for at in range(len(data))]
         values = typed(dict(zip(names, data, strict=True)), dict(zip(names, types, strict=False)))
         return tuple(values.values())
@@ -312,7 +318,7 @@ class Run:
     @syncable
     async def output_literals(self) -> dict[str, Any]:
         """The outputs as JSON data."""
-        return {f"o{at}": item for at, item in enumerate(await self._output_data())}
+        return {f"o{at}": item for at, item in enumerate(await self._present_data())}
 
     @syncable
     async def input_literals(self) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def live(order: ForkUnit, modules: Sequence[str], worker: str, pipe: int, parent
 def _settle(order: ForkUnit, parent: int) -> None:
     os.setsid()
     die_with(parent)
+    if order.group:
+        _enter(order.group)
     for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -78,6 +80,15 @@ def _work(order: ForkUnit, worker: str, pipe: int) -> None:
     else:
         os.close(pipe)
         importlib.import_module(worker).serve(order.reuse, order.concurrency)
+
+
+def _enter(group: str) -> None:
+    """Enter the memory group before anything is started that could stay outside of it."""
+    try:
+        with open(group, "w") as file:
+            file.write("0")
+    except OSError as error:
+        print(f"this process is not held to its memory: {error}", file=sys.stderr)
 
 
 def die_with(parent: int) -> None:

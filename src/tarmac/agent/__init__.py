@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 from pathlib import Path
@@ -21,7 +22,7 @@ from flyte import wire
 from tarmac import process
 from tarmac.agent import probe
 from tarmac.agent.link import ControlLink
-from tarmac.agent.memory import OutOfMemory
+from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.nursery import Nursery
 from tarmac.agent.unit import Unit, free_port, in_words, size
 from tarmac.agent.zygote import WORKER, PoolBroken, Zygote
@@ -37,6 +38,7 @@ LAST_WARNING = 1.0
 
 _PORT_ATTEMPTS = 3
 _SWEEP_PAUSE = 0.1
+_MEMORY_PAUSE = 0.5
 
 
 class Agent:
@@ -57,7 +59,7 @@ class Agent:
         """Units (name → pid) whose leftovers have not been looked for."""
         self._sweep_wanted = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._memory = OutOfMemory()
+        self._memory = Memory(functools.partial(find_groups, home.path))
 
     # ----------------------------------------------------------------------------------------------------- its life
 
@@ -68,11 +70,12 @@ class Agent:
             self._tasks = tasks
             self._nursery = Nursery(self._home, self._worker, self._link.send, tasks)
             link = tasks.create_task(self._link.run())
-            sweeper = tasks.create_task(self._sweep())
+            others = [tasks.create_task(self._sweep()), tasks.create_task(self._watch_memory())]
             await self._stopping.wait()
             link.cancel()  # first: what ends from now on has not failed, and nothing new is to be started
             await self._end_all()
-            sweeper.cancel()
+            for task in others:
+                task.cancel()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -85,6 +88,7 @@ class Agent:
             await asyncio.wait([unit.ended for unit in self._units.values()], timeout=0.1)
         self._nursery.end_all()
         process.kill(process.orphaned_units(self._home.path))
+        self._memory.close()
 
     # ------------------------------------------------------------------------------------------------------- orders
 
@@ -168,18 +172,19 @@ class Agent:
                 break
             log.warning("%s: port %d was taken by somebody else; it gets another", unit.name, unit.port)
             unit.begin_again()
-        return in_words(unit, self._memory.judge(exited, unasked=not why and unit.stop is None), why)
+        return in_words(unit, exited, why)
 
     async def _run_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
         """One process: why we ended it, where we did, and its end."""
         replica = unit.order.replica
         if replica is not None:
             unit.port = free_port({other.port for other in self._units.values()})
-        zygote.fork(unit)
+        zygote.fork(unit, self._memory.admit(unit.name, unit.order.pool.memory))
         await asyncio.wait((unit.started, unit.ended), return_when=asyncio.FIRST_COMPLETED)
         self._report(unit)
         why = await self._make_ready(unit, zygote, replica) if replica is not None else ""
-        return why, await unit.ended
+        exited = await unit.ended
+        return why, self._memory.release(exited, unasked=not why and unit.stop is None)
 
     async def _make_ready(self, unit: Unit, zygote: Zygote, replica: wire.ReplicaSpec) -> str:
         """Wait until the replica answers, or is over; if it takes too long, end it and say why."""
@@ -209,6 +214,19 @@ class Agent:
             ended, self._ended = self._ended, {}
             left = await asyncio.to_thread(process.leftovers, ended)
             process.kill(left - {unit.pid for unit in self._units.values()})
+
+    async def _watch_memory(self) -> None:
+        """The watchdog, for units whose memory the kernel does not limit."""
+        while True:
+            await asyncio.sleep(_MEMORY_PAUSE)
+            if not self._memory.watching:
+                continue
+            sessions = [(unit.name, unit.pid) for unit in self._units.values() if unit.pid]
+            for name in await asyncio.to_thread(self._memory.excess, sessions):
+                unit = self._units.get(name)
+                if unit is not None and unit.zygote is not None:
+                    self._memory.condemn(name)
+                    unit.zygote.signal(unit, signal.SIGKILL)
 
 
 async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:

@@ -88,8 +88,14 @@ def in_words(unit: Unit, exited: wire.UnitExited, why: str = "") -> wire.UnitExi
         why = f"stopped: {unit.stop.reason}" if unit.stop.reason else "stopped"
     reason = why or exited.reason or how
     if exited.oom:
-        reason = f"{reason}: it used more memory than there is"
+        reason = f"{reason}: {_too_much(unit.order.pool.memory)}"
     return msgspec.structs.replace(exited, reason=reason, tail=exited.tail or tail(unit.log, unit.log_start))
+
+
+def _too_much(limit: int | None) -> str:
+    if limit is None:
+        return "this machine had no memory left"
+    return f"it used more than the {limit / 2**20:,.0f} MiB of memory that its environment asks for"
 
 
 def tail(log: Path, start: int = 0) -> str:

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -115,8 +116,11 @@ class Zygote(asyncio.Protocol):
 
     # -------------------------------------------------------------------------------------------------------- orders
 
-    def fork(self, unit: Unit) -> None:
-        """Ask for a process for `unit`; should the zygote be gone, the unit ends at once."""
+    def fork(self, unit: Unit, group: str = "") -> None:
+        """Ask for a process for `unit`, in the memory group that is entered at `group`.
+
+        Should the zygote be gone, the unit ends at once.
+        """
         order = unit.order
         if self.gone.is_set():
             unit.finish(wire.UnitExited(unit=unit.name, reason=_LOST))
@@ -132,6 +136,7 @@ class Zygote(asyncio.Protocol):
                 concurrency=order.concurrency,
                 replica=order.replica,
                 port=unit.port,
+                group=group,
             )
         )
 
@@ -222,4 +227,6 @@ def environment(
     certificates = Path("/etc/ssl/certs")
     if "SSL_CERT_FILE" not in env and "SSL_CERT_DIR" not in env and any(certificates.glob("*.0")):
         env["SSL_CERT_DIR"] = str(certificates)
+    if sys.platform == "darwin":  # else Apple's libraries end a forked process at its first use of them
+        env.setdefault("OBJC_DISABLE_INITIALIZE_FORK_SAFETY", "YES")
     return env

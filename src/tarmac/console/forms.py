@@ -14,6 +14,9 @@ import msgspec
 
 from flyte.wire import InputSpec, InterfaceSpec
 
+_LONGEST_CHAIN = 16
+"""References and choices that are followed from one schema to the next."""
+
 Kind = Literal["text", "date", "integer", "number", "boolean", "choice", "json"]
 
 
@@ -49,7 +52,7 @@ def fields(interface: InterfaceSpec, given: Mapping[str, Any] | None = None) -> 
 
 
 def _field(spec: InputSpec, given: Mapping[str, Any]) -> Field:
-    schema, nullable = _plain(spec.schema, spec.schema)
+    schema, nullable = _plain(spec.schema, spec.schema, _LONGEST_CHAIN)
     kind, choices = _control(schema)
     value = given.get(spec.name, msgspec.json.decode(spec.default) if not spec.required else None)
     known = spec.name in given or not spec.required
@@ -66,18 +69,20 @@ def _field(spec: InputSpec, given: Mapping[str, Any]) -> Field:
     )
 
 
-def _plain(schema: Mapping[str, Any], root: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    """`schema` without references and without null, and whether null is allowed."""
+def _plain(schema: Mapping[str, Any], root: Mapping[str, Any], steps: int) -> tuple[Mapping[str, Any], bool]:
+    """`schema` without references and without null, and whether null is allowed; anything after so many steps."""
+    if not steps:
+        return {}, True
     if "$ref" in schema:
         found: Any = root
         for step in schema["$ref"].removeprefix("#/").split("/"):
             found = found.get(step, {}) if isinstance(found, Mapping) else {}
-        return _plain(found, root) if found is not schema else ({}, True)
+        return _plain(found, root, steps - 1)
     options = schema.get("anyOf") or schema.get("oneOf")
     if options:
         others = [option for option in options if option.get("type") != "null"]
         if len(others) == 1:
-            return _plain(others[0], root)[0], len(others) < len(options)
+            return _plain(others[0], root, steps - 1)[0], len(others) < len(options)
         return {}, len(others) < len(options)
     if isinstance(kinds := schema.get("type"), list):
         others = [kind for kind in kinds if kind != "null"]
@@ -160,6 +165,8 @@ def _value(field: Field) -> bytes | None:
             return b"null"
         if field.kind != "text":
             raise ValueError("is needed")
+    if field.nullable and text == "null" and field.kind != "text":
+        return b"null"
     return _READERS[field.kind](text)
 
 

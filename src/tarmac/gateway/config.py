@@ -25,6 +25,7 @@ made to be repeated.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,8 +91,20 @@ class Shape:
 
 
 def render(shape: Shape) -> str:
-    """The text of haproxy.cfg. Its description carries the text's own digest, for `show info` to tell."""
+    """The text of haproxy.cfg. Its description is the shape's digest, for `show info` to tell."""
+    return _text(shape, digest(shape))
+
+
+@functools.lru_cache(maxsize=4)
+def digest(shape: Shape) -> str:
+    """What tells one shape from another, and the rules of one release from those of the next."""
+    return hashlib.sha256(f"{shape}\n{_text(shape, '')}".encode()).hexdigest()[:20]
+
+
+def _text(shape: Shape, stamp: str) -> str:
     sections = (
+        _global(shape, stamp),
+        _access_ring(shape),
         _defaults(),
         _door(shape),
         _apps(shape),
@@ -99,13 +112,7 @@ def render(shape: Shape) -> str:
         _control(shape),
         _defaults_of_apps(),
     )
-    text = _lines(line for section in sections for line in section)
-    return _lines([*_global(shape, digest(shape)), *_access_ring(shape)]) + text
-
-
-def digest(shape: Shape) -> str:
-    """What tells one shape from another."""
-    return hashlib.sha256(repr(shape).encode()).hexdigest()[:20]
+    return _lines(line for section in sections for line in section)
 
 
 def render_backends(shape: Shape, servers: Mapping[int, Mapping[str, tuple[str, int]]]) -> str:

@@ -9,9 +9,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import Body, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
 import flyte
@@ -143,11 +143,13 @@ class Handlers:
         method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET",
         domain: str | None = None,
         project: str | None = None,
-        payload: Any = None,
+        payload: Annotated[Any, Body()] = None,
+        query_params: Annotated[dict[str, str] | None, Body()] = None,
     ) -> Any:
         """Send a request to another app, with the caller's credentials, and give its answer."""
         app = await self._app(name, domain, project)
-        url = f"{app.endpoint.rstrip('/')}/{path.lstrip('/')}"
+        query = f"?{urllib.parse.urlencode(query_params)}" if query_params else ""
+        url = f"{app.endpoint.rstrip('/')}/{path.lstrip('/')}{query}"
         return await asyncio.to_thread(_asked, url, method, payload, request.headers.get("authorization"))
 
     async def _app(self, name: str, domain: str | None, project: str | None) -> Any:

@@ -1,0 +1,101 @@
+"""What File and Dir share: a path or URI with a name, and how it travels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Generic, NoReturn, Self, TypeVar
+
+T = TypeVar("T")
+
+_FIELDS = ("path", "name", "format", "hash")
+
+
+class Located(Generic[T]):
+    """A path or URI. Values are frozen, and equal where all fields are.
+
+    Not a dataclass, because pydantic would then take it apart field by field instead of asking it.
+    """
+
+    __slots__ = _FIELDS
+
+    path: str
+    name: str
+    """The last part of the path, unless it was given."""
+    format: str
+    hash: str | None
+    """Stands for the content in cache keys."""
+
+    def __init__(self, path: str | Path, name: str | None = None, format: str = "", hash: str | None = None) -> None:
+        for field, value in zip(_FIELDS, (str(path), name or Path(path).name, format, hash), strict=True):
+            object.__setattr__(self, field, value)
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen; make another one")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, Located) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def __repr__(self) -> str:
+        shown = [f"{field}={value!r}" for field, value in self.to_dict().items()]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> Any:
+        return type(self), self._fields()
+
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field) for field in _FIELDS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that say something."""
+        return {field: value for field, value in zip(_FIELDS, self._fields(), strict=True) if value}
+
+    def to_json(self) -> Any:
+        """The path as text, or an object where there is more to say than the path."""
+        return self.path if self == type(self)(self.path) else self.to_dict()
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """From text or an object. Raises TypeError for anything else."""
+        if isinstance(data, cls):
+            return data
+        if isinstance(data, str):
+            return cls(data)
+        if not isinstance(data, dict):
+            raise TypeError(f"{cls.__name__} takes a path, or an object with `path`")
+        return cls(**data)
+
+    @classmethod
+    def __flyte_codec__(cls) -> Any:
+        from flyte._codecs import Scalar, instance
+
+        schema = {"type": ["string", "object"], "format": cls.__name__.lower(), "title": cls.__name__}
+        return Scalar(
+            cls.__name__,
+            cls,
+            schema,
+            write=instance(cls, cls.to_json),
+            read=cls.from_json,
+            form="a path, or an object with `path`",
+        )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        def validate(value: Any) -> Any:
+            try:
+                return cls.from_json(value)
+            except TypeError as error:
+                raise ValueError(str(error)) from None
+
+        def dump(value: Located[Any]) -> Any:
+            return value.to_json()
+
+        return core_schema.no_info_plain_validator_function(
+            validate,
+            json_schema_input_schema=core_schema.union_schema([core_schema.str_schema(), core_schema.dict_schema()]),
+            serialization=core_schema.plain_serializer_function_ser_schema(dump, when_used="json"),
+        )

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.world import World
+from tests.platform_fixture import Platform, running
+
+
+@pytest.fixture(scope="module")
+def hurt() -> Iterator[World]:
+    """A platform that the tests of one module hurt one after the other; each leaves it whole."""
+    with running({"spare_workers": "1", "lease": "3"}) as platform:
+        world = World(platform)
+        yield world
+        world.http.close()
+
+
+@pytest.fixture
+def world(hurt: World) -> World:
+    """The same platform for each test, with nothing noted yet."""
+    hurt.notes.unlink(missing_ok=True)
+    return hurt
+
+
+@pytest.fixture
+def fresh(fresh_platform: Platform) -> Iterator[World]:
+    """A platform for this test alone."""
+    world = World(fresh_platform)
+    yield world
+    world.http.close()

@@ -1,0 +1,179 @@
+"""What runs on a platform that is being hurt. Every side effect is a line at the end of a file, so none is lost.
+
+`where` is that file; a line is `<word> <process> <attempt>`, written once for each time the function really ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import flyte
+from flyte.errors import NonRecoverableError
+
+pool = flyte.TaskEnvironment(name="pooled", reusable=flyte.ReusePolicy(replicas=(1, 2), idle_ttl=60))
+env = flyte.TaskEnvironment(name="faulty", depends_on=[pool])
+
+
+def note(where: str, word: str) -> None:
+    """Append one line; O_APPEND keeps lines of many processes apart."""
+    attempt = os.environ.get("FLYTE_ATTEMPT_NUMBER", "-")
+    file = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(file, f"{word} {os.getpid()} {attempt}\n".encode())
+    os.close(file)
+
+
+@env.task
+async def leaf(where: str, n: int, seconds: float = 0) -> int:
+    await asyncio.sleep(seconds)
+    note(where, f"leaf-{n}")
+    return n
+
+
+@env.task
+async def fan(where: str, width: int, seconds: float = 0) -> int:
+    note(where, "fan")
+    return sum(await asyncio.gather(*(leaf(where=where, n=n, seconds=seconds) for n in range(width))))
+
+
+@env.task
+async def gate(where: str, opens: str) -> str:
+    """Runs until the file `opens` is there."""
+    note(where, "gate")
+    while not os.path.exists(opens):
+        await asyncio.sleep(0.02)
+    return "open"
+
+
+@env.task
+async def talk(where: str, lines: int, pause: float) -> int:
+    for number in range(lines):
+        print(f"line {number}", flush=True)
+        await asyncio.sleep(pause)
+    note(where, "talk")
+    return lines
+
+
+@env.task
+async def staged(where: str, opens: str) -> list[int]:
+    """Finished children first, then a child that runs for as long as `opens` is not there."""
+    note(where, "staged")
+    done = [await leaf(where=where, n=n) for n in range(3)]
+    await gate(where=where, opens=opens)
+    return done
+
+
+@pool.task
+async def pooled(where: str, n: int) -> int:
+    note(where, f"pooled-{n}")
+    return n
+
+
+@env.task(retries=5)
+async def hopeless(where: str) -> None:
+    note(where, "hopeless")
+    raise NonRecoverableError("no use")
+
+
+@env.task
+async def shout(where: str, size: int, how: str) -> str:
+    note(where, "shout")
+    if how == "raise":
+        raise ValueError("x" * size)
+    return "x" * size
+
+
+@flyte.trace
+def step(where: str, n: int) -> int:
+    note(where, f"step-{n}")
+    return n * 10
+
+
+@flyte.trace
+async def async_step(where: str, n: int) -> int:
+    note(where, f"async-{n}")
+    return n * 100
+
+
+@flyte.trace
+def steps(where: str) -> Iterator[int]:
+    for n in range(3):
+        note(where, f"yield-{n}")
+        yield n
+
+
+@flyte.trace
+async def async_steps(where: str) -> AsyncIterator[int]:
+    for n in range(3):
+        note(where, f"async-yield-{n}")
+        yield n
+
+
+@env.task
+async def traced(where: str) -> list[int]:
+    """Dies once in the middle, by a signal that no program can catch."""
+    found = [step(where, 1), await async_step(where, 2), *steps(where)]
+    found += [n async for n in async_steps(where)]
+    if os.environ["FLYTE_ATTEMPT_NUMBER"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [*found, step(where, 3)]
+
+
+@env.task
+def blocked(where: str, seconds: float) -> str:
+    """Computes without a pause in Python; SIGTERM alone interrupts it."""
+    note(where, "blocked")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return "done"
+
+
+# ------------------------------------------------------------------------------------------ for scripts/torture alone
+
+
+@env.task
+async def nest(where: str, key: str, depth: int) -> int:
+    """A chain: each level calls the next, then notes that it has got its answer."""
+    below = 0 if depth == 0 else await nest(where=where, key=f"{key}.{depth}", depth=depth - 1)
+    note(where, f"nest-{key}")
+    return below + 1
+
+
+@env.task(retries=flyte.RetryStrategy(count=3))
+async def flaky(where: str, key: str, times: int) -> int:
+    """Fails as often as it says, by the lines that it left."""
+    note(where, f"flaky-{key}")
+    before = Path(where).read_text().count(f"flaky-{key} ")
+    if before <= times:
+        raise ValueError(f"failure {before}")
+    return before
+
+
+@env.task
+async def tree(where: str, key: str, width: int, seconds: float) -> int:
+    """Children of every kind, side by side."""
+    found = await asyncio.gather(
+        *(keyed(where=where, key=f"{key}.{n}", seconds=seconds) for n in range(width)),
+        nest(where=where, key=f"{key}.nest", depth=2),
+        pool_leaf(where=where, key=f"{key}.pool"),
+    )
+    note(where, f"tree-{key}")
+    return sum(found)
+
+
+@env.task
+async def keyed(where: str, key: str, seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    note(where, f"keyed-{key}")
+    return 1
+
+
+@pool.task
+async def pool_leaf(where: str, key: str) -> int:
+    note(where, f"pool-{key}")
+    return 1

@@ -1,0 +1,125 @@
+"""Whatever is killed is back by itself, and no run is the worse for it. Real processes, real SIGKILL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.faults.world import PARTS, World, alive
+from tests.platform_fixture import wait_for
+
+
+@pytest.mark.parametrize("part", ["control", "gateway", "haproxy"])
+def test_a_killed_part_is_back_and_no_action_is_run_again(world: World, part: str) -> None:
+    """Workers are not restarted for it: they go on, and find the next control plane."""
+    opens = world.platform.work / f"open-{part}"
+    run, fan = world.run("staged", opens=str(opens)), world.run("fan", width=6, seconds=0.3)
+    world.noted("gate")
+    world.restart(part)
+    opens.touch()
+    assert world.outputs(run) == [0, 1, 2]
+    assert world.outputs(fan) == 15
+    counts = world.count()
+    assert (counts["staged"], counts["gate"], counts["fan"]) == (1, 1, 1)
+    assert [counts[f"leaf-{n}"] for n in range(6)] == [2, 2, 2, 1, 1, 1]
+    assert {action["attempt"] for name in (run, fan) for action in world.actions(name) if "attempt" in action} <= {1}
+
+
+def test_after_the_agents_death_a_parent_finds_its_finished_children(world: World) -> None:
+    """All processes end with the agent; what was running runs again, what was finished does not."""
+    opens = world.platform.work / "open-agent"
+    run = world.run("staged", opens=str(opens))
+    world.noted("gate")
+    world.restart("agent")
+    world.noted("gate", 2)
+    opens.touch()
+    assert world.outputs(run) == [0, 1, 2]
+    counts = world.count()
+    assert (counts["staged"], counts["gate"]) == (2, 2)
+    assert [counts[f"leaf-{n}"] for n in range(3)] == [1, 1, 1]
+    assert world.state(run)["attempt"] == 2
+
+
+def test_a_killed_zygote_costs_its_runs_one_attempt(world: World) -> None:
+    opens = world.platform.work / "open-zygote"
+    run = world.run("staged", opens=str(opens))
+    _, pid, _ = world.noted("gate")
+    (zygote,) = [each for each in world.zygotes() if int(pid) in [unit.pid for unit in each.children()]]
+    zygote.kill()
+    world.noted("gate", 2)
+    opens.touch()
+    assert world.outputs(run) == [0, 1, 2]
+    assert [world.count()[f"leaf-{n}"] for n in range(3)] == [1, 1, 1]
+
+
+def test_when_a_parent_dies_its_running_child_is_attached_and_not_doubled(world: World) -> None:
+    opens = world.platform.work / "open-parent"
+    run = world.run("staged", opens=str(opens))
+    _, child, _ = world.noted("gate")
+    _, parent, _ = world.noted("staged")
+    os.kill(int(parent), signal.SIGKILL)
+    world.noted("staged", 2)
+    assert alive(int(child))
+    opens.touch()
+    assert world.outputs(run) == [0, 1, 2]
+    assert world.count()["gate"] == 1
+
+
+def test_a_worker_that_is_killed_costs_none_of_the_users_retries(world: World) -> None:
+    opens = world.platform.work / "open-worker"
+    run = world.run("gate", opens=str(opens))
+    _, pid, _ = world.noted("gate")
+    os.kill(int(pid), signal.SIGKILL)
+    world.noted("gate", 2)
+    opens.touch()
+    assert world.outputs(run) == "open"
+    attempts = world.call("GET", f"/v1/runs/{run}/actions/a0")["attempts"]
+    assert [attempt["phase"] for attempt in attempts] == ["failed", "succeeded"]
+    assert attempts[0]["error"]["kind"] == "system"
+
+
+@pytest.mark.parametrize("parts", [("control", "agent"), ("control", "haproxy", "gateway"), PARTS])
+def test_several_at_once(world: World, parts: tuple[str, ...]) -> None:
+    opens = world.platform.work / f"open-{'-'.join(parts)}"
+    run = world.run("staged", opens=str(opens))
+    world.noted("gate")
+    world.restart(*parts)
+    opens.touch()
+    assert world.outputs(run) == [0, 1, 2]
+    assert [world.count()[f"leaf-{n}"] for n in range(3)] == [1, 1, 1]
+
+
+def test_a_traced_step_is_not_done_again_after_a_crash(world: World) -> None:
+    """Functions and generators, sync and async."""
+    run = world.run("traced")
+    assert world.outputs(run) == [10, 200, 0, 1, 2, 0, 1, 2, 30]
+    counts = world.count()
+    assert counts == dict.fromkeys(counts, 1)
+    assert len(counts) == 9
+
+
+def test_an_error_that_is_not_recoverable_is_not_tried_again(world: World) -> None:
+    done = world.result(world.run("hopeless"))
+    assert (done["phase"], done["error"]["code"]) == ("failed", "NonRecoverableError")
+    assert world.count()["hopeless"] == 1
+
+
+def test_nothing_outlives_the_supervisor_and_the_next_up_goes_on(fresh: World) -> None:
+    """Twice: the second platform is told from the first by nothing that a run could notice."""
+    opens = fresh.platform.work / "open"
+    run = fresh.run("staged", opens=str(opens))
+    fresh.noted("gate")
+    os.kill(int(fresh.platform.state["pid"]), signal.SIGKILL)
+    fresh.platform.wait_until_gone(5)
+    began = time.monotonic()
+    fresh.platform.up()
+    assert time.monotonic() - began < 30
+    fresh.http = fresh.platform.client()
+    wait_for(fresh.answers, "the platform answers", 10)
+    fresh.noted("gate", 2)
+    opens.touch()
+    assert fresh.outputs(run) == [0, 1, 2]
+    assert [fresh.count()[f"leaf-{n}"] for n in range(3)] == [1, 1, 1]
