@@ -51,6 +51,26 @@ class Codec:
         raise NotImplementedError
 
 
+class Step(Codec):
+    """Another codec, with the step that leads to it, for messages."""
+
+    def __init__(self, codec: Codec, step: str) -> None:
+        self.codec, self.step = codec, step
+        self.name, self.exact = codec.name, codec.exact
+
+    def dump(self, value: Any) -> Any:
+        try:
+            return self.codec.dump(value)
+        except Mismatch as mismatch:
+            raise mismatch.under(self.step) from None
+
+    def load(self, data: Any, strict: bool = False) -> Any:
+        try:
+            return self.codec.load(data, strict)
+        except Mismatch as mismatch:
+            raise mismatch.under(self.step) from None
+
+
 class Schemas:
     """Makes one JSON Schema out of nested ones; a type that contains itself becomes a definition."""
 

@@ -1,7 +1,8 @@
 """Python values ⇄ JSON, by annotation.
 
 Every annotation is compiled once into a `Codec`, which knows four things: how a value is dumped, how JSON is loaded,
-the JSON Schema in between, and its own name for messages. `_codecs` has the scalars, `_containers` the rest.
+the JSON Schema in between, and its own name for messages. `_codecs` has the scalars, `_containers`
+the lists, mappings and unions and the table of all, `_objects` what has fields, `_anything` the rest.
 
 The promise is `from_json(to_json(value, T), T) == value`. What comes from elsewhere (a webhook's body, the command
 line) is met half-way: 1 for a float, 1.0 for an int, ISO text for a date, an enum by name or value. It is not guessed

@@ -532,7 +532,7 @@ class Project(Record, frozen=True, kw_only=True):
 
 
 class Health(Record, frozen=True, kw_only=True):
-    status: Literal["ok", "starting"] = "ok"
+    status: Literal["ok", "starting"]
     version: str = ""
     pid: int = 0
     components: dict[str, str] = field(default_factory=dict)

@@ -27,7 +27,7 @@ import click
 import psutil
 
 from flyte.errors import BaseRuntimeError, InitializationError
-from tarmac import __version__, process, supervisor
+from tarmac import __version__, lock, part_logs, process, supervisor
 from tarmac import home as homes
 from tarmac import settings as all_settings
 from tarmac.home import Home
@@ -104,7 +104,7 @@ def _already(state: dict[str, Any]) -> str:
 def _running(home: Home) -> dict[str, Any] | None:
     """The state of the platform that runs; one that is being started or stopped is waited for. None: there is none."""
     deadline = time.monotonic() + START_LIMIT
-    while (pid := supervisor.holder(home)) is not None:
+    while (pid := lock.holder(home)) is not None:
         state = home.state()
         if state is not None and state.get("pid") == pid:
             return state
@@ -200,7 +200,7 @@ def _detach(home: Home) -> supervisor.GivenUp | None:
     """
     reading, writing = os.pipe()
     log = home.part_log("supervisor")
-    supervisor.rotate(log)
+    part_logs.rotate(log)
     with log.open("ab") as output:
         subprocess.Popen(
             [sys.executable, "-m", "tarmac.supervisor", str(writing)],
@@ -215,10 +215,10 @@ def _detach(home: Home) -> supervisor.GivenUp | None:
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         if not select.select([pipe], [], [], START_LIMIT)[0]:
-            return supervisor.GivenUp(f"it said nothing for {START_LIMIT:.0f} s", "supervisor", supervisor.tail(log))
+            return supervisor.GivenUp(f"it said nothing for {START_LIMIT:.0f} s", "supervisor", part_logs.tail(log))
         news = pipe.read()
     if not news:
-        return supervisor.GivenUp("its supervisor died", "supervisor", supervisor.tail(log))
+        return supervisor.GivenUp("its supervisor died", "supervisor", part_logs.tail(log))
     failure = json.loads(news)
     return supervisor.GivenUp(**failure) if failure else None
 
@@ -242,7 +242,7 @@ def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
             failures.append(failure)
 
     try:
-        with supervisor.locked(home):
+        with lock.locked(home):
             asyncio.run(supervisor.supervise(home, settings, announce))
     except BlockingIOError as error:
         raise Failed(str(error)) from error
@@ -262,12 +262,12 @@ def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
 def down(timeout: float, folder: Path | None) -> None:
     """Stop the platform, with all tasks and apps on it; return when every process of it is gone."""
     home = _home(folder)
-    pid = supervisor.holder(home)
+    pid = lock.holder(home)
     if pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + timeout
-        while supervisor.holder(home) == pid and time.monotonic() < deadline:
+        while lock.holder(home) == pid and time.monotonic() < deadline:
             time.sleep(_PAUSE)
     left = _kill_rest(home, pid)
     if left:
@@ -278,7 +278,7 @@ def down(timeout: float, folder: Path | None) -> None:
 
 def _kill_rest(home: Home, pid: int | None) -> set[int]:
     """Kill what is left of the platform, and see it gone; what will not go."""
-    if pid and supervisor.holder(home) == pid:
+    if pid and lock.holder(home) == pid:
         click.echo("it takes too long to stop: it is killed", err=True)
         process.kill({pid})
     deadline = time.monotonic() + 5
@@ -308,7 +308,7 @@ def status(output: str, as_json: bool, folder: Path | None) -> None:
 
 
 def _state(home: Home) -> dict[str, Any]:
-    pid = supervisor.holder(home)
+    pid = lock.holder(home)
     if not pid:
         return {"running": False, "home": str(home.path)}
     return {"running": True, "home": str(home.path), **(home.state() or {}), **_parts(home)}

@@ -68,7 +68,7 @@ def fits(value: Any, schema: _Schema | bool, root: _Schema) -> bool:
         return False
     if "const" in schema and value != schema["const"]:
         return False
-    if "enum" in schema and value not in schema["enum"]:
+    if "enum" in schema and value not in [*schema["enum"], *schema.get("x-names", ())]:
         return False
     return _fits_type(value, schema) and _fits_parts(value, schema, root)
 

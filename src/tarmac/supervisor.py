@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,6 +28,8 @@ from tarmac import __version__, process
 from tarmac import home as homes
 from tarmac import settings as all_settings
 from tarmac.home import Home
+from tarmac.lock import locked
+from tarmac.part_logs import rotate, tail
 from tarmac.settings import Settings
 
 log = logging.getLogger("tarmac.supervisor")
@@ -44,16 +44,11 @@ SETTLED = 10.0
 """Seconds a part must live for its earlier deaths to be forgotten."""
 
 LONGEST_PAUSE = 2.0
-LOG_LIMIT = 10 * 1024 * 1024
-"""Bytes of a part's log at which it is begun anew; three old ones are kept."""
-
-LOGS_KEPT = 3
+_LOG_CHECK = 30.0
 HAPROXY = "haproxy"
 """The argument with which this program becomes HAProxy."""
 
 _SOFTLY = ((signal.SIGUSR1, 1.0), (signal.SIGTERM, 2.0))
-_LOG_CHECK = 30.0
-_TAIL = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,50 +80,6 @@ class GivenUp:
     message: str
     part: str = ""
     tail: str = ""
-
-
-# ------------------------------------------------------------------------------------------------------------ the lock
-
-
-@contextlib.contextmanager
-def locked(home: Home, patience: float = 2.0) -> Iterator[None]:
-    """Hold the platform's lock. Raises BlockingIOError when another supervisor goes on holding it."""
-    fd = os.open(lock_file(home), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        deadline = time.monotonic() + patience
-        while not _try_lock(fd):
-            if time.monotonic() > deadline:
-                raise BlockingIOError(f"another supervisor holds {lock_file(home)}")
-            time.sleep(0.02)
-        os.truncate(fd, 0)
-        os.write(fd, str(os.getpid()).encode())
-        yield
-    finally:
-        os.close(fd)
-
-
-def lock_file(home: Home) -> Path:
-    return home.path / "supervisor.lock"
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def holder(home: Home) -> int | None:
-    """The pid of the supervisor that runs the platform in `home`, None where none does."""
-    try:
-        fd = os.open(lock_file(home), os.O_RDWR)
-    except FileNotFoundError:
-        return None
-    try:
-        return None if _try_lock(fd) else int(os.read(fd, 32) or 0)
-    finally:
-        os.close(fd)
 
 
 # -------------------------------------------------------------------------------------------------------------- a part
@@ -353,42 +304,6 @@ async def _get(door: Door, path: str) -> bytes:
         return await reader.read()
     finally:
         writer.close()
-
-
-# ---------------------------------------------------------------------------------------------------------------- logs
-
-
-def rotate(file: Path, limit: int = LOG_LIMIT) -> None:
-    """Begin `file` anew once it is over `limit` bytes, keeping the old ones as `.1` to `.3`.
-
-    Whoever writes it has it open for appending and goes on in the file that is emptied; what it writes in the moment
-    between copying and emptying is lost.
-    """
-    try:
-        if file.stat().st_size <= limit:
-            return
-    except FileNotFoundError:
-        return
-    for number in range(LOGS_KEPT, 1, -1):
-        with contextlib.suppress(FileNotFoundError):
-            _numbered(file, number - 1).replace(_numbered(file, number))
-    shutil.copyfile(file, _numbered(file, 1))
-    os.truncate(file, 0)
-
-
-def _numbered(file: Path, number: int) -> Path:
-    return file.with_name(f"{file.name}.{number}")
-
-
-def tail(file: Path) -> str:
-    """The last lines of a log; empty where there is none."""
-    try:
-        with file.open("rb") as opened:
-            opened.seek(max(0, opened.seek(0, os.SEEK_END) - _TAIL))
-            lines = opened.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(lines[-20:])
 
 
 # -------------------------------------------------------------------------------------------------------- as a program

@@ -280,7 +280,7 @@ env = flyte.app.AppEnvironment(name="plain-server", requires_auth=False)
 @env.server
 def serve() -> None:
     print("serving", flush=True)
-    http.server.ThreadingHTTPServer(("127.0.0.1", env.port), http.server.SimpleHTTPRequestHandler).serve_forever()
+    http.server.ThreadingHTTPServer(("127.0.0.1", 8080), http.server.SimpleHTTPRequestHandler).serve_forever()
 """
 
 
@@ -313,8 +313,12 @@ def test_the_consoles_link_signs_in_and_leads_to_the_run(platform: Platform, hel
         assert page.status_code == 200
         assert page.url.path.endswith(f"/runs/{name}")
         assert name in page.text
-    with httpx.Client(trust_env=False) as other:
-        assert name not in other.get(link, follow_redirects=True).text, "a link signs in once"
+    with httpx.Client(trust_env=False, headers={"Accept": "text/html"}) as other:
+        again = other.get(link, follow_redirects=True)
+        assert again.url.path == "/login", "a link signs in once"
+        assert (
+            other.get(f"{platform.endpoint}/v2/domain/development/project/flytesnacks/runs/{name}").status_code == 303
+        )
 
 
 # --- what goes wrong

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tarmac import process, supervisor
+from tarmac import lock, process
 from tarmac.home import Home
 from tests.platform_fixture import wait_for
 
@@ -45,7 +45,7 @@ class Place:
 def place(tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path / "home")
     yield made
-    if pid := supervisor.holder(made.home):
+    if pid := lock.holder(made.home):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not made.pids(), "nothing is left of the platform")
 
@@ -72,7 +72,7 @@ def test_a_platform_comes_up_once_tells_how_it_is_and_goes_down_without_a_trace(
 
 def test_when_its_supervisor_is_killed_nothing_is_left_and_it_comes_up_again(place: Place) -> None:
     assert place.tarmac("up", "--port", "0", "--quiet").stdout == ""
-    pid = supervisor.holder(place.home)
+    pid = lock.holder(place.home)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not place.pids(), "everything beneath has ended")

@@ -815,3 +815,9 @@ async def eventually(fact: Callable[[], bool], seconds: float = 5) -> bool:
             return False
         await asyncio.sleep(0.005)
     return True
+
+
+@pytest.mark.parametrize("options", [{"name": "no spaces"}, {"name": "x" * 101}, {"idempotency_key": "k" * 201}])
+async def test_a_name_that_cannot_be_stored_everywhere_is_refused(house: House, options: dict[str, str]) -> None:
+    with pytest.raises(InvalidInputError, match=r"is no name for a run|1 to 200 printable characters"):
+        await house.run("add", **options)

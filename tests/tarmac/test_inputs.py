@@ -49,6 +49,7 @@ def test_inputs_that_do_not_fit_are_refused_with_a_sentence(inputs: bytes, sente
     [
         ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, [1, None], ["a"]),
         ({"enum": ["red", "blue"]}, ["red"], ["green"]),
+        ({"enum": [1, 2], "x-names": ["LOW", "HIGH"]}, [1, "LOW"], [3, "low"]),
         ({"const": 3}, [3], [4]),
         ({"type": "number"}, [1, 1.5], [True, "1"]),
         ({"type": ["string", "null"]}, ["a", None], [1]),

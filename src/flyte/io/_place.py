@@ -52,9 +52,18 @@ def readable(path: str) -> Path:
     if not path.startswith(("http://", "https://")):
         raise ValueError(f"{path}: only local paths, file:// and http(s):// can be read; fetch it in the task instead")
     target = new_path(urllib.parse.urlsplit(path).path)
-    with urllib.request.urlopen(path, timeout=FETCH_TIMEOUT) as answer, target.open("wb") as file:
+    with urllib.request.urlopen(_request(path), timeout=FETCH_TIMEOUT) as answer, target.open("wb") as file:
         shutil.copyfileobj(answer, file)
     return target
+
+
+def _request(url: str) -> urllib.request.Request:
+    """A request for `url`, with this process's key where it goes to the process's own platform."""
+    request = urllib.request.Request(url)
+    endpoint, key = os.environ.get("FLYTE_ENDPOINT"), os.environ.get("FLYTE_API_KEY")
+    if endpoint and key and url.startswith(f"{endpoint.rstrip('/')}/"):
+        request.add_unredirected_header("Authorization", f"Bearer {key}")
+    return request
 
 
 def writable(path: str) -> Path:

@@ -26,7 +26,7 @@ from tarmac.control.vault import Secrets, full_name
 from tarmac.events import Journal
 from tarmac.images import environment_of
 from tarmac.model import subject_of_deployment
-from tarmac.names import deployment_name
+from tarmac.names import check_name, deployment_name
 from tarmac.store import AppRow, AppVersionRow, Change, Delete, DeploymentRow, Store, TaskRow
 
 log = logging.getLogger("tarmac.deployments")
@@ -83,6 +83,8 @@ class Deployments:
 
         A deployment of tasks alone is done when this returns; one with apps goes on, and its events tell how.
         """
+        for what, name in (("project", request.project), ("domain", request.domain), ("version", request.version)):
+            check_name(what, name)
         plan = levels(request.order or {env: [] for env in _environments(request)})
         warnings = await self._check(request)
         request = await self._outputs.fill_in(request)

@@ -35,7 +35,7 @@ from tarmac.control.live import LiveAction, LiveRun, run_record
 from tarmac.control.registry import KnownTask, Registry, task_row
 from tarmac.events import Journal
 from tarmac.model import after_failure, subject_of_action
-from tarmac.names import child_name, run_name
+from tarmac.names import check_key, check_name, child_name, run_name
 from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, StoreError
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ class Runs:
         When this returns the run is on disk. Raises RemoteTaskNotFoundError, InvalidInputError, TooLargeError, and
         RunAlreadyExistsError for a name that belongs to another task or other inputs.
         """
+        if request.name is not None:
+            check_name("name for a run", request.name)
+        if request.idempotency_key is not None:
+            check_key(request.idempotency_key)
         known = await self._registry.find(request.project, request.domain, request.task, request.version)
         await self._check_inputs(known, request)
         async with self._alone(_marks(request)):

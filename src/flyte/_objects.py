@@ -1,0 +1,174 @@
+"""Codecs of values with named fields: dataclasses, TypedDicts, NamedTuples, pydantic models, msgspec Structs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from flyte._codecs import Codec, JsonSchema, Schemas, Step
+from flyte._values import Mismatch, codec_of
+
+
+class FieldsCodec(Codec):
+    """An object with named fields: dataclass, TypedDict, NamedTuple. The fields' types are looked at on first use."""
+
+    def __init__(self, cls: Any, name: str, fields: Callable[[], dict[str, tuple[Codec, bool]]]) -> None:
+        self.cls = cls
+        self.exact: type = dict if typing.is_typeddict(cls) else cls
+        self.name = name
+        self._fields = fields
+
+    @functools.cached_property
+    def fields(self) -> dict[str, tuple[Codec, bool]]:
+        """Field → codec, and whether it must be there."""
+        return self._fields()
+
+    def _values_of(self, value: Any) -> dict[str, Any]:
+        if self.exact is dict:
+            if not isinstance(value, dict):
+                raise Mismatch(self.name, value)
+            return value
+        if not isinstance(value, self.cls):
+            raise Mismatch(self.name, value)
+        return {name: getattr(value, name) for name in self.fields}
+
+    def _dump(self, value: Any) -> Any:
+        values = self._values_of(value)
+        self._check(values)
+        return {name: Step(self.fields[name][0], f".{name}").dump(item) for name, item in values.items()}
+
+    def _load(self, data: Any, strict: bool) -> Any:
+        if isinstance(data, list) and issubclass(self.exact, tuple) and len(data) == len(self.fields):
+            data = dict(zip(self.fields, data, strict=True))
+        if self.exact is not dict and isinstance(data, self.cls):
+            return data
+        if not isinstance(data, dict):
+            raise Mismatch(f"{self.name} (a JSON object)", data)
+        self._check(data)
+        values = {name: Step(self.fields[name][0], f".{name}").load(item, strict) for name, item in data.items()}
+        return self._made(values)
+
+    def _made(self, values: dict[str, Any]) -> Any:
+        try:
+            return self.cls(**values)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise Mismatch(self.name, values, str(error) or type(error).__name__) from None
+
+    def _check(self, values: dict[str, Any]) -> None:
+        for name in values:
+            if name not in self.fields:
+                known = ", ".join(self.fields)
+                raise Mismatch(self.name, values, f"it has no field {name!r}; its fields are {known}")
+        for name, (_, required) in self.fields.items():
+            if required and name not in values:
+                raise Mismatch(self.name, values, f"its field {name!r} is missing")
+
+    def schema(self, schemas: Schemas) -> JsonSchema:
+        properties = {name: schemas.of(codec) for name, (codec, _) in self.fields.items()}
+        required = [name for name, (_, needed) in self.fields.items() if needed]
+        schema: JsonSchema = {"type": "object", "title": self.name, "properties": properties}
+        return {**schema, "required": required, "additionalProperties": False}
+
+
+class PydanticCodec(Codec):
+    """A pydantic model; its own rules decide what fits."""
+
+    def __init__(self, cls: Any) -> None:
+        self.cls = self.exact = cls
+        self.name = cls.__name__
+
+    def _dump(self, value: Any) -> Any:
+        if not isinstance(value, self.cls):
+            raise Mismatch(self.name, value)
+        return value.model_dump(mode="json", by_alias=True)
+
+    def _load(self, data: Any, strict: bool) -> Any:
+        if isinstance(data, self.cls):
+            return data
+        try:
+            return self.cls.model_validate(data)
+        except ValueError as error:  # pydantic.ValidationError
+            raise self._mismatch(data, error) from None
+
+    def _mismatch(self, data: Any, error: Any) -> Mismatch:
+        problem: dict[str, Any] = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
+        where = ".".join(str(step) for step in problem["loc"])
+        return Mismatch(self.name, data, f"{where}: {problem['msg']}" if where else problem["msg"])
+
+    def schema(self, schemas: Schemas) -> JsonSchema:
+        schema: JsonSchema = self.cls.model_json_schema()
+        schemas.definitions.update(schema.pop("$defs", {}))
+        return schema
+
+
+class StructCodec(Codec):
+    """A msgspec Struct."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls = self.exact = cls
+        self.name = cls.__name__
+
+    def _dump(self, value: Any) -> Any:
+        if not isinstance(value, self.cls):
+            raise Mismatch(self.name, value)
+        return msgspec.to_builtins(value)
+
+    def _load(self, data: Any, strict: bool) -> Any:
+        try:
+            return msgspec.convert(data, self.cls)
+        except msgspec.ValidationError as error:
+            raise Mismatch(self.name, data, str(error)) from None
+
+    def schema(self, schemas: Schemas) -> JsonSchema:
+        (schema,), definitions = msgspec.json.schema_components([self.cls], ref_template="#/$defs/{name}")
+        schemas.definitions.update(definitions)
+        return schema
+
+
+def is_pydantic(cls: type) -> bool:
+    pydantic = sys.modules.get("pydantic")
+    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"{cls.__qualname__}: the annotation {error.name!r} cannot be found at run time") from None
+
+
+def dataclass_fields(cls: type, args: tuple[Any, ...]) -> dict[str, tuple[Codec, bool]]:
+    hints = _hints(cls)
+    bound = dict(zip(getattr(cls, "__parameters__", ()), args, strict=False))
+    return {
+        field.name: (codec_of(bound.get(hints[field.name], hints[field.name])), _is_required(field))
+        for field in dataclasses.fields(cls)
+        if field.init
+    }
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def typeddict_fields(cls: Any) -> dict[str, tuple[Codec, bool]]:
+    return {name: (codec_of(hint), _is_required_key(cls, name, hint)) for name, hint in _hints(cls).items()}
+
+
+def _is_required_key(cls: Any, name: str, hint: Any) -> bool:
+    """`__required_keys__` is wrong where annotations are text (`from __future__ import annotations`)."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Required, typing.NotRequired):
+        return origin is typing.Required
+    return name in cls.__required_keys__
+
+
+def namedtuple_fields(cls: Any) -> dict[str, tuple[Codec, bool]]:
+    hints = _hints(cls)
+    return {name: (codec_of(hints.get(name, Any)), name not in cls._field_defaults) for name in cls._fields}
