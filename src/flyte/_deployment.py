@@ -97,7 +97,7 @@ class DeployedAppEnvironment:
 DeployedEnvironment = DeployedTaskEnvironment | DeployedAppEnvironment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Deployment:
     """One environment that `deploy` was given, with everything it depends on."""
 
@@ -119,6 +119,9 @@ class Deployment:
     def env_repr(self) -> Table:
         """A row for each environment."""
         return Table(env.env_repr() for env in self.envs.values())
+
+    def __repr__(self) -> str:  # programs print what `deploy` returns, which is a list of these
+        return self.summary_repr()
 
     def __str__(self) -> str:
         return self.summary_repr()

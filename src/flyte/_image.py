@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 import tomllib
@@ -200,7 +201,7 @@ class Image:
         path = Path(file)
         if path.suffix != ".txt":
             raise ValueError(f"{path} is no requirements file: its name must end in .txt")
-        lines = [line.partition(" #")[0].strip() for line in path.read_text().splitlines()]
+        lines = [line.partition(" #")[0].strip() for line in _text(path).splitlines()]
         packages = tuple(line for line in lines if line and not line.startswith(("#", "-")))
         return self._with(Layer("pip", f"pip install -r {path}", packages=packages, options=_options(options)))
 
@@ -280,7 +281,7 @@ class Image:
         return self
 
     def _with_project(self, tool: str, pyproject: Path, mode: str) -> Image:
-        project = tomllib.loads(pyproject.read_text()).get("project", {})
+        project = tomllib.loads(_text(pyproject)).get("project", {})
         packages = tuple(project.get("dependencies", ()))
         return self._with(
             Layer("pip", f"{tool} project {pyproject}", packages=packages, options=(("install_mode", mode),))
@@ -345,6 +346,14 @@ def script_header(script: Path) -> dict[str, Any]:
     if found is None:
         raise ValueError(f"{script} has no `# /// script` header (PEP 723) that names its dependencies")
     return tomllib.loads("".join(line[2:] or "\n" for line in found["body"].splitlines(keepends=True)))
+
+
+def _text(file: Path) -> str:
+    """The file's text. On a platform, where only the code was sent, a missing file is as good as empty: what it said
+    was registered when the code was deployed."""
+    if not file.exists() and "FLYTE_UNIT" in os.environ:
+        return ""
+    return file.read_text()
 
 
 def _wanted_python(requirement: str) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ When the program ends, it waits for the runs that it started.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -73,15 +73,12 @@ class LocalClient:
 
         return await thread.aio(there())
 
-    async def list_runs(
-        self, *, limit: int = 100, phase: Any = None, task: str | None = None, **_: Any
-    ) -> list[wire.Run]:
-        """Newest first."""
+    async def list_runs(self, *, limit: int = 100, **filters: Any) -> list[wire.Run]:
+        """Newest first. Filters: phase, task, version, label (`k=v`), created_after, before (seconds since 1970)."""
 
         async def there() -> list[wire.Run]:
-            runs = [run.to_wire() for run in reversed(runs.values())]
-            kept = [r for r in runs if (phase is None or r.phase == phase) and (task is None or _is_task(r.task, task))]
-            return kept[:limit]
+            newest = [run.to_wire() for run in reversed(runs.values())]
+            return [run for run in newest if _matches(run, filters)][:limit]
 
         return await thread.aio(there())
 
@@ -187,5 +184,21 @@ def _find_action(run: LocalRun, name: str) -> LocalAction:
     return run.actions[name]
 
 
-def _is_task(full: str, wanted: str) -> bool:
-    return full == wanted or full.rpartition(".")[2] == wanted
+def _matches(run: wire.Run, filters: Mapping[str, Any]) -> bool:
+    tests: dict[str, Callable[[Any], bool]] = {
+        "phase": lambda wanted: run.phase in _listed(wanted),
+        "task": lambda wanted: wanted in (run.task, run.task.rpartition(".")[2]),
+        "version": lambda wanted: run.version == wanted,
+        "label": lambda wanted: all(run.labels.get(key) == value for key, _, value in map(_split, _listed(wanted))),
+        "created_after": lambda wanted: run.created >= wanted,
+        "before": lambda wanted: run.created < wanted,
+    }
+    return all(tests[name](wanted) for name, wanted in filters.items() if wanted is not None and name in tests)
+
+
+def _listed(wanted: Any) -> list[Any]:
+    return [wanted] if isinstance(wanted, str) else list(wanted)
+
+
+def _split(label: str) -> tuple[str, str, str]:
+    return label.partition("=")

@@ -322,8 +322,7 @@ def _is_cancelled() -> bool:
 
 def _limit(action: LocalAction) -> tuple[float | None, BaseException]:
     """Seconds that this attempt may take, and what to say when they are over."""
-    limits: Timeout = action.task.timeout
-    spec = limits.to_wire()
+    spec = action.task.timeout.to_wire()
     name = action.task.name
     over: BaseException = MaxRuntimeExceededError(f"{name} ran longer than its max_runtime, {spec.max_runtime} s")
     if spec.deadline is None:

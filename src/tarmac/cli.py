@@ -27,11 +27,12 @@ import click
 import psutil
 
 from flyte.errors import BaseRuntimeError, InitializationError
-from tarmac import __version__, lock, part_logs, process, supervisor
+from tarmac import __version__, process, supervisor
 from tarmac import home as homes
 from tarmac import settings as all_settings
 from tarmac.home import Home
 from tarmac.settings import Settings
+from tarmac.supervisor import lock, part_logs
 
 START_LIMIT = supervisor.START_LIMIT + 15
 """Seconds `up` waits for the supervisor's verdict."""

@@ -117,6 +117,7 @@ def test_nothing_outlives_the_supervisor_and_the_next_up_goes_on(fresh: World) -
     began = time.monotonic()
     fresh.platform.up()
     assert time.monotonic() - began < 30
+    fresh.http.close()
     fresh.http = fresh.platform.client()
     wait_for(fresh.answers, "the platform answers", 10)
     fresh.noted("gate", 2)

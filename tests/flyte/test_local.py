@@ -137,6 +137,12 @@ async def test_names_sort_by_time_and_may_be_given_once() -> None:
     with pytest.raises(RunNotFoundError, match="nobody"):
         await client.get_run("nobody")
     assert mine in [run.name for run in await client.list_runs()]
+    assert [run.name for run in await client.list_runs(label=["a=b"])] == [mine]
+    assert await client.list_runs(label=["a=c"]) == []
+    await client.get_run(mine, wait=10)
+    assert mine in [run.name for run in await client.list_runs(phase=["succeeded", "failed"], version="local")]
+    assert mine not in [run.name for run in await client.list_runs(phase=ActionPhase.FAILED)]
+    assert await client.list_runs(created_after=time.time() + 1) == []
     assert {run.task for run in await client.list_runs(task="add")} == {"local.add"}
 
 

@@ -306,6 +306,16 @@ def test_images_start_from_anything(tmp_path: Path) -> None:
         docker.with_pip_packages("x")
 
 
+def test_files_that_an_image_was_made_of_may_be_missing_where_only_the_code_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        flyte.Image.from_debian_base().with_requirements("requirements.txt")
+    monkeypatch.setenv("FLYTE_UNIT", "u1")
+    assert flyte.Image.from_debian_base().with_requirements("requirements.txt").packages == []
+    assert flyte.Image.from_debian_base().with_uv_project("pyproject.toml").packages == []
+
+
 def test_a_script_says_what_it_needs(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tarmac import lock, process
+from tarmac import process
 from tarmac.home import Home
+from tarmac.supervisor import lock
 from tests.platform_fixture import wait_for
 
 SLEEP = (sys.executable, "-S", "-c", "import time; time.sleep(600)")

@@ -17,9 +17,9 @@ import pytest
 
 from tarmac import process
 from tarmac.home import Home
-from tarmac.lock import holder, locked
-from tarmac.part_logs import rotate
 from tarmac.supervisor import Door, GivenUp, Part, Supervisor, pause
+from tarmac.supervisor.lock import holder, locked
+from tarmac.supervisor.part_logs import rotate
 from tests.platform_fixture import wait_for
 
 FOREVER = "import time; time.sleep(600)"

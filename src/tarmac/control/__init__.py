@@ -162,7 +162,15 @@ class Control:
         )
         rows = await self.store.runs(query)
         url, seq = self._runs.url, self.journal.seq
-        return [live.run_record(row, root, url(row.project, row.domain, row.name), 0, seq) for row, root in rows]
+        counts = await asyncio.gather(*(self._action_count(row.name) for row, _ in rows))
+        return [
+            live.run_record(row, root, url(row.project, row.domain, row.name), count, seq)
+            for (row, root), count in zip(rows, counts, strict=True)
+        ]
+
+    async def _action_count(self, run: str) -> int:
+        current = self._runs.live.get(run)
+        return len(current.actions) if current else await self.store.action_count(run)
 
     async def abort(self, name: str, reason: str, by: str) -> wire.Run:
         return await self._runs.abort(name, reason or f"by {by}")

@@ -163,6 +163,17 @@ class Apps:
             if row.status in (AppStatus.ACTIVE, AppStatus.DEPLOYING):
                 app.row = replace(row, status=AppStatus.SLEEPING if row.version else AppStatus.FAILED)
             self.live[app.key] = app
+        await self._move_into_range()
+
+    async def _move_into_range(self) -> None:
+        """Apps whose port is outside the range, since the platform listens elsewhere now, get another one."""
+        moved = [app for app in self.live.values() if app.row.port not in self._ports]
+        for app in moved:
+            app.row = replace(app.row, port=0)
+        for app in moved:
+            app.row = replace(app.row, port=self._free_port())
+        if moved:
+            await self._journal.commit(Change(apps=tuple(app.row for app in moved)))
 
     def find(self, project: str, domain: str, name: str) -> LiveApp:
         """Raises AppNotFoundError that lists the apps there are."""

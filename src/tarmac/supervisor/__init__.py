@@ -28,9 +28,9 @@ from tarmac import __version__, process
 from tarmac import home as homes
 from tarmac import settings as all_settings
 from tarmac.home import Home
-from tarmac.lock import locked
-from tarmac.part_logs import rotate, tail
 from tarmac.settings import Settings
+from tarmac.supervisor.lock import locked
+from tarmac.supervisor.part_logs import rotate, tail
 
 log = logging.getLogger("tarmac.supervisor")
 
@@ -359,7 +359,3 @@ def main(arguments: Sequence[str]) -> int:
     except BlockingIOError as error:
         announce(GivenUp(str(error)))
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

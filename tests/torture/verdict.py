@@ -1,0 +1,139 @@
+"""What must hold after everything, read from the database itself once the platform is down."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from flyte.wire import TERMINAL, ActionPhase
+from tarmac.model import TRANSITIONS
+
+Rows = Callable[[str], list[Any]]
+_OVER = frozenset(phase.value for phase in TERMINAL)
+_LEGAL = frozenset((row.old.value, row.new.value) for row in TRANSITIONS)
+
+
+def rows_of(home: Path, url: str) -> Rows:
+    """A function that asks the database."""
+    if not url:
+        connection = sqlite3.connect(f"file:{home / 'tarmac.db'}?mode=ro", uri=True)
+        return lambda sql: connection.execute(sql).fetchall()
+    import psycopg
+
+    server = psycopg.connect(url, autocommit=True)
+    return lambda sql: server.execute(sql).fetchall()  # type: ignore[arg-type,call-overload,no-any-return]
+
+
+def violations(rows: Rows, names: Iterable[str], notes: Path, is_sqlite: bool) -> list[str]:
+    """Every promise that was broken, in words."""
+    return [
+        *_integrity(rows, is_sqlite),
+        *_lost(rows, names),
+        *_unfinished(rows),
+        *_gaps(rows),
+        *_terminal_twice(rows),
+        *_illegal_moves(rows),
+        *_run_twice(rows, notes),
+    ]
+
+
+def _integrity(rows: Rows, is_sqlite: bool) -> list[str]:
+    if not is_sqlite:
+        return []
+    found = [row[0] for row in rows("pragma integrity_check")]
+    return [] if found == ["ok"] else [f"the database is damaged: {found[:3]}"]
+
+
+def _lost(rows: Rows, names: Iterable[str]) -> list[str]:
+    stored = Counter(row[0] for row in rows("select name from runs"))
+    rooted = {row[0] for row in rows("select run from actions where name = 'a0'")}
+    return [f"run {name} was acknowledged and is not stored" for name in names if name not in stored] + [
+        f"run {name} has no root action" for name in stored if name not in rooted
+    ]
+
+
+def _unfinished(rows: Rows) -> list[str]:
+    left = rows("select run, name, phase from actions")
+    return [f"action {run}/{name} is {phase} for ever" for run, name, phase in left if phase not in _OVER]
+
+
+def _gaps(rows: Rows) -> list[str]:
+    numbers = [row[0] for row in rows("select seq from events order by seq")]
+    missing = [f"{a + 1}-{b - 1}" for a, b in zip(numbers, numbers[1:], strict=False) if b != a + 1]
+    return [f"the event log has gaps: {missing[:5]}"] if missing else []
+
+
+def _histories(rows: Rows) -> Iterable[tuple[tuple[str, str], list[str]]]:
+    events = rows("select stream, member, phase from events where stream like 'run/%' order by stream, member, seq")
+    for subject, group in groupby(events, lambda row: (row[0], row[1])):
+        yield subject, [phase for _, _, phase in group]
+
+
+def _terminal_twice(rows: Rows) -> list[str]:
+    found = []
+    for (stream, member), phases in _histories(rows):
+        ends = [phase for phase in phases if phase in _OVER]
+        if len(ends) > 1 or (ends and phases[-1] not in _OVER):
+            found.append(f"{stream}/{member} went through {phases}")
+    return found
+
+
+def transitions(rows: Rows) -> Counter[tuple[str, str]]:
+    """How often an action went from one phase to another."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for _, phases in _histories(rows):
+        seen.update((old, new) for old, new in zip(phases, phases[1:], strict=False) if old != new)
+    return seen
+
+
+def _illegal_moves(rows: Rows) -> list[str]:
+    """Two moves that one commit holds leave one event each, so every pair of neighbours must be a row of the table.
+
+    A control plane that restarts puts what was `initializing` back into the queue without a word.
+    """
+    quiet = {("initializing", "initializing"), ("queued", "queued")}
+    return [
+        f"an action went from {old} to {new}, {count} times"
+        for (old, new), count in transitions(rows).items()
+        if (old, new) not in _LEGAL | quiet
+    ]
+
+
+def _run_twice(rows: Rows, notes: Path) -> list[str]:
+    """No attempt may have run twice, and none after the one that finished."""
+    found = []
+    attempts = _attempts(rows)
+    for file in sorted(notes.iterdir()) if notes.exists() else []:
+        lines = [line.split() for line in file.read_text().splitlines()]
+        told = Counter((word, attempt) for word, _, attempt in lines)
+        for (word, attempt), times in told.items():
+            last = attempts.get((file.name, word))
+            if last is None:
+                continue  # a word that several actions write
+            if times > 1:
+                found.append(f"{file.name}: {word} ran {times} times in attempt {attempt}")
+            if int(attempt) >= last:
+                found.append(f"{file.name}: {word} ran in attempt {attempt} and had ended in attempt {last - 1}")
+    return found
+
+
+def _attempts(rows: Rows) -> dict[tuple[str, str], int]:
+    """(run, word) → attempts, for the words that exactly one action of a run writes."""
+    words = {"keyed": "keyed", "nest": "nest", "flaky": "flaky", "tree": "tree", "pool_leaf": "pool"}
+    found: dict[tuple[str, str], int] = {}
+    wanted = f"phase = '{ActionPhase.SUCCEEDED.value}' and kind = 'task' and inputs is not null"
+    for run, task, attempt, inputs in rows(f"select run, task, attempt, inputs from actions where {wanted}"):  # noqa: S608
+        values = json.loads(bytes(inputs))
+        short = task.rpartition(".")[2]
+        if short in words:
+            found[run, f"{words[short]}-{values['key']}"] = attempt
+        elif short == "leaf":
+            found[run, f"leaf-{values['n']}"] = attempt
+        elif short == "fan":
+            found[run, "fan"] = attempt
+    return found
