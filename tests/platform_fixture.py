@@ -142,7 +142,9 @@ class Platform:
         try:
             if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 return False
-            return process.environ().get("TARMAC_HOME") == home or any(home in word for word in process.cmdline())
+            environment = process.environ()
+            marked = home in (environment.get("TARMAC_HOME"), environment.get("TARMAC_PLATFORM"))
+            return marked or any(home in word for word in process.cmdline())
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             return False
 

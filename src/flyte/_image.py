@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -281,6 +280,8 @@ class Image:
         return self
 
     def _with_project(self, tool: str, pyproject: Path, mode: str) -> Image:
+        import tomllib
+
         project = tomllib.loads(_text(pyproject)).get("project", {})
         packages = tuple(project.get("dependencies", ()))
         return self._with(
@@ -345,6 +346,8 @@ def script_header(script: Path) -> dict[str, Any]:
     found = re.search(r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///\s*$", script.read_text())
     if found is None:
         raise ValueError(f"{script} has no `# /// script` header (PEP 723) that names its dependencies")
+    import tomllib
+
     return tomllib.loads("".join(line[2:] or "\n" for line in found["body"].splitlines(keepends=True)))
 
 

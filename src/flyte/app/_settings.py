@@ -27,6 +27,9 @@ class Port:
             reserved = ", ".join(map(str, RESERVED_PORTS))
             raise ValueError(f"port {self.port} is not allowed: {reserved} are reserved; choose another")
 
+    def __index__(self) -> int:  # so that `sock.bind((host, env.port))` works
+        return self.port
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

@@ -92,7 +92,7 @@ class Control:
         """Runs for as long as the control plane does."""
         while True:
             await asyncio.sleep(self.dispatch.tidy_every)
-            self.dispatch.tidy()
+            self.dispatch.tidy(self._apps.pools())
 
     def accept(self, link: Link, hello: wire.Hello) -> Peer:
         """Who is it that said Hello? Raises PermissionError for a stranger."""

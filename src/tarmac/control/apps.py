@@ -102,7 +102,10 @@ class LiveApp:
     deaths: int = 0
     """Replicas that died young, one after the other."""
     pause: asyncio.TimerHandle | None = None
-    deploying: bool = False
+    pool: str = ""
+    """The pool of the replica that was ordered last; its processes stay ready while the app may wake."""
+    used: float = 0
+    """When a replica was last ordered or ended, on the loop's clock."""
 
     @property
     def key(self) -> Key:
@@ -216,6 +219,11 @@ class Apps:
             if (spec := self.live[project, domain, name].spec) is not None and spec.requires_auth
         ]
         return {"FLYTE_APP_ENDPOINTS": json.dumps(endpoints), "FLYTE_GUARDED_APPS": json.dumps(guarded)}
+
+    def pools(self) -> list[str]:
+        """The pools that apps run in, or would wake in before `pool_idle` is over."""
+        oldest = self._loop.time() - self._settings.pool_idle
+        return [app.pool for app in self.live.values() if app.pool and (app.replicas or app.used > oldest)]
 
     def record(self, app: LiveApp) -> wire.App:
         row, spec = app.row, app.spec
@@ -391,8 +399,11 @@ class Apps:
         secrets = await self._secrets.values(project, domain, spec.environment)
         code = Code(version.bundle, version.root, tuple(version.sys_path), version.version)
         modules = [spec.entry.partition(":")[0]] if spec.entry and spec.kind != "command" else []
-        pool = pool_spec(self._place, project, domain, spec.environment, code, modules, secrets, app.row.env_vars)
         parameters = self.parameters(project, domain, spec, app.row.parameters)
+        given = {p.env: parameters[p.name] for p in spec.parameters if p.env and p.name in parameters}
+        env_vars = {**app.row.env_vars, **given}  # modules may read them while they are imported
+        pool = pool_spec(self._place, project, domain, spec.environment, code, modules, secrets, env_vars)
+        app.pool, app.used = pool.id, self._loop.time()
         token = self._identities.mint(unit, "workload", project, domain, REPLICA_IDENTITY)
         replica = wire.ReplicaSpec(
             app=name,
@@ -405,7 +416,7 @@ class Apps:
             port=spec.port,
             health_path=spec.health_path,
             env={
-                **{p.env: parameters[p.name] for p in spec.parameters if p.env and p.name in parameters},
+                **given,
                 "FLYTE_UNIT": unit,
                 "FLYTE_API_KEY": token,
                 "FLYTE_LINK_TOKEN": token,
@@ -443,6 +454,7 @@ class Apps:
     def replica_exited(self, replica: LiveReplica, exit: wire.UnitExited) -> None:
         app = replica.app
         app.replicas.pop(replica.unit, None)
+        app.used = self._loop.time()
         replica.gone.set_result(None)
         was, replica.phase = replica.phase, "failed"
         replica.message = exit.reason

@@ -17,7 +17,7 @@ import itertools
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -469,8 +469,11 @@ class Dispatch:
             if not action.over:
                 self.lifecycle.failed(action, error)
 
-    def tidy(self) -> None:
-        """Called now and then: lost workers, idle reused workers, pools that nobody uses."""
+    def tidy(self, others: Iterable[str] = ()) -> None:
+        """Called now and then: lost workers, idle reused workers, pools that nobody uses.
+
+        `others` are pools that somebody else, the apps, wants kept.
+        """
         now = self._loop.time()
         if now - self._tidied > 2 * self.tidy_every:  # it was us who did not listen
             for worker in self.workers.values():
@@ -486,7 +489,7 @@ class Dispatch:
                 self._retire(pool)
             if quiet > self._settings.pool_idle and not pool.workers and not pool.queue:
                 del self.pools[key]
-        self.agent.keep_pools(sorted({pool.spec.id for pool in self.pools.values()}))
+        self.agent.keep_pools(sorted({pool.spec.id for pool in self.pools.values()} | set(others)))
 
     def _check_life(self, worker: Worker, now: float) -> None:
         """A worker that is silent is asked for a sign of life, and lost when it goes on being silent."""
