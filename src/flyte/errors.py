@@ -322,12 +322,17 @@ def by_code() -> dict[str, type[BaseRuntimeError]]:
     return {cls.__name__: cls for cls in classes if issubclass(cls, BaseRuntimeError)}
 
 
-@functools.cache
+_mixtures: dict[type[BaseException], type[RuntimeUserError]] = {}
+
+
 def _mixed(original: type[BaseException]) -> type[RuntimeUserError]:
-    try:
-        return type(original.__name__, (RuntimeUserError, original), {"__module__": __name__})
-    except TypeError:  # layouts that cannot be combined (OSError and a few others)
-        return RuntimeUserError
+    if original not in _mixtures:
+        try:
+            mixture = type(original.__name__, (RuntimeUserError, original), {"__module__": __name__})
+        except TypeError:  # two layouts that cannot be combined
+            mixture = RuntimeUserError
+        _mixtures[original] = mixture
+    return _mixtures[original]
 
 
 def user_error(code: str, message: str, original: type[BaseException] | None = None) -> RuntimeUserError:

@@ -23,8 +23,8 @@ from tests.platform_fixture import ROOT, Platform, wait_for
 
 PROGRAMS = Path(__file__).parent / "programs"
 PARTS = ("control", "agent", "gateway", "haproxy")
-RESTART = 5.0
-"""Seconds within which a part must be back in a test; scripts/torture measures how long it really takes."""
+RESTART = 20.0
+"""Seconds within which a part must be back in a test, on any machine; scripts/torture measures what it really takes."""
 
 OVER = frozenset({"succeeded", "failed", "aborted", "timed_out"})
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from fastapi import FastAPI, WebSocket, WebSocketDisconnect
-from fastapi.testclient import TestClient
+import uvicorn
+import websockets.sync.client
+from fastapi import FastAPI, WebSocket
+from websockets.exceptions import InvalidStatus
 
 from flyte import wire
 from flyte.app.extras import FastAPIAppEnvironment, FastAPIPassthroughAuthMiddleware, FlyteWebhookAppEnvironment
@@ -24,10 +28,25 @@ hook = FlyteWebhookAppEnvironment(name="hook")
 
 
 @contextmanager
-def client(fake: FakePlatform, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Iterator[TestClient]:
+def served(app: Any) -> Iterator[str]:
+    """Where the application answers, on a thread of its own."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="websockets-sansio"))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+
+
+@contextmanager
+def client(fake: FakePlatform, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Iterator[httpx.Client]:
     monkeypatch.setenv("FLYTE_ENDPOINT", fake.endpoint)
     env = FlyteWebhookAppEnvironment(name="hook", **fields)
-    with TestClient(env.app, raise_server_exceptions=False) as made:
+    with served(env.app) as address, httpx.Client(base_url=f"http://{address}", timeout=10) as made:
         yield made
 
 
@@ -196,17 +215,19 @@ def test_the_middleware_takes_other_headers_and_guards_web_sockets() -> None:
         return list(forwarded.get() or ())
 
     @app.websocket("/ws")
-    async def socket(websocket: WebSocket) -> None:
+    async def talk(websocket: WebSocket) -> None:
         await websocket.accept()
         await websocket.send_text("hello")
         await websocket.close()
 
-    http = TestClient(app)
-    assert http.get("/open").json() == "open"
-    assert http.get("/who").status_code == 401
-    assert http.get("/who", headers={"x-api-key": "k"}).json() == [["x-api-key", "k"]]
-    with http.websocket_connect("/ws", headers={"x-api-key": "k"}) as websocket:
-        assert websocket.receive_text() == "hello"
-    with pytest.raises(WebSocketDisconnect) as refused, http.websocket_connect("/ws"):
-        pass
-    assert refused.value.code == 3000
+    with served(app) as address:
+        url = f"http://{address}"
+        assert httpx.get(f"{url}/open").json() == "open"
+        assert httpx.get(f"{url}/who").status_code == 401
+        assert httpx.get(f"{url}/who", headers={"x-api-key": "k"}).json() == [["x-api-key", "k"]]
+        connect = websockets.sync.client.connect
+        with connect(f"ws://{address}/ws", additional_headers={"x-api-key": "k"}) as websocket:
+            assert websocket.recv() == "hello"
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"ws://{address}/ws")
+        assert refused.value.response.status_code == 403

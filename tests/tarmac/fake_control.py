@@ -200,7 +200,7 @@ class FakeControl:
     # ------------------------------------------------------------------ what the API asks
 
     def health(self) -> wire.Health:
-        return wire.Health(version="0.1.0", pid=1, components={"control": "ok", "agent": "ok"})
+        return wire.Health(status="ok", version="0.1.0", pid=1, components={"control": "ok", "agent": "ok"})
 
     async def deploy(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
         self.did.append(("deploy", by))

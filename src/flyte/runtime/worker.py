@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import queue
 import signal
@@ -153,7 +154,9 @@ class Worker:
         if not task.is_async:
             return task.interface.dump_outputs(task.func(*args, **kwargs))
         self._loop = runner.get_loop()
-        return task.interface.dump_outputs(runner.run(self._cancellable(task, args, kwargs)))
+        work = self._cancellable(task, args, kwargs)
+        context = contextvars.copy_context()  # the runner's own is that of the first action in this process
+        return task.interface.dump_outputs(runner.run(work, context=context))
 
     async def _cancellable(self, task: TaskTemplate[..., Any, Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The task's coroutine as the one that SIGTERM cancels."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -76,13 +77,17 @@ class Base:
                 self._warmth = "warming"
 
     def _is_warming(self) -> bool:
-        if self._warmth == "warming":
-            try:
-                if self._link.recv(1, socket.MSG_DONTWAIT) == WARMED:
+        if self._warmth == "warming" and self._has_answered():
+            with contextlib.suppress(OSError):  # it has ended, which `start` notices
+                if self._link.recv(1) == WARMED:
                     self._warmth = "warm"
-            except BlockingIOError:
-                pass
         return self._warmth == "warming"
+
+    def _has_answered(self) -> bool:
+        """Asked of the system: on a socket with a timeout, `recv` waits for that whatever its flags say."""
+        ready = select.poll()
+        ready.register(self._link, select.POLLIN)
+        return bool(ready.poll(0))
 
     def _lose(self) -> None:
         """It has ended by itself: over the server stack, and then that is not tried again, or for another reason."""

@@ -30,7 +30,7 @@ HeaderExtractor = Callable[[Any], tuple[str, str] | None]
 class FastAPIPassthroughAuthMiddleware:
     """ASGI middleware that puts the caller's credentials in force for the SDK while it handles a request.
 
-    Requests and WebSocket handshakes without credentials are refused (401, close code 3000), but on `excluded_paths`.
+    Requests and WebSocket handshakes without credentials are refused (401 and 403), except on `excluded_paths`.
     """
 
     def __init__(

@@ -1,0 +1,140 @@
+"""The machine misbehaves: no room, a locked database, processes that stop, messages that are too large."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.world import World, alive
+from tests.platform_fixture import Platform, wait_for
+
+
+def test_a_stopped_worker_is_lost_after_its_lease_and_its_action_runs_again(world: World) -> None:
+    opens = world.platform.work / "open-stopped"
+    run = world.run("gate", opens=str(opens))
+    _, pid, _ = world.noted("gate")
+    os.kill(int(pid), signal.SIGSTOP)
+    world.noted("gate", 2)
+    opens.touch()
+    assert world.outputs(run) == "open"
+    assert world.state(run)["attempt"] == 2
+    wait_for(lambda: not alive(int(pid)), "the stopped process is gone", 10)
+
+
+def test_a_run_is_aborted_also_when_its_worker_is_stopped(world: World) -> None:
+    run = world.run("gate", opens=str(world.platform.work / "never"))
+    _, pid, _ = world.noted("gate")
+    os.kill(int(pid), signal.SIGSTOP)
+    began = time.monotonic()
+    aborted = world.call("POST", f"/v1/runs/{run}/abort", {"reason": "enough"})
+    assert aborted["phase"] == "aborted"
+    assert time.monotonic() - began < 5
+    wait_for(lambda: not alive(int(pid)), "the stopped process is gone", 15)
+
+
+def test_a_run_is_aborted_also_when_its_worker_listens_to_nothing(world: World) -> None:
+    run = world.run("blocked", seconds=60)
+    _, pid, _ = world.noted("blocked")
+    assert world.call("POST", f"/v1/runs/{run}/abort", {"reason": "enough"})["phase"] == "aborted"
+    wait_for(lambda: not alive(int(pid)), "the process is gone", 15)
+
+
+def test_an_error_of_any_length_is_told_and_ends_nothing_else(world: World) -> None:
+    done = world.result(world.run("shout", size=40_000_000, how="raise"))
+    assert (done["phase"], done["error"]["code"]) == ("failed", "ValueError")
+    assert "(cut; it had 40,000,000 characters)" in done["error"]["message"]
+    assert world.outputs(world.run("leaf", n=1)) == 1
+
+
+def test_a_value_that_is_too_large_fails_its_own_run_with_the_limit_in_words(world: World) -> None:
+    done = world.result(world.run("shout", size=120_000_000, how="return"))
+    assert (done["phase"], done["error"]["code"]) == ("failed", "TooLargeError")
+    assert "the limit is" in done["error"]["message"]
+    assert world.outputs(world.run("leaf", n=1)) == 1
+
+
+def test_a_locked_database_is_waited_for_and_nothing_is_lost(world: World) -> None:
+    """For seconds: the writer waits. For longer: the control plane ends, and the next one waits."""
+    before = world.run("leaf", n=1)
+    for seconds in (1.5, 8):
+        locked = sqlite3.connect(world.platform.home / "tarmac.db", isolation_level=None)
+        locked.execute("begin immediate")
+        holder = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
+        started: list[str] = []
+        while holder.poll() is None:
+            time.sleep(0.05)
+        locked.execute("rollback")
+        locked.close()
+        started.append(world.run("leaf", n=2))
+        assert [world.outputs(run) for run in (before, *started)] == [1, 2]
+
+
+def test_a_database_that_cannot_be_written_acknowledges_nothing_and_comes_back(world: World) -> None:
+    """While another program holds it for good, a start is not acknowledged; later it is, once."""
+    locked = sqlite3.connect(world.platform.home / "tarmac.db", isolation_level=None)
+    locked.execute("begin immediate")
+    name = f"locked-{os.getpid()}"
+    request = {"task": "faulty.leaf", "name": name, "inputs": {"where": str(world.notes), "n": 5}}
+    with pytest.raises(AssertionError, match="was not answered"):
+        world.call("POST", "/v1/runs", request, patience=1)
+    locked.execute("rollback")
+    locked.close()
+    assert world.call("POST", "/v1/runs", request)["name"] == name
+    assert world.outputs(name) == 5
+    assert world.count()["leaf-5"] == 1
+
+
+@pytest.fixture
+def small_disk(empty_place: Platform) -> Iterator[Platform]:
+    """A platform's place on a file system of 48 MB."""
+    home = empty_place.home
+    home.mkdir(mode=0o700)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=700", "tmpfs", str(home)], check=False)
+    if mounted.returncode:
+        pytest.skip("a small file system can be mounted by root alone")
+    try:
+        empty_place.up()
+        yield empty_place
+        empty_place.down()
+    finally:
+        empty_place.kill_all()
+        subprocess.run(["umount", "-l", str(home)], check=True)
+
+
+def test_a_full_disk_costs_nothing_that_was_acknowledged(small_disk: Platform) -> None:
+    world = World(small_disk)
+    before = world.run("leaf", n=1)
+    assert world.outputs(before) == 1
+    filler = _fill(small_disk.home)
+    acknowledged = []
+    try:
+        for n in range(3):
+            acknowledged.append(world.run("leaf", n=10 + n, name=f"full-{n}"))
+    except AssertionError as refused:
+        assert "was not answered" in str(refused)  # noqa: PT017 - either it is acknowledged, or it is not
+    filler.unlink()
+    wait_for(world.answers, "the platform is back by itself", 20, small_disk.log_tails)
+    for run in [before, *acknowledged]:
+        world.outputs(run)
+    assert world.outputs(world.run("leaf", n=2)) == 2
+    world.http.close()
+
+
+def _fill(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb") as file:
+        try:
+            while True:
+                file.write(b"x" * 65_536)
+                file.flush()
+        except OSError:
+            pass
+    return filler
