@@ -352,7 +352,8 @@ def make(code: str, kind: Kind, message: str, original: type[BaseException] | No
     """The error that `code` and `kind` stand for, as it crossed a process boundary."""
     known = by_code().get(code)
     if known is not None and known not in (BaseRuntimeError, RuntimeSystemError, RuntimeUserError, _Coded):
-        error: BaseRuntimeError = known.__new__(known)
+        blank = OSError.__new__ if issubclass(known, OSError) else known.__new__  # timeouts have OSError's layout
+        error: BaseRuntimeError = blank(known)
         BaseRuntimeError.__init__(error, code, kind, message)
         return error
     if kind == "system":

@@ -51,6 +51,16 @@ def test_an_error_survives_pickling(name: str) -> None:
     assert (type(copy), copy.code, str(copy), copy.traceback) == (type(error), name, "no good", "Traceback …")
 
 
+@pytest.mark.parametrize("code", sorted(errors.by_code()))
+def test_every_class_can_cross_a_process_boundary(code: str) -> None:
+    if code in ("BaseRuntimeError", "RuntimeUserError", "RuntimeSystemError", "_Coded"):
+        return
+    error = errors.make(code, "user", "told")
+    assert isinstance(error, errors.by_code()[code])
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.code, str(copy)) == (type(error), code, "told")
+
+
 def test_every_class_is_drawn_at_the_top_of_the_module_or_is_one_of_flytes_names() -> None:
     drawn = errors.__doc__ or ""
     assert all(

@@ -24,18 +24,16 @@ from flyte import wire
 from flyte._context import ActionID, TaskContext, get_custom_context
 from flyte._failure import to_error
 from flyte._sync import block, in_event_loop
+from flyte._values import from_bytes, to_bytes
 from flyte.errors import ActionAbortedError, BaseRuntimeError
 from flyte.runtime.loader import describe
 from flyte.runtime.values import pack_value, unpack_value
 
 if TYPE_CHECKING:
     from flyte._task import TaskTemplate
-
     from flyte.runtime.link import Link
 
 _keys = itertools.count(1)
-_encode = msgspec.json.encode
-_decode = msgspec.json.decode
 
 Answered = Callable[[wire.AnyFrame], None]
 
@@ -119,7 +117,7 @@ class Job:
     def succeeded(self, outputs: list[Any]) -> wire.Finished:
         a = self.assign
         try:
-            value = pack_value(_encode(outputs), f"the output of {a.task}")
+            value = pack_value(to_bytes(outputs), f"the output of {a.task}")
         except BaseRuntimeError as error:
             return self.failed(error)
         return wire.Finished(run=a.run, action=a.action, attempt=a.attempt, outputs=value)
@@ -144,7 +142,7 @@ class Job:
 
     def _call_frame(self, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], group: str | None) -> wire.Call:
         a = self.assign
-        data = _encode(task.interface.dump_inputs(inputs))
+        data = to_bytes(task.interface.dump_inputs(inputs))
         with self._lock:
             same = (task.name, data, group)
             sequence = self._sequence[same]
@@ -153,7 +151,7 @@ class Job:
             self._shown.add(task.name)
         spec = None
         if first or task.overridden:
-            spec = _encode(task.spec(self._root))
+            spec = msgspec.json.encode(task.spec(self._root))
         custom = get_custom_context()
         return wire.Call(
             key=next(_keys),
@@ -231,7 +229,7 @@ class Job:
             attempt=a.attempt,
             step=step,
             name=name,
-            outputs=None if error else pack_value(_encode(value), f"the result of {name}"),
+            outputs=None if error else pack_value(to_bytes(value), f"the result of {name}"),
             error=_cut(describe(error)) if error else None,
             started=started or time.time(),
         )
@@ -248,7 +246,7 @@ def _child_result(task: TaskTemplate[..., Any, Any], result: wire.CallResult) ->
         raise error
     if result.outputs is None:
         raise ActionAbortedError(f"{task.name} ended as {result.phase}")
-    return task.interface.load_result(_decode(unpack_value(result.outputs)))
+    return task.interface.load_result(from_bytes(unpack_value(result.outputs)))
 
 
 def _cut(error: wire.ErrorInfo) -> wire.ErrorInfo:
@@ -264,7 +262,7 @@ def _recorded(result: wire.TraceResult) -> tuple[bool, Any]:
         return False, None
     if result.error is not None:
         raise to_error(result.error)
-    return True, _decode(unpack_value(result.outputs)) if result.outputs else None
+    return True, from_bytes(unpack_value(result.outputs)) if result.outputs else None
 
 
 def set_environment(values: dict[str, str]) -> dict[str, str | None]:

@@ -19,10 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
 from flyte import wire
 from flyte._context import entered, set_process_action
+from flyte._values import from_bytes
 from flyte.errors import ActionAbortedError, TaskInterruptedError
 from flyte.runtime import loader, output
 from flyte.runtime.action import Answers, Job, restore_environment, set_environment
@@ -235,8 +234,7 @@ def load(entry: str) -> TaskTemplate[..., Any, Any]:
 
 
 def _inputs(assign: wire.Assign) -> dict[str, Any]:
-    data: dict[str, Any] = msgspec.json.decode(unpack_value(assign.inputs), type=dict[str, Any])
-    return data
+    return cast("dict[str, Any]", from_bytes(unpack_value(assign.inputs), f"the input of {assign.task}"))
 
 
 def _plain(error: BaseException) -> BaseException:
