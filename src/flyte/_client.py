@@ -37,10 +37,11 @@ class Client:
         ca_file: str | None = None,
         verify: bool = True,
         proxy: str | None = None,
+        shortcut: str | None = None,
         patience: float = PATIENCE,
         outage: float = OUTAGE,
     ) -> None:
-        route = Route(endpoint.rstrip("/"), ca_file, verify, proxy)
+        route = Route(endpoint.rstrip("/"), ca_file, verify, proxy, shortcut)
         self._transport = Transport(route, token, patience=patience, outage=outage)
         self.project = project
         self.domain = domain

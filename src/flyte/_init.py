@@ -400,6 +400,7 @@ def _settled(plan: Plan) -> State:
         ca_file=config.ca_cert_file_path,
         verify=not config.insecure_skip_verify,
         proxy=config.http_proxy_url,
+        shortcut=None if config.http_proxy_url else _platform.shortcut(endpoint),
     )
     return _state_of(plan, replace(config, endpoint=endpoint), client)
 

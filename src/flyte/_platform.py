@@ -88,6 +88,22 @@ def owner_token(endpoint: str) -> str | None:
         return None
 
 
+def shortcut(endpoint: str) -> str | None:
+    """The unix socket of the platform behind `endpoint`, where that is on this machine and open to this user.
+
+    A process of the platform finds it beside its link, everybody else in the home of the platform that runs.
+    """
+    link, own = os.environ.get("FLYTE_LINK"), os.environ.get("FLYTE_ENDPOINT", "")
+    if link and _place(own) is not None and _place(own) == _place(endpoint):
+        socket = Path(link).with_name("api.sock")
+    else:
+        state = _state()
+        if state is None or _place(endpoint) is None or _place(state[0]) != _place(endpoint):
+            return None
+        socket = home() / "run" / "api.sock"
+    return str(socket) if os.access(socket, os.R_OK | os.W_OK) else None
+
+
 def _place(endpoint: str) -> tuple[str, int] | None:
     """Host and port of an address on this machine, None for any other."""
     parts = urlsplit(endpoint)

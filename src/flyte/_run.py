@@ -27,7 +27,7 @@ from flyte._sync import syncable
 from flyte._task import TaskTemplate
 from flyte._values import to_bytes
 from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, TooLargeError
-from flyte.remote._run import Run
+from flyte.remote._run import Run, haste
 from flyte.remote._task import LazyEntity, TaskDetails
 
 Mode = Literal["local", "remote", "hybrid"]
@@ -204,7 +204,9 @@ class Runner:
             if not await client.has_blob(digest):
                 await client.put_blob(digest, data)
             request = msgspec.structs.replace(request, inputs=msgspec.Raw(b"{}"), inputs_blob=digest)
-        return await client.create_run(request)
+        run = await client.create_run(request, wait=haste.of(request.task))
+        haste.learn(run, waited=False)
+        return run
 
     def _keep_bundle(self, planned: _deploy.Plan) -> None:
         folder = self.context.copy_bundle_to

@@ -232,6 +232,8 @@ class AppSpec(Record, frozen=True, kw_only=True):
     """`command` and `args` joined; a word that starts with `$` is replaced by that environment variable."""
     port: int = 8080
     requires_auth: bool = True
+    passes_auth: bool = False
+    """The app acts in its caller's name: the gateway checks the key and leaves it in the request."""
     scaling: ScalingSpec = ScalingSpec()
     parameters: list[ParameterSpec] = field(default_factory=list)
     links: list[LinkSpec] = field(default_factory=list)
@@ -920,6 +922,7 @@ class Route(Frame, frozen=True, kw_only=True):
     port: int
     hosts: list[str]
     requires_auth: bool
+    passes_auth: bool = False
     wanted: str = "active"
     replicas: list[RouteReplica] = field(default_factory=list)
     max_connections: int = 1000

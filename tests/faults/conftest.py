@@ -9,9 +9,12 @@ from tests.platform_fixture import Platform, running
 
 
 @pytest.fixture(scope="module")
-def hurt() -> Iterator[World]:
-    """A platform that the tests of one module hurt one after the other; each leaves it whole."""
-    with running({"spare_workers": "1", "lease": "3"}) as platform:
+def hurt(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A platform that the tests of one module hurt one after the other; each leaves it whole.
+
+    A module's SETTINGS are the platform's.
+    """
+    with running({"spare_workers": "1", **getattr(request.module, "SETTINGS", {})}) as platform:
         world = World(platform)
         yield world
         world.http.close()

@@ -78,11 +78,12 @@ def test_restarts_under_load_fail_no_request_and_no_run_and_restart_no_worker(wo
     assert len(load.answers) > 10 * RESTARTS
     assert set(load.answers) == {"200"}
     counts = world.count()
+    again = [action for run in [*long_runs, *short] for action in world.actions(run) if action.get("attempt", 1) > 1]
+    assert again == [], "an action had a second attempt"
     assert (counts["staged"], counts["gate"], counts["fan"]) == (2, 2, 2 * RESTARTS)
-    assert {words[2] for words in world.lines()} == {"0"}, "no action had a second attempt"
     assert processes == {words[1] for words in world.lines() if words[0] in ("gate", "staged")}
-    again = world.call("GET", "/v1/apps/front")
-    assert [replica["pid"] for replica in again["replicas"]] == [replica["pid"] for replica in app["replicas"]]
+    now = world.call("GET", "/v1/apps/front")
+    assert [replica["pid"] for replica in now["replicas"]] == [replica["pid"] for replica in app["replicas"]]
 
 
 def test_apps_are_served_while_the_control_plane_is_away_and_while_the_brain_is(world: World) -> None:
@@ -101,7 +102,7 @@ def test_a_replica_that_is_killed_is_replaced(world: World) -> None:
     os.kill(pid, 9)
 
     def is_replaced() -> bool:
-        pids = [replica["pid"] for replica in world.call("GET", "/v1/apps/front").get("replicas", [])]
-        return bool(pids) and pid not in pids and world.http.get(app["url"]).status_code == 200
+        pids = [replica.get("pid") for replica in world.call("GET", "/v1/apps/front").get("replicas", [])]
+        return bool(pids) and all(pids) and pid not in pids and world.http.get(app["url"]).status_code == 200
 
     wait_for(is_replaced, "another replica serves", 15)

@@ -151,6 +151,8 @@ env = FlyteWebhookAppEnvironment(
     app_allowlist=["served"],
     requires_auth=False,
 )
+
+guarded_env = FlyteWebhookAppEnvironment(name="ready-guarded")
 """
 
 
@@ -172,6 +174,14 @@ def test_the_ready_made_webhook_runs_a_task_that_is_allowed(platform: Platform, 
     assert io.status_code == 200
     assert "42" in io.text
     assert "21" in io.text
+
+
+@pytest.mark.snippet(PATTERN, "FlyteWebhookAppEnvironment")
+def test_behind_the_gateways_own_door_it_still_acts_in_its_callers_name(platform: Platform, ready_made: None) -> None:
+    with app_client(platform, "ready-guarded") as stranger:
+        assert stranger.get("/me").status_code == 401
+    with app_client(platform, "ready-guarded", platform.token) as http:
+        assert http.get("/me").json()["subject"] == "owner"
 
 
 @pytest.mark.snippet(PATTERN, "FlyteWebhookAppEnvironment")

@@ -159,6 +159,7 @@ class AppEnvironment(Environment):
             argv=self.argv,
             port=self.get_port().port,
             requires_auth=self.requires_auth,
+            passes_auth=self._passes_auth,
             scaling=self.scaling.to_wire(),
             parameters=[parameter.to_wire() for parameter in self.parameters],
             links=[link.to_wire() for link in self.links],
@@ -166,6 +167,11 @@ class AppEnvironment(Environment):
             custom_domain=domain.custom_domain,
             request_timeout=seconds(self.timeouts.request) or None,
         )
+
+    @property
+    def _passes_auth(self) -> bool:
+        """Whether the app needs to see the key of whoever calls it."""
+        return False
 
     def environment_spec(self, root: Path) -> wire.EnvironmentSpec:
         """What the app shares with task environments."""

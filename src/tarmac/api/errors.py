@@ -21,6 +21,7 @@ from litestar.response import Redirect
 
 from flyte.errors import BaseRuntimeError, NotAuthenticatedError
 from flyte.wire import ErrorBody, ErrorInfo
+from tarmac.store import StoreError
 
 log = logging.getLogger("tarmac.api")
 
@@ -58,6 +59,8 @@ def told(request: AnyRequest, error: Exception) -> tuple[int, ErrorInfo]:
             return 400, ErrorInfo(code="InvalidInputError", message=f"the request's body is not JSON: {error}")
         case ValidationException():
             return 422, ErrorInfo(code="InvalidInputError", message=_validation(error))
+        case StoreError():  # this control plane ends, or waits for its database: the same request may be sent again
+            return 503, ErrorInfo(code="SystemUnavailableError", kind="system", message=str(error))
         case HTTPException() if error.status_code < 500:
             return error.status_code, ErrorInfo(
                 code=_CODES.get(error.status_code, "HTTPError"), message=_http(request, error)

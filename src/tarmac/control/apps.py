@@ -295,6 +295,7 @@ class Apps:
             port=app.row.port,
             hosts=self.hosts(app),
             requires_auth=spec.requires_auth if spec else True,
+            passes_auth=spec.passes_auth if spec else False,
             wanted=app.row.wanted,
             replicas=[wire.RouteReplica(name=r.unit, address=r.address) for r in app.serving()],
             request_timeout=spec.request_timeout if spec else None,

@@ -8,7 +8,7 @@ A *slot* is a port number. An app has one slot for life: the port it listens on,
 which change while HAProxy runs:
 
     hosts.map   host name → slot
-    slots.map   slot → `project/domain/app|open or guarded|ready, asleep or stopped|milliseconds or 0`
+    slots.map   slot → `project/domain/app|open, guarded or passing|ready, asleep or stopped|milliseconds or 0`
     keys.map    sha256 of a key → caller
     holders.map sha256 of a caller who has a key → caller
 
@@ -345,7 +345,7 @@ def _caller(shape: Shape) -> Iterator[str]:
     yield "  http-request set-var(txn.token) http_auth_pass if routed !open !token"  # https://any:KEY@host/
     yield f"  http-request set-var(txn.caller) var(txn.token),sha2(256),hex,lower,map_str({KEYS}) if token"
     yield from _caller_by_identity()
-    yield "  http-request del-header authorization if known"
+    yield "  http-request del-header authorization if known !{ var(txn.route),field(2,|) -m str passing }"
     yield "  http-request unset-var(txn.token) if routed !open !known"
     yield f"  http-request set-var(txn.token) req.cook({SESSION_COOKIE}) if routed !open !known"
     yield from _caller_by_identity()

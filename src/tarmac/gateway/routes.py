@@ -126,7 +126,7 @@ def entry(route: Route) -> str:
         raise BadRoute(f"{route.app!r} is no `project/domain/app`")
     if not 0 < route.port < 65536:
         raise BadRoute(f"{route.app}: {route.port} is no port")
-    access = "guarded" if route.requires_auth else "open"
+    access = "open" if not route.requires_auth else "passing" if route.passes_auth else "guarded"
     timeout = max(1, round(route.request_timeout * 1000)) if route.request_timeout else 0
     return f"{route.app}|{access}|{state(route)}|{timeout}"
 

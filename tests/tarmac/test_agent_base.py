@@ -1,0 +1,32 @@
+"""The agent asks its base process whether it is ready, and never waits for the answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from flyte.wire import PoolSpec
+from tarmac.agent.base import Base
+
+
+def test_a_base_that_imports_the_server_stack_is_passed_over_and_not_waited_for(tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("FLYTE_", "TARMAC_"))}
+    pool = PoolSpec(id="p", name="env@v1", python=sys.executable, root=str(tmp_path))
+    base = Base(env, tmp_path / "base.log", "flyte.runtime.worker")
+    base.start()
+    (process,) = (child for child in psutil.Process().children() if "flyte.runtime.base" in child.cmdline())
+    try:
+        assert base.suits(pool)
+        os.kill(process.pid, signal.SIGSTOP)  # so that it cannot answer meanwhile
+        base.warm()
+        began = time.monotonic()
+        assert not base.suits(pool)
+        assert time.monotonic() - began < 0.5
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+        base.end()
