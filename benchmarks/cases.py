@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,7 @@ async def main():
         run = await flyte.run.aio(task, x=i)
         async for update in run.stream():
             if update.status == "succeeded":
-                values.append((time.time() - update.at) * 1e3)
+                values.append((time.time() - update.at.timestamp()) * 1e3)
     print(json.dumps(values[20:]))
 asyncio.run(main())
 """
@@ -237,7 +238,7 @@ def wake() -> list[Sample]:
         url = _app_url(env, "bench-sleeper")
 
         def sleep_and_wake() -> None:
-            _kill_replicas(env, "bench-sleeper")
+            _await_sleep(env, "bench-sleeper")
             with ours.timed():
                 asyncio.run(_first_answer(f"{url}/greeting/Ann"))
 
@@ -380,10 +381,19 @@ def _app_url(env: dict[str, str], name: str) -> str:
     return str((found[0] if isinstance(found, list) else found)["url"])
 
 
-def _kill_replicas(env: dict[str, str], name: str) -> None:
-    """Put the app to sleep the hard way, and wait until the platform has seen it; its pause grows, so ours is fair."""
-    house.flyte("update", "app", name, "--deactivate", "--wait", env=env)
-    house.flyte("update", "app", name, "--activate", env=env)
+def _await_sleep(env: dict[str, str], name: str) -> None:
+    """Return when the app has no process any more; its scaling sends it to sleep a second after the last request."""
+    asked = urllib.request.Request(
+        f"{house.endpoint(env)}/v1/apps/{name}", headers={"Authorization": f"Bearer {house.token(env)}"}
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            app = json.load(answer)
+        if app["status"] == "sleeping" and not app["replicas"]:
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"{name} does not go to sleep: {app}")
 
 
 def _cold_uvicorn(sample: Sample) -> None:
@@ -446,5 +456,3 @@ def _await_port(port: int) -> None:
                 return
         time.sleep(0.01)
     raise TimeoutError(f"nothing listens on port {port}")
-
-

@@ -24,7 +24,11 @@ def flyte(*arguments: str, env: dict[str, str], check: bool = True) -> str:
 
 
 def environment(home: Path) -> dict[str, str]:
-    return {**os.environ, "TARMAC_HOME": str(home), "HOME": str(home)}
+    """This process's, with a home of its own; and without a certificate bundle that was set for it: that
+    would take precedence over what the platform gives its processes.
+    """
+    own = {name: value for name, value in os.environ.items() if name not in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+    return {**own, "TARMAC_HOME": str(home), "HOME": str(home)}
 
 
 @contextmanager

@@ -115,5 +115,7 @@ def compare(name: str, samples: list[Sample]) -> str:
     for sample in samples:
         before = old.get((sample.benchmark, sample.contender))
         if before and sample.values:
-            lines.append(f"  {sample.benchmark} / {sample.contender}: {sample.median / before:.2f} × {earlier[-1].stem}")
+            lines.append(
+                f"  {sample.benchmark} / {sample.contender}: {sample.median / before:.2f} × {earlier[-1].stem}"
+            )
     return "\n".join(lines)

@@ -5,7 +5,9 @@ With --check nothing is written, and the exit code is 1 where a page is not what
 
 from __future__ import annotations
 
+import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -34,7 +36,10 @@ A run is a tree of actions; its phase is that of its root action, `a0`. {_ends()
 
 {_diagram(TRANSITIONS, [phase.value for phase in ActionPhase if phase in TERMINAL], ActionPhase.QUEUED.value)}
 
-{_table(TRANSITIONS)}
+{_table(TRANSITIONS, _seen())}
+
+The last column counts how often `scripts/torture` went that way in the runs that `benchmarks/results/` keeps; the
+others have a test of their own, or wait for what they are there for (`paused`, `recovered`).
 
 Phases are shown to users under these names, in the API, in `run.phase` and `run.status`, and on the command line.
 
@@ -61,9 +66,23 @@ def _diagram(rows: Iterable[Transition | AppTransition], ends: Sequence[str], fi
     return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
 
 
-def _table(rows: Iterable[Transition | AppTransition]) -> str:
+def _table(rows: Iterable[Transition | AppTransition], seen: Counter[str] | None = None) -> str:
+    """`seen` (`old → new` → times) makes a last column."""
+    head, rule = "| from | to | because |", "| --- | --- | --- |"
     lines = [f"| `{row.old.value}` | `{row.new.value}` | {row.why} |" for row in rows]
-    return "\n".join(["| from | to | because |", "| --- | --- | --- |", *lines])
+    if seen is not None:
+        head, rule = f"{head} seen by torture |", f"{rule} ---: |"
+        times = [seen[f"{row.old.value} → {row.new.value}"] for row in rows]
+        lines = [f"{line} {f'{count:,}' if count else ''} |" for line, count in zip(lines, times, strict=True)]
+    return "\n".join([head, rule, *lines])
+
+
+def _seen() -> Counter[str]:
+    """The transitions that the recorded torture runs went through."""
+    seen: Counter[str] = Counter()
+    for file in sorted((HERE.parent / "benchmarks" / "results").glob("torture-*.json")):
+        seen.update(json.loads(file.read_text())["transitions seen"])
+    return seen
 
 
 def settings() -> str:

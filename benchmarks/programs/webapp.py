@@ -7,13 +7,16 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 import flyte
 import flyte.remote as remote
+from flyte.app import Scaling
 from flyte.app.extras import FastAPIAppEnvironment
 
 backend_app = FastAPI()
 backend = FastAPIAppEnvironment(name="bench-backend", app=backend_app, requires_auth=False)
 app = FastAPI()
 env = FastAPIAppEnvironment(name="bench-app", app=app, requires_auth=False, depends_on=[backend])
-sleeper = FastAPIAppEnvironment(name="bench-sleeper", app=backend_app, requires_auth=False)
+sleeper = FastAPIAppEnvironment(
+    name="bench-sleeper", app=backend_app, requires_auth=False, scaling=Scaling(replicas=(0, 1), scaledown_after=1)
+)
 
 
 @backend_app.get("/greeting/{name}")

@@ -138,5 +138,3 @@ def test_callers_that_race_through_a_restart_start_one_run(world: World, by: str
     assert len(set(names)) == 1
     world.result(names[0])
     assert world.count()["leaf-1"] == 1
-
-

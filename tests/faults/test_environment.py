@@ -66,7 +66,7 @@ def test_a_value_that_is_too_large_fails_its_own_run_with_the_limit_in_words(wor
 def test_a_locked_database_is_waited_for_and_nothing_is_lost(world: World) -> None:
     """For seconds: the writer waits. For longer: the control plane ends, and the next one waits."""
     before = world.run("leaf", n=1)
-    for seconds in (1.5, 8):
+    for seconds in (1, 6):
         locked = sqlite3.connect(world.platform.home / "tarmac.db", isolation_level=None, check_same_thread=False)
         locked.execute("begin immediate")
         letting_go = threading.Timer(seconds, locked.rollback)
@@ -124,7 +124,8 @@ def _fill_and_go_on(small_disk: Platform, world: World) -> None:
     acknowledged = []
     try:
         for n in range(3):
-            acknowledged.append(world.run("leaf", n=10 + n, name=f"full-{n}"))
+            request = {"task": "faulty.leaf", "name": f"full-{n}", "inputs": {"where": str(world.notes), "n": 10 + n}}
+            acknowledged.append(world.call("POST", "/v1/runs", request, patience=2)["name"])
     except AssertionError as refused:
         assert "was not answered" in str(refused)  # noqa: PT017 - either it is acknowledged, or it is not
     filler.unlink()

@@ -1,4 +1,4 @@
-"""Restarts of the control plane, one after the other, under a constant load: upgrading the platform is such a restart."""
+"""Restarts of the control plane under a constant load: upgrading the platform is such a restart."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ def serve(world: World) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     request = {"version": "v1", "root": str(folder), "apps": [spec], "order": {"front": []}}
     name = world.call("POST", "/v1/deployments", request)["id"]
-    wait_for(
-        lambda: world.call("GET", f"/v1/deployments/{name}")["phase"] == "succeeded", "the app is deployed", 40
-    )
+    wait_for(lambda: world.call("GET", f"/v1/deployments/{name}")["phase"] == "succeeded", "the app is deployed", 40)
     found: dict[str, Any] = world.call("GET", "/v1/apps/front")
     return found
 

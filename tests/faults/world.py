@@ -117,9 +117,7 @@ class World:
 
     def noted(self, word: str, times: int = 1, patience: float = 15) -> list[str]:
         """The last line that begins with `word`, once there are so many of them."""
-        wait_for(
-            lambda: self.count()[word] >= times, f"{times} × {word}", patience, lambda: f"{self.count()}"
-        )
+        wait_for(lambda: self.count()[word] >= times, f"{times} × {word}", patience, lambda: f"{self.count()}")
         return [words for words in self.lines() if words[0] == word][-1]
 
     # ------------------------------------------------------------------ who is there, and hurting them

@@ -488,22 +488,23 @@ def test_a_task_factory_that_was_there_is_kept() -> None:
     _sync.set_blocker(None)
 
 
-@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
-def test_eager_tasks_wait_too() -> None:
-    async def handler(n: int) -> Any:
-        return nap(0.05, n)
+if hasattr(asyncio, "eager_task_factory"):  # they came with Python 3.12
 
-    async def main() -> Any:
-        return await asyncio.gather(*(asyncio.create_task(handler(n)) for n in range(10)))
+    def test_eager_tasks_wait_too() -> None:
+        async def handler(n: int) -> Any:
+            return nap(0.05, n)
 
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
-        greenlets.install(loop)
-        started = time.monotonic()
-        assert runner.run(main()) == list(range(10))
-        assert time.monotonic() - started < 0.4
-    _sync.set_blocker(None)
+        async def main() -> Any:
+            return await asyncio.gather(*(asyncio.create_task(handler(n)) for n in range(10)))
+
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+            greenlets.install(loop)
+            started = time.monotonic()
+            assert runner.run(main()) == list(range(10))
+            assert time.monotonic() - started < 0.4
+        _sync.set_blocker(None)
 
 
 def test_a_server_answers_others_while_handlers_wait(run: Run[Any]) -> None:

@@ -1,1 +1,1 @@
-"""Runs of every kind while processes are killed at random; then the proof that nothing was lost. See scripts/torture."""
+"""Runs of every kind while processes are killed at random; then the proof that nothing is lost: scripts/torture."""

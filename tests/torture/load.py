@@ -110,7 +110,9 @@ class Load:
 def _draw(chance: random.Random, key: str) -> tuple[str, str, dict[str, Any], Check]:
     """A kind of run, its task, its inputs, and what must come of it."""
     seconds = round(chance.random() * 0.6, 3)
-    match chance.choices(("fan", "nest", "flaky", "tree", "abort", "blocked", "fails", "quick"), (3, 3, 3, 3, 2, 1, 1, 4))[0]:
+    match chance.choices(
+        ("fan", "nest", "flaky", "tree", "abort", "blocked", "fails", "quick"), (3, 3, 3, 3, 2, 1, 1, 4)
+    )[0]:
         case "fan":
             width = chance.randrange(1, 9)
             return "fan", "faulty.fan", {"width": width, "seconds": seconds}, _gives(sum(range(width)))

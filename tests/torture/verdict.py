@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def rows_of(home: Path, url: str) -> Rows:
     import psycopg
 
     server = psycopg.connect(url, autocommit=True)
-    return lambda sql: server.execute(sql).fetchall()  # type: ignore[arg-type,call-overload,no-any-return]
+    return lambda sql: server.execute(sql).fetchall()
 
 
 def violations(rows: Rows, names: Iterable[str], notes: Path, is_sqlite: bool) -> list[str]:
@@ -64,7 +64,7 @@ def _unfinished(rows: Rows) -> list[str]:
 
 def _gaps(rows: Rows) -> list[str]:
     numbers = [row[0] for row in rows("select seq from events order by seq")]
-    missing = [f"{a + 1}-{b - 1}" for a, b in zip(numbers, numbers[1:], strict=False) if b != a + 1]
+    missing = [f"{a + 1}-{b - 1}" for a, b in pairwise(numbers) if b != a + 1]
     return [f"the event log has gaps: {missing[:5]}"] if missing else []
 
 
@@ -87,7 +87,7 @@ def transitions(rows: Rows) -> Counter[tuple[str, str]]:
     """How often an action went from one phase to another."""
     seen: Counter[tuple[str, str]] = Counter()
     for _, phases in _histories(rows):
-        seen.update((old, new) for old, new in zip(phases, phases[1:], strict=False) if old != new)
+        seen.update((old, new) for old, new in pairwise(phases) if old != new)
     return seen
 
 
@@ -127,7 +127,7 @@ def _attempts(rows: Rows) -> dict[tuple[str, str], int]:
     words = {"keyed": "keyed", "nest": "nest", "flaky": "flaky", "tree": "tree", "pool_leaf": "pool"}
     found: dict[tuple[str, str], int] = {}
     wanted = f"phase = '{ActionPhase.SUCCEEDED.value}' and kind = 'task' and inputs is not null"
-    for run, task, attempt, inputs in rows(f"select run, task, attempt, inputs from actions where {wanted}"):  # noqa: S608
+    for run, task, attempt, inputs in rows(f"select run, task, attempt, inputs from actions where {wanted}"):
         values = json.loads(bytes(inputs))
         short = task.rpartition(".")[2]
         if short in words:

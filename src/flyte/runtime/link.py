@@ -22,6 +22,9 @@ PATIENCE = 60.0
 _PAUSE = 0.05
 _LONGEST_PAUSE = 0.5
 
+_CHUNK = 65_536
+"""Bytes read at once; for much more the allocator would ask the system for new memory, and give it back, every time."""
+
 GAVE_UP = 75
 """Exit code of a worker that nobody talks to any more (EX_TEMPFAIL)."""
 
@@ -100,7 +103,7 @@ class Link:
         unpacker = Unpacker()
         while True:
             try:
-                data = self._reading.recv(262_144)
+                data = self._reading.recv(_CHUNK)
                 frames = unpacker.feed(data) if data else []
             except (OSError, FrameError):
                 data, frames = b"", []

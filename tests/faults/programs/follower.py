@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import faulty
+import faulty  # type: ignore[import-not-found]
+
 import flyte
 
 
