@@ -179,7 +179,8 @@ def webhook() -> list[Sample]:
                 rate = Sample("webhook", f"{name}, {connections} at a time: rate", "1/s", better="more")
                 body = {"json": {"x": 1}}
                 asyncio.run(_load(f"{url}/run/{task}", "POST", body, connections, 1, latency, rate))
-                latency.values.clear(), rate.values.clear()
+                latency.values.clear()
+                rate.values.clear()
                 for _ in range(3):
                     asyncio.run(_load(f"{url}/run/{task}", "POST", body, connections, 3, latency, rate))
                 samples += [rate, latency]
@@ -286,9 +287,9 @@ CASES: dict[str, Case] = {
     "webhook": webhook,
     "gateway": gateway,
     "app-to-app": app_to_app,
-    "wake": wake,
     "stream": stream,
     "deploy": deploy,
+    "wake": wake,
 }
 
 

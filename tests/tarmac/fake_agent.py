@@ -66,7 +66,7 @@ class Act:
 
     async def call(self, task: str, sequence: int = 0, **inputs: Any) -> wire.CallResult:
         a = self.assign
-        return await self._worker.ask(
+        result: wire.CallResult = await self._worker.ask(
             wire.Call(
                 key=next(self._worker.keys),
                 run=a.run,
@@ -77,6 +77,7 @@ class Act:
                 sequence=sequence,
             )
         )
+        return result
 
 
 class FakeWorker:

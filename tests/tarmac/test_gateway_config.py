@@ -15,6 +15,7 @@ from flyte.errors import InitializationError
 from tarmac.gateway import config, folder, ports, program
 from tarmac.home import Home
 from tarmac.settings import load
+from tests.tarmac.gateway_world import free_ports
 
 
 @pytest.fixture
@@ -24,15 +25,21 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
+def free_place(count: int) -> dict[str, str]:
+    """Settings with a front door and `count` ports for apps that nobody has."""
+    first = free_ports(count + 1)
+    return {"TARMAC_PORT": str(first), "TARMAC_APP_PORTS": f"{first + 1}-{first + count}"}
+
+
 def test_what_prepare_writes_is_taken_by_haproxy_whatever_the_folder_is_called(home: Home) -> None:
-    command = folder.prepare(home, load(home.path, {"TARMAC_PORT": "29877", "TARMAC_APP_PORTS": "29900-29920"}))
+    command = folder.prepare(home, load(home.path, free_place(20)))
     checked = subprocess.run([*command, "-c"], capture_output=True, text=True, check=False, timeout=30)
     assert checked.returncode == 0, checked.stderr
     assert "WARNING" not in checked.stderr
 
 
 def test_only_the_owner_can_read_the_configuration_which_holds_a_secret(home: Home) -> None:
-    folder.prepare(home, load(home.path, {"TARMAC_PORT": "29877", "TARMAC_APP_PORTS": "29900-29903"}))
+    folder.prepare(home, load(home.path, free_place(3)))
     assert home.master_key().hex() not in (home.gateway / "haproxy.cfg").read_text()
     for path in home.gateway.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -55,7 +62,7 @@ def test_every_setting_that_haproxy_needs_a_reload_for_is_another_shape(home: Ho
 
 
 def test_a_certificate_that_is_missing_is_named(home: Home) -> None:
-    settings = load(home.path, {"TARMAC_PORT": "29877", "TARMAC_TLS_CERT": "/nowhere/cert.pem"})
+    settings = load(home.path, free_place(3) | {"TARMAC_TLS_CERT": "/nowhere/cert.pem"})
     with pytest.raises(InitializationError, match=r"TARMAC_TLS_CERT is '/nowhere/cert\.pem': No such file"):
         folder.prepare(home, settings)
 

@@ -144,11 +144,16 @@ async def nest(where: str, key: str, depth: int) -> int:
     return below + 1
 
 
+def noted(where: str, words: str) -> int:
+    """How often `words` stand in the file of notes."""
+    return Path(where).read_text().count(words)
+
+
 @env.task(retries=flyte.RetryStrategy(count=3))
 async def flaky(where: str, key: str, times: int) -> int:
     """Fails as often as it says, by the lines that it left."""
     note(where, f"flaky-{key}")
-    before = Path(where).read_text().count(f"flaky-{key} ")
+    before = noted(where, f"flaky-{key} ")
     if before <= times:
         raise ValueError(f"failure {before}")
     return before
