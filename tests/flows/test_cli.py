@@ -452,7 +452,14 @@ def on_a_terminal(platform: Platform, *words: str | Path) -> Iterator[tuple[subp
     env = {**platform.env, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
     command = [sys.executable, "-m", "flyte.cli", *map(str, words)]
     process = subprocess.Popen(
-        command, stdin=follower, stdout=follower, stderr=follower, env=env, cwd=platform.work, start_new_session=True
+        command,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=env,
+        cwd=platform.work,
+        start_new_session=True,
+        preexec_fn=_heed_ctrl_c,
     )
     os.close(follower)
     try:
@@ -462,6 +469,11 @@ def on_a_terminal(platform: Platform, *words: str | Path) -> Iterator[tuple[subp
             process.kill()
         process.wait(10)
         os.close(leader)
+
+
+def _heed_ctrl_c() -> None:
+    """As on a terminal: whoever runs the tests in the background has SIGINT ignored, and a child inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def read_until(leader: int, process: subprocess.Popen[bytes], word: str | None, timeout: float = 40) -> str:
