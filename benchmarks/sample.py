@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -93,10 +93,22 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+KEPT = 500
+"""Values of a sample that a result keeps: of more, the quantiles."""
+
+
+def thinned(values: list[float]) -> list[float]:
+    """At most KEPT of the values, evenly over their order, with the least and the most."""
+    if len(values) <= KEPT:
+        return values
+    ordered = sorted(values)
+    return [round(ordered[round(i * (len(ordered) - 1) / (KEPT - 1))], 4) for i in range(KEPT)]
+
+
 def save(name: str, samples: list[Sample]) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    body = {"where": where(), "samples": [asdict(sample) for sample in samples]}
+    body = {"where": where(), "samples": [asdict(replace(sample, values=thinned(sample.values))) for sample in samples]}
     path.write_text(json.dumps(body, indent=1))
     return path
 
