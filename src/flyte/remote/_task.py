@@ -111,18 +111,6 @@ class TaskDetails(Task):
         self.overridden = overridden
 
     @classmethod
-    def get(
-        cls,
-        name: str,
-        project: str | None = None,
-        domain: str | None = None,
-        version: str | None = None,
-        auto_version: AutoVersion | None = None,
-    ) -> LazyEntity:
-        """See `Task.get`."""
-        return LazyEntity(name, project, domain, version, auto_version)
-
-    @classmethod
     async def fetch(
         cls,
         name: str,

@@ -264,7 +264,7 @@ class Control:
         if done:
             task.result()
         else:
-            self._runs.errand(task)
+            self._runs.errands.keep(task)
 
     async def delete_app(self, project: str, domain: str, name: str, by: str) -> None:
         await self._apps.delete(self._apps.find(project, domain, name))

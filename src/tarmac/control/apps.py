@@ -13,7 +13,7 @@ import json
 import logging
 import secrets as randomness
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -23,6 +23,7 @@ from flyte.errors import AppNotFoundError, BaseRuntimeError, DeploymentError
 from flyte.wire import AppStatus
 from tarmac.auth import Identities
 from tarmac.control.agents import Agent
+from tarmac.control.errands import Errands
 from tarmac.control.links import Link
 from tarmac.control.pools import Code, Place, pool_spec
 from tarmac.control.vault import Secrets
@@ -147,7 +148,7 @@ class Apps:
         """Whether the agent has said, since this control plane started, which replicas are alive."""
         self._keys: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()
-        self._errands: set[asyncio.Task[None]] = set()
+        self._errands = Errands(journal)
         agent.on_return.append(self._agent_returned)
 
     @property
@@ -271,7 +272,7 @@ class Apps:
     def frame(self, frame: wire.AnyFrame) -> None:
         match frame:
             case wire.Wake():
-                self._errand(self._answer_wake(frame))
+                self._errands.run(self._answer_wake(frame))
             case wire.GatewayStatus():
                 self._unusable = set(frame.unusable_ports)
                 if frame.message:
@@ -486,7 +487,7 @@ class Apps:
     def _errand_replace(self, app: LiveApp) -> None:
         app.pause = None
         if app.row.wanted == "active" and self.live.get(app.key) is app:
-            self._errand(self._wake_quietly(app))
+            self._errands.run(self._wake_quietly(app))
 
     async def _wake_quietly(self, app: LiveApp) -> None:
         try:
@@ -520,7 +521,7 @@ class Apps:
         self._tell_routes()
         for app in self.live.values():
             if app.row.wanted == "active" and app.spec and app.spec.scaling.min_replicas and not app.replicas:
-                self._errand(self._wake_quietly(app))
+                self._errands.run(self._wake_quietly(app))
 
     def _adopt(self, state: wire.UnitState) -> None:
         path, _, version = state.owner.partition("@")
@@ -612,18 +613,6 @@ class Apps:
         subject = subject_of_app(*app.key)
         event = self._journal.event(subject, status.value, message, body={"version": app.row.version or ""})
         return self._journal.commit(Change(apps=(app.row,), events=(event,)))
-
-    # ------------------------------------------------------------------ small steps
-
-    def _errand(self, coroutine: Coroutine[object, object, None]) -> None:
-        task = self._loop.create_task(coroutine)
-        self._errands.add(task)
-        task.add_done_callback(self._errand_done)
-
-    def _errand_done(self, task: asyncio.Task[None]) -> None:
-        self._errands.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("an errand failed", exc_info=error)
 
 
 def _seen(future: asyncio.Future[None]) -> None:

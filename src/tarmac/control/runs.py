@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,12 +31,13 @@ from flyte.errors import (
 )
 from flyte.wire import INLINE_LIMIT, ROOT_ACTION, ActionPhase, ErrorInfo
 from tarmac import inputs as declared
+from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, run_record
 from tarmac.control.registry import KnownTask, Registry, task_row
 from tarmac.events import Journal
 from tarmac.model import after_failure, subject_of_action
 from tarmac.names import check_key, check_name, child_name, run_name
-from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, StoreError
+from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store
 
 if TYPE_CHECKING:
     from tarmac.blobs import Blobs
@@ -82,7 +83,7 @@ class Runs:
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
         self._creating: dict[str, asyncio.Future[None]] = {}
-        self._errands: set[asyncio.Task[None]] = set()
+        self.errands = Errands(journal)
         self._registering = asyncio.Lock()
 
     def attach(self, dispatch: Dispatch, pools: Pools) -> None:
@@ -386,7 +387,7 @@ class Runs:
         if action.over or action.worker is not None:
             return
         if pool is None:
-            self._errand(self._queue_anew(action))
+            self.errands.run(self._queue_anew(action))
             return
         self._limit(action, "max_queued_time")
         if "deadline" not in action.timers:
@@ -476,7 +477,7 @@ class Runs:
         known = self._registry.at_hand(row.project, row.domain, frame.task, parent.version)
         pool = self._pools.at_hand(known, frame.spec if frame.overridden else None) if known else None
         if known is None or pool is None:
-            self._errand(self._call_unknown(worker, parent, frame))
+            self.errands.run(self._call_unknown(worker, parent, frame))
         else:
             self._start_child(parent, known, pool, name, frame)
 
@@ -697,11 +698,6 @@ class Runs:
             return problem
         return None
 
-    async def stop(self) -> None:
-        """Wait for the errands under way."""
-        if self._errands:
-            await asyncio.wait(self._errands, timeout=5)
-
     # ------------------------------------------------------------------ small steps
 
     def _spec(self, action: LiveAction) -> wire.TaskSpec:
@@ -724,22 +720,6 @@ class Runs:
             action.run.shown = record
 
         return show
-
-    def _errand(self, coroutine: Coroutine[object, object, None]) -> None:
-        self.errand(self._loop.create_task(coroutine))
-
-    def errand(self, task: asyncio.Task[None]) -> None:
-        """Keep a task whose result nobody waits for; its failure is logged."""
-        self._errands.add(task)
-        task.add_done_callback(self._errand_done)
-
-    def _errand_done(self, task: asyncio.Task[None]) -> None:
-        self._errands.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        log.error("an errand failed", exc_info=error)
-        if isinstance(error, StoreError):  # nobody would go on with what it left undone
-            self._journal.on_failure(error)
 
 
 _LIMITS = {
