@@ -74,30 +74,52 @@ class Journal:
         )
 
     def commit(self, change: Change, then: Callable[[], None] | None = None) -> asyncio.Future[None]:
+        """As `post`, for who awaits it."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done() -> None:
+            if then is not None:
+                then()
+            if not future.done():
+                future.set_result(None)
+
+        self._put(change, done, lambda error: None if future.done() else future.set_exception(error))
+        return future
+
+    def post(self, change: Change, then: Callable[[], None] | None = None, *, lazy: bool = False) -> None:
         """Write; when it is on disk call `then` and tell the watchers.
 
-        A failed commit leaves memory ahead of the disk, which nothing could mend from here: `on_failure` ends this
-        control plane, and the next one starts from what is on disk.
+        `lazy`: it may wait a moment for other changes, unless somebody watches. A failed commit leaves memory ahead of
+        the disk, which nothing could mend from here: `on_failure` ends this control plane, and the next one starts from
+        what is on disk.
         """
-        future = self._store.write(change)
-        events = change.events
+        self._put(change, then, None, lazy and not self._is_watched(change))
 
-        def done(future: asyncio.Future[None]) -> None:
-            if future.cancelled():
-                return
-            if (error := future.exception()) is not None:
+    def _put(
+        self,
+        change: Change,
+        then: Callable[[], None] | None,
+        failed: Callable[[Exception], None] | None,
+        lazy: bool = False,
+    ) -> None:
+        def answered(error: Exception | None) -> None:
+            if error is not None:
+                if failed is not None:
+                    failed(error)
                 self.on_failure(error)
                 return
             if then is not None:
                 then()
             if self._watchers:
-                self._tell(events)
+                self._tell(change.events)
 
-        future.add_done_callback(done)
-        return future
+        self._store.put(change, answered, lazy)
 
-    def commit_events(self, *events: Event) -> asyncio.Future[None]:
-        return self.commit(Change(events=events))
+    def _is_watched(self, change: Change) -> bool:
+        return bool(self._watchers) and any(key_of(event.subject) in self._watchers for event in change.events)
+
+    def post_events(self, *events: Event) -> None:
+        self.post(Change(events=events))
 
     def _tell(self, events: tuple[Event, ...]) -> None:
         for event in events:

@@ -103,7 +103,19 @@ class Home:
         return self.path / "master.key"
 
     def action_log(self, run: str, action: str, attempt: int) -> Path:
-        return self.logs / "runs" / run / f"{action}.{attempt}.log"
+        return self.run_logs(run) / f"{action}.{attempt}.log"
+
+    def run_logs(self, run: str) -> Path:
+        """The logs of the run's actions, of those that wrote anything."""
+        return self.logs / "runs" / run
+
+    def worker_log(self, unit: str) -> Path:
+        """What a worker writes, until its action is over (`flyte.runtime.output`)."""
+        return self.worker_logs / f"{unit}.log"
+
+    @property
+    def worker_logs(self) -> Path:
+        return self.logs / "workers"
 
     def replica_log(self, project: str, domain: str, app: str, unit: str) -> Path:
         return self.logs / "apps" / f"{project}.{domain}.{app}" / f"{unit}.log"
@@ -117,7 +129,8 @@ class Home:
 
     def prepare(self) -> None:
         """Make the folders, the owner's token and the master key, each readable by the owner alone."""
-        for folder in (self.path, self.blobs, self.code, self.logs, self.gateway, self.sockets, self.logs / "platform"):
+        logs = (self.logs, self.worker_logs, self.logs / "platform")
+        for folder in (self.path, self.blobs, self.code, *logs, self.gateway, self.sockets):
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.path, self.sockets):
             _check_owner(folder)

@@ -14,10 +14,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from flyte.wire import LogLine
+
+T = TypeVar("T")
 
 BLOCK = 256 * 1024
 LONGEST_LINE = 64 * 1024
@@ -30,7 +34,24 @@ SETTLE = 0.25
 """Seconds a follower goes on after the end: the last words of a process may still be on their way through a pipe."""
 
 
-def read(path: Path, after: int | None = None, tail: int | None = None) -> list[LogLine]:
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """The log of an action that may still run: it gets its `final` name when the action is over.
+
+    Until then it is `first`, which is its worker's, and begins with the action. Later that name, and even that file,
+    may be another action's. So what was found there counts only if there is no `final` yet and the action `runs`, both
+    asked after the look.
+    """
+
+    final: Path
+    first: Path
+    runs: Callable[[], bool]
+
+
+LogFile = Path | Moving
+
+
+def read(path: LogFile, after: int | None = None, tail: int | None = None) -> list[LogLine]:
     """The lines of `path` after the offset `after`, the last `tail` of them; none where there is no such file.
 
     What follows the last newline counts as a line.
@@ -43,7 +64,7 @@ def read(path: Path, after: int | None = None, tail: int | None = None) -> list[
 
 
 async def follow(
-    path: Path, after: int | None, is_over: Callable[[], bool], tail: int | None = None
+    path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None = None
 ) -> AsyncIterator[LogLine]:
     """The lines of `path` from `after` on, then each new one as it is written, until `is_over` says that no more come.
 
@@ -56,7 +77,7 @@ async def follow(
 
 
 async def batches(
-    path: Path, after: int | None, is_over: Callable[[], bool], tail: int | None = None
+    path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None = None
 ) -> AsyncIterator[list[LogLine]]:
     """As `follow`, but the lines that were found together come together."""
     follower = _Follower(path, after, is_over, tail)
@@ -72,7 +93,7 @@ Source = tuple[str, Path, Callable[[], bool]]
 
 
 async def together(
-    sources: Callable[[], Awaitable[list[Source]]], after: int | None = None, tail: int | None = None
+    sources: Callable[[], Awaitable[Sequence[Source]]], after: int | None = None, tail: int | None = None
 ) -> AsyncIterator[list[LogLine]]:
     """The lines of several logs as they are written, each with its log's name as `source`; it does not end.
 
@@ -107,7 +128,7 @@ async def _rest(pause: float, idle: bool) -> float:
 class _Follower:
     """How far one reader is in one log."""
 
-    def __init__(self, path: Path, after: int | None, is_over: Callable[[], bool], tail: int | None) -> None:
+    def __init__(self, path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None) -> None:
         self._path = path
         self._is_over = is_over
         self._cutter = _Cutter(start_of(path, after, tail))
@@ -140,7 +161,7 @@ class _Follower:
         return not self._waited or time.monotonic() - self._quiet_since >= SETTLE
 
 
-def start_of(path: Path, after: int | None, tail: int | None) -> int:
+def start_of(path: LogFile, after: int | None, tail: int | None) -> int:
     """The offset where the last `tail` lines begin, but no earlier than `after`."""
     begin = max(after or 0, 0)
     return begin if tail is None else max(begin, _tail_start(path, tail))
@@ -194,7 +215,7 @@ def _cut(text: bytes) -> int:
     return cut
 
 
-def _tail_start(path: Path, lines: int) -> int:
+def _tail_start(path: LogFile, lines: int) -> int:
     """The offset where the last `lines` lines begin, found from the end."""
     end = _size(path)
     if lines <= 0:
@@ -215,17 +236,35 @@ def _tail_start(path: Path, lines: int) -> int:
     return 0
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def _size(path: LogFile) -> int:
+    return _look(path, lambda file: os.fstat(file.fileno()).st_size) or 0
 
 
-def _block(path: Path, offset: int) -> bytes:
+def _block(path: LogFile, offset: int) -> bytes:
+    def at(file: BinaryIO) -> bytes:
+        file.seek(offset, os.SEEK_SET)
+        return file.read(BLOCK)
+
+    return _look(path, at) or b""
+
+
+def _look(path: LogFile, see: Callable[[BinaryIO], T]) -> T | None:
+    """What `see` finds in the file, wherever that is now; None where there is none."""
+    if isinstance(path, Path):
+        return _see(path, see)
+    found = _see(path.final, see)
+    if found is not None:
+        return found
+    early = _see(path.first, see)
+    found = _see(path.final, see)
+    if found is not None:
+        return found
+    return early if path.runs() else None
+
+
+def _see(path: Path, see: Callable[[BinaryIO], T]) -> T | None:
     try:
         with path.open("rb", buffering=0) as file:
-            file.seek(offset, os.SEEK_SET)
-            return file.read(BLOCK)
+            return see(file)
     except FileNotFoundError:
-        return b""
+        return None

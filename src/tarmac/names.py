@@ -9,15 +9,16 @@ import secrets
 from flyte.errors import InvalidInputError
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
 
 
 def base36(number: int, length: int) -> str:
     """`number` in base 36, cut or filled to `length` digits."""
-    digits = []
-    for _ in range(length):
-        number, rest = divmod(number, 36)
-        digits.append(_DIGITS[rest])
-    return "".join(reversed(digits))
+    pairs = []
+    for _ in range((length + 1) // 2):
+        number, rest = divmod(number, 1296)
+        pairs.append(_PAIRS[rest])
+    return "".join(reversed(pairs))[-length:]
 
 
 def run_name(now: float) -> str:

@@ -29,6 +29,11 @@ from tarmac.store import Store, open_store
 
 log = logging.getLogger("tarmac.server")
 
+GC_THRESHOLDS = (20_000, 20, 50)
+"""A run of many actions makes objects that stay, and Python's own thresholds have them looked through over and over:
+an eighth of the time of a fan-out.
+"""
+
 
 async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     """Run the control plane until SIGTERM, or until the store fails it."""
@@ -47,6 +52,7 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     http = asyncio.create_task(server.serve())
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     await asyncio.wait([asyncio.ensure_future(stop.wait()), http, tidy], return_when=asyncio.FIRST_COMPLETED)
     for task in (http, tidy):
         if task.done() and (error := task.exception()) is not None:

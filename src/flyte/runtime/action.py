@@ -42,15 +42,31 @@ ERROR_LIMIT = 64 * 1024
 
 
 class Answers:
-    """Who waits for which answer; fed by the link's thread, which wakes each event loop once for all it got."""
+    """Who waits for which answer.
+
+    What an event loop asks for in one turn goes out together; what is answered together wakes it once.
+    """
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._waiting: dict[int, tuple[asyncio.AbstractEventLoop | None, Answered]] = {}
+        self._flushing: asyncio.AbstractEventLoop | None = None
+        """The loop that will send what was asked for in its present turn."""
 
     def ask(self, key: int, frame: wire.Frame, loop: asyncio.AbstractEventLoop | None, answered: Answered) -> None:
         self._waiting[key] = (loop, answered)
-        self._link.send(frame, keep=key)
+        self._link.watch()
+        if loop is None:
+            self._link.send(frame, keep=key)
+            return
+        self._link.post(frame, keep=key)
+        if self._flushing is not loop:
+            self._flushing = loop
+            loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        self._link.flush()
 
     def forget(self, key: int) -> None:
         self._waiting.pop(key, None)

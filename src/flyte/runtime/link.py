@@ -1,9 +1,14 @@
-"""A worker's end of its link to the control plane: one unix socket, one reader thread.
+"""A worker's end of its link to the control plane: one unix socket, and one reader at a time.
 
-The thread answers pings while user code computes, so a worker that is merely busy is never taken for a lost one. What
-must not get lost (`keep`) is kept until it is answered; when the control plane goes away, the thread connects again,
-says what the worker holds, and sends what is kept once more. The control plane knows every such frame by its key or by
-the child it names, so that a frame which arrives twice does nothing twice.
+To hand a frame from one thread to another costs more than a small function takes. So the main thread reads the socket
+itself while it has nothing to do (`read_here`). While it runs user code, a second thread, the *watcher*, reads in its
+place: it answers pings while user code computes, so that a worker which is merely busy is never taken for a lost one,
+and brings the answers to calls. It takes over when the code has run for LONG seconds or asks for something (`watch`),
+and reads until the next order is there; a function that is over sooner never wakes it.
+
+What must not get lost (`keep`) is kept until it is answered; when the control plane goes away, whoever reads connects
+again, says what the worker holds, and sends what is kept once more. The control plane knows every such frame by its key
+or by the child it names, so that a frame which arrives twice does nothing twice.
 """
 
 from __future__ import annotations
@@ -19,6 +24,12 @@ from flyte.wire import AnyFrame, Frame, FrameError, Hello, Ping, Pong, Refused, 
 PATIENCE = 60.0
 """Seconds for which a control plane that went away is waited for; then the worker gives up."""
 
+LONG = 0.03
+"""Seconds of user code after which the watcher reads."""
+
+_RESTS = 1.0
+"""Seconds without any order after which the watcher stops looking whether it is needed, until it is called."""
+
 _PAUSE = 0.05
 _LONGEST_PAUSE = 0.5
 
@@ -30,11 +41,13 @@ GAVE_UP = 75
 
 
 class Link:
+    """`receive` gets the frames that arrived together, and says whether an order is among them."""
+
     def __init__(
         self,
         path: str,
         hello: Callable[[], Hello],
-        receive: Callable[[list[AnyFrame]], None],
+        receive: Callable[[list[AnyFrame]], bool],
         patience: float = PATIENCE,
     ) -> None:
         self._path = path
@@ -43,21 +56,44 @@ class Link:
         self._patience = patience
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._reading: socket.socket
+        self._unpacker = Unpacker()
         self._kept: dict[Hashable, bytes] = {}
-        self._thread = threading.Thread(target=self._read, name="flyte-link", daemon=True)
+        self._posted: list[bytes] = []
+        self._baton = threading.Lock()
+        """Whoever holds it reads."""
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._asleep = False
+        self._wanted = False
+        self._busy_since: float | None = None
+        self._last_busy = 0.0
 
     def start(self) -> None:
-        """Connect and go on reading until the process ends."""
+        """Connect; from now on there is somebody to read whatever the main thread does."""
         self._connect()
-        self._thread.start()
+        threading.Thread(target=self._watch_always, name="flyte-link", daemon=True).start()
+
+    # ------------------------------------------------------------------ writing
 
     def send(self, frame: Frame, keep: Hashable | None = None) -> None:
         """Send a frame; with `keep`, send it again after a lost connection, until `answered(keep)`."""
+        self.post(frame, keep)
+        self.flush()
+
+    def post(self, frame: Frame, keep: Hashable | None = None) -> None:
+        """Have a frame sent with the next `flush`."""
         data = pack(frame)
         with self._lock:
             if keep is not None:
                 self._kept[keep] = data
-            if self._socket is not None:
+            self._posted.append(data)
+
+    def flush(self) -> None:
+        """Send what was posted."""
+        with self._lock:
+            data, self._posted = b"".join(self._posted), []
+            if self._socket is not None and data:
                 try:
                     self._socket.sendall(data)
                 except OSError:
@@ -93,28 +129,84 @@ class Link:
                 pause = min(pause * 2, _LONGEST_PAUSE)
         with self._lock:
             self._reading = connection
+            self._posted.clear()  # what matters of it is kept
             try:
                 connection.sendall(pack(self._hello()) + b"".join(self._kept.values()))
             except OSError:
                 return  # the reader will see the end of the stream and connect again
             self._socket = connection
 
-    def _read(self) -> None:
-        unpacker = Unpacker()
+    # ------------------------------------------------------------------ reading
+
+    def busy(self, is_busy: bool) -> None:
+        """User code begins, or is over; said by the main thread."""
+        now = self._last_busy = time.monotonic()
+        self._busy_since = now if is_busy else None
+        if is_busy and self._asleep:
+            self._ring()
+
+    def watch(self) -> None:
+        """Something was asked for: let the watcher read, from now until the next order."""
+        if not self._wanted:
+            self._wanted = True
+            self._ring()
+
+    def read_here(self, happened: Callable[[], bool]) -> bool:
+        """Read once on this thread, unless `happened`; False where the watcher reads."""
+        if not self._baton.acquire(blocking=False):
+            return False
+        try:
+            if not happened():
+                self._read_once()
+        finally:
+            self._baton.release()
+        return True
+
+    def _watch_always(self) -> None:
         while True:
-            try:
-                data = self._reading.recv(_CHUNK)
-                frames = unpacker.feed(data) if data else []
-            except (OSError, FrameError):
-                data, frames = b"", []
-            if not data:
-                with self._lock:
-                    self._socket = None
-                self._reading.close()
-                unpacker = Unpacker()
-                self._connect()
-            elif others := [frame for frame in frames if not self._answer(frame)]:
-                self._receive(others)
+            self._until_needed()
+            if self._baton.acquire(timeout=LONG):
+                try:
+                    while not self._read_once():
+                        pass
+                    self._wanted = False
+                finally:
+                    self._baton.release()
+
+    def _until_needed(self) -> None:
+        while not self._wanted:
+            since, now = self._busy_since, time.monotonic()
+            if since is not None and now - since >= LONG:
+                return
+            self._asleep = since is None and now - self._last_busy > _RESTS
+            if self._asleep and self._busy_since is None and not self._wanted:
+                self._bell.acquire()
+            else:
+                self._bell.acquire(timeout=LONG)
+            self._asleep = False
+
+    def _ring(self) -> None:
+        try:
+            self._bell.release()
+        except RuntimeError:
+            pass  # it rings already
+
+    def _read_once(self) -> bool:
+        """Wait for frames and hand them out; whether an order was among them. A lost connection is made again."""
+        try:
+            data = self._reading.recv(_CHUNK)
+            frames = self._unpacker.feed(data) if data else []
+        except (OSError, FrameError):
+            data, frames = b"", []
+        if not data:
+            with self._lock:
+                self._socket = None
+            self._reading.close()
+            self._unpacker = Unpacker()
+            self._connect()
+            return False
+        others = [frame for frame in frames if not self._answer(frame)]
+        return bool(others) and self._receive(others)
 
     def _answer(self, frame: AnyFrame) -> bool:
         """Deal with what concerns the link itself."""

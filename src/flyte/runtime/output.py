@@ -1,31 +1,68 @@
-"""Where an action's output goes: its own log file.
+"""Where an action's output goes: the log of its process, which becomes the log of the action.
 
 With one action at a time the file descriptors themselves are turned, so that whatever the process and its children
-write arrives there. With several at a time in one process only Python's `sys.stdout` and `sys.stderr` can be told
-apart, by the context of whoever writes.
+write arrives there, and nothing that was written is ever lost. To make a file costs more than to run a small function
+(the file system's inodes, a folder for the run), and most small functions print nothing. So a worker has one file,
+`workers/<unit>.log`, made once; it is given the action's own name when the action is over, if anything stands in it,
+and only then another one is made. Until then, and when the process dies, readers find it under the worker's name
+(`tarmac.logs.Moving`). A zygote hands an empty file on to the next worker.
+
+With several actions at a time in one process only Python's `sys.stdout` and `sys.stderr` can be told apart, by the
+context of whoever writes; each action's file is made with its first line.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-_log: ContextVar[TextIO | None] = ContextVar("flyte_log", default=None)
+_log: ContextVar[TextIO | Late | None] = ContextVar("flyte_log", default=None)
+
+FILE = "FLYTE_OUTPUT"
+"""The variable that names the file of a worker's output."""
 
 
-def turn(path: str) -> None:
-    """Send standard output and error of this process to the end of `path`."""
-    if not path:
-        return
+class Output:
+    """Standard output and error of this process, which go to the file `path`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = _open(path)
+
+    def turn(self) -> None:
+        """From now on."""
+        flush()
+        os.dup2(self._file, 1)
+        os.dup2(self._file, 2)
+
+    def name(self, path: str) -> None:
+        """An action is over: what stands in the file is its log, under its own name. The next one gets a new file."""
+        flush()
+        if os.fstat(self._file).st_size == 0:
+            return
+        _rename(self._path, path)
+        os.close(self._file)
+        self._file = _open(self._path)
+        self.turn()
+
+
+def flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    file = _open(path)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
+
+
+def _rename(old: str, new: str) -> None:
+    """A file that is gone was named by the control plane, which had given the action up."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            os.rename(old, new)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(new), mode=0o700, exist_ok=True)
+            os.rename(old, new)
 
 
 def _open(path: str) -> int:
@@ -43,7 +80,7 @@ class Router(io.TextIOBase):
     def __init__(self, fallback: TextIO) -> None:
         self._fallback = fallback
 
-    def _stream(self) -> TextIO:
+    def _stream(self) -> TextIO | Late:
         return _log.get() or self._fallback
 
     def write(self, text: str) -> int:
@@ -73,8 +110,38 @@ def route() -> None:
         sys.stdout, sys.stderr = Router(sys.stdout), Router(sys.stderr)
 
 
-def follow(path: str) -> TextIO:
+class Late(io.TextIOBase):
+    """A log that is made when somebody writes into it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stream: TextIO | None = None
+
+    def _made(self) -> TextIO:
+        if self._stream is None:
+            file = _open(self._path)
+            self._stream = os.fdopen(file, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        return self._stream
+
+    def write(self, text: str) -> int:
+        return self._made().write(text)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            self._stream.flush()
+
+    @property
+    def buffer(self) -> Any:
+        return self._made().buffer
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        super().close()
+
+
+def follow(path: str) -> Late:
     """Send what this context writes to `path`; the caller closes the stream when its action is over."""
-    stream = os.fdopen(_open(path), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    stream = Late(path)
     _log.set(stream)
     return stream

@@ -3,6 +3,8 @@
 The zygote has imported the user's code before the fork, so `serve` has little left to do: connect, say that it is
 ready, wait. A sync task runs on the main thread, an async one on an event loop there. SIGTERM (abort) cancels an async
 task and raises SystemExit in a sync one, so that `finally` blocks run before the grace period ends.
+
+Between two actions the main thread reads the link itself (see `link`); a small function costs no switch of threads.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import queue
 import signal
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
@@ -34,6 +36,8 @@ except ImportError:  # the user's environment has no greenlet: blocking calls wa
     greenlets = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flyte._task import TaskTemplate
 
 ABORTED = 143
@@ -45,10 +49,13 @@ class Worker:
         self._reuse = reuse
         self._concurrency = concurrency
         self._jobs: dict[tuple[str, str], Job] = {}
+        """What was taken and is not acknowledged as finished."""
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._inbox: queue.SimpleQueue[wire.Assign | None] = queue.SimpleQueue()
-        self._settled = threading.Event()
+        self._inbox: deque[wire.Assign | None] = deque()
+        self._news = threading.Event()
+        """Set by the link's thread when the main thread may have something to do."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._running = False
         self._aborting = False
         self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
         self._link = Link(os.environ["FLYTE_LINK"], self._hello, self._receive)
@@ -72,33 +79,36 @@ class Worker:
             held=held,
         )
 
-    def _receive(self, frames: list[wire.AnyFrame]) -> None:
-        """On the link's thread: hand every frame to whoever waits for it."""
+    def _receive(self, frames: list[wire.AnyFrame]) -> bool:
+        """On the thread that reads: hand every frame to whoever waits for it. True: there is an order among them."""
         results: list[wire.CallResult | wire.TraceResult] = []
+        ordered = False
         for frame in frames:
             match frame:
                 case wire.CallResult() | wire.TraceResult():
                     results.append(frame)
                 case wire.Assign():
-                    self._inbox_put(frame)
+                    self._jobs[frame.run, frame.action] = Job(frame, self._link, self._answers, self._root)
+                    ordered = self._order(frame)
                 case wire.FinishedAck():
                     self._jobs.pop((frame.run, frame.action), None)
                     self._link.answered(("finished", frame.run, frame.action))
-                    self._settled.set()
                 case wire.AbortAction():
                     self._abort(frame)
                 case wire.Retire():
-                    self._inbox_put(None)
+                    ordered = self._order(None)
         if results:
             self._answers.receive(results)
+        self._news.set()
+        return ordered
 
-    def _inbox_put(self, item: wire.Assign | None) -> None:
-        if isinstance(item, wire.Assign):
-            self._jobs[item.run, item.action] = Job(item, self._link, self._answers, self._root)
+    def _order(self, order: wire.Assign | None) -> bool:
+        """Something to do, or (None) that there will be nothing more; whether the main thread takes it from here."""
         if self._loop is not None and self._concurrency > 1:
-            self._loop.call_soon_threadsafe(self._take, item)
-        else:
-            self._inbox.put(item)
+            self._loop.call_soon_threadsafe(self._take, order)
+            return False
+        self._inbox.append(order)
+        return True
 
     def _abort(self, frame: wire.AbortAction) -> None:
         task = self._tasks.get((frame.run, frame.action))
@@ -114,21 +124,37 @@ class Worker:
         """Serve until there is no more to do: after one action, or for a reused worker when it is told to retire."""
         signal.signal(signal.SIGTERM, self._terminate)
         runner = asyncio.Runner(loop_factory=_new_loop)  # makes its loop with the first async task
+        out = output.Output(os.environ[output.FILE])
         self._link.start()
-        while (assign := self._inbox.get()) is not None:
-            self._settled.clear()
+        while (assign := self._next()) is not None:
+            out.turn()
+            self._link.busy(True)
             finished = self._one(self._jobs[assign.run, assign.action], runner)
-            sys.stdout.flush()
-            sys.stderr.flush()
+            out.name(assign.log)
             self._finish(finished)
+            self._running = False
+            self._link.busy(False)
             if not self._reuse:
                 break
         runner.close()
         if not self._reuse:
-            self._settled.wait()  # the link ends the process when nobody answers any more
+            self._until(lambda: not self._jobs)  # the link ends the process when nobody answers any more
+
+    def _next(self) -> wire.Assign | None:
+        self._until(lambda: bool(self._inbox))
+        return self._inbox.popleft()
+
+    def _until(self, happened: Callable[[], bool]) -> None:
+        """Return when it has; read the link meanwhile, or wait for the watcher's news."""
+        while True:
+            self._news.clear()
+            if happened():
+                return
+            if not self._link.read_here(happened):
+                self._news.wait()
 
     def _one(self, job: Job, runner: asyncio.Runner) -> wire.Finished:
-        output.turn(job.assign.log)
+        self._running = True
         before = set_environment(job.environment())
         context = job.context()
         try:
@@ -166,7 +192,7 @@ class Worker:
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self._aborting = True
-        if not self._jobs:
+        if not self._running:
             os._exit(0)
         if self._main is not None and not self._main.done() and self._loop is not None:
             self._loop.call_soon_threadsafe(self._main.cancel)
@@ -187,6 +213,7 @@ class Worker:
         self._retired = asyncio.Event()
         self._loop.add_signal_handler(signal.SIGTERM, self._retired.set)
         self._link.start()
+        self._link.watch()
         await self._retired.wait()
         for task in list(self._tasks.values()):
             task.cancel()

@@ -38,7 +38,7 @@ from typing import NoReturn
 
 import msgspec
 
-from flyte.runtime import identity, loader, offspring, shared
+from flyte.runtime import identity, loader, offspring, output, shared
 from flyte.wire import (
     AnyFrame,
     ErrorInfo,
@@ -85,6 +85,10 @@ class Zygote:
         self._units: dict[int, str] = {}
         self._pipes: dict[int, tuple[str, bytearray]] = {}
         """Reading end → unit, and what it said before it was ready."""
+        self._outputs: dict[str, str] = {}
+        """Worker → the file of its output."""
+        self._unused: list[str] = []
+        """Such files into which nobody wrote."""
         self._rehearsed = bool(self._given)
         self._wakeup, self._alarm = os.pipe()
         self._poll = select.poll()
@@ -139,6 +143,9 @@ class Zygote:
         """The agent is gone, or wants this zygote gone: nothing that it started stays."""
         for pid in self._units:
             _signal_group(pid, signal.SIGKILL)
+        for path in self._unused:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         os._exit(0)
 
     def _watch_children(self) -> None:
@@ -201,6 +208,7 @@ class Zygote:
 
     def _fork(self, order: ForkUnit) -> None:
         self._rehearse(order)
+        self._hand_on(order)
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         offspring.flush()
@@ -215,6 +223,16 @@ class Zygote:
         self._pipes[reading] = (order.unit, bytearray())
         self._poll.register(reading, select.POLLIN)
         self._send(UnitStarted(unit=order.unit, pid=pid))
+
+    def _hand_on(self, order: ForkUnit) -> None:
+        """Let a worker have the file of an earlier one, where nothing stands in it: to rename is less than to make."""
+        path = order.env.get(output.FILE)
+        if path is None:
+            return
+        self._outputs[order.unit] = path
+        if self._unused:
+            with contextlib.suppress(FileNotFoundError):  # somebody cleared up
+                os.rename(self._unused.pop(), path)
 
     def _forget(self, reading: int) -> None:
         """In the child: let go of what belongs to the zygote."""
@@ -268,6 +286,9 @@ class Zygote:
         if unit is None:
             return  # a process that the user's import started
         del self._pids[unit]
+        path = self._outputs.pop(unit, None)
+        if path is not None and _is_empty(path):
+            self._unused.append(path)
         for fd in [fd for fd, (owner, _) in self._pipes.items() if owner == unit]:
             self._hear(fd)
             if fd in self._pipes:  # a child of the unit holds the other end
@@ -292,6 +313,14 @@ def _next_ended() -> tuple[int, int] | None:
         return None
     _signal_group(pid, signal.SIGKILL)
     return pid, status
+
+
+def _is_empty(path: str) -> bool:
+    """Whether there is such a file with nothing in it."""
+    try:
+        return os.stat(path).st_size == 0
+    except FileNotFoundError:
+        return False
 
 
 def _signal_group(pid: int, number: int) -> None:

@@ -16,6 +16,7 @@ from litestar.params import SkipValidation
 from flyte import wire
 from flyte.wire import ActionPhase
 from tarmac.auth import Principal
+from tarmac.logs import LogFile
 
 Seen = tuple[Literal["snapshot", "event"], int, wire.Record]
 """What a watcher gets: which kind, the event log's number, and the Run, App, Deployment or Event."""
@@ -68,7 +69,7 @@ class ControlPlane(Protocol):
     ) -> list[wire.Action]: ...
     async def action(self, run: str, name: str) -> wire.ActionDetails: ...
     async def abort_action(self, run: str, action: str, reason: str, by: str) -> wire.Action: ...
-    async def action_log(self, run: str, name: str, attempt: int | None) -> tuple[Path, IsOver, int]: ...
+    async def action_log(self, run: str, name: str, attempt: int | None) -> tuple[LogFile, IsOver, int]: ...
 
     async def tasks(
         self, project: str, domain: str, name: str | None = None, env: str | None = None, limit: int = 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -187,7 +186,7 @@ async def read_action_log(
     return streams.lines(_attempts(control, run, action, first, after, tail))
 
 
-AttemptLog = tuple[Path, IsOver, int]
+AttemptLog = tuple[logs.LogFile, IsOver, int]
 
 
 async def _attempt(

@@ -36,6 +36,7 @@ from tarmac.control.runs import Runs
 from tarmac.control.vault import Secrets
 from tarmac.events import Journal, Watcher
 from tarmac.home import Home
+from tarmac.logs import LogFile
 from tarmac.secrets import Sealer
 from tarmac.settings import Settings
 from tarmac.store import Change, KeyRow, ProjectRow, RunQuery, Store, TaskRow
@@ -65,7 +66,7 @@ class Control:
         self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
         self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
         self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint)
-        self.dispatch = Dispatch(self.agent, settings, self.identities, self._runs, self._apps.addresses)
+        self.dispatch = Dispatch(self.agent, settings, self.identities, self._runs, self._apps.addresses, home)
         self._pools = Pools(place, self._secrets, self.dispatch)
         self._runs.attach(self.dispatch, self._pools)
         outputs = RunOutputs(store, self.registry, self.blobs)
@@ -205,17 +206,17 @@ class Control:
             interface = known.spec.interface
         return live.details_record(row, attempts, interface)
 
-    async def action_log(self, run: str, name: str, attempt: int | None) -> tuple[Path, Callable[[], bool], int]:
+    async def action_log(self, run: str, name: str, attempt: int | None) -> tuple[LogFile, Callable[[], bool], int]:
         """The log file of an attempt (the last by default), and whether nothing more will be written to it."""
         action = (await self.action(run, name)).action
         number = attempt or action.attempt
 
-        def is_over() -> bool:
-            current = self._runs.live.get(run)
-            found = current.actions.get(name) if current else None
-            return found is None or found.over or found.attempt != number
+        def current() -> live.LiveAction | None:
+            known = self._runs.live.get(run)
+            found = known.actions.get(name) if known else None
+            return None if found is None or found.over or found.attempt != number else found
 
-        return self.home.action_log(run, name, number), is_over, number
+        return self._runs.log_of(run, name, number, current), lambda: current() is None, number
 
     # ------------------------------------------------------------------ tasks
 

@@ -27,6 +27,7 @@ from tarmac.auth import Identities
 from tarmac.control.agents import Agent
 from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
+from tarmac.home import Home
 from tarmac.settings import Settings
 
 log = logging.getLogger("tarmac.dispatch")
@@ -62,6 +63,7 @@ class Lifecycle(Protocol):
     def held(self, worker: Worker, held: wire.Held) -> LiveAction | None: ...
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None: ...
     def settled(self) -> None: ...
+    def keep_log(self, action: LiveAction, unit: str) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -89,9 +91,8 @@ class Pool:
     def concurrency(self) -> int:
         return self.reuse.concurrency if self.reuse else 1
 
-    @property
-    def starting(self) -> int:
-        return sum(1 for worker in self.workers if not worker.met)
+    starting: int = 0
+    """Workers that have not connected yet."""
 
     @property
     def blocked(self) -> int:
@@ -136,6 +137,11 @@ class Worker:
         if self.link is not None:
             self.link.send(frame)
 
+    def acknowledge(self, frame: wire.Frame) -> None:
+        """A worker that is used again does not wait for this."""
+        if self.link is not None:
+            self.link.send_along(frame) if self.pool.reuse else self.link.send(frame)
+
     # the agent's news of this unit
     def unit_started(self, unit: str, pid: int) -> None:
         self.pid = pid
@@ -155,6 +161,7 @@ class Dispatch:
         identities: Identities,
         lifecycle: Lifecycle,
         addresses: Callable[[str, str], dict[str, str]],
+        home: Home,
     ) -> None:
         self.agent = agent
         self.lifecycle = lifecycle
@@ -165,6 +172,7 @@ class Dispatch:
         self._settings = settings
         self._identities = identities
         self._addresses = addresses
+        self._home = home
         self._loop = asyncio.get_running_loop()
         self._settling = True
         self._awaited: set[str] = set()
@@ -226,6 +234,7 @@ class Dispatch:
         if len(worker.actions) > 1:  # others run in the same process
             worker.send(wire.AbortAction(run=action.run.name, action=action.name, reason=reason))
         else:
+            self.lifecycle.keep_log(action, worker.unit)
             self._stop(worker, self._settings.grace, reason)
         self.release(action)
 
@@ -269,14 +278,16 @@ class Dispatch:
                 return
 
     def _missing(self, pool: Pool) -> int:
-        quiet = self._loop.time() - pool.used
-        if not pool.queue and (not pool.proven or quiet > self._settings.pool_idle):
-            return 0  # nothing is kept ready of what does not start, or is not used
         ready = len(pool.idle) + pool.starting
         if pool.reuse is None:
+            quiet = self._loop.time() - pool.used
+            if not pool.queue and (not pool.proven or quiet > self._settings.pool_idle):
+                return 0  # nothing is kept ready of what does not start, or is not used
             soon = min(len(pool.queue), max(0, self.slots - self.busy))
             return min(soon + self._settings.spare_workers - ready, STARTS_AT_ONCE - pool.starting)
         wanted = -(-len(pool.queue) // pool.concurrency)
+        if wanted <= ready:
+            return 0
         room = pool.reuse.max_replicas - (len(pool.workers) - pool.blocked)
         return min(wanted - ready, room)
 
@@ -293,15 +304,21 @@ class Dispatch:
         )
         if not self.agent.start(order, worker):
             return False
-        self.workers[unit] = worker
-        pool.workers.add(worker)
+        self._expect(worker)
         return True
+
+    def _expect(self, worker: Worker) -> None:
+        """One more worker, which has yet to connect."""
+        self.workers[worker.unit] = worker
+        worker.pool.workers.add(worker)
+        worker.pool.starting += 1
 
     def _unit_environment(self, unit: str, pool: Pool) -> dict[str, str]:
         token = self._identities.mint(unit, "workload", pool.project, pool.domain, WORKER_IDENTITY)
         return {
             "FLYTE_UNIT": unit,
             "FLYTE_POOL": pool.key,
+            "FLYTE_OUTPUT": str(self._home.worker_log(unit)),
             "FLYTE_API_KEY": token,
             "FLYTE_LINK_TOKEN": token,
             **self._addresses(pool.project, pool.domain),
@@ -317,7 +334,9 @@ class Dispatch:
                 raise PermissionError(f"no work for {hello.name}")
             worker = self._adopt(hello.name, self._pool_of(hello))
         worker.link = link
-        worker.met = True
+        if not worker.met:
+            worker.met = True
+            worker.pool.starting -= 1
         worker.pid = hello.pid
         worker.pool.proven = True
         worker.pool.failures = 0
@@ -343,8 +362,7 @@ class Dispatch:
 
     def _adopt(self, unit: str, pool: Pool) -> Worker:
         worker = Worker(unit, pool, self, born=self._loop.time())
-        self.workers[unit] = worker
-        pool.workers.add(worker)
+        self._expect(worker)
         self.agent.adopt(unit, worker)
         return worker
 
@@ -416,6 +434,7 @@ class Dispatch:
             return
         pool = worker.pool
         pool.workers.discard(worker)
+        pool.starting -= 0 if worker.met else 1
         if worker in pool.idle:
             pool.idle.remove(worker)
         if not worker.met and not worker.stopping and worker.born > pool.failed_at and self.agent.present:
@@ -424,6 +443,7 @@ class Dispatch:
         worker.stopping = True  # nothing is given to it while what it had is taken away
         own = exit.code is not None or exit.signal is not None
         for action in list(worker.actions.values()):
+            self.lifecycle.keep_log(action, worker.unit)
             self.release(action)
             self.lifecycle.failed(action, death(exit), counted=counted or own)
         if pool.failures >= REPLACE_AFTER:

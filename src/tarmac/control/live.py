@@ -57,6 +57,9 @@ class LiveAction:
     since: float | None = None
     """After a restart: when its attempt began to run, or to wait in the queue; its limits began then."""
 
+    unit: str | None = None
+    """After a restart: the worker that had it."""
+
     pool: Pool | None = None
     worker: Worker | None = None
     waiting: int = 0
@@ -155,6 +158,8 @@ class LiveRun:
     row: RunRow
     request: wire.RunRequest
     url: str
+    logs: str
+    """The folder of its actions' logs."""
     actions: dict[str, LiveAction] = field(default_factory=dict)
     children: dict[str, list[LiveAction]] = field(default_factory=dict)
     shown: wire.Run | None = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, run_record
 from tarmac.control.registry import KnownTask, Registry, task_row
 from tarmac.events import Journal
+from tarmac.logs import LogFile, Moving
 from tarmac.model import after_failure, subject_of_action
 from tarmac.names import check_key, check_name, child_name, run_name
 from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store
@@ -179,7 +181,7 @@ class Runs:
             request=_without_inputs(request),
             labels=request.labels,
         )
-        run = LiveRun(row, request, self.url(request.project, request.domain, row.name))
+        run = self._live_run(row, request)
         root = LiveAction(run, ROOT_ACTION, None, known, known.row.name, known.row.version, now)
         root.inputs, root.inputs_blob = await self._stored(request)
         root.spec = None if request.overrides is None else msgspec.json.encode(request.overrides)
@@ -196,6 +198,9 @@ class Runs:
 
         await self._journal.commit(Change(runs=(row,), actions=(root.write(),), events=(event,)), then)
         return run.shown or record
+
+    def _live_run(self, row: RunRow, request: wire.RunRequest) -> LiveRun:
+        return LiveRun(row, request, self.url(row.project, row.domain, row.name), str(self._home.run_logs(row.name)))
 
     async def _stored(self, request: wire.RunRequest) -> tuple[bytes | None, str | None]:
         """Inputs in place, or the digest of the blob that holds them."""
@@ -216,6 +221,34 @@ class Runs:
             raise RunNotFoundError(f"no run named {name!r}; list them with `flyte get run`")
         count = await self._store.action_count(name)
         return run_record(row, root, self.url(row.project, row.domain, name), count, self._journal.seq)
+
+    def log_of(self, run: str, action: str, attempt: int, current: Callable[[], LiveAction | None]) -> LogFile:
+        """The log of an attempt; `current` gives its action as long as it runs."""
+        final = self._home.action_log(run, action, attempt)
+        found = current()
+        if found is None or found.worker is None:
+            return final
+        worker = found.worker
+
+        def runs() -> bool:
+            now = current()
+            return now is not None and now.worker is worker
+
+        return Moving(final, self._home.worker_log(worker.unit), runs)
+
+    def keep_log(self, action: LiveAction, unit: str) -> None:
+        """The worker did not tell how the action ended: what it wrote gets the action's name now."""
+        final = self._home.action_log(action.run.name, action.name, action.attempt)
+        try:
+            final.parent.mkdir(mode=0o700, exist_ok=True, parents=True)
+            first = self._home.worker_log(unit)
+            with contextlib.suppress(FileExistsError):  # the worker was faster
+                os.link(first, final)
+            first.unlink()
+        except FileNotFoundError:
+            pass  # it wrote nothing into a file of its own: it runs several actions at once
+        except OSError as error:
+            log.warning("the log of %s stays in %s: %s", action.id, unit, error)
 
     async def wait(self, name: str, seconds: float) -> wire.Run:
         """The run when it is over, or as it is after `seconds`."""
@@ -239,7 +272,7 @@ class Runs:
         run = action.run
         event = self._event(action, action.message)
         change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
-        self._journal.commit(change, self._show(action, event.seq))
+        self._journal.post(change, self._show(action, event.seq), lazy=True)
         request = run.request
         return wire.Assign(
             run=run.name,
@@ -255,7 +288,7 @@ class Runs:
             group=action.group,
             env=request.env_vars,
             custom_context=action.custom_context,
-            log=str(self._home.action_log(run.name, action.name, action.attempt)),
+            log=f"{run.logs}/{action.name}.{action.attempt}.log",
             started=run.row.created,
             url=run.url,
         )
@@ -265,7 +298,7 @@ class Runs:
         action.message = message
         event = self._event(action, message)
         change = Change(actions=(action.write(),), events=(event,))
-        self._journal.commit(change, self._show(action, event.seq))
+        self._journal.post(change, self._show(action, event.seq))
 
     def held(self, worker: Worker, held: wire.Held) -> LiveAction | None:
         """The live action that a returning worker still has in hand, if it is still its own."""
@@ -279,7 +312,7 @@ class Runs:
             action.go(_P.RUNNING, time.time())
             event = self._event(action, "running")
             change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
-            self._journal.commit(change, self._show(action, event.seq))
+            self._journal.post(change, self._show(action, event.seq))
         return action
 
     def settled(self) -> None:
@@ -287,6 +320,8 @@ class Runs:
         for run in list(self.live.values()):
             for action in list(run.actions.values()):
                 if action.phase is _P.RUNNING and action.worker is None and action.kind == "task":
+                    if action.unit:
+                        self.keep_log(action, action.unit)
                     lost = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
                     self.failed(action, lost, counted=False)
 
@@ -370,11 +405,11 @@ class Runs:
         def then() -> None:
             shown()
             if ack is not None and worker is not None:
-                worker.send(ack)
+                worker.acknowledge(ack)
             if not action.over:
                 self._after(delay, action, pool)
 
-        self._journal.commit(change, then)
+        self._journal.post(change, then)
 
     def _after(self, delay: float, action: LiveAction, pool: Pool | None) -> None:
         if delay <= 0:
@@ -403,7 +438,7 @@ class Runs:
         """A terminal phase, for the action and for whatever is still running beneath it."""
         worker = action.worker
         ended = [action, *self._close(action, phase, message)]
-        self._commit_ends(ended, (worker, ack) if worker and ack else None)
+        self._journal.post(*self._ends(ended, (worker, ack) if worker and ack else None))
         self.dispatch.release(action)
         for child in ended[1:]:
             self.dispatch.end(child, "its parent ended")
@@ -414,6 +449,8 @@ class Runs:
         action.go(phase, now)
         action.message = message or ("done" if phase is _P.SUCCEEDED else str(phase))
         action.cancel_timers()
+        if action.name not in action.run.children:
+            return []
         below = [child for child in action.run.below(action) if not child.over]
         for child in below:
             child.go(_P.ABORTED, now)
@@ -422,10 +459,12 @@ class Runs:
             child.cancel_timers()
         return below
 
-    def _commit_ends(
+    def _ends(
         self, actions: list[LiveAction], ack: tuple[Worker, wire.Frame] | None = None
-    ) -> asyncio.Future[None]:
-        """Write terminal phases with their events; after the commit tell the callers, and close a run with its root."""
+    ) -> tuple[Change, Callable[[], None]]:
+        """The terminal phases with their events, and what comes after their commit: the callers are told, and a run is
+        closed with its root.
+        """
         events = tuple(self._event(action, action.message) for action in actions)
         change = Change(
             actions=tuple(action.write() for action in actions),
@@ -436,14 +475,14 @@ class Runs:
 
         def then() -> None:
             if ack is not None:
-                ack[0].send(ack[1])
+                ack[0].acknowledge(ack[1])
             for action in actions:
                 action.settled = True
                 self._tell_callers(action)
                 if action.is_root:
                     self._run_over(action.run, seq)
 
-        return self._journal.commit(change, then)
+        return change, then
 
     def _tell_callers(self, action: LiveAction) -> None:
         callers, action.callers = action.callers, []
@@ -533,10 +572,7 @@ class Runs:
         run.add(child)
         self._await(parent, child, frame.key)
         event = self._event(child, "accepted")
-        self._journal.commit(
-            Change(actions=(child.write(),), events=(event,)),
-            lambda: self._queue(child, pool),
-        )
+        self._journal.post(Change(actions=(child.write(),), events=(event,)), lambda: self._queue(child, pool))
 
     def _await(self, parent: LiveAction, child: LiveAction, key: int) -> None:
         parent.calls[key] = child
@@ -567,7 +603,7 @@ class Runs:
         parent = self._mine(worker, frame.run, frame.action, frame.attempt)
         answer = wire.TraceResult(key=frame.key, found=True)
         if parent is None or frame.step in parent.run.actions:  # it may be on its way to the disk
-            self._journal.commit(Change(), lambda: worker.send(answer))
+            self._journal.post(Change(), lambda: worker.send(answer))
             return
         step = LiveAction(
             parent.run, frame.step, parent.name, None, frame.name, parent.version, frame.started, kind="trace"
@@ -580,12 +616,12 @@ class Runs:
         step.message = "recorded" if frame.error is None else _sentence(frame.error)
         parent.run.add(step)
         change = Change(actions=(step.write(),), events=(self._event(step, step.message),))
-        self._journal.commit(change, lambda: worker.send(answer))
+        self._journal.post(change, lambda: worker.send(answer))
 
     def _progress(self, worker: Worker, frame: wire.Progress) -> None:
         action = self._mine(worker, frame.run, frame.action, frame.attempt)
         if action is not None:
-            self._journal.commit_events(self._event(action, frame.message, {"progress": frame.body}))
+            self._journal.post_events(self._event(action, frame.message, {"progress": frame.body}))
 
     # ------------------------------------------------------------------ abort and time out
 
@@ -613,7 +649,7 @@ class Runs:
         message = f"aborted: {reason}" if reason else "aborted"
         action.error = ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
         ended = [action, *self._close(action, _P.ABORTED, message)]
-        committed = self._commit_ends(ended)
+        committed = self._journal.commit(*self._ends(ended))
         for each in ended:
             self.dispatch.end(each, message)
         return committed
@@ -650,7 +686,7 @@ class Runs:
     def restore(self, row: RunRow, rows: list[ActionRow], known: dict[tuple[str, str], KnownTask]) -> None:
         """Put a run that is not over back into memory, as it is on disk."""
         request = msgspec.json.decode(row.request, type=wire.RunRequest)
-        run = LiveRun(row, request, self.url(row.project, row.domain, row.name))
+        run = self._live_run(row, request)
         for stored in rows:
             run.add(_restored(run, stored, known.get((stored.task, stored.version))))
         run.shown = run.record(self._journal.seq)
@@ -758,6 +794,7 @@ def _resume_clock(action: LiveAction, attempts: Sequence[AttemptRow]) -> None:
     """When what the action is in the middle of began, as the disk has it."""
     current = next((attempt for attempt in attempts if attempt.number == action.attempt), None)
     if action.phase is _P.RUNNING:
+        action.unit = current.unit if current else None
         action.attempt_started = action.since = current.started if current else action.started
     elif action.attempt == 1:
         action.since = action.created

@@ -45,7 +45,7 @@ from tarmac.store.rows import (
     TaskRow,
 )
 from tarmac.store.sqlite import SqliteDatabase
-from tarmac.store.writer import Opened, Writer
+from tarmac.store.writer import Answer, Opened, Writer
 
 __all__ = [
     "ActionRow",
@@ -94,7 +94,16 @@ class Store(Reads):
         Fails with Conflict when the change does not fit what is stored, Unwritable when the database cannot take it,
         StoreUnavailable when the database cannot be used, LostPlace when another control plane has taken over.
         """
-        return self._writer.put(change)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.put(change, lambda error: _settle(future, error))
+        return future
+
+    def put(self, change: Change, answer: Answer, lazy: bool = False) -> None:
+        """The same for who need not await it: `answer` is called with None, or with what `write` would fail with.
+
+        Nobody waits for what is `lazy`: it is written with the next change, or a few milliseconds later.
+        """
+        self._writer.put(change, answer, lazy)
 
     async def statistics(self) -> Statistics:
         runs, counts, seq = (self._queries[name] for name in ("runs_by_phase", "counts", "last_seq"))
@@ -141,6 +150,15 @@ async def open_store(
     reader = Reader(database)
     reader.start()
     return Store(database, writer, reader, opened)
+
+
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
 
 
 def _database(url: str, path: Path, fsync: str) -> Database:

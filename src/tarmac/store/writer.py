@@ -1,7 +1,9 @@
 """The writer: one thread, one connection, group commit.
 
-The loop hands over changes and goes on. The thread takes what has gathered (at most BATCH), writes it in one
-transaction and tells the loop once for all of them, so that under load the price of a commit is shared by hundreds.
+The loop hands over, once a turn, what changes there are, and goes on. The thread takes what has gathered (at most
+BATCH), writes it in one transaction and tells the loop once for all of them, so that under load the price of a commit
+is shared by hundreds. A change that nobody waits for (`lazy`) does not begin a transaction: it goes into the next one,
+or into one of its own after LAZY seconds.
 
 - A change that does not fit (Conflict) fails alone: the batch is rolled back and written again change by change.
 - A database that is full, locked or gone (StoreUnavailable) is tried again for `patience` seconds on a new connection
@@ -9,7 +11,7 @@ transaction and tells the loop once for all of them, so that under load the pric
   repeated, for it may have been done.
 - Another control plane that took the place (LostPlace) is noticed in every transaction, and is final.
 
-Futures are resolved in the order in which the changes came.
+Answers are given in the order in which the changes came.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ T = TypeVar("T")
 BATCH = 512
 """Changes in one transaction, at most."""
 
+LAZY = 0.003
+"""Seconds that a change nobody waits for may wait for company."""
+
 STANDBY = 0.2
 """Seconds between two looks at a place that somebody else has."""
 
@@ -46,10 +51,14 @@ class Opened:
     last_seq: int
 
 
+Answer = Callable[[Exception | None], None]
+"""Called on the loop when a change is on disk, or with what kept it from being written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     change: Change
-    future: asyncio.Future[None]
+    answer: Answer
 
 
 class Writer(threading.Thread):
@@ -62,7 +71,11 @@ class Writer(threading.Thread):
         self._wait = wait
         self._patience = patience
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._gathered: list[Entry] = []
+        self._handing: asyncio.Handle | None = None
+        self._queue: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
+        self._carried: list[Entry] = []
+        """What was taken from the queue and did not go into the last batch."""
         self._session: Session | None = None
         self._epoch = 0
         self._doubt: int | None = None
@@ -76,16 +89,28 @@ class Writer(threading.Thread):
 
     # ------------------------------------------------------------------------------------------- the loop's side
 
-    def put(self, change: Change) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(Entry(change, future))
+    def put(self, change: Change, answer: Answer, lazy: bool = False) -> None:
+        """Have `change` written; what is put first is written first, and answered first."""
+        self._gathered.append(Entry(change, answer))
+        if lazy:
+            self._handing = self._handing or self._loop.call_later(LAZY, self._hand_over)
+        elif self._handing is None or isinstance(self._handing, asyncio.TimerHandle):
+            if self._handing is not None:
+                self._handing.cancel()
+            self._handing = self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._handing = None
+        entries, self._gathered = self._gathered, []
+        if entries:
+            self._queue.put(entries)
         if self._ended:
             self._drain()
-        return future
 
     def finish(self) -> None:
         """Write what was handed over so far, then end; `closed` says when."""
         self._given_up.set()
+        self._hand_over()
         self._queue.put(None)
 
     # ----------------------------------------------------------------------------------------- the thread's side
@@ -101,7 +126,7 @@ class Writer(threading.Thread):
                 self._drop_session()
             finally:
                 self._database.leave_place()
-                self._tell(_resolve, [self.closed], None)
+                self._on_loop(_resolve, self.closed, None)
 
     def _serve(self) -> None:
         closing = False
@@ -115,11 +140,12 @@ class Writer(threading.Thread):
 
     def _gather(self) -> tuple[list[Entry], bool]:
         """What is there now, waiting for the first; and whether that was the last."""
-        entries: list[Entry] = []
-        item = self._queue.get()
+        entries, self._carried = self._carried, []
+        item = [] if entries else self._queue.get()
         while item is not None:
-            entries.append(item)
-            if len(entries) == BATCH:
+            entries += item
+            if len(entries) >= BATCH:
+                entries, self._carried = entries[:BATCH], entries[BATCH:]
                 return entries, False
             try:
                 item = self._queue.get_nowait()
@@ -129,11 +155,10 @@ class Writer(threading.Thread):
 
     def _drain(self) -> None:
         """Nobody serves the queue any more: whoever is in it hears so."""
-        left: list[Entry] = []
+        left, self._carried = self._carried, []
         try:
             while True:
-                if (entry := self._queue.get_nowait()) is not None:
-                    left.append(entry)
+                left += self._queue.get_nowait() or []
         except queue.Empty:
             pass
         self._fail(left, self._lost or StoreUnavailable(f"the store on {self._database.name} is closed"))
@@ -146,11 +171,11 @@ class Writer(threading.Thread):
             opened = self._patiently("opened", self._begin)
         except self._broken as error:
             problem = StoreUnavailable(f"{self._database.name} cannot be opened: {error}")
-            self._tell(_reject, [self.opened], problem)
+            self._on_loop(_reject, self.opened, problem)
         except RuntimeError as error:  # ours: StoreError and flyte's InitializationError
-            self._tell(_reject, [self.opened], error)
+            self._on_loop(_reject, self.opened, error)
         else:
-            self._tell(_resolve, [self.opened], opened)
+            self._on_loop(_resolve, self.opened, opened)
             return True
         return False
 
@@ -315,26 +340,33 @@ class Writer(threading.Thread):
     # --------------------------------------------------------------------------------------------------- answers
 
     def _succeed(self, entries: Sequence[Entry]) -> None:
-        self._tell(_resolve, [entry.future for entry in entries], None)
+        self._tell(entries, None)
 
     def _fail(self, entries: Sequence[Entry], error: Exception) -> None:
         if entries:
-            self._tell(_reject, [entry.future for entry in entries], error)
+            self._tell(entries, error)
 
-    def _tell(self, answer: Callable[..., None], futures: Sequence[asyncio.Future[T]], value: object) -> None:
+    def _tell(self, entries: Sequence[Entry], error: Exception | None) -> None:
+        self._on_loop(_answer, self._loop, entries, error)
+
+    def _on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
         try:
-            self._loop.call_soon_threadsafe(answer, futures, value)
+            self._loop.call_soon_threadsafe(callback, *arguments)
         except RuntimeError:  # the loop is closed: nobody is left to hear it
             pass
 
 
-def _resolve(futures: Sequence[asyncio.Future[T]], value: T) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(value)
+def _answer(loop: asyncio.AbstractEventLoop, entries: Sequence[Entry], error: Exception | None) -> None:
+    """Each answer is a call of its own: what goes wrong in one does not keep the others from being heard."""
+    for entry in entries:
+        loop.call_soon(entry.answer, error)
 
 
-def _reject(futures: Sequence[asyncio.Future[T]], error: Exception) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_exception(error)
+def _resolve(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _reject(future: asyncio.Future[T], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
