@@ -56,9 +56,6 @@ def child_name(
     parent: str, task: str, inputs: bytes | None, inputs_blob: str | None, sequence: int, group: str | None
 ) -> str:
     """The name of a child action: the same call of a parent that runs again has the same name."""
-    digest = hashlib.sha256()
-    for part in (parent, task, group or "", str(sequence), inputs_blob or ""):
-        digest.update(part.encode())
-        digest.update(b"\0")
-    digest.update(inputs or b"")
-    return base36(int.from_bytes(digest.digest()[:17], "big"), 25)
+    parts = "\0".join((parent, task, group or "", str(sequence), inputs_blob or "", ""))
+    digest = hashlib.sha256(parts.encode() + (inputs or b"")).digest()
+    return base36(int.from_bytes(digest[:17], "big"), 25)

@@ -120,9 +120,9 @@ class Job:
         )
 
     def environment(self) -> dict[str, str]:
+        """What tells every process of the action which one it is."""
         a = self.assign
         return {
-            **a.env,
             "RUN_NAME": a.run,
             "ACTION_NAME": a.action,
             "FLYTE_ATTEMPT_NUMBER": str(a.attempt - 1),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import os
 import signal
 import sys
@@ -36,7 +37,7 @@ except ImportError:  # the user's environment has no greenlet: blocking calls wa
     greenlets = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from flyte._task import TaskTemplate
 
@@ -155,7 +156,8 @@ class Worker:
 
     def _one(self, job: Job, runner: asyncio.Runner) -> wire.Finished:
         self._running = True
-        before = set_environment(job.environment())
+        before = set_environment(job.assign.env)
+        os.environ.update(job.environment())  # the next action has its own
         context = job.context()
         try:
             with entered(context, job):
@@ -179,16 +181,13 @@ class Worker:
         if not task.is_async:
             return task.interface.dump_outputs(task.func(*args, **kwargs))
         self._loop = runner.get_loop()
-        work = self._cancellable(task, args, kwargs)
-        context = contextvars.copy_context()  # the runner's own is that of the first action in this process
-        return task.interface.dump_outputs(runner.run(work, context=context))
-
-    async def _cancellable(self, task: TaskTemplate[..., Any, Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """The task's coroutine as the one that SIGTERM cancels."""
-        self._main = asyncio.current_task()
-        return await task.func(*args, **kwargs)
+        context = contextvars.copy_context()  # the loop's own is that of the first action in this process
+        self._main = self._loop.create_task(_await(task.func(*args, **kwargs)), context=context)
+        # not `runner.run`: its guard against Ctrl-C, which nobody presses here, costs as much as all the rest
+        return task.interface.dump_outputs(self._loop.run_until_complete(self._main))
 
     _main: asyncio.Task[Any] | None = None
+    """What SIGTERM cancels."""
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self._aborting = True
@@ -249,6 +248,11 @@ class Worker:
         return task.interface.dump_outputs(await result if task.is_async else result)
 
 
+async def _await(result: Awaitable[Any]) -> Any:
+    return await result
+
+
+@functools.cache
 def load(entry: str) -> TaskTemplate[..., Any, Any]:
     """The task that `module:variable` names. Raises BrokenImport."""
     from flyte._task import TaskTemplate

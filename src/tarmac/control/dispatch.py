@@ -94,10 +94,8 @@ class Pool:
     starting: int = 0
     """Workers that have not connected yet."""
 
-    @property
-    def blocked(self) -> int:
-        """Workers that can take nothing since all they have waits for children."""
-        return sum(1 for worker in self.workers if worker.actions and all(a.waiting for a in worker.actions.values()))
+    blocked: int = 0
+    """Workers that can take nothing since all they have waits for children."""
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +107,10 @@ class Worker:
     dispatch: Dispatch
     link: Link | None = None
     actions: dict[str, LiveAction] = field(default_factory=dict)
+    computing: int = 0
+    """How many of them do not wait for children."""
+    blocked: bool = False
+    """Whether it has some, and all of them wait."""
     stopping: bool = False
     met: bool = False
     """Whether it ever connected."""
@@ -123,6 +125,23 @@ class Worker:
         if self.link is None or self.stopping or self.strays:
             return False
         return len(self.actions) < self.pool.concurrency
+
+    def has(self, action: LiveAction) -> None:
+        self.actions[action.id] = action
+        action.worker = self
+        self.computes(1)
+
+    def has_no_more(self, action: LiveAction) -> None:
+        self.actions.pop(action.id, None)
+        self.computes(0 if action.waiting else -1)
+
+    def computes(self, more: int) -> None:
+        """So many more of its actions compute than before."""
+        self.computing += more
+        blocked = bool(self.actions) and self.computing == 0
+        if blocked != self.blocked:
+            self.blocked = blocked
+            self.pool.blocked += 1 if blocked else -1
 
     def frame(self, frame: wire.AnyFrame) -> None:
         self.dispatch.lifecycle.from_worker(self, frame)
@@ -202,7 +221,7 @@ class Dispatch:
         worker, action.worker = action.worker, None
         if worker is None:
             return
-        worker.actions.pop(action.id, None)
+        worker.has_no_more(action)
         if not action.waiting:
             self.busy -= 1
         action.waiting = 0
@@ -218,6 +237,8 @@ class Dispatch:
         action.waiting += 1
         if action.waiting == 1:
             self.busy -= 1
+            if action.worker is not None:
+                action.worker.computes(-1)
             self.pump_all()
 
     def goes_on(self, action: LiveAction) -> None:
@@ -225,6 +246,8 @@ class Dispatch:
         action.waiting -= 1
         if action.waiting == 0:
             self.busy += 1
+            if action.worker is not None:
+                action.worker.computes(1)
 
     def end(self, action: LiveAction, reason: str) -> None:
         """Stop whatever runs the action: for good, and whether or not it listens."""
@@ -262,8 +285,7 @@ class Dispatch:
         self._stock(pool)
 
     def _assign(self, worker: Worker, action: LiveAction) -> None:
-        worker.actions[action.id] = action
-        action.worker = worker
+        worker.has(action)
         self.busy += 1
         if not worker.has_room or worker.pool.reuse is None:
             worker.pool.idle.remove(worker)
@@ -386,8 +408,7 @@ class Dispatch:
             worker.send(wire.AbortAction(run=held.run, action=held.action, reason="it is not this worker's any more"))
             self._loop.call_later(STRAY_PATIENCE, self._end_stray, worker, stray)
         elif action.worker is not worker:
-            worker.actions[action.id] = action
-            action.worker = worker
+            worker.has(action)
             self.busy += 1
 
     def stray_over(self, worker: Worker, stray: str) -> None:

@@ -69,18 +69,18 @@ class LiveAction:
     callers: list[tuple[LiveAction, int]] = field(default_factory=list)
     """Who gets the result: the parent and its call number."""
     timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+    over: bool = field(init=False, default=False)
+    """Whether its phase is terminal."""
+    id: str = field(init=False)
+    """`run/name`."""
     settled: bool = False
     """Whether its terminal phase is on disk."""
     stored: tuple[int, ActionPhase] | None = None
     """Attempt and phase as the last write left them; what the next write is compared with."""
 
-    @property
-    def id(self) -> str:
-        return f"{self.run.name}/{self.name}"
-
-    @property
-    def over(self) -> bool:
-        return self.phase.is_terminal
+    def __post_init__(self) -> None:
+        self.id = f"{self.run.name}/{self.name}"
+        self.over = self.phase.is_terminal
 
     @property
     def is_root(self) -> bool:
@@ -93,6 +93,7 @@ class LiveAction:
             self.attempt_started = now
             self.started = self.started or now
         elif phase.is_terminal:
+            self.over = True
             self.ended = now
 
     def write(self) -> ActionWrite:
@@ -166,10 +167,10 @@ class LiveRun:
     """As of the last commit; None until the run's creation is on disk."""
     over: asyncio.Future[wire.Run] | None = None
     """Resolved when the root's terminal phase is on disk; made by the first who waits."""
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        return self.row.name
+    def __post_init__(self) -> None:
+        self.name = self.row.name
 
     @property
     def root(self) -> LiveAction:
