@@ -121,11 +121,12 @@ class Client:
 
     async def create_run(self, request: wire.RunRequest, wait: float | None = None) -> wire.Run:
         """Start a run, and wait up to `wait` seconds for its end. Sent twice it still starts one run."""
-        if request.idempotency_key is None:
+        fresh = request.idempotency_key is None
+        if fresh:
             request = msgspec.structs.replace(request, idempotency_key=uuid.uuid4().hex)
         key = {"Idempotency-Key": request.idempotency_key or ""}
         timeout = 30 + (wait or 0)
-        return await self._post("/runs", request, wire.Run, headers=key, timeout=timeout, wait=wait)
+        return await self._post("/runs", request, wire.Run, headers=key, timeout=timeout, fresh=fresh, wait=wait)
 
     async def get_run(self, name: str, wait: float | None = None) -> wire.Run:
         """The run now or, with `wait`, when it has ended or that many seconds are over."""
@@ -297,6 +298,7 @@ class Client:
         headers: dict[str, str] | None = None,
         repeatable: bool = True,
         timeout: float = 30,
+        fresh: bool = False,
         **params: Any,
     ) -> Reply:
         sent = dict(headers or {})
@@ -304,9 +306,8 @@ class Client:
             sent["Content-Type"] = "application/json"
         form = self._request(method, path, **params)
         data = None if body is None else msgspec.json.encode(body)
-        return check(
-            await self._transport.send(Request(method, form.path, form.params, data, sent, repeatable, timeout))
-        )
+        whole = Request(method, form.path, form.params, data, sent, repeatable, timeout, fresh)
+        return check(await self._transport.send(whole))
 
     async def _get(self, path: str, kind: type[T], *, timeout: float = 30, **params: Any) -> T:
         return msgspec.json.decode((await self._send("GET", path, timeout=timeout, **params)).body, type=kind)
@@ -316,13 +317,9 @@ class Client:
         path: str,
         body: Any,
         kind: type[T],
-        *,
-        headers: dict[str, str] | None = None,
-        repeatable: bool = True,
-        timeout: float = 30,
-        **params: Any,
+        **options: Any,
     ) -> T:
-        reply = await self._send("POST", path, body, headers=headers, repeatable=repeatable, timeout=timeout, **params)
+        reply = await self._send("POST", path, body, **options)
         return msgspec.json.decode(reply.body, type=kind)
 
     async def _exists(self, path: str) -> bool:

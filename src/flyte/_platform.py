@@ -89,18 +89,18 @@ def owner_token(endpoint: str) -> str | None:
 
 
 def shortcut(endpoint: str) -> str | None:
-    """The unix socket of the platform behind `endpoint`, where that is on this machine and open to this user.
+    """The link of the platform behind `endpoint`, where that is on this machine and open to this user.
 
-    A process of the platform finds it beside its link, everybody else in the home of the platform that runs.
+    A process of the platform has it in its environment, everybody else finds it in the home of the platform that runs.
     """
     link, own = os.environ.get("FLYTE_LINK"), os.environ.get("FLYTE_ENDPOINT", "")
     if link and _place(own) is not None and _place(own) == _place(endpoint):
-        socket = Path(link).with_name("api.sock")
+        socket = Path(link)
     else:
         state = _state()
         if state is None or _place(endpoint) is None or _place(state[0]) != _place(endpoint):
             return None
-        socket = home() / "run" / "api.sock"
+        socket = home() / "run" / "link.sock"
     return str(socket) if os.access(socket, os.R_OK | os.W_OK) else None
 
 

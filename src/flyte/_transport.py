@@ -2,7 +2,8 @@
 
 One aiohttp session serves each event loop, whoever asks; it is closed when its loop ends (an asynchronous generator
 holds it, and a loop closes those before it stops) or when the interpreter exits. A forked child forgets all of them
-without touching them: the sockets and the poll set still belong to its parent.
+without touching them: the sockets and the poll set still belong to its parent. Where the platform is on this machine, a
+`Line` takes the calls, and the session is opened only for what does not go that way.
 
 Patience: while nothing is connected (refused), or the gateway says that nobody is behind it (502, 503), a call is made
 again, with growing pauses, for `patience` seconds. When a connection broke *after* the call went out, only a call that
@@ -18,19 +19,22 @@ import asyncio
 import atexit
 import contextlib
 import contextvars
+import dataclasses
 import os
 import ssl
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
 from flyte import wire
 from flyte._failure import to_error
+from flyte._line import LARGEST, Line, NoLine
 from flyte.errors import InitializationError, RuntimeSystemError, SystemUnavailableError, by_code
 
 if TYPE_CHECKING:
@@ -63,6 +67,18 @@ class Request:
     repeatable: bool = True
     timeout: float = 30
     """Seconds for one try, from connecting to the last byte."""
+    fresh: bool = False
+    """It carries an idempotency key that was made for it."""
+
+    @property
+    def target(self) -> str:
+        """Path and query."""
+        return f"{self.path}?{urlencode(self.params)}" if self.params else self.path
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it, and surely its answer, are small enough for a line."""
+        return len(self.body or b"") <= LARGEST and not self.path.startswith(("/v1/blobs/", "/v1/bundles/"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +133,7 @@ class Route:
     verify: bool = True
     proxy: str | None = None
     shortcut: str | None = None
-    """The unix socket behind that address, where the platform is on this machine: one process less on the way."""
+    """The platform's link, where it is on this machine; see `_line`."""
 
     @property
     def base(self) -> str:
@@ -163,8 +179,31 @@ class Transport:
                 may_repeat, reason = request.repeatable, str(error)
             if not may_repeat or not await pauses.wait():
                 raise self.unavailable(reason)
+            request = dataclasses.replace(request, fresh=False)
 
     async def _once(self, request: Request) -> Reply:
+        if self.route.shortcut is not None and request.is_small and not forwarded.get():
+            try:
+                return await self._call(request, self.route.shortcut)
+            except NoLine:
+                pass  # nothing was sent
+        return await self._by_http(request)
+
+    async def _call(self, request: Request, link: str) -> Reply:
+        """By the line. Raises NoLine where nothing was sent."""
+        line = await _lines.get(link, self.token)
+        try:
+            async with asyncio.timeout(request.timeout):
+                answer = await line.call(
+                    request.method, request.target, request.body or b"", dict(request.headers), request.fresh
+                )
+        except NoLine:
+            raise
+        except (ConnectionError, TimeoutError) as error:
+            raise _Broken(_words(error)) from error
+        return Reply(answer.status, answer.body, answer.content_type)
+
+    async def _by_http(self, request: Request) -> Reply:
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=request.timeout, sock_connect=10)
@@ -179,7 +218,7 @@ class Transport:
         import aiohttp
 
         try:
-            response = await self._reach(request, timeout)
+            response = await self._request(request, timeout)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise InitializationError(
                 "TlsError", "user", f"no secure connection to {self.route.endpoint}: {error}"
@@ -197,27 +236,16 @@ class Transport:
         finally:
             response.release()  # closes the connection where the answer was not read to its end
 
-    async def _reach(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        """By the short cut; when nobody listens there (a restart, another home), by the front door, which waits."""
-        import aiohttp
-
-        if self.route.shortcut is not None:
-            try:
-                return await self._request(Route(f"unix://{self.route.shortcut}"), request, timeout)
-            except aiohttp.ClientConnectorError:
-                pass  # nothing was sent
-        return await self._request(self.route, request, timeout)
-
-    async def _request(self, route: Route, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        session = await _sessions.get(route)
+    async def _request(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        session = await _sessions.get(self.route)
         return await session.request(
             request.method,
-            route.base + request.path,
+            self.route.base + request.path,
             params=request.params,
             data=request.body,
             headers={**self._identity(), **request.headers},
             timeout=timeout,
-            proxy=route.proxy,
+            proxy=self.route.proxy,
             allow_redirects=False,
         )
 
@@ -306,61 +334,83 @@ def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-class _Sessions:
-    """The open sessions of this process, by event loop and route."""
+Held = TypeVar("Held")
 
-    def __init__(self) -> None:
+
+class _PerLoop(Generic[Held]):
+    """What this process has open, one for each event loop and key; closed with its loop, or at exit.
+
+    `hold` opens one for a key and closes it: a generator, so that a loop closes it before the loop itself ends.
+    """
+
+    def __init__(self, hold: Callable[[Any], AsyncGenerator[Held, None]], usable: Callable[[Held], bool]) -> None:
+        self._hold = hold
+        self._usable = usable
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._open: dict[tuple[asyncio.AbstractEventLoop, Route], _Session] = {}
+        self._open: dict[tuple[asyncio.AbstractEventLoop, Any], tuple[Held, AsyncGenerator[Held, None]]] = {}
         self._closes_at_exit = False
 
-    async def get(self, route: Route) -> aiohttp.ClientSession:
+    async def of(self, key: Any) -> Held:
         if self._pid != os.getpid():
-            self._forget()
+            _never_free(self._open)
+            self._start()
         loop = asyncio.get_running_loop()
-        held = self._open.get((loop, route))
-        if held is None or held.session.closed:
-            held = await _Session.open(route)
-            with self._lock:
-                for key in [key for key in self._open if key[0].is_closed()]:
-                    del self._open[key]
-                self._open[loop, route] = held
-                if not self._closes_at_exit:
-                    self._closes_at_exit = True
-                    atexit.register(self._close)
-        return held.session
+        there = self._open.get((loop, key))
+        if there is None or not self._usable(there[0]):
+            holder = self._hold(key)
+            there = self._keep(loop, key, (await anext(holder), holder))
+            if there[1] is not holder:
+                await holder.aclose()
+        return there[0]
 
-    def _forget(self) -> None:
-        _never_free(self._open)
-        self._start()
+    def _keep(
+        self, loop: asyncio.AbstractEventLoop, key: Any, made: tuple[Held, AsyncGenerator[Held, None]]
+    ) -> tuple[Held, AsyncGenerator[Held, None]]:
+        """Keep what was made, unless somebody was faster; returns what is kept."""
+        with self._lock:
+            other = self._open.get((loop, key))
+            if other is not None and self._usable(other[0]):
+                return other
+            for old in [old for old in self._open if old[0].is_closed()]:
+                del self._open[old]
+            self._open[loop, key] = made
+            if not self._closes_at_exit:
+                self._closes_at_exit = True
+                atexit.register(self._close)
+        return made
 
     def _close(self) -> None:
         """At exit: close what hangs on loops that still run, on threads of their own; the others have closed theirs."""
         if self._pid != os.getpid():
             return
-        for (loop, _), held in list(self._open.items()):
+        for (loop, _), (_, holder) in list(self._open.items()):
             if loop.is_running():
                 with contextlib.suppress(TimeoutError, RuntimeError):
-                    asyncio.run_coroutine_threadsafe(held.holder.aclose(), loop).result(1)
+                    asyncio.run_coroutine_threadsafe(holder.aclose(), loop).result(1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Session:
-    session: aiohttp.ClientSession
-    holder: AsyncGenerator[aiohttp.ClientSession, None]
+class _Sessions(_PerLoop["aiohttp.ClientSession"]):
+    def __init__(self) -> None:
+        super().__init__(_hold_session, lambda session: not session.closed)
 
-    @classmethod
-    async def open(cls, route: Route) -> _Session:
-        holder = _hold(route)
-        return cls(await anext(holder), holder)
+    async def get(self, route: Route) -> aiohttp.ClientSession:
+        return await self.of(route)
 
 
-async def _hold(route: Route) -> AsyncGenerator[aiohttp.ClientSession, None]:
-    """A session for as long as this generator is open; the loop closes it before the loop itself ends."""
+class _Lines(_PerLoop[Line]):
+    def __init__(self) -> None:
+        super().__init__(_hold_line, lambda line: line.open)
+
+    async def get(self, link: str, token: str | None) -> Line:
+        """Raises NoLine."""
+        return await self.of((link, token))
+
+
+async def _hold_session(route: Route) -> AsyncGenerator[aiohttp.ClientSession, None]:
     import aiohttp
 
     session = aiohttp.ClientSession(
@@ -372,6 +422,14 @@ async def _hold(route: Route) -> AsyncGenerator[aiohttp.ClientSession, None]:
         await session.close()
 
 
+async def _hold_line(key: tuple[str, str | None]) -> AsyncGenerator[Line, None]:
+    line = await Line.connect(*key)
+    try:
+        yield line
+    finally:
+        line.close()
+
+
 def _never_free(thing: object) -> None:
     """Keep `thing` for ever: its destructors would reach through the fork into the parent's poll set."""
     import ctypes
@@ -380,6 +438,7 @@ def _never_free(thing: object) -> None:
 
 
 _sessions = _Sessions()
+_lines = _Lines()
 
 
 def probe(endpoint: str, timeout: float = 2.0) -> wire.Health | None:

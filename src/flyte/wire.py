@@ -967,22 +967,27 @@ class GatewayStatus(Frame, frozen=True, kw_only=True):
     message: str = ""
 
 
-# --- a call of the HTTP API over the link, for platform processes that make many
+# --- a call of the HTTP API over the link (Hello of kind `client`), for programs on the platform's own machine: the
+# same routes and the same answers, without what HTTP costs at both ends
 
 
 class Ask(Frame, frozen=True, kw_only=True):
     key: int
-    name: str
-    """The name in CALLS."""
-    body: bytes
-    """The request record as JSON."""
+    """The caller's number for this call; `Answer` carries it back."""
+    method: str
+    path: str
+    """With its query, as in a request line."""
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    fresh: bool = False
+    """The idempotency key in it was made for this call, which is sent for the first time."""
 
 
 class Answer(Frame, frozen=True, kw_only=True):
     key: int
-    body: bytes | None = None
-    error: ErrorInfo | None = None
-    status: int = 200
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
 
 
 AnyFrame = (

@@ -19,12 +19,14 @@ from pathlib import Path
 import uvicorn
 import uvloop
 
+from flyte.wire import Hello
 from tarmac import home as homes
 from tarmac import settings as all_settings
 from tarmac.api import make_app
+from tarmac.api.line import Caller
 from tarmac.auth import Authenticator
 from tarmac.control import Control
-from tarmac.control.links import listen
+from tarmac.control.links import Link, Peer, listen
 from tarmac.store import Store, open_store
 
 log = logging.getLogger("tarmac.server")
@@ -46,8 +48,15 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     control = Control(store, home, settings, endpoint, settings.port, _fail)
     await control.start()
     authenticator = Authenticator(home.token(), control.identities, control.key_rows)
-    server = _http(make_app(control, authenticator, settings), home.api_socket)
-    links = await listen(home.link_socket, control.accept)
+    app = make_app(control, authenticator, settings)
+    server = _http(app, home.api_socket)
+
+    def accept(link: Link, hello: Hello) -> Peer:
+        if hello.kind == "client":
+            return Caller(link, hello.token, app, control, authenticator)
+        return control.accept(link, hello)
+
+    links = await listen(home.link_socket, accept)
     tidy = asyncio.create_task(control.keep_tidy())
     http = asyncio.create_task(server.serve())
     gc.collect()

@@ -326,7 +326,7 @@ def test_each_event_loop_gets_a_session_that_ends_with_it(fake: FakePlatform) ->
     for thread in threads:
         thread.join(10)
     left = _transport._sessions._open.items()
-    assert all(held.session.closed for (loop, _), held in left if not loop.is_running())
+    assert all(session.closed for (loop, _), (session, _) in left if not loop.is_running())
 
 
 def test_a_forked_child_connects_anew(fake: FakePlatform) -> None:

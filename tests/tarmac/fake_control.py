@@ -223,7 +223,7 @@ class FakeControl:
             raise NotFoundError(f"no deployment {id!r}")
         return replace(self._deployments[id], seq=self.journal.seq)
 
-    async def create_run(self, request: wire.RunRequest, by: str) -> tuple[wire.Run, bool]:
+    async def create_run(self, request: wire.RunRequest, by: str, fresh: bool = False) -> tuple[wire.Run, bool]:
         task = await self.task(request.project, request.domain, request.task, request.version)
         if request.inputs_blob is None:
             assert task.spec is not None

@@ -35,7 +35,7 @@ def handler(page: ErrorPage) -> Callable[[AnyRequest, Exception], Response[Any]]
     """The application's only exception handler; `page` draws an error for people."""
 
     def answer(request: AnyRequest, error: Exception) -> Response[Any]:
-        status, info = told(request, error)
+        status, info = told(f"{request.method} {request.scope['path']}", error)
         headers = _headers(status, error)
         if is_for_people(request):
             if isinstance(error, NotAuthenticatedError) and request.method == "GET":
@@ -46,8 +46,8 @@ def handler(page: ErrorPage) -> Callable[[AnyRequest, Exception], Response[Any]]
     return answer
 
 
-def told(request: AnyRequest, error: Exception) -> tuple[int, ErrorInfo]:
-    """The status of `error`, and what the caller is told of it."""
+def told(asked: str, error: Exception) -> tuple[int, ErrorInfo]:
+    """The status of `error`, and what the caller, who `asked` (`GET /v1/runs`), is told of it."""
     match error:
         case BaseRuntimeError():
             return error.status, ErrorInfo(
@@ -63,10 +63,10 @@ def told(request: AnyRequest, error: Exception) -> tuple[int, ErrorInfo]:
             return 503, ErrorInfo(code="SystemUnavailableError", kind="system", message=str(error))
         case HTTPException() if error.status_code < 500:
             return error.status_code, ErrorInfo(
-                code=_CODES.get(error.status_code, "HTTPError"), message=_http(request, error)
+                code=_CODES.get(error.status_code, "HTTPError"), message=_http(asked, error)
             )
         case _:
-            return 500, _unexpected(request, error)
+            return 500, _unexpected(asked, error)
 
 
 def is_for_people(request: AnyRequest) -> bool:
@@ -100,8 +100,7 @@ def _parameter(wrong: dict[str, Any]) -> str:
     return f"{source} parameter {wrong.get('key')!r}: {wrong.get('message')}"
 
 
-def _http(request: AnyRequest, error: HTTPException) -> str:
-    asked = f"{request.method} {request.scope['path']}"
+def _http(asked: str, error: HTTPException) -> str:
     match error.status_code:
         case 404:
             return f"there is no {asked}; /v1/docs lists every route"
@@ -115,9 +114,9 @@ def _http(request: AnyRequest, error: HTTPException) -> str:
             return error.detail
 
 
-def _unexpected(request: AnyRequest, error: Exception) -> ErrorInfo:
+def _unexpected(asked: str, error: Exception) -> ErrorInfo:
     reference = secrets.token_hex(4)
-    log.error("%s: %s %s failed", reference, request.method, request.scope["path"], exc_info=error)
+    log.error("%s: %s failed", reference, asked, exc_info=error)
     return ErrorInfo(
         code="InternalError",
         kind="system",

@@ -40,13 +40,14 @@ async def create_run(
     data: JSONBody[wire.RunRequest], control: Control, by: By, wait: Wait = 0, idempotency_key: IdempotencyKey = None
 ) -> Response[wire.Run]:
     """Starts a task and answers when the run is on disk; with `wait`, when it is over or the time is up."""
-    run, created = await control.create_run(_with_key(data, idempotency_key), by)
+    run, created = await control.create_run(with_key(data, idempotency_key), by)
     if wait and not run.phase.is_terminal:
         run = await control.wait(run.name, wait)
     return Response(run, status_code=201 if created else 200)
 
 
-def _with_key(request: wire.RunRequest, key: str | None) -> wire.RunRequest:
+def with_key(request: wire.RunRequest, key: str | None) -> wire.RunRequest:
+    """The request with the key of its header. Raises InvalidInputError where it has another one itself."""
     if key is None or key == request.idempotency_key:
         return request
     if request.idempotency_key is not None:

@@ -127,8 +127,9 @@ class Control:
 
     # ------------------------------------------------------------------ runs
 
-    async def create_run(self, request: wire.RunRequest, by: str) -> tuple[wire.Run, bool]:
-        return await self._runs.create(request, by)
+    async def create_run(self, request: wire.RunRequest, by: str, fresh: bool = False) -> tuple[wire.Run, bool]:
+        """The run, and whether it was started now. `fresh`: the request's key was made for it and never sent before."""
+        return await self._runs.create(request, by, fresh)
 
     async def run(self, name: str) -> wire.Run:
         return await self._runs.get(name)

@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -51,9 +51,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("tarmac.runs")
 
 _P = ActionPhase
+K = TypeVar("K")
+V = TypeVar("V")
 
 REQUEST_LIMIT = 1024 * 1024
 """Bytes of a request to run without its inputs: variables, labels, context and overrides travel in every order."""
+
+LATELY = 50_000
+"""Idempotency keys that are kept at hand; a call is sent again within seconds, or never."""
 
 UNCOUNTED = 100
 """Attempts up to which the loss of a worker that was not its own fault costs an action nothing."""
@@ -81,10 +86,15 @@ class Runs:
         self._registry = registry
         self._blobs = blobs
         self._home = home
+        self._logs = str(home.run_logs("x").parent)
         self._settings = settings
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
         self._creating: dict[str, asyncio.Future[None]] = {}
+        self._started: dict[tuple[str, str, str], None] = {}
+        """Idempotency keys of runs that were started lately."""
+        self._ended_lately: dict[str, wire.Run] = {}
+        """Runs that ended lately, as they will always be: whoever started one asks for it again."""
         self.errands = Errands(journal)
         self._registering = asyncio.Lock()
 
@@ -97,22 +107,24 @@ class Runs:
 
     # ------------------------------------------------------------------ create
 
-    async def create(self, request: wire.RunRequest, by: str) -> tuple[wire.Run, bool]:
+    async def create(self, request: wire.RunRequest, by: str, fresh: bool = False) -> tuple[wire.Run, bool]:
         """Start a run, or find the one that the same name or idempotency key already started.
 
-        When this returns the run is on disk. Raises RemoteTaskNotFoundError, InvalidInputError, TooLargeError, and
-        RunAlreadyExistsError for a name that belongs to another task or other inputs.
+        A `fresh` key cannot have started one before this control plane did. When this returns the run is on disk.
+        Raises RemoteTaskNotFoundError, InvalidInputError, TooLargeError, and RunAlreadyExistsError for a name that
+        belongs to another task or other inputs.
         """
         if request.name is not None:
             check_name("name for a run", request.name)
         if request.idempotency_key is not None:
             check_key(request.idempotency_key)
         known = await self._registry.find(request.project, request.domain, request.task, request.version)
-        await self._check_inputs(known, request)
+        rest = _without_inputs(request)
+        await self._check_inputs(known, request, len(rest))
         async with self._alone(_marks(request)):
-            if (existing := await self._existing(request, known)) is not None:
+            if (existing := await self._existing(request, known, fresh)) is not None:
                 return existing, False
-            return await self._create(request, known, by), True
+            return await self._create(request, rest, known, by), True
 
     @contextlib.asynccontextmanager
     async def _alone(self, marks: list[str]) -> AsyncIterator[None]:
@@ -128,8 +140,7 @@ class Runs:
                 del self._creating[mark]
             done.set_result(None)
 
-    async def _check_inputs(self, known: KnownTask, request: wire.RunRequest) -> None:
-        rest = len(_without_inputs(request))
+    async def _check_inputs(self, known: KnownTask, request: wire.RunRequest, rest: int) -> None:
         if rest > REQUEST_LIMIT:
             raise TooLargeError(
                 f"the request to run {known.row.name} is {rest:,} bytes without its inputs; {REQUEST_LIMIT:,} go"
@@ -144,7 +155,9 @@ class Runs:
         interface = request.overrides.interface if request.overrides else known.spec.interface
         declared.check(known.row.name, interface, bytes(request.inputs))
 
-    async def _existing(self, request: wire.RunRequest, known: KnownTask) -> wire.Run | None:
+    async def _existing(self, request: wire.RunRequest, known: KnownTask, fresh: bool) -> wire.Run | None:
+        if fresh and request.name is None and _key_of(request) not in self._started:
+            return None
         row = None
         if request.idempotency_key is not None:
             row = await self._store.run_by_key(request.project, request.domain, request.idempotency_key)
@@ -167,7 +180,7 @@ class Runs:
             return root is not None and blob == root.inputs_blob
         return root.inputs == inputs or bool(msgspec.json.decode(root.inputs) == msgspec.json.decode(inputs))
 
-    async def _create(self, request: wire.RunRequest, known: KnownTask, by: str) -> wire.Run:
+    async def _create(self, request: wire.RunRequest, rest: bytes, known: KnownTask, by: str) -> wire.Run:
         now = time.time()
         row = RunRow(
             name=request.name or run_name(now),
@@ -178,7 +191,7 @@ class Runs:
             created=now,
             created_by=by,
             idempotency_key=request.idempotency_key,
-            request=_without_inputs(request),
+            request=rest,
             labels=request.labels,
         )
         run = self._live_run(row, request)
@@ -189,6 +202,8 @@ class Runs:
         pool = await self._pools.make(known, request.overrides)
         run.add(root)
         self.live[row.name] = run
+        if request.idempotency_key is not None:
+            _remember(self._started, _key_of(request), None)
         event = self._event(root, "accepted")
         record = run.record(event.seq)
 
@@ -200,7 +215,7 @@ class Runs:
         return run.shown or record
 
     def _live_run(self, row: RunRow, request: wire.RunRequest) -> LiveRun:
-        return LiveRun(row, request, self.url(row.project, row.domain, row.name), str(self._home.run_logs(row.name)))
+        return LiveRun(row, request, self.url(row.project, row.domain, row.name), f"{self._logs}/{row.name}")
 
     async def _stored(self, request: wire.RunRequest) -> tuple[bytes | None, str | None]:
         """Inputs in place, or the digest of the blob that holds them."""
@@ -215,6 +230,8 @@ class Runs:
         """A run as of the last commit. Raises RunNotFoundError."""
         if (run := self.live.get(name)) is not None and run.shown is not None:
             return run.shown
+        if (finished := self._ended_lately.get(name)) is not None:
+            return finished
         row = await self._store.run(name)
         root = await self._store.action(name, ROOT_ACTION) if row else None
         if row is None or root is None:
@@ -496,6 +513,7 @@ class Runs:
     def _run_over(self, run: LiveRun, seq: int) -> None:
         run.shown = run.record(seq)
         self.live.pop(run.name, None)
+        _remember(self._ended_lately, run.name, run.shown, LATELY // 10)
         if run.over is not None and not run.over.done():
             run.over.set_result(run.shown)
 
@@ -801,6 +819,17 @@ def _resume_clock(action: LiveAction, attempts: Sequence[AttemptRow]) -> None:
     else:
         ends = [attempt.ended for attempt in attempts if attempt.ended is not None]
         action.since = max(ends) if ends else None
+
+
+def _key_of(request: wire.RunRequest) -> tuple[str, str, str]:
+    return request.project, request.domain, request.idempotency_key or ""
+
+
+def _remember(memory: dict[K, V], key: K, value: V, at_most: int = LATELY) -> None:
+    """Keep what was put in last."""
+    memory[key] = value
+    if len(memory) > at_most:
+        del memory[next(iter(memory))]
 
 
 def _marks(request: wire.RunRequest) -> list[str]:

@@ -1,0 +1,168 @@
+"""The API for programs on this machine: its routes as frames on the link (`flyte._line` is the other end).
+
+Starting a run and looking at one are what programs do all day; they are answered right here. Every other call goes
+through the application, exactly as if it had come by HTTP, and so does whatever is unusual about those two: there is
+one place that checks parameters and says what is wrong with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from flyte import wire
+from flyte.errors import NotAuthenticatedError
+from flyte.wire import FRAME_LIMIT, Answer, AnyFrame, Ask, ErrorBody, ErrorInfo
+from tarmac.api.errors import told
+from tarmac.api.parameters import LONGEST_WAIT
+from tarmac.api.plane import Authenticator, ControlPlane
+from tarmac.api.runs import with_key
+from tarmac.auth import Principal
+from tarmac.control.links import Link
+
+Message = MutableMapping[str, Any]
+
+_RUNS = "/v1/runs"
+_LARGEST = FRAME_LIMIT - 65_536
+_PLAIN = frozenset({"project", "domain", "wait"})
+"""Parameters with which a call of the two is not unusual."""
+
+_run_request = msgspec.json.Decoder(wire.RunRequest)
+_encode = msgspec.json.Encoder().encode
+
+
+class Caller:
+    """A program at the other end of a link, which is called as `principal`."""
+
+    def __init__(self, link: Link, token: str, app: Any, control: ControlPlane, authenticator: Authenticator) -> None:
+        """Raises PermissionError for a key that is not known."""
+        self._link, self._token, self._app, self._control, self._authenticator = (
+            link,
+            token,
+            app,
+            control,
+            authenticator,
+        )
+        try:
+            self._principal: Principal = authenticator.authenticate(token, None)
+        except NotAuthenticatedError as error:
+            raise PermissionError(str(error)) from error
+        self._calls: set[asyncio.Task[None]] = set()
+        link.send(wire.Welcome(epoch=0))
+
+    def frame(self, frame: AnyFrame) -> None:
+        if isinstance(frame, Ask):
+            call = asyncio.get_running_loop().create_task(self._answer(frame))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+
+    def lost(self, link: Link) -> None:
+        """Nobody is left to hear the answers; what was begun is on its way to the disk by itself."""
+        for call in self._calls:
+            call.cancel()
+
+    async def _answer(self, ask: Ask) -> None:
+        try:
+            answer = await self._fast(ask) or await self._by_route(ask)
+        except Exception as error:  # noqa: BLE001 - as the application's own handler: every error becomes an answer
+            status, info = told(f"{ask.method} {ask.path}", error)
+            answer = Answer(key=ask.key, status=status, body=_encode(ErrorBody(error=info)))
+        self._link.send(answer)
+
+    # ------------------------------------------------------------------ the two
+
+    async def _fast(self, ask: Ask) -> Answer | None:
+        """The answer to a plain start of a run or look at one; None for everything else."""
+        path, _, query = ask.path.partition("?")
+        if not path.startswith(_RUNS):
+            return None
+        wait = _wait(query)
+        if wait is None:
+            return None
+        if ask.method == "POST" and path == _RUNS:
+            return await self._create(ask, wait)
+        name = unquote(path[len(_RUNS) + 1 :])
+        if ask.method == "GET" and name and "/" not in path[len(_RUNS) + 1 :]:
+            by_now = await (self._control.wait(name, wait) if wait else self._control.run(name))
+            return Answer(key=ask.key, status=200, body=_encode(by_now))
+        return None
+
+    async def _create(self, ask: Ask, wait: float) -> Answer:
+        if self._principal.kind == "key":  # it may have been deleted since
+            self._authenticator.authenticate(self._token, None)
+        request = with_key(_run_request.decode(ask.body), ask.headers.get("Idempotency-Key"))
+        run, created = await self._control.create_run(request, self._principal.subject, fresh=ask.fresh)
+        if wait and not run.phase.is_terminal:
+            run = await self._control.wait(run.name, wait)
+        return Answer(key=ask.key, status=201 if created else 200, body=_encode(run))
+
+    # ------------------------------------------------------------------ all others
+
+    async def _by_route(self, ask: Ask) -> Answer:
+        path, _, query = ask.path.partition("?")
+        headers = {"Host": "localhost", "Authorization": f"Bearer {self._token}", **ask.headers}
+        headers["Content-Length"] = str(len(ask.body))
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": ask.method,
+            "scheme": "http",
+            "path": unquote(path),
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()],
+            "client": None,
+            "server": None,
+            "state": {},
+        }
+        response = _Response(ask.body)
+        await self._app(scope, response.receive, response.send)
+        if len(response.body) > _LARGEST:
+            info = ErrorInfo(code="TooLargeError", message=f"the answer to {ask.path} is too large; ask for less")
+            return Answer(key=ask.key, status=413, body=_encode(ErrorBody(error=info)))
+        return Answer(
+            key=ask.key, status=response.status, body=bytes(response.body), content_type=response.content_type
+        )
+
+
+class _Response:
+    """One answer of the application, put together."""
+
+    def __init__(self, body: bytes) -> None:
+        self._sent = body
+        self._received = False
+        self.status = 500
+        self.content_type = ""
+        self.body = bytearray()
+
+    async def receive(self) -> Message:
+        if self._received:
+            await asyncio.Event().wait()  # the call is cancelled when its link is lost
+        self._received = True
+        return {"type": "http.request", "body": self._sent, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = dict(message["headers"])
+            self.content_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0]
+        elif message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+
+
+def _wait(query: str) -> float | None:
+    """The seconds that a plain call wants to wait; None where the query needs a closer look."""
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    if not parameters.keys() <= _PLAIN:
+        return None
+    try:
+        wait = float(parameters.get("wait", 0))
+    except ValueError:
+        return None
+    return wait if 0 <= wait <= LONGEST_WAIT else None
