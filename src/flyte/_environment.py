@@ -44,6 +44,11 @@ def registry() -> list[Environment]:
     return list(_registry)
 
 
+def unregister(environment: Environment) -> None:
+    """Take back that it was declared: it is none of the user's."""
+    _registry.remove(environment)
+
+
 @dataclass(eq=False)
 class Environment:
     """What tasks and apps have in common. Use `TaskEnvironment` or `flyte.app.AppEnvironment`."""

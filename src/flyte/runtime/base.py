@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from flyte.runtime import offspring, shared
-from flyte.runtime.zygote import WORKER, Zygote, import_ours, unsafe_threads
+from flyte.runtime.zygote import WORKER, Zygote, import_ours, rehearse, unsafe_threads
 
 FORK = b"F"
 WARM = b"W"
@@ -42,6 +42,7 @@ class Base:
         """Obey the agent until it is gone."""
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the agent watches zygotes by their sockets; none waits here
         import_ours(self._worker)
+        rehearse(self._worker)
         gc.freeze()
         while True:
             order, fds, _, _ = socket.recv_fds(self._link, 1, 2)

@@ -46,7 +46,7 @@ ABORTED = 143
 
 
 class Worker:
-    def __init__(self, reuse: bool, concurrency: int) -> None:
+    def __init__(self, link: str, reuse: bool, concurrency: int) -> None:
         self._reuse = reuse
         self._concurrency = concurrency
         self._jobs: dict[tuple[str, str], Job] = {}
@@ -59,7 +59,7 @@ class Worker:
         self._running = False
         self._aborting = False
         self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
-        self._link = Link(os.environ["FLYTE_LINK"], self._hello, self._receive)
+        self._link = Link(link, self._hello, self.receive)
         self._answers = Answers(self._link)
 
     # ------------------------------------------------------------------ the link's side
@@ -80,7 +80,7 @@ class Worker:
             held=held,
         )
 
-    def _receive(self, frames: list[wire.AnyFrame]) -> bool:
+    def receive(self, frames: list[wire.AnyFrame]) -> bool:
         """On the thread that reads: hand every frame to whoever waits for it. True: there is an order among them."""
         results: list[wire.CallResult | wire.TraceResult] = []
         ordered = False
@@ -124,13 +124,14 @@ class Worker:
     def run(self) -> None:
         """Serve until there is no more to do: after one action, or for a reused worker when it is told to retire."""
         signal.signal(signal.SIGTERM, self._terminate)
-        runner = asyncio.Runner(loop_factory=_new_loop)  # makes its loop with the first async task
+        runner = asyncio.Runner(loop_factory=new_loop)
         out = output.Output(os.environ[output.FILE])
         self._link.start()
+        runner.get_loop()  # while nobody waits for it
         while (assign := self._next()) is not None:
             out.turn()
             self._link.busy(True)
-            finished = self._one(self._jobs[assign.run, assign.action], runner)
+            finished = self.perform(self._jobs[assign.run, assign.action], runner)
             out.name(assign.log)
             self._finish(finished)
             self._running = False
@@ -154,7 +155,8 @@ class Worker:
             if not self._link.read_here(happened):
                 self._news.wait()
 
-    def _one(self, job: Job, runner: asyncio.Runner) -> wire.Finished:
+    def perform(self, job: Job, runner: asyncio.Runner) -> wire.Finished:
+        """Run the action's function on this thread; how it ended."""
         self._running = True
         before = set_environment(job.assign.env)
         os.environ.update(job.environment())  # the next action has its own
@@ -203,7 +205,7 @@ class Worker:
     def run_many(self) -> None:
         """Serve several async actions at once on one event loop."""
         output.route()
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             self._loop = runner.get_loop()
             runner.run(self._serve_many())
 
@@ -278,7 +280,7 @@ def _plain(error: BaseException) -> BaseException:
     return error
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def new_loop() -> asyncio.AbstractEventLoop:
     """A loop in which blocking calls of the SDK let other tasks go on."""
     loop = asyncio.new_event_loop()
     if greenlets is not None:
@@ -297,9 +299,16 @@ def warm() -> None:
                 _ = task.interface
 
 
+def rehearse() -> None:
+    """Called once before `warm`, in a process from which many are forked."""
+    from flyte.runtime import rehearsal  # it is built on this module
+
+    rehearsal.rehearse()
+
+
 def serve(reuse: bool, concurrency: int) -> None:
     """The life of a worker process; returns when it may end."""
-    worker = Worker(reuse, concurrency)
+    worker = Worker(os.environ["FLYTE_LINK"], reuse, concurrency)
     if concurrency > 1:
         worker.run_many()
     else:

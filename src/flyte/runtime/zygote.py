@@ -182,6 +182,8 @@ class Zygote:
         gc.disable()  # an import makes much that stays and little that goes
         try:
             loader.import_modules(self._pool.modules)
+            if self._given is None:
+                rehearse(self._worker)
             _warm(self._worker)
         finally:
             gc.enable()
@@ -343,6 +345,12 @@ def import_ours(worker: str) -> None:
         importlib.import_module("uvloop")
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(worker)
+
+
+def rehearse(worker: str) -> None:
+    """Let the worker's module write now what its children would otherwise each write for themselves."""
+    if (rehearsal := getattr(sys.modules.get(worker), "rehearse", None)) is not None:
+        rehearsal()
 
 
 def _warm(worker: str) -> None:

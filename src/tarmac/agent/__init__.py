@@ -157,7 +157,8 @@ class Agent:
     async def _run(self, unit: Unit) -> wire.UnitExited:
         """From the order to the end, put into words."""
         opening = self._nursery.zygote(unit.order.pool)
-        await asyncio.wait((opening, unit.ended), return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            await asyncio.wait((opening, unit.ended), return_when=asyncio.FIRST_COMPLETED)
         if unit.ended.done():
             return in_words(unit, unit.ended.result())
         try:
@@ -180,8 +181,7 @@ class Agent:
         if replica is not None:
             unit.port = free_port({other.port for other in self._units.values()})
         zygote.fork(unit, self._memory.admit(unit.name, unit.order.pool.memory))
-        await asyncio.wait((unit.started, unit.ended), return_when=asyncio.FIRST_COMPLETED)
-        self._report(unit)
+        unit.started.add_done_callback(lambda _: self._report(unit))
         why = await self._make_ready(unit, zygote, replica) if replica is not None else ""
         exited = await unit.ended
         return why, self._memory.release(exited, unasked=not why and unit.stop is None)

@@ -28,7 +28,7 @@ class Unit:
 
     order: wire.StartUnit
     log: Path
-    """Where it writes, as far as we know: a worker moves to its action's log."""
+    """Where it writes; a worker only as long as it has no action."""
     started: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     may_be_probed: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Future[wire.UnitExited] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -45,6 +45,11 @@ class Unit:
     @property
     def name(self) -> str:
         return self.order.unit
+
+    @property
+    def output(self) -> Path:
+        """Where a worker writes while it has an action; there is no such file for others."""
+        return Path(self.order.env.get("FLYTE_OUTPUT", "/nowhere"))
 
     @property
     def pid(self) -> int:
@@ -89,7 +94,10 @@ def in_words(unit: Unit, exited: wire.UnitExited, why: str = "") -> wire.UnitExi
     reason = why or exited.reason or how
     if exited.oom:
         reason = f"{reason}: {_too_much(unit.order.pool.memory)}"
-    return msgspec.structs.replace(exited, reason=reason, tail=exited.tail or tail(unit.log, unit.log_start))
+    if unit.order.kind == "worker" and exited.code == 0:  # as it should be, many times a second
+        return msgspec.structs.replace(exited, reason=reason)
+    said = exited.tail or tail(unit.output) or tail(unit.log, unit.log_start)
+    return msgspec.structs.replace(exited, reason=reason, tail=said)
 
 
 def _too_much(limit: int | None) -> str:

@@ -13,6 +13,7 @@ After a restart of the control plane workers and agent come back by themselves. 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import itertools
 import logging
 import secrets
@@ -119,6 +120,8 @@ class Worker:
     strays: set[str] = field(default_factory=set)
     """Actions that it came back with and that are not its own any more."""
     pid: int = 0
+    token: str = ""
+    """What it proves with who it is; empty for one that an earlier control plane started."""
 
     @property
     def has_room(self) -> bool:
@@ -315,14 +318,15 @@ class Dispatch:
 
     def _start(self, pool: Pool) -> bool:
         unit = f"w-{secrets.token_hex(8)}"
-        worker = Worker(unit, pool, self, born=self._loop.time())
+        token = self._identities.mint(unit, "workload", pool.project, pool.domain, WORKER_IDENTITY)
+        worker = Worker(unit, pool, self, born=self._loop.time(), token=token)
         order = wire.StartUnit(
             unit=unit,
             kind="worker",
             pool=pool.spec,
             reuse=pool.reuse is not None,
             concurrency=pool.concurrency,
-            env=self._unit_environment(unit, pool),
+            env=self._unit_environment(worker),
         )
         if not self.agent.start(order, worker):
             return False
@@ -335,16 +339,20 @@ class Dispatch:
         worker.pool.workers.add(worker)
         worker.pool.starting += 1
 
-    def _unit_environment(self, unit: str, pool: Pool) -> dict[str, str]:
-        token = self._identities.mint(unit, "workload", pool.project, pool.domain, WORKER_IDENTITY)
+    def _unit_environment(self, worker: Worker) -> dict[str, str]:
         return {
-            "FLYTE_UNIT": unit,
-            "FLYTE_POOL": pool.key,
-            "FLYTE_OUTPUT": str(self._home.worker_log(unit)),
-            "FLYTE_API_KEY": token,
-            "FLYTE_LINK_TOKEN": token,
-            **self._addresses(pool.project, pool.domain),
+            "FLYTE_UNIT": worker.unit,
+            "FLYTE_POOL": worker.pool.key,
+            "FLYTE_OUTPUT": str(self._home.worker_log(worker.unit)),
+            "FLYTE_API_KEY": worker.token,
+            "FLYTE_LINK_TOKEN": worker.token,
+            **self._addresses(worker.pool.project, worker.pool.domain),
         }
+
+    def is_known(self, hello: wire.Hello) -> bool:
+        """Whether this is a worker that was started here, by the token it was given."""
+        worker = self.workers.get(hello.name)
+        return worker is not None and bool(worker.token) and hmac.compare_digest(worker.token, hello.token)
 
     # ------------------------------------------------------------------ workers come and go
 
