@@ -78,7 +78,8 @@ class Request:
     @property
     def is_small(self) -> bool:
         """Whether it, and surely its answer, are small enough for a line."""
-        return len(self.body or b"") <= LARGEST and not self.path.startswith(("/v1/blobs/", "/v1/bundles/"))
+        content = self.method == "GET" and self.path.startswith(("/v1/blobs/", "/v1/bundles/"))
+        return not content and len(self.body or b"") <= LARGEST
 
 
 @dataclass(frozen=True, slots=True)
