@@ -1,7 +1,8 @@
 """The control plane: the use cases, and the only writer.
 
 `Control` is what the API, the console and the links talk to. It owns no logic of its own beyond putting the parts
-together: `runs` (life of runs), `dispatch` (which worker runs what), `apps`, `deployments`, `vault` (secrets), `keys`.
+together: `runs` and `actions` (their life), `children` and `steps` (what actions ask for), `dispatch` (which worker
+runs what), `apps`, `deployments`, `vault` (secrets), `keys`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tarmac.blobs import Blobs
 from tarmac.control import live
 from tarmac.control.agents import Agent
 from tarmac.control.apps import Apps
+from tarmac.control.children import Children
 from tarmac.control.deployments import Deployments
 from tarmac.control.dispatch import Dispatch
 from tarmac.control.keys import Keys
@@ -33,6 +35,7 @@ from tarmac.control.parameters import RunOutputs
 from tarmac.control.pools import Place, Pools, system_certificates
 from tarmac.control.registry import Registry, task_record
 from tarmac.control.runs import Runs
+from tarmac.control.steps import Steps
 from tarmac.control.vault import Secrets
 from tarmac.events import Journal, Watcher
 from tarmac.home import Home
@@ -66,9 +69,12 @@ class Control:
         self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
         self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
         self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint)
-        self.dispatch = Dispatch(self.agent, settings, self.identities, self._runs, self._apps.addresses, home)
+        actions, errands = self._runs.actions, self._runs.errands
+        self.dispatch = Dispatch(self.agent, settings, self.identities, actions, self._apps.addresses, home)
         self._pools = Pools(place, self._secrets, self.dispatch)
-        self._runs.attach(self.dispatch, self._pools)
+        children = Children(store, self.journal, self.registry, actions, self.dispatch, self._pools, errands)
+        actions.attach(self.dispatch, self._pools, children, Steps(self.journal, actions))
+        self._runs.attach(self._pools)
         outputs = RunOutputs(store, self.registry, self.blobs)
         self._deployments = Deployments(store, self.journal, self.registry, self._apps, self._secrets, outputs)
         self._keys = Keys(store, self.journal, home.token(), self._apps.keys_changed)

@@ -195,6 +195,11 @@ class LiveRun:
         return run_record(self.row, self.root.row(), self.url, len(self.actions), seq)
 
 
+def result_of_call(key: int, child: LiveAction) -> wire.CallResult:
+    """The answer to a parent's call number `key`."""
+    return wire.CallResult(key=key, action=child.name, phase=child.phase, outputs=child.result(), error=child.error)
+
+
 def error_of(row: ActionRow) -> ErrorInfo | None:
     return None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
 

@@ -1,0 +1,451 @@
+"""The life of an action: queued, given to a worker, finished, tried again, aborted, timed out. Decided here, in memory.
+
+Every step has the same shape: move the live action along the state table, write the row with its event, and only when
+that is on disk tell whoever waits (the caller, the parent action, the worker). What must not happen before the commit
+stands in the `then` of `Journal.post`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flyte import wire
+from flyte.errors import BaseRuntimeError
+from flyte.wire import ActionPhase, ErrorInfo
+from tarmac.control.errands import Errands
+from tarmac.control.live import LiveAction, LiveRun, result_of_call
+from tarmac.events import Journal
+from tarmac.model import after_failure, subject_of_action
+from tarmac.store import AttemptRow, Change, Store
+
+if TYPE_CHECKING:
+    from tarmac.control.children import Children
+    from tarmac.control.dispatch import Dispatch, Pool, Worker
+    from tarmac.control.pools import Pools
+    from tarmac.control.steps import Steps
+    from tarmac.home import Home
+
+log = logging.getLogger("tarmac.actions")
+
+_P = ActionPhase
+
+UNCOUNTED = 100
+"""Attempts up to which the loss of a worker that was not its own fault costs an action nothing."""
+
+
+class Actions:
+    """What moves actions. Dispatch reports to it (`Lifecycle`); `runs` are those that are not over.
+
+    `run_over` is called when a root's terminal phase is on disk, with what the run is from then on.
+    """
+
+    dispatch: Dispatch
+    children: Children
+    steps: Steps
+    _pools: Pools
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        home: Home,
+        runs: Mapping[str, LiveRun],
+        run_over: Callable[[LiveRun, wire.Run], None],
+        errands: Errands,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._home = home
+        self._runs = runs
+        self._run_over = run_over
+        self._errands = errands
+        self._loop = asyncio.get_running_loop()
+
+    def attach(self, dispatch: Dispatch, pools: Pools, children: Children, steps: Steps) -> None:
+        """They and actions need each other; this closes the circle."""
+        self.dispatch, self._pools, self.children, self.steps = dispatch, pools, children, steps
+
+    # ------------------------------------------------------------------ what dispatch reports
+
+    def began(self, action: LiveAction, worker: Worker) -> wire.Assign:
+        """A worker takes the action; the answer is what it is told."""
+        now = time.time()
+        self._cancel(action, "max_queued_time")
+        action.go(_P.RUNNING, now)
+        action.message = "running" if action.attempt == 1 else f"running, attempt {action.attempt}"
+        self._limit(action, "max_runtime")
+        run = action.run
+        event = self.event(action, action.message)
+        change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
+        self._journal.post(change, self._show(action, event.seq), lazy=True)
+        request = run.request
+        return wire.Assign(
+            run=run.name,
+            action=action.name,
+            attempt=action.attempt,
+            task=action.task_name,
+            version=action.version,
+            entry=self._spec(action).entry,
+            project=run.row.project,
+            domain=run.row.domain,
+            inputs=wire.Value(inline=action.inputs, blob=action.inputs_blob),
+            parent=action.parent,
+            group=action.group,
+            env=request.env_vars,
+            custom_context=action.custom_context,
+            log=f"{run.logs}/{action.name}.{action.attempt}.log",
+            started=run.row.created,
+            url=run.url,
+        )
+
+    def initializing(self, action: LiveAction, message: str) -> None:
+        action.go(_P.INITIALIZING, time.time())
+        action.message = message
+        event = self.event(action, message)
+        change = Change(actions=(action.write(),), events=(event,))
+        self._journal.post(change, self._show(action, event.seq))
+
+    def held(self, worker: Worker, held: wire.Held) -> LiveAction | None:
+        """The live action that a returning worker still has in hand, if it is still its own."""
+        run = self._runs.get(held.run)
+        action = run.actions.get(held.action) if run else None
+        if action is None or action.over or action.attempt != held.attempt:
+            return None
+        if action.worker not in (None, worker):
+            return None
+        if action.phase is not _P.RUNNING:  # it was given out, and the commit that says so was lost
+            action.go(_P.RUNNING, time.time())
+            event = self.event(action, "running")
+            change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
+            self._journal.post(change, self._show(action, event.seq))
+        return action
+
+    def settled(self) -> None:
+        """After a restart: what was running and did not come back with its worker is tried again."""
+        for run in list(self._runs.values()):
+            for action in list(run.actions.values()):
+                if action.phase is _P.RUNNING and action.worker is None and action.kind == "task":
+                    if action.unit:
+                        self.keep_log(action, action.unit)
+                    lost = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
+                    self.failed(action, lost, counted=False)
+
+    def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None:
+        match frame:
+            case wire.Finished():
+                self._finished(worker, frame)
+            case wire.Call():
+                self.children.call(worker, frame)
+            case wire.CancelCall():
+                self.children.cancel(worker, frame)
+            case wire.TraceLookup():
+                self.steps.look_up(worker, frame)
+            case wire.TraceRecord():
+                self.steps.record(worker, frame)
+            case wire.Progress():
+                self.steps.progress(worker, frame)
+            case _:
+                log.warning("%s sent a %s", worker.unit, type(frame).__name__)
+
+    def mine(self, worker: Worker, run: str, action: str, attempt: int) -> LiveAction | None:
+        """The action this worker speaks of, unless it has lost it (`attempt` fences)."""
+        found = worker.actions.get(f"{run}/{action}")
+        return found if found is not None and found.attempt == attempt and not found.over else None
+
+    def keep_log(self, action: LiveAction, unit: str) -> None:
+        """The worker did not tell how the action ended: what it wrote gets the action's name now."""
+        final = self._home.action_log(action.run.name, action.name, action.attempt)
+        try:
+            final.parent.mkdir(mode=0o700, exist_ok=True, parents=True)
+            first = self._home.worker_log(unit)
+            with contextlib.suppress(FileExistsError):  # the worker was faster
+                os.link(first, final)
+            first.unlink()
+        except FileNotFoundError:
+            pass  # it wrote nothing into a file of its own: it runs several actions at once
+        except OSError as error:
+            log.warning("the log of %s stays in %s: %s", action.id, unit, error)
+
+    # ------------------------------------------------------------------ queued, finished, tried again
+
+    def queue(self, action: LiveAction, pool: Pool | None) -> None:
+        if action.over or action.worker is not None:
+            return
+        if pool is None:
+            self._errands.run(self._queue_anew(action))
+            return
+        self._limit(action, "max_queued_time")
+        if "deadline" not in action.timers:
+            self._limit(action, "deadline")
+        self.dispatch.submit(action, pool)
+
+    async def _queue_anew(self, action: LiveAction) -> None:
+        """Queue an action whose pool is not at hand."""
+        if await self._has_pool(action):
+            self.queue(action, action.pool)
+
+    def _after(self, delay: float, action: LiveAction, pool: Pool | None) -> None:
+        if delay <= 0:
+            self.queue(action, pool)
+        else:
+            self._cancel(action, "retry")
+            action.timers["retry"] = self._loop.call_later(delay, self.queue, action, pool)
+
+    def _finished(self, worker: Worker, frame: wire.Finished) -> None:
+        action = self.mine(worker, frame.run, frame.action, frame.attempt)
+        ack = wire.FinishedAck(run=frame.run, action=frame.action, attempt=frame.attempt)
+        if action is None:
+            worker.send(ack)
+        elif frame.error is not None:
+            self.failed(action, frame.error, ack)
+        else:
+            value = frame.outputs or wire.Value(inline=b"[null]")
+            action.outputs, action.outputs_blob = value.inline, value.blob
+            self._end(action, _P.SUCCEEDED, "", ack)
+
+    def failed(
+        self, action: LiveAction, error: ErrorInfo, ack: wire.Frame | None = None, *, counted: bool = True
+    ) -> None:
+        """An attempt ended badly: try again or end, as the table of retries says.
+
+        A loss that a process of ours is to blame for is not `counted`, so that no run fails of it.
+        """
+        if action.over:
+            return
+        if error.kind == "system":
+            action.system_failures += 1 if counted or action.attempt > UNCOUNTED else 0
+        else:
+            action.user_failures += 1
+        timed_out = error.code in ("MaxRuntimeExceededError", "DeadlineExceededError", "MaxQueuedTimeExceededError")
+        verdict = after_failure(
+            error, self._spec(action).retries, action.user_failures, action.system_failures, timed_out
+        )
+        action.error = error
+        if verdict.phase is _P.QUEUED:
+            self._try_again(action, error, verdict.delay, ack)
+        else:
+            self._end(action, verdict.phase, sentence(error), ack)
+
+    def _try_again(self, action: LiveAction, error: ErrorInfo, delay: float, ack: wire.Frame | None) -> None:
+        worker = action.worker
+        last = action.attempt_row()
+        pool = action.pool
+        self._cancel(action, "max_runtime")
+        self.dispatch.release(action)
+        if action.phase is not _P.QUEUED:
+            action.go(_P.QUEUED, time.time())
+        action.attempt += 1
+        action.error, action.attempt_started = None, None
+        action.callers = [caller for caller in action.callers if not caller[0].over]
+        when = f" in {delay:g} s" if delay else ""
+        action.message = f"attempt {action.attempt - 1} failed, trying again{when}: {sentence(error)}"
+        event = self.event(action, action.message)
+        ended = replace(last, phase=_P.FAILED, ended=time.time(), error=msgspec.json.encode(error))
+        change = Change(actions=(action.write(),), attempts=(ended,), events=(event,))
+        shown = self._show(action, event.seq)
+
+        def then() -> None:
+            shown()
+            if ack is not None and worker is not None:
+                worker.acknowledge(ack)
+            if not action.over:
+                self._after(delay, action, pool)
+
+        self._journal.post(change, then)
+
+    # ------------------------------------------------------------------ over
+
+    def _end(self, action: LiveAction, phase: ActionPhase, message: str, ack: wire.Frame | None = None) -> None:
+        """A terminal phase, for the action and for whatever is still running beneath it."""
+        worker = action.worker
+        ended = [action, *self._close(action, phase, message)]
+        self._journal.post(*self._ends(ended, (worker, ack) if worker and ack else None))
+        self.dispatch.release(action)
+        for child in ended[1:]:
+            self.dispatch.end(child, "its parent ended")
+
+    def abort(self, action: LiveAction, reason: str) -> asyncio.Future[None]:
+        if action.over:  # its end may still be on its way to the disk
+            return self._journal.commit(Change())
+        message = f"aborted: {reason}" if reason else "aborted"
+        action.error = ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
+        ended = [action, *self._close(action, _P.ABORTED, message)]
+        committed = self._journal.commit(*self._ends(ended))
+        for each in ended:
+            self.dispatch.end(each, message)
+        return committed
+
+    def _close(self, action: LiveAction, phase: ActionPhase, message: str) -> list[LiveAction]:
+        """Move `action` to `phase` and what is below it to aborted; answer those below."""
+        now = time.time()
+        action.go(phase, now)
+        action.message = message or ("done" if phase is _P.SUCCEEDED else str(phase))
+        action.cancel_timers()
+        if action.name not in action.run.children:
+            return []
+        below = [child for child in action.run.below(action) if not child.over]
+        for child in below:
+            child.go(_P.ABORTED, now)
+            child.message = f"aborted: {action.task_name} ended before it"
+            child.error = ErrorInfo(code="ActionAbortedError", message=child.message, retryable=False)
+            child.cancel_timers()
+        return below
+
+    def _ends(
+        self, actions: list[LiveAction], ack: tuple[Worker, wire.Frame] | None = None
+    ) -> tuple[Change, Callable[[], None]]:
+        """The terminal phases with their events, and what comes after their commit: the callers are told, and a run is
+        closed with its root.
+        """
+        events = tuple(self.event(action, action.message) for action in actions)
+        change = Change(
+            actions=tuple(action.write() for action in actions),
+            attempts=tuple(action.attempt_row() for action in actions if action.attempt_started is not None),
+            events=events,
+        )
+        seq = events[-1].seq
+
+        def then() -> None:
+            if ack is not None:
+                ack[0].acknowledge(ack[1])
+            for action in actions:
+                action.settled = True
+                self._tell_callers(action)
+                if action.is_root:
+                    self._run_over(action.run, action.run.record(seq))
+
+        return change, then
+
+    def _tell_callers(self, action: LiveAction) -> None:
+        callers, action.callers = action.callers, []
+        for parent, key in callers:
+            if parent.calls.get(key) is not action or parent.worker is None:
+                continue
+            del parent.calls[key]
+            self.dispatch.goes_on(parent)
+            parent.worker.send(result_of_call(key, action))
+
+    # ------------------------------------------------------------------ time limits
+
+    def _limit(self, action: LiveAction, limit: str) -> None:
+        """Start the clock of one of the task's time limits; after a restart with what is left of it.
+
+        The clock is the loop's, which no step of the wall clock moves; only what went before a restart is told by that.
+        """
+        whole = getattr(self._spec(action).timeout, limit)
+        if whole is None:
+            return
+        since = action.created if limit == "deadline" else action.since
+        gone = 0.0 if since is None else time.time() - since
+        seconds = min(whole, max(0.0, whole - gone))
+        self._cancel(action, limit)
+        action.timers[limit] = self._loop.call_later(seconds, self._time_out, action, limit)
+
+    def _cancel(self, action: LiveAction, limit: str) -> None:
+        if (handle := action.timers.pop(limit, None)) is not None:
+            handle.cancel()
+
+    def _time_out(self, action: LiveAction, limit: str) -> None:
+        if action.over:
+            return
+        seconds = getattr(self._spec(action).timeout, limit)
+        code, words = _LIMITS[limit]
+        error = ErrorInfo(code=code, message=f"{words} {seconds:g} s ({limit})", retryable=limit == "max_runtime")
+        self.dispatch.end(action, error.message)
+        self.failed(action, error)
+
+    # ------------------------------------------------------------------ after a restart
+
+    async def resume(self, action: LiveAction) -> None:
+        if action.task is None:
+            message = f"task {action.task_name} {action.version} is not registered any more; deploy it again"
+            action.error = ErrorInfo(code="RemoteTaskNotFoundError", message=message, retryable=False)
+            self._end(action, _P.FAILED, message)
+            return
+        is_new = action.attempt == 1 and action.phase is not _P.RUNNING
+        _resume_clock(action, [] if is_new else await self._store.attempts(action.run.name, action.name))
+        if action.phase is _P.INITIALIZING:
+            action.go(_P.QUEUED, time.time())
+        if action.phase is _P.QUEUED:
+            await self._queue_anew(action)
+        elif action.phase is _P.RUNNING:
+            await self._make_pool(action)  # without one its worker may still come back
+            self._limit(action, "max_runtime")
+            self._limit(action, "deadline")
+        action.since = None
+
+    async def _has_pool(self, action: LiveAction) -> bool:
+        """Have the action's pool at hand; an action whose pool cannot be made ends with the reason."""
+        problem = await self._make_pool(action)
+        if problem is not None:
+            self.failed(action, ErrorInfo(code=problem.code, message=problem.message, retryable=False))
+        return problem is None
+
+    async def _make_pool(self, action: LiveAction) -> BaseRuntimeError | None:
+        assert action.task is not None, f"{action.id} has no task"
+        try:
+            action.pool = await self._pools.make(action.task, self._spec(action) if action.spec else None)
+        except BaseRuntimeError as problem:
+            return problem
+        return None
+
+    # ------------------------------------------------------------------ small steps
+
+    def _spec(self, action: LiveAction) -> wire.TaskSpec:
+        if action.spec is not None:
+            return msgspec.json.decode(action.spec, type=wire.TaskSpec)
+        assert action.task is not None, f"{action.id} has no task"
+        return action.task.spec
+
+    def event(self, action: LiveAction, message: str, body: dict[str, object] | None = None) -> wire.Event:
+        subject = subject_of_action(action.run.name, action.name)
+        return self._journal.event(subject, action.phase.value, message, action.attempt, body)
+
+    def _show(self, action: LiveAction, seq: int) -> Callable[[], None]:
+        """What to do after the commit so that others see a root's new phase."""
+        if not action.is_root:
+            return _nothing
+        record = action.run.record(seq)
+
+        def show() -> None:
+            action.run.shown = record
+
+        return show
+
+
+_LIMITS = {
+    "max_runtime": ("MaxRuntimeExceededError", "it ran longer than"),
+    "max_queued_time": ("MaxQueuedTimeExceededError", "it waited in the queue longer than"),
+    "deadline": ("DeadlineExceededError", "it was not done within"),
+}
+
+
+def _nothing() -> None:
+    """After commits that nobody needs to be shown."""
+
+
+def _resume_clock(action: LiveAction, attempts: Sequence[AttemptRow]) -> None:
+    """When what the action is in the middle of began, as the disk has it."""
+    current = next((attempt for attempt in attempts if attempt.number == action.attempt), None)
+    if action.phase is _P.RUNNING:
+        action.unit = current.unit if current else None
+        action.attempt_started = action.since = current.started if current else action.started
+    elif action.attempt == 1:
+        action.since = action.created
+    else:
+        ends = [attempt.ended for attempt in attempts if attempt.ended is not None]
+        action.since = max(ends) if ends else None
+
+
+def sentence(error: ErrorInfo) -> str:
+    first = error.message.strip().split("\n", 1)[0]
+    return first if error.code in first else f"{error.code}: {first}"

@@ -1,0 +1,156 @@
+"""Children: an action calls a task, and the call is a child action, started or found.
+
+A child's name is derived from its parent, task, inputs, group and call sequence. A parent that runs again therefore
+finds the children of its earlier attempt by name: finished ones answer at once, running ones are waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flyte import wire
+from flyte.errors import BaseRuntimeError
+from flyte.wire import ActionPhase, ErrorInfo
+from tarmac.control.errands import Errands
+from tarmac.control.live import LiveAction, result_of_call
+from tarmac.control.registry import KnownTask, Registry, task_row
+from tarmac.events import Journal
+from tarmac.names import child_name
+from tarmac.store import Change, Store
+
+if TYPE_CHECKING:
+    from tarmac.control.actions import Actions
+    from tarmac.control.dispatch import Dispatch, Pool, Worker
+    from tarmac.control.pools import Pools
+
+_P = ActionPhase
+
+
+class Children:
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        registry: Registry,
+        actions: Actions,
+        dispatch: Dispatch,
+        pools: Pools,
+        errands: Errands,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._registry = registry
+        self._actions = actions
+        self._dispatch = dispatch
+        self._pools = pools
+        self._errands = errands
+        self._registering = asyncio.Lock()
+
+    def call(self, worker: Worker, frame: wire.Call) -> None:
+        parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        if parent is None or frame.key in parent.calls:
+            return
+        name, child = _child(parent, frame)
+        if child is not None and child.settled:
+            worker.send(result_of_call(frame.key, child))
+            return
+        if child is not None:
+            self._await(parent, child, frame.key)
+            return
+        row = parent.run.row
+        known = self._registry.at_hand(row.project, row.domain, frame.task, parent.version)
+        pool = self._pools.at_hand(known, frame.spec if frame.overridden else None) if known else None
+        if known is None or pool is None:
+            self._errands.run(self._call_unknown(worker, parent, frame))
+        else:
+            self._start_child(parent, known, pool, name, frame)
+
+    async def _call_unknown(self, worker: Worker, parent: LiveAction, frame: wire.Call) -> None:
+        """The child's task is not at hand: read it, or register what the worker sent along, then call again."""
+        try:
+            async with self._registering:
+                problem = await self._prepare(parent, frame)
+        except msgspec.MsgspecError as error:
+            message = f"what was sent along with the call of {frame.task} cannot be read: {error}"
+            problem = ErrorInfo(code="RuntimeSystemError", message=message, kind="system")
+        if problem is None:
+            self.call(worker, frame)
+        else:
+            worker.send(wire.CallResult(key=frame.key, action="", phase=_P.FAILED, error=problem))
+
+    async def _prepare(self, parent: LiveAction, frame: wire.Call) -> ErrorInfo | None:
+        """Have the child's task and pool at hand; otherwise say why that cannot be."""
+        row = parent.run.row
+        stored = await self._store.task(row.project, row.domain, frame.task, parent.version)
+        if stored is None and frame.spec is not None and parent.task is not None:
+            spec = msgspec.json.decode(frame.spec, type=wire.TaskSpec)
+            code = parent.task.row
+            request = wire.DeployRequest(
+                project=row.project,
+                domain=row.domain,
+                version=parent.version,
+                bundle=code.bundle,
+                root=code.root,
+                sys_path=code.sys_path,
+            )
+            stored = task_row(request, spec, time.time())
+            await self._journal.commit(Change(tasks=(stored,)))
+        if stored is None:
+            message = f"no task named {frame.task!r} in {row.project}/{row.domain} at {parent.version}"
+            return ErrorInfo(code="RemoteTaskNotFoundError", message=message)
+        known = self._registry.at_hand(row.project, row.domain, frame.task, parent.version)
+        known = known or self._registry.remember(stored)
+        override = msgspec.json.decode(frame.spec, type=wire.TaskSpec) if frame.spec and frame.overridden else None
+        try:
+            await self._pools.make(known, override)
+        except BaseRuntimeError as problem:
+            return ErrorInfo(code=problem.code, message=problem.message, kind=problem.kind)
+        return None
+
+    def _start_child(self, parent: LiveAction, known: KnownTask, pool: Pool, name: str, frame: wire.Call) -> None:
+        run = parent.run
+        child = LiveAction(run, name, parent.name, known, known.row.name, known.row.version, time.time())
+        child.inputs, child.inputs_blob = frame.inputs.inline, frame.inputs.blob
+        child.group, child.sequence = frame.group, frame.sequence
+        child.spec = frame.spec if frame.overridden else None
+        child.custom_context = frame.custom_context if frame.custom_context is not None else parent.custom_context
+        run.add(child)
+        self._await(parent, child, frame.key)
+        event = self._actions.event(child, "accepted")
+        self._journal.post(Change(actions=(child.write(),), events=(event,)), lambda: self._actions.queue(child, pool))
+
+    def _await(self, parent: LiveAction, child: LiveAction, key: int) -> None:
+        parent.calls[key] = child
+        child.callers.append((parent, key))
+        self._dispatch.waits(parent)
+
+    def cancel(self, worker: Worker, frame: wire.CancelCall) -> None:
+        parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        child = parent.calls.pop(frame.key, None) if parent else None
+        if parent is None or child is None:
+            return
+        child.callers = [caller for caller in child.callers if caller != (parent, frame.key)]
+        self._dispatch.goes_on(parent)
+        if not child.callers and not child.over:
+            self._actions.abort(child, "its caller was cancelled")
+
+
+def _child(parent: LiveAction, frame: wire.Call) -> tuple[str, LiveAction | None]:
+    """The name of the child that is called, and the child if it is there.
+
+    A parent that failed by its own fault and is tried again finds what its earlier attempts finished or still have
+    running; what *failed* in an earlier attempt is called anew, under a name that this attempt, and every repetition
+    of it after a crash, derives in the same way.
+    """
+    inputs = frame.inputs
+    for generation in range(parent.user_failures + 1):
+        caller = parent.name if generation == 0 else f"{parent.name}~{generation}"
+        name = child_name(caller, frame.task, inputs.inline, inputs.blob, frame.sequence, frame.group)
+        child = parent.run.actions.get(name)
+        if child is None or not child.over or child.result() is not None:
+            break
+    return name, child

@@ -1,0 +1,59 @@
+"""Recorded steps (`flyte.trace`): what a function inside an action gave, kept so that a second attempt has it; and
+what an action tells of its progress.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from flyte import wire
+from flyte.wire import ActionPhase
+from tarmac.control.actions import sentence
+from tarmac.control.live import LiveAction
+from tarmac.events import Journal
+from tarmac.store import Change
+
+if TYPE_CHECKING:
+    from tarmac.control.actions import Actions
+    from tarmac.control.dispatch import Worker
+
+_P = ActionPhase
+
+
+class Steps:
+    def __init__(self, journal: Journal, actions: Actions) -> None:
+        self._journal = journal
+        self._actions = actions
+
+    def look_up(self, worker: Worker, frame: wire.TraceLookup) -> None:
+        parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        step = parent.run.actions.get(frame.step) if parent else None
+        if step is None or not step.over:
+            worker.send(wire.TraceResult(key=frame.key))
+        else:
+            worker.send(wire.TraceResult(key=frame.key, found=True, outputs=step.result(), error=step.error))
+
+    def record(self, worker: Worker, frame: wire.TraceRecord) -> None:
+        parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        answer = wire.TraceResult(key=frame.key, found=True)
+        if parent is None or frame.step in parent.run.actions:  # it may be on its way to the disk
+            self._journal.post(Change(), lambda: worker.send(answer))
+            return
+        step = LiveAction(
+            parent.run, frame.step, parent.name, None, frame.name, parent.version, frame.started, kind="trace"
+        )
+        step.go(_P.RUNNING, frame.started)
+        step.error = frame.error
+        if frame.outputs is not None:
+            step.outputs, step.outputs_blob = frame.outputs.inline, frame.outputs.blob
+        step.go(_P.SUCCEEDED if frame.error is None else _P.FAILED, time.time())
+        step.message = "recorded" if frame.error is None else sentence(frame.error)
+        parent.run.add(step)
+        change = Change(actions=(step.write(),), events=(self._actions.event(step, step.message),))
+        self._journal.post(change, lambda: worker.send(answer))
+
+    def progress(self, worker: Worker, frame: wire.Progress) -> None:
+        action = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        if action is not None:
+            self._journal.post_events(self._actions.event(action, frame.message, {"progress": frame.body}))
