@@ -2,8 +2,9 @@
 
 import asyncio
 
-import flyte
 import turns
+
+import flyte
 
 env = flyte.TaskEnvironment(name="bench")
 

@@ -13,9 +13,7 @@ def add(x: int) -> int:
 
 
 def begin() -> None:
-    ray.init(
-        num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=f"{os.environ['BENCH_HOME']}/r"
-    )
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=f"{os.environ['BENCH_HOME']}/r")
 
 
 def run() -> int:
