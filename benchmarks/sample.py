@@ -85,8 +85,9 @@ def table(samples: list[Sample]) -> str:
     first: dict[str, Sample] = {}
     rows = []
     for sample in samples:
-        beside = first.setdefault(who_and_what(sample.contender)[1] or sample.unit, sample)
-        rows.append([*sample.row(), f"{sample.median / beside.median:.2f}" if beside.median else ""])
+        beside = first.setdefault(who_and_what(sample.contender)[1] or sample.contender, sample)
+        is_beside = beside is not sample and beside.median
+        rows.append([*sample.row(), f"{sample.median / beside.median:.2f}" if is_beside else ""])
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     return "\n".join(lines)

@@ -16,8 +16,8 @@ os.environ |= {
     "DO_NOT_TRACK": "1",
 }
 
-import turns
-from prefect import flow, task
+import turns  # noqa: E402 -- Prefect reads its settings when it is imported
+from prefect import flow, task  # noqa: E402
 
 
 @task

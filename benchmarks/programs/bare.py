@@ -1,23 +1,15 @@
 """A bare ASGI app, which costs next to nothing itself, and several apps of one kind for many WebSockets.
 
-GET / and POST / (the body comes back), GET /down/BYTES, POST /up (how many bytes came), GET /slow (a first part at once,
-the second 50 ms later), WebSocket /echo.
+GET / and POST / (the body comes back), GET /down/BYTES, POST /up (how many bytes came), GET /slow (a first part at
+once, the second 50 ms later), WebSocket /echo.
 """
 
 import asyncio
 
 import flyte.app
 
-_ARGS = [
-    "uvicorn",
-    "bare:app",
-    "--port",
-    "8080",
-    "--no-access-log",
-    "--log-level",
-    "warning",
-    *["--ws-ping-interval", "3600"],
-]
+_ARGS = ["uvicorn", "bare:app", "--port", "8080", "--no-access-log", "--log-level", "warning"]
+_ARGS += ["--ws-ping-interval", "3600"]  # an idle WebSocket is to be idle
 
 
 def _environment(name: str) -> flyte.app.AppEnvironment:

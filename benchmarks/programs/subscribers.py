@@ -37,7 +37,7 @@ async def main(folder: str, subscribers: int, count: int) -> None:
         async with asyncio.timeout(60):
             for _ in everyone:
                 await ready.acquire()
-            gate.touch()
+            gate.touch()  # noqa: ASYNC240 -- one empty file
             values.append(max(await asyncio.gather(*everyone)))
     print(json.dumps(values[1:]))
 
