@@ -4,6 +4,9 @@ platform does not give its processes the system's certificates.
 
 from __future__ import annotations
 
+import json
+import urllib.request
+
 from benchmarks import house, load, size
 from benchmarks.sample import Sample, Samples, interleave
 
@@ -16,7 +19,9 @@ def app_to_app() -> list[Sample]:
         urls = {}
         for who, env in (("ours", ours), ("as it stands", plain)):
             house.deploy(env, "webapp.py", "env")
-            urls[who] = f"{house.app(env, 'bench-app')['url']}/greeting/Ann"
+            url = house.app(env, "bench-app")["url"]
+            _is_as_said(url, given=who == "ours")
+            urls[who] = f"{url}/greeting/Ann"
         for connections in (1, 16):
             what = f"app → app as the document writes it, {connections} at a time"
 
@@ -26,3 +31,11 @@ def app_to_app() -> list[Sample]:
 
             interleave(size.rounds(3), {who: lambda who=who, measure=measure: measure(who) for who in urls})
     return sample.all()
+
+
+def _is_as_said(url: str, given: bool) -> None:
+    """Whether the app has the system's certificates; without a difference there is nothing to compare."""
+    with urllib.request.urlopen(f"{url}/certificates", timeout=60) as answer:
+        folder = json.load(answer)
+    if (folder is not None) != given:
+        raise RuntimeError(f"system_certificates is {given} and the app has SSL_CERT_DIR={folder}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import time
 from typing import Any
@@ -19,9 +18,9 @@ def scale_actions() -> list[Sample]:
     sample = Samples("scale-actions")
     with house.running() as env:
         house.deploy(env, "trivial.py")
-        house.submit(env, _TASK, 1, warm=0, expect=50 * 51 // 2, n=50)
+        house.submit(env, _TASK, 1, warm=2, expect=50 * 51 // 2, n=50)
         began = time.time()
-        arguments = (_TASK, "1", "0", json.dumps({"n": count}), str(count * (count + 1) // 2))
+        arguments = house.order(_TASK, 1, count * (count + 1) // 2, 0, {"n": count})
         with house.started("submit.py", env, *arguments) as client:
             run = _run_since(env, began)
             asyncio.run(_during(env, run, client, sample("the run's page, while children are added")))

@@ -27,20 +27,18 @@ def scale_apps() -> list[Sample]:
             house.deploy(env, "bare.py", "env")
             house.deploy(env, "webapp.py", "sleeper")
     _fill(many, count)
-    for who, env in platforms.items():
-        with sample(f"{who}: flyte up until ready").timed():
-            house.flyte("up", "--port", "0", env=env)
-        house.flyte("down", env=env)
+    interleave(size.rounds(3), {who: lambda who=who: _start(sample, who, platforms[who]) for who in platforms})
     with house.up(many), house.up(one):
-        for who, env in platforms.items():
-            _wake(sample, who, env, "bench-bare", "")
+        for env in platforms.values():
+            _first_answer(env, "bench-bare", "", b"ok")
         _latency(sample, platforms)
         for who, env in platforms.items():
             for part, size_ in house.memory(env).items():
                 sample(f"{who}: {_NAMES[part]}, PSS", "MB").values.append(size_)
         listed = house.ask(many, "/v1/apps?limit=1000")
         assert sum(app["status"] == "sleeping" for app in listed) >= min(count, 999), len(listed)
-        _wake(sample, "ours, many apps", many, f"idle-{count // 2:04d}", "greeting/Ann")
+        with sample("ours, many apps: wake one of them").timed():
+            _first_answer(many, f"idle-{count // 2:04d}", "greeting/Ann", b"Hello, Ann!")
     return sample.all()
 
 
@@ -88,9 +86,14 @@ def _latency(sample: Samples, platforms: dict[str, dict[str, str]]) -> None:
         interleave(size.rounds(3), turns)
 
 
-def _wake(sample: Samples, who: str, env: dict[str, str], name: str, path: str) -> None:
-    """The first request to an app; after `flyte up` it sleeps, unless it always has a replica."""
+def _start(sample: Samples, who: str, env: dict[str, str]) -> None:
+    with sample(f"{who}: flyte up until ready").timed():
+        house.flyte("up", "--port", "0", env=env)
+    house.flyte("down", env=env)
+
+
+def _first_answer(env: dict[str, str], name: str, path: str, expect: bytes) -> None:
     request = urllib.request.Request(f"{house.app(env, name)['url']}/{path}", headers=house.headers(env))
-    with sample(f"{who}: first answer of {name}").timed(), urllib.request.urlopen(request, timeout=90) as answer:
+    with urllib.request.urlopen(request, timeout=90) as answer:
         body = answer.read()
-    assert b"ok" in body or b"Hello, Ann!" in body, body
+    assert expect in body, body

@@ -14,12 +14,12 @@ _ARGS += ["--ws-ping-interval", "3600"]  # an idle WebSocket is to be idle
 
 def _environment(name: str) -> flyte.app.AppEnvironment:
     scaling = flyte.app.Scaling(replicas=(1, 1))
-    return flyte.app.AppEnvironment(name=name, args=_ARGS, port=8080, scaling=scaling)
+    return flyte.app.AppEnvironment(name=name, args=_ARGS, port=8080, scaling=scaling, include=["bare.py"])
 
 
 env = _environment("bench-bare")
 many = [_environment(f"bench-sockets-{number}") for number in range(6)]
-sockets = flyte.app.AppEnvironment(name="bench-sockets", args=_ARGS, port=8080, depends_on=many)
+sockets = flyte.app.AppEnvironment(name="bench-sockets", args=_ARGS, port=8080, include=["bare.py"], depends_on=many)
 
 _CHUNK = bytes(1024 * 1024)
 

@@ -31,6 +31,12 @@ async def small() -> dict[str, int]:
     return {"pid": os.getpid()}
 
 
+@app.get("/certificates")
+async def certificates() -> str | None:
+    """The certificate folder that the platform gave this process."""
+    return os.environ.get("SSL_CERT_DIR")
+
+
 @app.post("/json")
 async def echo(body: dict) -> dict:
     return body
