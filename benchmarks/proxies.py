@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from benchmarks import house, peers
 
 _NGINX = """
-daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
+{user} daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
 events {{ worker_connections 4000; }}
 http {{
   access_log off; client_max_body_size 0;
@@ -67,7 +68,10 @@ def in_front_of(upstream: str) -> Iterator[dict[str, str]]:
 def _commands(folder: Path, upstream: str) -> dict[str, list[str]]:
     commands: dict[str, list[str]] = {}
     if nginx := shutil.which("nginx"):
-        (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, upstream=upstream, port="PORT-nginx"))
+        user = "user root;" if os.getuid() == 0 else ""  # its worker writes large bodies into our folder
+        (folder / "nginx.conf").write_text(
+            _NGINX.format(user=user, folder=folder, upstream=upstream, port="PORT-nginx")
+        )
         commands["nginx"] = [nginx, "-c", str(folder / "nginx.conf"), "-p", str(folder)]
     if haproxy := _haproxy():
         (folder / "haproxy.conf").write_text(_HAPROXY.format(upstream=upstream, port="PORT-HAProxy"))

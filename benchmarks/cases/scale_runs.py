@@ -154,6 +154,8 @@ def _fill(env: dict[str, str], kinds: dict[str, Kind]) -> None:
                 _copy(database, table, run, kind.count, first)
             database.execute("commit")
             first += kind.count
+        (count,) = database.execute("select count(*) from runs join actions on run = runs.name").fetchone()
+        assert count == first + len(kinds), count
         database.execute("pragma journal_mode=wal")
 
 
