@@ -127,7 +127,7 @@ def await_sleep(env: dict[str, str], name: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = app(env, name)
-        if found["status"] == "sleeping" and not found["replicas"]:
+        if found["status"] == "sleeping" and not found.get("replicas"):
             return
         time.sleep(0.1)
     raise TimeoutError(f"{name} does not go to sleep: {found}")

@@ -7,6 +7,8 @@ A deploy starts what it deploys, so one sleeping app is deployed, and copied wit
 from __future__ import annotations
 
 import sqlite3
+import time
+import urllib.error
 import urllib.request
 from contextlib import closing
 
@@ -93,7 +95,16 @@ def _start(sample: Samples, who: str, env: dict[str, str]) -> None:
 
 
 def _first_answer(env: dict[str, str], name: str, path: str, expect: bytes) -> None:
+    """Ask an app that sleeps. For some time after `flyte up` its port answers that it is nobody's."""
     request = urllib.request.Request(f"{house.app(env, name)['url']}/{path}", headers=house.headers(env))
-    with urllib.request.urlopen(request, timeout=90) as answer:
-        body = answer.read()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=90) as answer:
+                body = answer.read()
+            break
+        except urllib.error.HTTPError as error:
+            if error.code != 404 or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
     assert expect in body, body
