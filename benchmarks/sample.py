@@ -1,18 +1,19 @@
-"""Samples of durations and rates, and what is told of them: median, p50/p95/p99, least and most, how many."""
+"""Samples of durations and rates, and what is told of them: median, p50/p95/p99, least and most, how many.
+
+A contender's name is `who: what`, such as `Ray: 1,000 children`. Those with the same `what` did the same work.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import platform as machine
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
+
+from benchmarks.machine import where
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -33,8 +34,7 @@ class Sample:
         return statistics.median(self.values)
 
     def percentile(self, part: float) -> float:
-        ordered = sorted(self.values)
-        return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+        return quantile(self.values, part)
 
     @contextmanager
     def timed(self, scale: float = 1e3) -> Iterator[None]:
@@ -48,49 +48,56 @@ class Sample:
         return [self.contender, *(short(value) for value in shown), str(len(self.values)), self.unit]
 
 
+class Samples:
+    """The samples of one case, made when they are first asked for, in that order."""
+
+    def __init__(self, benchmark: str) -> None:
+        self._benchmark = benchmark
+        self._made: dict[str, Sample] = {}
+
+    def __call__(self, contender: str, unit: str = "ms") -> Sample:
+        better = "more" if unit in ("1/s", "MB/s") else "less"
+        return self._made.setdefault(contender, Sample(self._benchmark, contender, unit, better=better))
+
+    def all(self) -> list[Sample]:
+        return list(self._made.values())
+
+
+def quantile(values: list[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
 def short(value: float) -> str:
-    if value >= 1000:
+    if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def who_and_what(contender: str) -> tuple[str, str]:
+    who, _, what = contender.partition(": ")
+    return who, what
 
 
 def table(samples: list[Sample]) -> str:
-    """The samples of one benchmark beside each other, with their ratio to the first."""
-    head = ["contender", "median", "p95", "p99", "min", "max", "n", "unit", "ratio to ours"]
-    rows = [[*sample.row(), f"{sample.median / samples[0].median:.2f}"] for sample in samples if sample.values]
+    """The samples of one benchmark beside each other, with their ratio to the first that did the same work."""
+    head = ["contender", "median", "p95", "p99", "min", "max", "n", "unit", "ratio to the first"]
+    first: dict[str, Sample] = {}
+    rows = []
+    for sample in samples:
+        beside = first.setdefault(who_and_what(sample.contender)[1] or sample.contender, sample)
+        is_beside = beside is not sample and beside.median
+        rows.append([*sample.row(), f"{sample.median / beside.median:.2f}" if is_beside else ""])
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     return "\n".join(lines)
 
 
-def interleave(rounds: int, contenders: dict[str, Callable[[], None]]) -> None:
+def interleave(rounds: int, contenders: dict[str, Callable[[], object]]) -> None:
     """Run every contender once in each round, so that a drifting machine drifts for all of them."""
     for _ in range(rounds):
         for contend in contenders.values():
             contend()
-
-
-def where() -> dict[str, str | int]:
-    """The machine, the commit and the versions that a result belongs to."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    model = next(
-        (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), machine.processor()
-    )
-    versions = {name: metadata.version(name) for name in ("tarmac", "uvloop", "msgspec", "litestar", "aiohttp")}
-    return {
-        "cpu": model,
-        "cores": os.cpu_count() or 0,
-        "system": machine.platform(),
-        "python": machine.python_version(),
-        "commit": commit.stdout.strip(),
-        "at": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        **versions,
-    }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 KEPT = 500
@@ -113,9 +120,14 @@ def save(name: str, samples: list[Sample]) -> Path:
     return path
 
 
+def results() -> list[Path]:
+    """The files of all results, the oldest first."""
+    return sorted(RESULTS.glob("*-????????-??????.json"), key=lambda path: path.stem[-15:])
+
+
 def compare(name: str, samples: list[Sample]) -> str:
     """How the medians stand against those of the last result of the same benchmark."""
-    earlier = sorted(RESULTS.glob(f"{name}-*.json"))
+    earlier = [path for path in results() if path.stem[:-16] == name]
     if not earlier:
         return ""
     old = {
@@ -127,7 +139,5 @@ def compare(name: str, samples: list[Sample]) -> str:
     for sample in samples:
         before = old.get((sample.benchmark, sample.contender))
         if before and sample.values:
-            lines.append(
-                f"  {sample.benchmark} / {sample.contender}: {sample.median / before:.2f} × {earlier[-1].stem}"
-            )
+            lines.append(f"  {sample.contender}: {sample.median / before:.2f} × {earlier[-1].stem}")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Tasks that do next to nothing, in fresh and in reused processes, and parents that call many of them."""
 
 import asyncio
+import os
 
 import flyte
 
@@ -26,3 +27,16 @@ async def fan(n: int) -> int:
 @reused.task
 async def fan_again(n: int) -> int:
     return sum(await asyncio.gather(*(add_again(x=i) for i in range(n))))
+
+
+@reused.task
+async def fails(x: int) -> int:
+    raise ValueError(f"{x} is not wanted")
+
+
+@reused.task
+async def held(gate: str) -> str:
+    """Ends when the file is there, so that everybody who is to see the end can be waiting for it."""
+    while not os.path.exists(gate):  # noqa: ASYNC110, ASYNC240 -- what another process does, looked at every ms
+        await asyncio.sleep(0.001)
+    return gate

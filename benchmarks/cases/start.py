@@ -1,0 +1,48 @@
+"""From nothing to an answer, and what the idle platform weighs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import house, size
+from benchmarks.sample import Sample, Samples, interleave
+
+
+def start() -> list[Sample]:
+    sample = Samples("start")
+    up = sample("flyte up until ready")
+    first = sample("program on a stopped platform → first result")
+    importing = sample("import flyte, over `pass`")
+    help_text = sample("flyte --help")
+    idle = sample("idle platform, PSS of all processes", "MB")
+    floor = sample("python -c pass")
+    whole = Sample("start", "python -c 'import flyte'", "ms")
+
+    def cold() -> None:
+        env = house.environment(house.new_home(), port=str(house.free_port()))
+        with up.timed():
+            house.flyte("up", env=env)
+        idle.values.append(house.memory(env)["all"])
+        house.flyte("down", env=env)
+        with first.timed():
+            house.client("first.py", env)
+        house.flyte("down", env=env)
+
+    interleave(
+        size.rounds(7),
+        {
+            "pass": lambda: _command(floor, sys.executable, "-c", "pass"),
+            "import": lambda: _command(whole, sys.executable, "-c", "import flyte"),
+            "help": lambda: _command(help_text, str(Path(sys.executable).parent / "flyte"), "--help"),
+        },
+    )
+    importing.values = [value - floor.median for value in whole.values]
+    interleave(size.rounds(5), {"cold": cold})
+    return sample.all()
+
+
+def _command(sample: Sample, *command: str) -> None:
+    with sample.timed():
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
