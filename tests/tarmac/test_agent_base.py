@@ -30,3 +30,21 @@ def test_a_base_that_imports_the_server_stack_is_passed_over_and_not_waited_for(
     finally:
         os.kill(process.pid, signal.SIGCONT)
         base.end()
+
+
+def test_a_pool_that_only_says_what_the_base_was_told_is_forked_from_it(tmp_path: Path) -> None:
+    """Every pool is given the system's certificates, as the base was; one that wants others starts by itself."""
+    env = {"PATH": os.environ["PATH"], "SSL_CERT_DIR": "/etc/ssl/certs"}
+    base = Base(env, tmp_path / "base.log", "flyte.runtime.worker")
+    base.start()
+    try:
+        for variables, suits in (
+            ({}, True),
+            ({"SSL_CERT_DIR": "/etc/ssl/certs", "ANYTHING": "else"}, True),
+            ({"SSL_CERT_DIR": "/other"}, False),
+            ({"PYTHONHASHSEED": "1"}, False),
+        ):
+            pool = PoolSpec(id="p", name="env@v1", python=sys.executable, root=str(tmp_path), env=variables)
+            assert base.suits(pool) is suits, variables
+    finally:
+        base.end()

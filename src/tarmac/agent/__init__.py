@@ -14,6 +14,7 @@ import contextlib
 import functools
 import logging
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -44,13 +45,16 @@ _MEMORY_PAUSE = 0.5
 class Agent:
     """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end.
 
-    `worker`: the module whose `serve` is a worker's life.
+    `worker`: the module whose `serve` is a worker's life. `common`: variables that the environments of all pools have.
     """
 
-    def __init__(self, home: Home, worker: str = WORKER, grace: float = 5) -> None:
+    def __init__(
+        self, home: Home, worker: str = WORKER, grace: float = 5, common: Mapping[str, str] | None = None
+    ) -> None:
         self._home = home
         self._worker = worker
         self._grace = grace
+        self._common = common or {}
         self._units: dict[str, Unit] = {}
         self._link = ControlLink(home.link_socket, home.token, self._states, self._obey, self._welcomed)
         self._tasks: asyncio.TaskGroup
@@ -68,7 +72,7 @@ class Agent:
         process.kill(process.orphaned_units(self._home.path))
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self._nursery = Nursery(self._home, self._worker, self._link.send, tasks)
+            self._nursery = Nursery(self._home, self._worker, self._link.send, tasks, self._common)
             link = tasks.create_task(self._link.run())
             others = [tasks.create_task(self._sweep()), tasks.create_task(self._watch_memory())]
             await self._stopping.wait()

@@ -16,7 +16,8 @@ async def main() -> None:
     place = home.find()
     values = settings.load(place.path)
     logging.basicConfig(level=values.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    agent = Agent(place, grace=values.grace)
+    folder = values.certificates()
+    agent = Agent(place, grace=values.grace, common={} if folder is None else {"SSL_CERT_DIR": folder})
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)

@@ -63,7 +63,8 @@ class Base:
         """Whether a zygote forked from it is what an interpreter of the pool's own would be."""
         if self._process is None or self._process.poll() is not None or pool.python != sys.executable:
             return False
-        return not self._is_warming() and not any(READ_AT_START.match(name) for name in pool.env)
+        told_otherwise = any(READ_AT_START.match(name) and self._env.get(name) != pool.env[name] for name in pool.env)
+        return not self._is_warming() and not told_otherwise
 
     def fork(self, link: int, output: int) -> None:
         """Have a zygote forked that has the socket `link` and writes to `output`. Raises OSError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from flyte import wire
@@ -19,12 +19,22 @@ log = logging.getLogger("tarmac.agent")
 
 
 class Nursery:
-    """`report` gets PoolReady and PoolFailed for the control plane; `tasks` runs a task for each zygote."""
+    """`report` gets PoolReady and PoolFailed for the control plane; `tasks` runs a task for each zygote.
 
-    def __init__(self, home: Home, worker: str, report: Callable[[wire.Frame], None], tasks: asyncio.TaskGroup) -> None:
+    `common` is what the environments of all pools begin with.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        worker: str,
+        report: Callable[[wire.Frame], None],
+        tasks: asyncio.TaskGroup,
+        common: Mapping[str, str],
+    ) -> None:
         self._home = home
         self._worker = worker
-        self._base = Base(environment(str(home.path)), home.logs / "pools" / "base.log", worker)
+        self._base = Base(environment(str(home.path), common), home.logs / "pools" / "base.log", worker)
         self._report = report
         self._tasks = tasks
         self._zygotes: dict[str, asyncio.Future[Zygote]] = {}

@@ -215,8 +215,7 @@ def environment(
 ) -> dict[str, str]:
     """The environment of a pool's processes: the agent's without the platform's variables, and the pool's `own` on top.
 
-    `mark` is the platform's folder. A certificate folder, where this system has one, spares every HTTP client that is
-    made the reading of a large file of certificates (20 ms each).
+    `mark` is the platform's folder.
     """
     own = own or {}
     inherited = {name: value for name, value in environ.items() if not name.startswith(("TARMAC_", "FLYTE_"))}
@@ -224,9 +223,6 @@ def environment(
     env = {**inherited, **own, process.MARK: mark, process.UNIT_MARK: str(os.getpid())}
     if "PYTHONPATH" in own and "PYTHONPATH" in inherited:
         env["PYTHONPATH"] = own["PYTHONPATH"] + os.pathsep + inherited["PYTHONPATH"]
-    certificates = Path("/etc/ssl/certs")
-    if "SSL_CERT_FILE" not in env and "SSL_CERT_DIR" not in env and any(certificates.glob("*.0")):
-        env["SSL_CERT_DIR"] = str(certificates)
     if sys.platform == "darwin":  # else Apple's libraries end a forked process at its first use of them
         env.setdefault("OBJC_DISABLE_INITIALIZE_FORK_SAFETY", "YES")
     return env

@@ -32,7 +32,7 @@ from tarmac.control.dispatch import Dispatch
 from tarmac.control.keys import Keys
 from tarmac.control.links import Link, Peer
 from tarmac.control.parameters import RunOutputs
-from tarmac.control.pools import Place, Pools, system_certificates
+from tarmac.control.pools import Place, Pools
 from tarmac.control.registry import Registry, task_record
 from tarmac.control.runs import Runs
 from tarmac.control.steps import Steps
@@ -65,7 +65,7 @@ class Control:
         self.journal = Journal(store, on_failure)
         self.agent = Agent()
         self.registry = Registry(store)
-        place = Place(home, endpoint, system_certificates() if settings.system_certificates else None)
+        place = Place(home, endpoint, settings.certificates())
         self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
         self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
         self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint)

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -64,21 +61,6 @@ class Place:
     def defaults(self) -> dict[str, str]:
         """What processes get unless their environment says otherwise."""
         return {} if self.certificates is None else {"SSL_CERT_DIR": self.certificates}
-
-
-def system_certificates() -> str | None:
-    """The folder of trusted certificates that OpenSSL would use by itself, if it is there and holds any.
-
-    An HTTP client that is told of it reads a certificate when it needs one. Without it many read a bundle of them all
-    whenever a client is made, which takes some 20 ms: the greatest part of a call from app to app that makes a client.
-    """
-    folder = ssl.get_default_verify_paths().capath or "/etc/ssl/certs"
-    try:
-        with os.scandir(folder) as entries:
-            hashed = any(re.fullmatch(r"[0-9a-f]{8}\.\d+", entry.name) for entry in entries)
-    except OSError:
-        return None
-    return folder if hashed else None
 
 
 def pool_spec(
