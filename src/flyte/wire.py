@@ -925,7 +925,8 @@ class Route(Frame, frozen=True, kw_only=True):
     passes_auth: bool = False
     wanted: str = "active"
     replicas: list[RouteReplica] = field(default_factory=list)
-    max_connections: int = 1000
+    max_connections: int = 10_000
+    """Open requests and WebSockets of one replica; more wait in HAProxy's queue."""
     request_timeout: float | None = None
 
 

@@ -175,6 +175,7 @@ def _defaults() -> Iterator[str]:
     yield "  mode http"
     yield "  option dontlognull"
     yield "  option http-keep-alive"
+    yield "  option http-no-delay"  # what an app streams is sent on as it comes, not when the next piece is there
     yield "  option abortonclose"
     yield "  option idle-close-on-response"  # a reload must not close a connection that a client is about to use
     yield "  option tcpka"
