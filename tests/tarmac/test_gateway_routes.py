@@ -50,7 +50,7 @@ def applied(routes: list[Route], present: Present, keys: dict[str, str] | None =
 def test_a_new_app_gets_its_replica_before_its_route() -> None:
     present = Present(servers={30100: {}})
     assert applied([route("r1=127.0.0.1:4000")], present, {DIGEST: "ci"}) == [
-        AddServer(30100, "r1", "127.0.0.1:4000", 1000),
+        AddServer(30100, "r1", "127.0.0.1:4000", 10000),
         OpenServer(30100, "r1"),
         AddEntry(SLOTS, "30100", f"{APP}|guarded|ready|0"),
         AddEntry(HOSTS, "a.flyte.localhost", "30100"),
@@ -64,7 +64,7 @@ def test_a_new_replica_is_there_before_the_old_one_goes() -> None:
     present = Present(servers={30100: {}})
     applied([route("r1=127.0.0.1:4000")], present)
     assert applied([route("r2=127.0.0.1:4001")], present) == [
-        AddServer(30100, "r2", "127.0.0.1:4001", 1000),
+        AddServer(30100, "r2", "127.0.0.1:4001", 10000),
         OpenServer(30100, "r2"),
         CloseServer(30100, "r1"),
     ]
@@ -88,7 +88,7 @@ def test_a_slot_that_changes_hands_has_no_route_while_its_replicas_are_exchanged
     assert taken == [
         DropEntry(SLOTS, "30100"),
         DropEntry(HOSTS, "a.flyte.localhost"),
-        AddServer(30100, "r2", "127.0.0.1:4001", 1000),
+        AddServer(30100, "r2", "127.0.0.1:4001", 10000),
         OpenServer(30100, "r2"),
         CloseServer(30100, "r1"),
         AddEntry(SLOTS, "30100", "p/development/b|guarded|ready|0"),
@@ -110,7 +110,7 @@ def test_a_removed_app_leaves_nothing_but_its_closed_servers() -> None:
     applied([route("r1=127.0.0.1:4000")], present, {DIGEST: "ci"})
     applied([], present)
     assert all(entries == {} for entries in present.maps.values())
-    assert present.servers == {30100: {"r1": Server("127.0.0.1:4000", 1000, open=False)}}
+    assert present.servers == {30100: {"r1": Server("127.0.0.1:4000", 10000, open=False)}}
 
 
 def test_a_slot_without_a_backend_is_named() -> None:
