@@ -593,6 +593,10 @@ class UnitState(Frame, frozen=True, kw_only=True):
     address: str = ""
     owner: str = ""
     """For a replica: `project/domain/app@version`."""
+    revision: str = ""
+    """For a replica: its ReplicaSpec's."""
+    stopping: bool = False
+    """It was told to end."""
 
 
 class PoolSpec(Frame, frozen=True, kw_only=True):
@@ -632,6 +636,8 @@ class ReplicaSpec(Frame, frozen=True, kw_only=True):
     start_timeout: float = 60
     log: str = ""
     """Path of the file that gets stdout and stderr."""
+    revision: str = ""
+    """The digest of what was deployed: a version that is deployed anew with other values is another revision."""
 
 
 # --- control plane → agent
@@ -927,6 +933,8 @@ class Route(Frame, frozen=True, kw_only=True):
     replicas: list[RouteReplica] = field(default_factory=list)
     max_connections: int = 1000
     request_timeout: float | None = None
+    scaledown_after: float | None = None
+    """Seconds without a request after which the gateway says `Quiet`; None: never."""
 
 
 class Routes(Frame, frozen=True, kw_only=True):
@@ -960,6 +968,19 @@ class Woken(Frame, frozen=True, kw_only=True):
     key: int
     ok: bool
     message: str = ""
+
+
+class Quiet(Frame, frozen=True, kw_only=True):
+    """No request was open and none came in for the route's `scaledown_after`, all the while with these replicas."""
+
+    app: str
+    replicas: list[str]
+
+
+class Parted(Frame, frozen=True, kw_only=True):
+    """The app lost its last replica in the routes, and nothing is open any more to those that it had."""
+
+    app: str
 
 
 class GatewayStatus(Frame, frozen=True, kw_only=True):
@@ -1020,6 +1041,8 @@ AnyFrame = (
     | Keys
     | Wake
     | Woken
+    | Quiet
+    | Parted
     | GatewayStatus
     | Ask
     | Answer

@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -63,6 +63,10 @@ class Holds:
     async def listen(self, path: Path) -> asyncio.AbstractServer:
         """Listen for HAProxy's questions at `path`, in place of an earlier brain."""
         return await listen(path, lambda: Held(self), _BACKLOG)
+
+    def waiting(self) -> Iterable[str]:
+        """The apps that requests are held for."""
+        return self._waiting.keys()
 
     def hold(self, request: Held) -> None:
         """Take up a request; it is answered after the next comparison with HAProxy at the earliest."""
