@@ -391,7 +391,7 @@ def _await_sleep(env: dict[str, str], name: str) -> None:
     while time.monotonic() < deadline:
         with urllib.request.urlopen(asked, timeout=10) as answer:
             app = json.load(answer)
-        if app["status"] == "sleeping" and not app["replicas"]:
+        if app["status"] == "sleeping" and not app.get("replicas"):
             return
         time.sleep(0.1)
     raise TimeoutError(f"{name} does not go to sleep: {app}")
