@@ -126,6 +126,7 @@ class Brain:
             if had == has:
                 continue
             self._activity.touch(app)
+            self._holds.ask_again(app)
             self._parting.pop(app, None)
             if app in now and not has:
                 self._parting[app] = self._proxy.pid

@@ -42,7 +42,7 @@ class _Waiting:
     key: int
     held: set[Held] = field(default_factory=set)
     asked: bool = False
-    """Whether the control plane was asked since the link to it was made."""
+    """Whether the control plane was asked since the link to it was made, and since the app's replicas changed."""
 
 
 class Holds:
@@ -116,6 +116,11 @@ class Holds:
         """A control plane that was not there, or was restarted, has yet to be asked."""
         for waiting in self._waiting.values():
             waiting.asked = False
+
+    def ask_again(self, app: str) -> None:
+        """The app has other replicas than when the control plane was asked; should these go, too, it is asked anew."""
+        if app in self._waiting:
+            self._waiting[app].asked = False
 
     def _question(self, app: str, waiting: _Waiting) -> None:
         if not waiting.asked:
