@@ -83,6 +83,18 @@ def test_a_deployment_that_is_cut_off_by_a_kill_is_taken_back_as_a_whole(world: 
     assert [page(world, name) for name in ("front", "fresh", "back")] == ["v3"] * 3
 
 
+def test_a_deployment_that_is_cut_off_by_an_orderly_end_is_taken_back_too(world: World) -> None:
+    assert until_over(world, deploy(world, "t1", app("here"), app("there")))["phase"] == "succeeded"
+    begun = deploy(world, "t2", app("here", scaledown_after=9), app("there", "sleep", "3600"))
+    wait_for(lambda: world.call("GET", "/v1/apps/here")["version"] == "t2", "the first is switched", 30)
+    hit = world.kill(["control"], signal.SIGTERM)
+    wait_for(lambda: world.is_back(hit), "it is back", 30)
+    found = until_over(world, begun)
+    assert "everything is as it was before; deploy again" in found["error"]["message"]
+    assert [world.call("GET", f"/v1/apps/{name}")["version"] for name in ("here", "there")] == ["t1", "t1"]
+    assert [page(world, name) for name in ("here", "there")] == ["t1", "t1"]
+
+
 def test_a_deployment_is_all_or_nothing_when_the_agent_dies_with_the_control_plane(world: World) -> None:
     names = ("one", "two")
     assert until_over(world, deploy(world, "w1", app("one", min_replicas=1), app("two")))["phase"] == "succeeded"

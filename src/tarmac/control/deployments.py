@@ -190,7 +190,7 @@ class Deployments:
                 await self._take_back(request, undo)
                 await self._fail(name, _first(failures))
             finally:
-                await self._close(name)
+                await self._close(request, name, undo)
             if undo.old_replicas and self._shown[name].phase is DeploymentPhase.SUCCEEDED:
                 await self._apps.stop_later(undo.old_replicas, "a new version took its place")
 
@@ -201,10 +201,14 @@ class Deployments:
                 for environment in level:
                     group.create_task(self._environment(request, environment, name, undo))
 
-    async def _close(self, name: str) -> None:
-        """A deployment that ended by a fault of ours must not look as if it were still under way."""
-        record = self._shown[name]
-        if record.phase is DeploymentPhase.RUNNING:
+    async def _close(self, request: wire.DeployRequest, name: str, undo: Undo) -> None:
+        """A deployment that ended by a fault of ours must not look as if it were still under way.
+
+        One that ends because this control plane does is left as it is: the next one takes it back.
+        """
+        record, task = self._shown[name], asyncio.current_task()
+        if record.phase is DeploymentPhase.RUNNING and not (task and task.cancelling()):
+            await self._take_back(request, undo)
             error = ErrorInfo(code="RuntimeSystemError", message="the deployment broke off; see the log", kind="system")
             failed = msgspec.structs.replace(record, phase=DeploymentPhase.FAILED, error=error)
             await self._record(failed, error.message)
