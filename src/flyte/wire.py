@@ -593,6 +593,10 @@ class UnitState(Frame, frozen=True, kw_only=True):
     address: str = ""
     owner: str = ""
     """For a replica: `project/domain/app@version`."""
+    revision: str = ""
+    """For a replica: its ReplicaSpec's."""
+    stopping: bool = False
+    """It was told to end."""
 
 
 class PoolSpec(Frame, frozen=True, kw_only=True):
@@ -632,6 +636,8 @@ class ReplicaSpec(Frame, frozen=True, kw_only=True):
     start_timeout: float = 60
     log: str = ""
     """Path of the file that gets stdout and stderr."""
+    revision: str = ""
+    """The digest of what was deployed: a version that is deployed anew with other values is another revision."""
 
 
 # --- control plane → agent
@@ -928,6 +934,8 @@ class Route(Frame, frozen=True, kw_only=True):
     max_connections: int = 10_000
     """Open requests and WebSockets of one replica; more wait in HAProxy's queue."""
     request_timeout: float | None = None
+    scaledown_after: float | None = None
+    """Seconds without a request after which the gateway says `Quiet`; None: never."""
 
 
 class Routes(Frame, frozen=True, kw_only=True):
@@ -961,6 +969,19 @@ class Woken(Frame, frozen=True, kw_only=True):
     key: int
     ok: bool
     message: str = ""
+
+
+class Quiet(Frame, frozen=True, kw_only=True):
+    """No request was open and none came in for the route's `scaledown_after`, all the while with these replicas."""
+
+    app: str
+    replicas: list[str]
+
+
+class Parted(Frame, frozen=True, kw_only=True):
+    """The app lost its last replica in the routes, and nothing is open any more to those that it had."""
+
+    app: str
 
 
 class GatewayStatus(Frame, frozen=True, kw_only=True):
@@ -1026,6 +1047,8 @@ AnyFrame = (
     | Keys
     | Wake
     | Woken
+    | Quiet
+    | Parted
     | GatewayStatus
     | Ask
     | Answer

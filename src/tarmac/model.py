@@ -117,7 +117,7 @@ APP_TRANSITIONS: tuple[AppTransition, ...] = (
     AppTransition(A.DEPLOYING, A.FAILED, "the first version did not become ready"),
     AppTransition(A.DEPLOYING, A.STOPPED, "it was deactivated"),
     AppTransition(A.ACTIVE, A.DEPLOYING, "a new version is being started; the old one goes on serving"),
-    AppTransition(A.ACTIVE, A.SLEEPING, "its last replica was stopped, or is gone; the next request starts one"),
+    AppTransition(A.ACTIVE, A.SLEEPING, "no request came for long, or its last replica is gone; the next one wakes it"),
     AppTransition(A.ACTIVE, A.STOPPED, "it was deactivated"),
     AppTransition(A.ACTIVE, A.FAILED, "its replicas die as soon as they start"),
     AppTransition(A.SLEEPING, A.ACTIVE, "a request or an activation started a replica"),

@@ -46,6 +46,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("lease", 60, "Seconds without a sign of life after which a worker counts as lost."),
     Setting("start_timeout", 60, "Seconds an app has to become ready."),
     Setting("drain_timeout", 30, "Seconds the old version's open requests have to finish after a switch."),
+    Setting(
+        "scaledown_after",
+        300,
+        "Seconds without a request after which an app sleeps whose `Scaling` asks for no replica at least and names no "
+        "time of its own.",
+    ),
     Setting("hold_timeout", 60, "Seconds a request is held while its app wakes."),
     Setting("value_limit", 100 * 1024 * 1024, "Bytes of one encoded input or output above which it is refused."),
     Setting("threads", 1, "Threads of HAProxy."),
@@ -79,6 +85,7 @@ class Settings:
     lease: float
     start_timeout: float
     drain_timeout: float
+    scaledown_after: float
     hold_timeout: float
     value_limit: int
     threads: int

@@ -165,6 +165,10 @@ class FakeAgent:
     def __init__(self, path: Path, token: str, behave: Behave) -> None:
         self.path, self.token, self.behave = path, token, behave
         self.workers: dict[str, FakeWorker] = {}
+        self.replicas: dict[str, wire.StartUnit] = {}
+        self.slow: set[str] = set()
+        """Apps whose replicas, from now on, are started and never ready."""
+        self._unready: set[str] = set()
         self.stopped: list[wire.StopUnit] = []
         self.assigned: list[wire.Assign] = []
         self.started: list[wire.StartUnit] = []
@@ -181,6 +185,7 @@ class FakeAgent:
 
     async def live(self) -> None:
         units = [wire.UnitState(unit=unit, kind="worker", pool="", pid=1) for unit in self.workers]
+        units += [self._state(order) for order in self.replicas.values()]
         self.link = await self.connect(wire.Hello(kind="agent", name="agent", token=self.token, units=units))
         while (frame := await self.link.next()) is not None:
             match frame:
@@ -188,6 +193,14 @@ class FakeAgent:
                     self.started.append(frame)
                     self.link.send(wire.PoolFailed(pool=frame.pool.id, error=self.broken))
                     self.link.send(wire.UnitExited(unit=frame.unit, reason="its code cannot be loaded"))
+                case wire.StartUnit() if frame.replica is not None:
+                    self.started.append(frame)
+                    self.replicas[frame.unit] = frame
+                    self.link.send(wire.UnitStarted(unit=frame.unit, pid=1))
+                    if frame.replica.app in self.slow:
+                        self._unready.add(frame.unit)
+                    else:
+                        self.link.send(wire.UnitReady(unit=frame.unit, address="127.0.0.1:1"))
                 case wire.StartUnit():
                     self.started.append(frame)
                     self._start(FakeWorker(self, frame))
@@ -195,10 +208,31 @@ class FakeAgent:
                     self.stopped.append(frame)
                     if (worker := self.workers.get(frame.unit)) is not None:
                         self.exited(worker, signal=15)
+                    self.end_replica(frame.unit)
+
+    def _state(self, order: wire.StartUnit) -> wire.UnitState:
+        replica = order.replica
+        assert replica is not None
+        return wire.UnitState(
+            unit=order.unit,
+            kind="replica",
+            pool="",
+            pid=1,
+            ready=order.unit not in self._unready,
+            address="127.0.0.1:1",
+            owner=f"{replica.project}/{replica.domain}/{replica.app}@{replica.version}",
+            revision=replica.revision,
+        )
+
+    def end_replica(self, unit: str) -> None:
+        """It has ended, by an order or by itself."""
+        if self.replicas.pop(unit, None) is not None and self.link is not None:
+            self.link.send(wire.UnitExited(unit=unit, signal=15, reason="killed by signal 15"))
 
     def die(self) -> None:
         """End as by SIGKILL, with all processes, and be started again."""
         workers, self.workers = self.workers, {}
+        self.replicas.clear()
         for peer in (self.link, *(worker.link for worker in workers.values())):
             if peer is not None:
                 peer.close()

@@ -152,6 +152,8 @@ class FakeControl:
         self.keys: dict[str, str] = {hashlib.sha256(KEY.encode()).hexdigest(): "key/tests"}
         self.hellos: list[wire.Hello] = []
         self.wakes: list[wire.Wake] = []
+        self.quiets: list[wire.Quiet] = []
+        self.parted: list[wire.Parted] = []
         self.statuses: list[wire.GatewayStatus] = []
         self.pongs: list[wire.Pong] = []
 
@@ -213,6 +215,10 @@ class FakeControl:
                     writer.write(wire.pack(answer))
             case wire.Wake():
                 self.wakes.append(frame)
+            case wire.Quiet():
+                self.quiets.append(frame)
+            case wire.Parted():
+                self.parted.append(frame)
             case wire.GatewayStatus():
                 self.statuses.append(frame)
             case wire.Pong():

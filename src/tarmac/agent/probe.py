@@ -12,6 +12,8 @@ from typing import Protocol
 
 FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.1
+GROWTH = 1.04
+"""Of the pause; so an answer comes at most a twentieth of the time late that the replica took."""
 ANSWER_LIMIT = 5.0
 """Seconds for one answer."""
 
@@ -75,4 +77,4 @@ async def until_ready(port: int, path: str, limit: float, ask: Ask = ask) -> Out
         if outcome.ready or loop.time() >= deadline:
             return outcome
         await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
-        pause = min(pause * 1.15, LONGEST_PAUSE)
+        pause = min(pause * GROWTH, LONGEST_PAUSE)

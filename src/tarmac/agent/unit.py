@@ -80,6 +80,8 @@ class Unit:
             ready=bool(self.address),
             address=self.address,
             owner=f"{replica.project}/{replica.domain}/{replica.app}@{replica.version}" if replica else "",
+            revision=replica.revision if replica else "",
+            stopping=self.stop is not None,
         )
 
 

@@ -3,7 +3,11 @@
 An app is its versions plus its replicas; one version serves. What is *wanted* (active or stopped) is on disk; replicas
 are not: the agent knows them, and tells a control plane that comes back which ones are alive. An active app without a
 replica is *sleeping*: the first request is held by the gateway, which asks here to wake it, and everyone who waits for
-the same app shares one start. A replica that dies is started again, a little later each time it dies young.
+the same app shares one start. How it goes to sleep is in `sleep.py`. A replica that dies is started again, a little
+later each time it dies young.
+
+A version that is deployed anew, with other values, is another *revision*: it is revisions that tell old replicas from
+new ones.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from tarmac.control.agents import Agent
 from tarmac.control.errands import Errands
 from tarmac.control.links import Link
 from tarmac.control.pools import Code, Place, pool_spec
+from tarmac.control.sleep import Sleep
 from tarmac.control.vault import Secrets
 from tarmac.events import Journal
 from tarmac.home import Home
@@ -58,6 +63,7 @@ class LiveReplica:
     unit: str
     app: LiveApp
     version: str
+    revision: str
     apps: Apps
     created: float
     ready: asyncio.Future[None]
@@ -96,9 +102,15 @@ class LiveReplica:
 @dataclass(slots=True, eq=False)
 class LiveApp:
     row: AppRow
+    served: AppVersionRow | None = None
+    """The version that serves; None until the first one is ready."""
     spec: wire.AppSpec | None = None
-    """Of the version that serves; None until the first version is ready."""
+    """What `served` says."""
     replicas: dict[str, LiveReplica] = field(default_factory=dict)
+    dozing: list[LiveReplica] = field(default_factory=list)
+    """Those that serve no more because no request came, and are not ended yet."""
+    patience: asyncio.TimerHandle | None = None
+    """When those that doze are taken back."""
     waking: asyncio.Task[None] | None = None
     deaths: int = 0
     """Replicas that died young, one after the other."""
@@ -116,8 +128,25 @@ class LiveApp:
     def id(self) -> str:
         return "/".join(self.key)
 
+    @property
+    def revision(self) -> str | None:
+        return None if self.served is None else self.served.digest
+
+    @property
+    def min_replicas(self) -> int:
+        return self.spec.scaling.min_replicas if self.spec else 0
+
+    def serve(self, version: AppVersionRow | None) -> None:
+        """That version serves from now on."""
+        self.served = version
+        self.spec = None if version is None else msgspec.json.decode(version.spec, type=wire.AppSpec)
+
     def serving(self) -> list[LiveReplica]:
-        return [r for r in self.replicas.values() if r.phase == "ready" and r.version == self.row.version]
+        return [r for r in self.replicas.values() if r.phase == "ready" and r.revision == self.revision]
+
+    def present(self) -> list[LiveReplica]:
+        """Those that serve, or are about to."""
+        return [r for r in self.replicas.values() if r.phase in ("starting", "ready") and r.revision == self.revision]
 
 
 class Apps:
@@ -149,6 +178,7 @@ class Apps:
         self._keys: dict[str, str] = {}
         self._loop = asyncio.get_running_loop()
         self._errands = Errands(journal)
+        self._sleep = Sleep(self)
         agent.on_return.append(self._agent_returned)
 
     @property
@@ -162,8 +192,7 @@ class Apps:
         for row in await self._store.apps(None, None):
             app = LiveApp(row)
             if row.version is not None:
-                version = await self._store.app_version(row.project, row.domain, row.name, row.version)
-                app.spec = None if version is None else msgspec.json.decode(version.spec, type=wire.AppSpec)
+                app.serve(await self._store.app_version(row.project, row.domain, row.name, row.version))
             if row.status in (AppStatus.ACTIVE, AppStatus.DEPLOYING):
                 app.row = replace(row, status=AppStatus.SLEEPING if row.version else AppStatus.FAILED)
             self.live[app.key] = app
@@ -273,6 +302,10 @@ class Apps:
         match frame:
             case wire.Wake():
                 self._errands.run(self._answer_wake(frame))
+            case wire.Quiet():
+                self._sleep.quiet(frame)
+            case wire.Parted():
+                self._sleep.parted(frame)
             case wire.GatewayStatus():
                 self._unusable = set(frame.unusable_ports)
                 if frame.message:
@@ -300,9 +333,17 @@ class Apps:
             wanted=app.row.wanted,
             replicas=[wire.RouteReplica(name=r.unit, address=r.address) for r in app.serving()],
             request_timeout=spec.request_timeout if spec else None,
+            scaledown_after=self.scaledown_after(app),
         )
 
-    def _route_changed(self, app: LiveApp) -> None:
+    def scaledown_after(self, app: LiveApp) -> float | None:
+        """Seconds without a request after which the app sleeps; None: it does not."""
+        if app.spec is None or app.min_replicas:
+            return None
+        own = app.spec.scaling.scaledown_after
+        return self._settings.scaledown_after if own is None else own
+
+    def route_changed(self, app: LiveApp) -> None:
         if self._replicas_known:
             self._tell(wire.RouteChanged(route=self._route(app)))
 
@@ -323,28 +364,28 @@ class Apps:
             raise DeploymentError(
                 f"app {app.row.name!r} is stopped; start it: flyte update app {app.row.name} --activate"
             )
-        if app.serving():
-            return
+        self._sleep.recall(app)
+        if not app.serving():
+            await self._start(app)
+
+    async def _start(self, app: LiveApp) -> None:
+        """Have as many replicas as the app wants at least, and one of them ready. Raises DeploymentError."""
         if app.waking is None or app.waking.done():
             app.waking = self._loop.create_task(self._start_wanted(app))
         await asyncio.shield(app.waking)
 
     async def _start_wanted(self, app: LiveApp) -> None:
-        row = app.row
+        row, version = app.row, app.served
         if row.version is None:
             raise DeploymentError(f"no version of app {row.name!r} ever became ready; deploy it again")
-        version = await self._store.app_version(row.project, row.domain, row.name, row.version)
         if version is None:
             raise DeploymentError(f"version {row.version} of app {row.name!r} is gone; deploy it again")
         await self._agent.returned(AGENT_PATIENCE)  # it may come back with a replica
-        if app.serving():
-            self._set(app, AppStatus.ACTIVE, "a replica is ready")
-            return
-        present = [r for r in app.replicas.values() if r.version == row.version and r.phase in ("starting", "ready")]
-        missing = max(1, app.spec.scaling.min_replicas if app.spec else 1) - len(present)
+        present = app.present()
+        missing = max(1, app.min_replicas) - len(present)
         started = [await self.start_replica(app, version) for _ in range(missing)]
         try:
-            await _first([r.ready for r in [*present, *started]])
+            await _first([replica.ready for replica in [*present, *started]])
         except DeploymentError as error:
             self._set(app, AppStatus.FAILED, error.message)
             raise
@@ -354,14 +395,15 @@ class Apps:
         if app.row.wanted != "active":
             app.row = replace(app.row, wanted="active")
             self._set(app, AppStatus.SLEEPING if app.row.version else AppStatus.FAILED, "activated", force=True)
-            self._route_changed(app)
+            self.route_changed(app)
         await self.wake(app)
 
     async def deactivate(self, app: LiveApp) -> None:
         """Stop the app: no request starts it until it is activated."""
+        self._sleep.forget(app)
         app.row = replace(app.row, wanted="stopped")
         committed = self._set(app, AppStatus.STOPPED, "deactivated", force=True)
-        self._route_changed(app)
+        self.route_changed(app)
         self.end_replicas(list(app.replicas.values()), "the app was deactivated")
         await committed
 
@@ -379,17 +421,18 @@ class Apps:
         unit = f"r-{randomness.token_hex(8)}"
         order = await self._order(app, version, spec, unit)
         await self._agent.returned(AGENT_PATIENCE)
-        replica = self._replica(unit, app, version.version)
+        replica = self._replica(unit, app, version.version, version.digest)
         app.replicas[unit] = replica
         if not self._agent.start(order, replica):
             del app.replicas[unit]
             raise DeploymentError(f"app {app.row.name!r} cannot start: the agent is being restarted; try again")
         return replica
 
-    def _replica(self, unit: str, app: LiveApp, version: str) -> LiveReplica:
+    def _replica(self, unit: str, app: LiveApp, version: str, revision: str) -> LiveReplica:
         ready: asyncio.Future[None] = self._loop.create_future()
         ready.add_done_callback(_seen)
-        return LiveReplica(unit, app, version, self, time.time(), ready, self._loop.create_future())
+        gone: asyncio.Future[None] = self._loop.create_future()
+        return LiveReplica(unit, app, version, revision, self, time.time(), ready, gone)
 
     async def until_gone(self, app: LiveApp) -> None:
         """Return when no replica of the app is left."""
@@ -429,6 +472,7 @@ class Apps:
             },
             start_timeout=self._settings.start_timeout,
             log=str(self.home.replica_log(project, domain, name, unit)),
+            revision=version.digest,
         )
         return wire.StartUnit(unit=unit, kind="replica", pool=pool, replica=replica)
 
@@ -448,8 +492,8 @@ class Apps:
         if replica.phase != "starting":
             return
         replica.phase, replica.address, replica.ready_at = "ready", address, time.time()
-        if replica.version == replica.app.row.version:
-            self._route_changed(replica.app)
+        if replica.revision == replica.app.revision:
+            self.route_changed(replica.app)
         if not replica.ready.done():
             replica.ready.set_result(None)
 
@@ -464,9 +508,9 @@ class Apps:
             tail = f"; the last lines it wrote:\n{exit.tail}" if exit.tail else ""
             reason = exit.reason or "its process ended"
             replica.ready.set_exception(DeploymentError(f"app {app.row.name!r} did not start: {reason}{tail}"))
-        if was == "draining" or replica.version != app.row.version:
+        if was == "draining" or replica.revision != app.revision:
             return
-        self._route_changed(app)
+        self.route_changed(app)
         if was == "ready" and app.row.wanted == "active":
             self._replace(app, replica, exit)
 
@@ -491,7 +535,7 @@ class Apps:
 
     async def _wake_quietly(self, app: LiveApp) -> None:
         try:
-            await self.wake(app)
+            await self._start(app)
         except BaseRuntimeError as error:
             log.warning("app %s: %s", app.id, error.message)
 
@@ -515,12 +559,13 @@ class Apps:
             replica = known.get(state.unit)
             if state.kind == "replica" and replica is None:
                 self._adopt(state)
-            elif replica is not None and replica.phase == "draining":  # the order may have been lost with the link
+            elif replica is not None and replica.phase == "draining" and replica not in replica.app.dozing:
+                # the order may have been lost with the link
                 self._agent.stop(state.unit, self._settings.drain_timeout, "it is not wanted any more")
         self._replicas_known = True
         self._tell_routes()
         for app in self.live.values():
-            if app.row.wanted == "active" and app.spec and app.spec.scaling.min_replicas and not app.replicas:
+            if app.row.wanted == "active" and len(app.present()) < app.min_replicas:
                 self._errands.run(self._wake_quietly(app))
 
     def _adopt(self, state: wire.UnitState) -> None:
@@ -528,10 +573,12 @@ class Apps:
         project, _, rest = path.partition("/")
         domain, _, name = rest.partition("/")
         app = self.live.get((project, domain, name))
-        if app is None or app.row.version != version or app.row.wanted != "active":
+        if state.stopping:
+            return
+        if app is None or app.revision != state.revision or app.row.wanted != "active":
             self._agent.stop(state.unit, self._settings.grace, "it is not wanted any more")
             return
-        replica = self._replica(state.unit, app, version)
+        replica = self._replica(state.unit, app, version, state.revision)
         replica.pid = state.pid
         app.replicas[state.unit] = replica
         self._agent.adopt(state.unit, replica)
@@ -561,7 +608,8 @@ class Apps:
             )
             app = self.live[project, domain, spec.name] = LiveApp(row)
             await self._journal.commit(Change(apps=(row,)))
-            self._route_changed(app)
+            self.route_changed(app)
+        self._sleep.recall(app)
         return app
 
     def _free_port(self) -> int:
@@ -576,27 +624,34 @@ class Apps:
 
     async def switch(self, app: LiveApp, version: AppVersionRow, message: str) -> list[LiveReplica]:
         """Let `version`, whose replicas are ready, serve; returns the replicas that do no more."""
-        old = [r for r in app.replicas.values() if r.version != version.version]
-        app.spec = msgspec.json.decode(version.spec, type=wire.AppSpec)
+        old = [r for r in app.replicas.values() if r.revision != version.digest]
+        self._sleep.forget(app)
+        app.serve(version)
         app.row = replace(app.row, version=version.version, wanted="active")
         committed = self._set(app, AppStatus.ACTIVE, message, force=True)
-        self._route_changed(app)
+        self.route_changed(app)
         await committed
         return old
 
-    async def unswitch(self, app: LiveApp, row: AppRow, spec: wire.AppSpec | None) -> None:
-        """The deployment failed elsewhere: the version that served before serves again."""
-        new = [r for r in app.replicas.values() if r.version != row.version]
-        app.spec = spec
-        app.row = row
+    async def unswitch(self, app: LiveApp, row: AppRow, version: AppVersionRow) -> None:
+        """The deployment failed elsewhere: the version that served before serves again, as `row` says."""
+        new = [r for r in app.replicas.values() if r.revision != version.digest]
+        self._sleep.forget(app)
+        app.serve(version)
+        app.row = replace(row, port=app.row.port)
+        status = row.status
+        if status in (AppStatus.ACTIVE, AppStatus.DEPLOYING, AppStatus.SLEEPING):
+            status = AppStatus.ACTIVE if app.serving() else AppStatus.SLEEPING
         message = f"the deployment failed; version {row.version} goes on"
-        committed = self._set(app, row.status, message, force=True)
-        self._route_changed(app)
+        written = self._journal.commit(Change(app_versions=(version,)))  # where the new one had the same name
+        committed = self._set(app, status, message, force=True)
+        self.route_changed(app)
         self.end_replicas(new, "the deployment was rolled back")
-        await committed
+        await asyncio.gather(written, committed)
 
     async def withdraw(self, app: LiveApp) -> None:
         """A first deployment failed: the app never was."""
+        self._sleep.forget(app)
         self.end_replicas(list(app.replicas.values()), "the deployment failed")
         self.live.pop(app.key, None)
         self._tell(wire.RouteRemoved(app=app.id))

@@ -3,6 +3,9 @@
 The contract: when it has succeeded, every URL answers with the new code; when it has failed, everything is as it was
 before, and the error says why with the tail of the log. Old replicas are kept until the whole deployment is through,
 so that a failure at a late level can be taken back without starting anything.
+
+The same holds when the control plane dies in between: what a deployment found is written down with it before it touches
+anything, in the same order of commits, and the next control plane takes it back (`close_open`).
 """
 
 from __future__ import annotations
@@ -27,9 +30,11 @@ from tarmac.events import Journal
 from tarmac.images import environment_of
 from tarmac.model import subject_of_deployment
 from tarmac.names import check_name, deployment_name
-from tarmac.store import AppRow, AppVersionRow, Change, Delete, DeploymentRow, Store, TaskRow
+from tarmac.store import AppRow, AppVersionRow, Change, Delete, DeploymentRow, Store
 
 log = logging.getLogger("tarmac.deployments")
+
+_CUT_OFF = "the platform was restarted meanwhile, and everything is as it was before; deploy again"
 
 
 def levels(order: Mapping[str, list[str]]) -> list[list[str]]:
@@ -54,14 +59,29 @@ def _cycle(left: Mapping[str, set[str]]) -> list[str]:
         path.append(following)
 
 
+class Found(wire.Record, frozen=True, kw_only=True):
+    """How an app was before a deployment touched it."""
+
+    name: str
+    row: AppRow | None = None
+    """None: there was none."""
+    served: AppVersionRow | None = None
+
+
+class Underway(wire.Deployment, frozen=True, kw_only=True):
+    """A deployment as it is stored while it is under way: with all that it takes to undo it."""
+
+    found: list[Found] = msgspec.field(default_factory=list)
+    new_tasks: list[str] = msgspec.field(default_factory=list)
+
+
 @dataclass(slots=True, eq=False)
 class Undo:
     """What a deployment has changed so far, and how it was before."""
 
-    apps: list[tuple[LiveApp, AppRow, wire.AppSpec | None]] = field(default_factory=list)
-    tasks: list[TaskRow] = field(default_factory=list)
+    found: list[Found] = field(default_factory=list)
+    new_tasks: list[str] = field(default_factory=list)
     old_replicas: list[LiveReplica] = field(default_factory=list)
-    versions: list[AppVersionRow] = field(default_factory=list)
 
 
 class Deployments:
@@ -75,6 +95,8 @@ class Deployments:
         self._secrets = secrets
         self._outputs = outputs
         self._shown: dict[str, wire.Deployment] = {}
+        self._undo: dict[str, Undo] = {}
+        """Of the deployments that are under way."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
 
@@ -99,6 +121,7 @@ class Deployments:
             warnings=warnings,
             created=time.time(),
         )
+        self._undo[deployment.id] = Undo()
         await self._record(deployment, "accepted")
         task = asyncio.get_running_loop().create_task(self._carry_out(request, plan, deployment.id))
         self._tasks[deployment.id] = task
@@ -110,6 +133,7 @@ class Deployments:
     def _done(self, name: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(name, None)
         self._shown.pop(name, None)
+        self._undo.pop(name, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("deployment %s", name, exc_info=error)
 
@@ -122,13 +146,20 @@ class Deployments:
         return msgspec.json.decode(row.record, type=wire.Deployment)
 
     async def close_open(self) -> None:
-        """Deployments that were under way when an earlier control plane died have failed."""
+        """Finish deployments that an earlier control plane left when all was done, and take back the others.
+
+        To be called when the apps are in memory, and before the agent says which replicas are alive: of those, the
+        ones that do not belong to what serves then are ended.
+        """
         for row in await self._store.deployments(DeploymentPhase.RUNNING):
-            record = msgspec.json.decode(row.record, type=wire.Deployment)
-            error = ErrorInfo(code="DeploymentError", message="the platform was restarted meanwhile; deploy again")
-            await self._record(
-                msgspec.structs.replace(record, phase=DeploymentPhase.FAILED, error=error), error.message
-            )
+            left = msgspec.json.decode(row.record, type=Underway)
+            self._shown[row.id] = msgspec.convert(msgspec.structs.asdict(left), wire.Deployment)
+            if left.environments and all(env.phase in ("ready", "unchanged") for env in left.environments):
+                await self._succeed(row.id)
+            else:
+                await self._take_back(left, Undo(found=left.found, new_tasks=left.new_tasks))
+                await self._fail(row.id, DeploymentError(_CUT_OFF))
+            del self._shown[row.id]
 
     # ------------------------------------------------------------------ check
 
@@ -150,16 +181,16 @@ class Deployments:
 
     async def _carry_out(self, request: wire.DeployRequest, plan: list[list[str]], name: str) -> None:
         turn = self._turns.setdefault((request.project, request.domain), asyncio.Lock())
-        undo = Undo()
+        undo = self._undo[name]
         async with turn:
             try:
                 await self._levels(request, plan, name, undo)
                 await self._succeed(name)
             except* BaseRuntimeError as failures:
-                await self._undo(undo)
-                await self._fail(name, failures)
+                await self._take_back(request, undo)
+                await self._fail(name, _first(failures))
             finally:
-                await self._close(name)
+                await self._close(request, name, undo)
             if undo.old_replicas and self._shown[name].phase is DeploymentPhase.SUCCEEDED:
                 await self._apps.stop_later(undo.old_replicas, "a new version took its place")
 
@@ -170,10 +201,14 @@ class Deployments:
                 for environment in level:
                     group.create_task(self._environment(request, environment, name, undo))
 
-    async def _close(self, name: str) -> None:
-        """A deployment that ended by a fault of ours must not look as if it were still under way."""
-        record = self._shown[name]
-        if record.phase is DeploymentPhase.RUNNING:
+    async def _close(self, request: wire.DeployRequest, name: str, undo: Undo) -> None:
+        """A deployment that ended by a fault of ours must not look as if it were still under way.
+
+        One that ends because this control plane does is left as it is: the next one takes it back.
+        """
+        record, task = self._shown[name], asyncio.current_task()
+        if record.phase is DeploymentPhase.RUNNING and not (task and task.cancelling()):
+            await self._take_back(request, undo)
             error = ErrorInfo(code="RuntimeSystemError", message="the deployment broke off; see the log", kind="system")
             failed = msgspec.structs.replace(record, phase=DeploymentPhase.FAILED, error=error)
             await self._record(failed, error.message)
@@ -192,8 +227,8 @@ class Deployments:
         rows = [row for row in self._registry.rows_for(request, time.time()) if row.environment == environment]
         new = [row for row in rows if not await self._registry.unchanged(row)]
         if new:
-            await self._journal.commit(Change(tasks=tuple(new)))
-            undo.tasks += new
+            undo.new_tasks += [row.name for row in new]
+            await self._journal.commit(Change(tasks=tuple(new), deployments=(self._row(name),)))
         phase = "ready" if new else "unchanged"
         await self._progress(name, environment, phase, f"{len(rows)} task{'s' if len(rows) != 1 else ''}")
 
@@ -204,13 +239,15 @@ class Deployments:
             await self._apps.wake(app)
             await self._progress(name, spec.name, "unchanged", "", self._apps.url(app))
             return
+        undo.found.append(
+            Found(name=spec.name) if app is None else Found(name=spec.name, row=app.row, served=app.served)
+        )
+        self._journal.commit(Change(deployments=(self._row(name),)))  # on disk before whatever is committed later
         app = await self._apps.declare(request.project, request.domain, spec, time.time())
-        undo.apps.append((app, app.row, app.spec))
         await self._progress(name, spec.name, "starting", "", self._apps.url(app))
         app.row = replace(app.row, env_vars=request.env_vars, parameters=request.parameter_values.get(spec.name, {}))
         self._apps.set_status(app, AppStatus.DEPLOYING, f"starting version {version.version}")
         await self._journal.commit(Change(app_versions=(version,)))
-        undo.versions.append(version)
         try:
             await self._start(app, version, spec)
         except BaseRuntimeError as error:
@@ -260,17 +297,20 @@ class Deployments:
         current = await self._store.app_version(row.project, row.domain, row.name, row.version)
         return current is not None and current.digest == version.digest
 
-    async def _undo(self, undo: Undo) -> None:
+    async def _take_back(self, of: wire.DeployRequest | wire.Deployment, undo: Undo) -> None:
         """Back to how it was: what served before serves again, what is new is gone."""
-        for app, row, spec in reversed(undo.apps):
-            if row.version is None:
+        for found in reversed(undo.found):
+            app = self._apps.live.get((of.project, of.domain, found.name))
+            if app is None:
+                continue
+            if found.row is None or found.served is None:
                 await self._apps.withdraw(app)
             else:
-                await self._apps.unswitch(app, row, spec)
-        deletes = tuple(Delete("tasks", (row.project, row.domain, row.name, row.version)) for row in undo.tasks)
-        if deletes:
-            await self._journal.commit(Change(deletes=deletes))
-            self._registry.forget(undo.tasks)
+                await self._apps.unswitch(app, found.row, found.served)
+        keys = [(of.project, of.domain, task, of.version) for task in undo.new_tasks]
+        if keys:
+            await self._journal.commit(Change(deletes=tuple(Delete("tasks", key) for key in keys)))
+            self._registry.forget(keys)
 
     # ------------------------------------------------------------------ tell
 
@@ -287,10 +327,9 @@ class Deployments:
     async def _succeed(self, name: str) -> None:
         await self._record(msgspec.structs.replace(self._shown[name], phase=DeploymentPhase.SUCCEEDED), "deployed")
 
-    async def _fail(self, name: str, failures: BaseExceptionGroup[BaseRuntimeError]) -> None:
+    async def _fail(self, name: str, why: BaseRuntimeError) -> None:
         record = self._shown[name]
-        first = _first(failures)
-        error = ErrorInfo(code=first.code, message=first.message, kind=first.kind)
+        error = ErrorInfo(code=why.code, message=why.message, kind=why.kind)
         changed = [
             env
             if env.phase in ("failed", "waiting", "unchanged")
@@ -298,7 +337,7 @@ class Deployments:
             for env in record.environments
         ]
         failed = msgspec.structs.replace(record, phase=DeploymentPhase.FAILED, error=error, environments=changed)
-        await self._record(failed, first.message)
+        await self._record(failed, why.message)
 
     async def _record(self, record: wire.Deployment, message: str) -> None:
         subject = subject_of_deployment(record.id)
@@ -306,7 +345,16 @@ class Deployments:
         record = msgspec.structs.replace(record, seq=event.seq)
         body = msgspec.to_builtins(record)
         event = msgspec.structs.replace(event, body=body)
-        row = DeploymentRow(
+        self._shown[record.id] = record
+        await self._journal.commit(Change(deployments=(self._row(record.id),), events=(event,)))
+
+    def _row(self, name: str) -> DeploymentRow:
+        """The deployment as it is now; while it is under way, with what it takes to undo it."""
+        record = self._shown[name]
+        if record.phase is DeploymentPhase.RUNNING:
+            undo = self._undo[name]
+            record = Underway(**msgspec.structs.asdict(record), found=undo.found, new_tasks=undo.new_tasks)
+        return DeploymentRow(
             id=record.id,
             project=record.project,
             domain=record.domain,
@@ -315,8 +363,6 @@ class Deployments:
             record=msgspec.json.encode(record),
             created=record.created,
         )
-        self._shown[record.id] = record
-        await self._journal.commit(Change(deployments=(row,), events=(event,)))
 
 
 def _first(group: BaseExceptionGroup[BaseRuntimeError]) -> BaseRuntimeError:

@@ -59,10 +59,10 @@ class Registry:
         self._known[row.project, row.domain, row.name, row.version] = known
         return known
 
-    def forget(self, rows: list[TaskRow]) -> None:
-        """Rows that a failed deployment took back."""
-        for row in rows:
-            self._known.pop((row.project, row.domain, row.name, row.version), None)
+    def forget(self, keys: list[tuple[str, str, str, str]]) -> None:
+        """Tasks (project, domain, name, version) that a failed deployment took back."""
+        for key in keys:
+            self._known.pop(key, None)
 
     def at_hand(self, project: str, domain: str, name: str, version: str) -> KnownTask | None:
         """The task if it was used before; no I/O."""

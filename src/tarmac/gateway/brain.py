@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from flyte.wire import AnyFrame, GatewayStatus, Keys, Route, RouteChanged, RouteRemoved, Routes, Woken
-from tarmac.gateway import folder
+from flyte.wire import AnyFrame, GatewayStatus, Keys, Parted, Route, RouteChanged, RouteRemoved, Routes, Woken
+from tarmac.gateway import activity, folder
 from tarmac.gateway.access_log import AccessLog
+from tarmac.gateway.activity import Activity
 from tarmac.gateway.folder import Memory
 from tarmac.gateway.link import Link
 from tarmac.gateway.proxy import Proxy
@@ -37,6 +38,9 @@ SAVE_PAUSE = 0.1
 MEMORY_PAUSE = 2.0
 """Seconds that the control plane has to say how things are, before the memory is believed. HAProxy serves meanwhile."""
 
+TICK = 0.25
+"""Seconds between two thoughts of whether to look for apps without requests."""
+
 
 class Brain:
     def __init__(self, home: Home, settings: Settings) -> None:
@@ -54,6 +58,9 @@ class Brain:
         self._link = Link(home.link_socket, home.token(), self._linked, self._frame)
         self._holds = Holds(self._outlook, self._link.send, self._news.set, settings.hold_timeout)
         self._access = AccessLog(home)
+        self._activity = Activity()
+        self._parting: dict[str, int | None] = {}
+        """App that lost its last replica → the HAProxy process in which that has to be seen through."""
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
@@ -68,6 +75,7 @@ class Brain:
                 tasks.create_task(self._mend_always())
                 tasks.create_task(self._save_always())
                 tasks.create_task(self._recall())
+                tasks.create_task(self._watch_always())
         finally:
             for server in servers:  # closed and not awaited: HAProxy's connections stay until this process is gone
                 server.close()
@@ -97,9 +105,10 @@ class Brain:
 
     def _know(self, routes: dict[str, Route] | None, keys: dict[str, str]) -> None:
         """These are the routes and the keys from now on."""
-        self._routes, self._keys = routes, keys
+        before, self._routes, self._keys = self._routes or {}, routes, keys
         if routes is None:
             return
+        self._note_changes(before, routes)
         self._wanted, refused = wanted(routes.values(), keys)
         complaints = [f"a route is left out: {error}" for error in refused] + self._without_port(self._wanted)
         for complaint in complaints:
@@ -108,6 +117,19 @@ class Brain:
         self._complaints = complaints
         self._news.set()
         self._unsaved.set()
+
+    def _note_changes(self, before: dict[str, Route], now: dict[str, Route]) -> None:
+        """An app whose replicas are others than before is not quiet, and may have lost its last one."""
+        for app in before.keys() | now.keys():
+            had = before[app].replicas if app in before else []
+            has = now[app].replicas if app in now else []
+            if had == has:
+                continue
+            self._activity.touch(app)
+            self._holds.ask_again(app)
+            self._parting.pop(app, None)
+            if app in now and not has:
+                self._parting[app] = self._proxy.pid
 
     def _without_port(self, want: Wanted) -> list[str]:
         if self._proxy.shape is None:
@@ -171,7 +193,12 @@ class Brain:
             self._news.clear()
             pause = BEAT
             try:
-                await self._proxy.mend(self._wanted)
+                want = self._wanted
+                await self._proxy.mend(want)
+                if want is self._wanted:
+                    self._tell_parted()
+                for app in self._holds.waiting():
+                    self._activity.touch(app)
                 self._holds.settle()
                 if self._wanted is not None and await self._proxy.reload_if_needed(self._wanted):
                     self._news.set()
@@ -183,6 +210,33 @@ class Brain:
                     log.warning("HAProxy is away: %s", error)
                 away = str(error)
             await _first_of(self._news, pause)
+
+    # ------------------------------------------------------------------ going to sleep
+
+    def _tell_parted(self) -> None:
+        """Say of which apps nothing is open any more, now that HAProxy has the routes of this moment.
+
+        What another HAProxy process had is not known; then nothing is said, and the control plane takes it back.
+        """
+        routes, here = self._routes or {}, self._proxy.pid
+        self._parting = {app: pid for app, pid in self._parting.items() if pid is not None and pid == here}
+        for app in list(self._parting):
+            if not self._proxy.has_servers(routes[app].port) and self._link.send(Parted(app=app)):
+                del self._parting[app]
+
+    async def _watch_always(self) -> None:
+        """Tell the control plane which apps have no requests."""
+        while True:
+            await asyncio.sleep(TICK)
+            if self._routes is None or not self._activity.is_due(self._routes.values()):
+                continue
+            try:
+                found = await activity.look(self._home.haproxy_socket, self._home.haproxy_master_socket)
+            except HAProxyAway:
+                self._activity.forget()
+                continue
+            for quiet in self._activity.see(found, self._routes.values()):
+                self._link.send(quiet)
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:

@@ -46,6 +46,15 @@ class Proxy:
         """Whether a request for the app would find a replica, as far as is known."""
         return self._worker is not None and self._present.is_served(app)
 
+    @property
+    def pid(self) -> int | None:
+        """The process that is HAProxy's worker; None where that has to be found out."""
+        return None if self._worker is None else self._worker.pid
+
+    def has_servers(self, slot: int) -> bool:
+        """Whether the slot has a replica, or one that still finishes what it has."""
+        return self._worker is None or bool(self._present.servers.get(slot))
+
     def forget(self) -> None:
         """Read HAProxy's state anew at the next comparison."""
         self._worker = None

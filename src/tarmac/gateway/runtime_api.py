@@ -22,6 +22,8 @@ ANSWER_TIMEOUT = 5.0
 RELOAD_TIMEOUT = 15.0
 _PROMPT = b"\n> "
 _ANSWER_LIMIT = 64 * 1024 * 1024
+_TRAFFIC = "show stat -1 2 -1"
+"""Of all proxies those that are backends, without their servers."""
 _IN_MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20
 """Bits of srv_admin_state: forced, inherited, by configuration, by resolution."""
 
@@ -42,12 +44,23 @@ class ReloadFailed(RuntimeError):
     """The new configuration was not taken; HAProxy goes on with the old one."""
 
 
+_TRAFFIC_COLUMNS = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Info:
     """Which HAProxy answers: the worker's process, and the stamp of the configuration it runs with."""
 
     pid: int
     shape: str
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Requests to one slot: WebSockets and answers that are still being sent are open, idle connections are not."""
+
+    open: int
+    total: int
 
 
 class Session:
@@ -88,6 +101,10 @@ class Session:
         rows = dict(line.partition(": ")[::2] for line in (await self.ask("show info")).splitlines())
         return Info(int(rows["Pid"]), rows.get("description", ""))
 
+    async def traffic(self) -> dict[int, Traffic]:
+        """Slot → what it has had since this worker began."""
+        return _traffic(await self.ask(_TRAFFIC))
+
     async def present(self) -> Present:
         """Everything that the gateway ever changes, as HAProxy has it now."""
         return Present(
@@ -116,6 +133,37 @@ async def session(path: Path) -> AsyncIterator[Session]:
         writer.close()
 
 
+async def old_workers(master: Path) -> list[int]:
+    """The processes that were replaced by a reload and see their last connections through.
+
+    Raises HAProxyAway where no master listens.
+    """
+    _, _, old = (await _tell(master, "show proc")).partition("# old workers")
+    words = (line.split() for line in old.partition("# programs")[0].splitlines())
+    return [int(row[0]) for row in words if row]
+
+
+async def old_traffic(master: Path, worker: int) -> dict[int, Traffic]:
+    """The same as `Session.traffic` for a worker that was replaced; empty when it is gone."""
+    said = await _tell(master, f"@!{worker} {_TRAFFIC}")
+    return _traffic(said) if said.startswith("#") else {}
+
+
+async def _tell(master: Path, command: str) -> str:
+    """One command for the master and its answer. Raises HAProxyAway."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            reader, writer = await asyncio.open_unix_connection(str(master))
+            try:
+                writer.write(command.encode() + b"\n")
+                writer.write_eof()  # else it waits for more
+                return (await reader.read()).decode(errors="replace")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as error:
+        raise HAProxyAway(f"{master}: {error or type(error).__name__}") from error
+
+
 async def reload(master: Path) -> None:
     """Have the master start a new worker with the files as they are, and return when it serves.
 
@@ -134,6 +182,20 @@ async def reload(master: Path) -> None:
     success, _, log = said.partition("\n")
     if success.strip() != "Success=1":
         raise ReloadFailed(f"HAProxy goes on as it was, for it refused its new configuration: {log.strip() or said}")
+
+
+def _traffic(answer: str) -> dict[int, Traffic]:
+    """The lines of `show stat`, for the backends of slots alone."""
+    lines = answer.splitlines()
+    columns = lines[0].removeprefix("# ").split(",", _TRAFFIC_COLUMNS)
+    open_, total = columns.index("scur"), columns.index("stot")
+    found = {}
+    for line in lines[1:]:
+        row = line.split(",", _TRAFFIC_COLUMNS)  # there are a hundred more, and a thousand lines
+        slot = row[0].removeprefix("p")
+        if slot.isdigit():
+            found[int(slot)] = Traffic(int(row[open_]), int(row[total]))
+    return found
 
 
 def _entries(answer: str) -> dict[str, str]:

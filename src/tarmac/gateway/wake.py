@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -42,7 +42,7 @@ class _Waiting:
     key: int
     held: set[Held] = field(default_factory=set)
     asked: bool = False
-    """Whether the control plane was asked since the link to it was made."""
+    """Whether the control plane was asked since the link to it was made, and since the app's replicas changed."""
 
 
 class Holds:
@@ -63,6 +63,10 @@ class Holds:
     async def listen(self, path: Path) -> asyncio.AbstractServer:
         """Listen for HAProxy's questions at `path`, in place of an earlier brain."""
         return await listen(path, lambda: Held(self), _BACKLOG)
+
+    def waiting(self) -> Iterable[str]:
+        """The apps that requests are held for."""
+        return self._waiting.keys()
 
     def hold(self, request: Held) -> None:
         """Take up a request; it is answered after the next comparison with HAProxy at the earliest."""
@@ -112,6 +116,11 @@ class Holds:
         """A control plane that was not there, or was restarted, has yet to be asked."""
         for waiting in self._waiting.values():
             waiting.asked = False
+
+    def ask_again(self, app: str) -> None:
+        """The app has other replicas than when the control plane was asked; should these go, too, it is asked anew."""
+        if app in self._waiting:
+            self._waiting[app].asked = False
 
     def _question(self, app: str, waiting: _Waiting) -> None:
         if not waiting.asked:

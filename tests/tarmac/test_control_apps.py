@@ -1,0 +1,387 @@
+"""Apps in the control plane: how they fall asleep and wake, how many replicas they have, and deployments cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyte import wire
+from flyte.wire import AppStatus, DeploymentPhase, EnvironmentSpec
+from tarmac.store import AppRow
+from tests.tarmac.fake_agent import Peer
+from tests.tarmac.house import TASKS, House, eventually, open_house
+
+Where = tuple[str, str]
+DEFAULT: Where = (wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as house:
+        yield house
+
+
+def app(name: str, **scaling: Any) -> wire.AppSpec:
+    environment = EnvironmentSpec(name=name, kind="app")
+    return wire.AppSpec(
+        name=name, environment=environment, kind="command", argv=["x"], scaling=wire.ScalingSpec(**scaling)
+    )
+
+
+async def deploy(house: House, *apps: wire.AppSpec, version: str = "v1", **request: Any) -> wire.Deployment:
+    """Begin a deployment, each app in a level of its own."""
+    names = [spec.name for spec in apps]
+    order = {name: names[:number] for number, name in enumerate(names)}
+    return await house.control.deploy(
+        wire.DeployRequest(version=version, root="/", apps=list(apps), order=order, **request), "owner"
+    )
+
+
+async def deployed(house: House, *apps: wire.AppSpec, version: str = "v1", **request: Any) -> wire.Deployment:
+    """The same, and wait for its end."""
+    begun = await deploy(house, *apps, version=version, **request)
+
+    while (found := await house.control.deployment(begun.id)).phase is DeploymentPhase.RUNNING:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return found
+
+
+async def shown(house: House, name: str) -> wire.App:
+    return await house.control.app(*DEFAULT, name)
+
+
+async def until(fact: Callable[[], Any]) -> None:
+    assert await eventually(lambda: bool(fact()))
+
+
+class Gateway:
+    """The gateway's end of the link."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._peer: Peer | None = None
+        self.routes: dict[str, wire.Route] = {}
+        self.woken: list[wire.Woken] = []
+        self.told = 0
+
+    async def live(self) -> None:
+        hello = wire.Hello(kind="gateway", name="gateway", token=self._house.home.token())
+        self._peer = await self._house.agent.connect(hello)
+        while (frame := await self._peer.next()) is not None:
+            self.told += 1
+            match frame:
+                case wire.Routes():
+                    self.routes = {route.app: route for route in frame.routes}
+                case wire.RouteChanged():
+                    self.routes[frame.route.app] = frame.route
+                case wire.RouteRemoved():
+                    self.routes.pop(frame.app, None)
+                case wire.Woken():
+                    self.woken.append(frame)
+
+    def send(self, frame: wire.Frame) -> None:
+        assert self._peer is not None
+        self._peer.send(frame)
+
+    def replicas(self, name: str) -> list[str]:
+        route = self.routes.get("/".join((*DEFAULT, name)))
+        return sorted(replica.name for replica in route.replicas) if route else []
+
+    def quiet(self, name: str, *replicas: str) -> None:
+        units = sorted(replicas) or self.replicas(name)
+        self.send(wire.Quiet(app="/".join((*DEFAULT, name)), replicas=units))
+
+    def parted(self, name: str) -> None:
+        self.send(wire.Parted(app="/".join((*DEFAULT, name))))
+
+    def wake(self, name: str, key: int = 1) -> None:
+        self.send(wire.Wake(key=key, app="/".join((*DEFAULT, name))))
+
+
+@pytest.fixture
+async def gateway(house: House) -> Gateway:
+    made = Gateway(house)
+    house.agent.run(made.live())
+    await until(lambda: made.told)
+    return made
+
+
+# ------------------------------------------------------------------------------------------------------- going to sleep
+
+
+async def test_an_app_without_requests_sleeps_once_nothing_is_open_and_wakes_with_the_next(
+    house: House, gateway: Gateway
+) -> None:
+    await deployed(house, app("front"))
+    await until(lambda: gateway.replicas("front"))
+    gateway.quiet("front")
+    await until(lambda: not gateway.replicas("front"))
+    assert house.agent.replicas, "the replica goes on until nothing is open"
+    assert (await shown(house, "front")).status is AppStatus.ACTIVE
+    gateway.parted("front")
+    await until(lambda: not house.agent.replicas)
+    found = await shown(house, "front")
+    assert (found.status, found.message) == (AppStatus.SLEEPING, "no request for 300 s")
+    gateway.wake("front")
+    await until(lambda: gateway.replicas("front") and gateway.woken)
+    assert gateway.woken[0].ok
+    assert (await shown(house, "front")).status is AppStatus.ACTIVE
+
+
+async def test_a_request_that_comes_while_an_app_falls_asleep_takes_its_replicas_back(
+    house: House, gateway: Gateway
+) -> None:
+    await deployed(house, app("front"))
+    await until(lambda: gateway.replicas("front"))
+    serving = gateway.replicas("front")
+    for key in range(1, 4):
+        gateway.quiet("front", *serving)
+        await until(lambda: not gateway.replicas("front"))
+        gateway.wake("front", key)
+        await until(lambda key=key: len(gateway.woken) == key and gateway.replicas("front") == serving)  # type: ignore[misc]
+        gateway.parted("front")  # said before the gateway heard of it
+    gateway.wake("front", 4)
+    await until(lambda: len(gateway.woken) == 4)
+    assert not house.agent.stopped
+    assert len(house.agent.started) == len(serving) == 1 + sum(o.replica is None for o in house.agent.started)
+
+
+async def test_an_app_in_which_something_stays_open_goes_on(
+    house: House, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.control.sleep.PATIENCE", 0.05)
+    await deployed(house, app("front"))
+    await until(lambda: gateway.replicas("front"))
+    serving = gateway.replicas("front")
+    gateway.quiet("front")
+    await until(lambda: not gateway.replicas("front"))
+    await until(lambda: gateway.replicas("front") == serving)
+    assert not house.agent.stopped
+
+
+async def test_what_the_gateway_saw_of_other_replicas_counts_for_nothing(house: House, gateway: Gateway) -> None:
+    await deployed(house, app("front"), app("always", min_replicas=1))
+    await until(lambda: gateway.replicas("front") and gateway.replicas("always"))
+    serving = gateway.replicas("front")
+    gateway.quiet("front", "r-another")
+    gateway.quiet("always")
+    gateway.send(wire.Quiet(app="no/such/app", replicas=[]))
+    gateway.parted("front")
+    gateway.wake("front")
+    await until(lambda: gateway.woken)
+    assert gateway.replicas("front") == serving
+    assert gateway.replicas("always")
+    assert not house.agent.stopped
+
+
+async def test_the_gateway_is_told_after_how_long_an_app_may_sleep(house: House, gateway: Gateway) -> None:
+    await deployed(house, app("a"), app("b", scaledown_after=2), app("c", min_replicas=1, scaledown_after=2))
+    await until(lambda: gateway.replicas("c"))
+    times = {name.rpartition("/")[2]: route.scaledown_after for name, route in gateway.routes.items()}
+    assert times == {"a": 300, "b": 2, "c": None}
+
+
+async def test_an_app_that_falls_asleep_serves_again_after_a_restart_of_the_control_plane(
+    house: House, gateway: Gateway
+) -> None:
+    """Its replica is alive, and what is not known counts as busy."""
+    await deployed(house, app("front"))
+    await until(lambda: gateway.replicas("front"))
+    serving = gateway.replicas("front")
+    gateway.quiet("front")
+    await until(lambda: not gateway.replicas("front"))
+    await house.restart()
+    again = Gateway(house)
+    house.agent.run(again.live())
+    await until(lambda: again.replicas("front") == serving)
+    assert not house.agent.stopped
+
+
+async def test_a_sleeping_app_stays_asleep_through_a_restart(house: House, gateway: Gateway) -> None:
+    await deployed(house, app("front"))
+    await until(lambda: gateway.replicas("front"))
+    gateway.quiet("front")
+    await until(lambda: not gateway.replicas("front"))
+    gateway.parted("front")
+    await until(lambda: not house.agent.replicas)
+    await house.restart()
+    await until(lambda: house.control.agent.present)
+    assert (await shown(house, "front")).status is AppStatus.SLEEPING
+    assert not house.agent.replicas
+
+
+async def test_an_app_that_is_stopped_or_deployed_while_it_falls_asleep_is_what_was_asked_for(
+    house: House, gateway: Gateway
+) -> None:
+    await deployed(house, app("front"))
+    await until(lambda: gateway.replicas("front"))
+    gateway.quiet("front")
+    await until(lambda: not gateway.replicas("front"))
+    done = await deployed(house, app("front", scaledown_after=7), version="v2")
+    assert done.phase is DeploymentPhase.SUCCEEDED
+    gateway.parted("front")
+    await until(lambda: gateway.replicas("front") == list(house.agent.replicas))
+    assert (await shown(house, "front")).version == "v2"
+    gateway.quiet("front")
+    await until(lambda: not gateway.replicas("front"))
+    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    gateway.parted("front")
+    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    assert (await shown(house, "front")).status is AppStatus.STOPPED
+
+
+# ------------------------------------------------------------------------------------------------------------- replicas
+
+
+async def test_an_app_has_at_least_as_many_replicas_as_it_asks_for(house: House, gateway: Gateway) -> None:
+    await deployed(house, app("front", min_replicas=2, max_replicas=2))
+    await until(lambda: len(gateway.replicas("front")) == 2)
+    lost = gateway.replicas("front")[0]
+    house.agent.end_replica(lost)
+    await until(lambda: len(gateway.replicas("front")) == 2 and lost not in gateway.replicas("front"))
+    await house.down()
+    house.agent.replicas.pop(gateway.replicas("front")[0])  # one of them ends while the control plane is away
+    await house.up()
+    again = Gateway(house)
+    house.agent.run(again.live())
+    await until(lambda: len(again.replicas("front")) == 2)
+    house.agent.die()
+    await until(lambda: len(house.agent.replicas) == 2 and again.replicas("front") == sorted(house.agent.replicas))
+
+
+async def test_a_version_that_is_deployed_anew_with_other_values_is_served_by_new_replicas(
+    house: House, gateway: Gateway
+) -> None:
+    await deployed(house, app("front"))
+    await until(lambda: gateway.replicas("front"))
+    before = gateway.replicas("front")
+    done = await deployed(house, app("front"), env_vars={"A": "1"})
+    assert done.phase is DeploymentPhase.SUCCEEDED
+    await until(lambda: len(gateway.replicas("front")) == 1 and gateway.replicas("front") != before)
+    await until(lambda: list(house.agent.replicas) == gateway.replicas("front"))
+
+
+# ------------------------------------------------------------------------------------------------ deployments, cut off
+
+
+async def served(house: House, name: str) -> AppRow | None:
+    """The app as it is on disk."""
+    return next((row for row in await house.store.apps(None, None) if row.name == name), None)
+
+
+async def cut_off(house: House, *apps: wire.AppSpec, stuck: str, version: str, **request: Any) -> wire.Deployment:
+    """A deployment whose control plane ends while the app `stuck` is being started, and what the next made of it."""
+    house.agent.slow.add(stuck)
+    begun = await deploy(house, *apps, version=version, **request)
+
+    def is_stuck() -> bool:
+        return any(o.replica and (o.replica.app, o.replica.version) == (stuck, version) for o in house.agent.started)
+
+    await until(is_stuck)
+    control = await house.restart()
+    await until(lambda: control.agent.present)
+    return await control.deployment(begun.id)
+
+
+async def test_a_deployment_that_was_cut_off_is_taken_back(house: House) -> None:
+    await deployed(house, app("first"), app("second"))
+    old = dict(house.agent.replicas)
+    before = await served(house, "first")
+    found = await cut_off(
+        house,
+        app("first", scaledown_after=1),
+        app("new"),
+        app("second", scaledown_after=1),
+        stuck="second",
+        version="v2",
+    )
+    assert found.phase is DeploymentPhase.FAILED
+    assert found.error
+    assert "everything is as it was before; deploy again" in found.error.message
+    assert {env.phase for env in found.environments} == {"rolled_back"}
+    await until(lambda: house.agent.replicas == old)
+    now = await served(house, "first")
+    assert now is not None
+    assert before is not None
+    assert (now.version, now.env_vars, now.wanted, now.port) == ("v1", {}, "active", before.port)
+    assert await served(house, "new") is None
+    gateway = Gateway(house)
+    house.agent.run(gateway.live())
+    await until(lambda: sorted([*gateway.replicas("first"), *gateway.replicas("second")]) == sorted(old))
+    assert {name.rpartition("/")[2] for name in gateway.routes} == {"first", "second"}
+    assert (await shown(house, "second")).status is AppStatus.ACTIVE
+
+
+async def test_a_version_that_was_cut_off_under_the_same_name_is_taken_back(house: House) -> None:
+    await deployed(house, app("first"), app("second"))
+    old = dict(house.agent.replicas)
+    await cut_off(house, app("first"), app("second"), stuck="second", version="v1", env_vars={"A": "1"})
+    await until(lambda: house.agent.replicas == old)
+    version = await house.store.app_version(*DEFAULT, "first", "v1")
+    assert version is not None
+    assert {order.replica.revision for order in old.values() if order.replica and order.replica.app == "first"} == {
+        version.digest
+    }
+
+
+async def test_old_replicas_that_are_gone_when_a_deployment_is_taken_back_are_started_again(house: House) -> None:
+    await deployed(house, app("first", min_replicas=1), app("second"))
+    house.agent.slow.add("second")
+    await deploy(house, app("first", min_replicas=1, scaledown_after=1), app("second", scaledown_after=1), version="v2")
+    await until(lambda: len(house.agent.replicas) == 4)
+    await house.down()
+    house.agent.replicas.clear()
+    await house.up()
+    await until(lambda: house.agent.replicas)
+    (order,) = house.agent.replicas.values()
+    assert order.replica
+    assert (order.replica.app, order.replica.version) == ("first", "v1")
+
+
+async def test_tasks_and_first_apps_of_a_deployment_that_was_cut_off_are_gone(house: House) -> None:
+    spec = app("front")
+    found = await cut_off(house, spec, stuck="front", version="v9", tasks=TASKS)
+    assert found.phase is DeploymentPhase.FAILED
+    assert await served(house, "front") is None
+    assert not [row for row in await house.store.tasks(*DEFAULT) if row.version == "v9"]
+    await until(lambda: not house.agent.replicas)
+    house.agent.slow.clear()
+    again = await deployed(house, spec, version="v9", tasks=TASKS)
+    assert again.phase is DeploymentPhase.SUCCEEDED
+
+
+async def test_a_deployment_that_was_complete_but_for_its_last_commit_is_finished(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+
+    async def never(self: object, name: str) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    await deployed(house, app("front"))
+    with monkeypatch.context() as patch:
+        patch.setattr("tarmac.control.deployments.Deployments._succeed", never)
+        begun = await deploy(house, app("front", scaledown_after=1), version="v2")
+        await reached.wait()
+    control = await house.restart()
+    assert (await control.deployment(begun.id)).phase is DeploymentPhase.SUCCEEDED
+    await until(lambda: [o.replica.version for o in house.agent.replicas.values() if o.replica] == ["v2"])
+    assert (await shown(house, "front")).version == "v2"
+
+
+async def test_a_deployment_that_fails_is_taken_back_also_under_the_same_version(house: House) -> None:
+    await deployed(house, app("first"), app("second"))
+    old = dict(house.agent.replicas)
+    house.agent.slow.add("second")
+    begun = await deploy(house, app("first"), app("second"), env_vars={"A": "1"})
+    await until(lambda: len(house.agent.replicas) == 4)
+    stuck = list(house.agent.replicas)[-1]
+    house.agent.end_replica(stuck)
+    await until(lambda: house.agent.replicas == old)
+    assert (await house.control.deployment(begun.id)).phase is DeploymentPhase.FAILED
+    assert (await shown(house, "first")).status is AppStatus.ACTIVE
