@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -198,9 +199,9 @@ class Sleeper:
             self.recalled += 1
             self._serving, self._dozing = self._dozing, None
         elif self._serving is None:
-            self._serving = Upstream(f"u{next(self._names)}")
-            await self._serving.start()
-        assert self._serving is not None
+            started = Upstream(f"u{next(self._names)}")
+            await started.start()
+            self._serving = started
         self._gateway.control.put(self._gateway.route(self._serving))
 
     def doze(self) -> None:
@@ -241,19 +242,20 @@ async def test_no_request_is_lost_that_arrives_while_an_app_falls_asleep(gateway
         await asyncio.sleep(chance.uniform(0, 0.006))
         return (await gateway.ask("POST", gateway.url("/"), data="x" * 1000))[0]
 
-    for round_ in range(60):
+    for round_ in itertools.count():  # until both things have happened often
+        if sleeper.slept >= 20 and sleeper.recalled >= 20:
+            break
         requests = [asyncio.ensure_future(request()) for _ in range(8)]
         await asyncio.sleep(0.003)
         sleeper.doze()
         assert set(await asyncio.gather(*requests)) == {200}
+        assert not living.done(), living
         if round_ % 3 == 0:  # and now and then for good
             sleeper.doze()
             await until(lambda: sleeper.is_asleep, "it sleeps")
     living.cancel()
     await asyncio.wait([living])
     await sleeper.end()
-    assert sleeper.slept >= 20
-    assert sleeper.recalled >= 20
 
 
 async def test_without_an_haproxy_nothing_is_known(tmp_path: Path) -> None:
