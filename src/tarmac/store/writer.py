@@ -72,7 +72,9 @@ class Writer(threading.Thread):
         self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._gathered: list[Entry] = []
-        self._handing: asyncio.Handle | None = None
+        self._hurries = False
+        """What is gathered is handed over in this turn of the loop."""
+        self._lingers: asyncio.TimerHandle | None = None
         self._queue: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
         self._carried: list[Entry] = []
         """What was taken from the queue and did not go into the last batch."""
@@ -92,15 +94,17 @@ class Writer(threading.Thread):
     def put(self, change: Change, answer: Answer, lazy: bool = False) -> None:
         """Have `change` written; what is put first is written first, and answered first."""
         self._gathered.append(Entry(change, answer))
-        if lazy:
-            self._handing = self._handing or self._loop.call_later(LAZY, self._hand_over)
-        elif self._handing is None or isinstance(self._handing, asyncio.TimerHandle):
-            if self._handing is not None:
-                self._handing.cancel()
-            self._handing = self._loop.call_soon(self._hand_over)
+        if not lazy and not self._hurries:
+            self._hurries = True
+            self._loop.call_soon(self._hand_over)
+        elif lazy and self._lingers is None:
+            self._lingers = self._loop.call_later(LAZY, self._hand_over)
 
     def _hand_over(self) -> None:
-        self._handing = None
+        self._hurries = False
+        if self._lingers is not None:
+            self._lingers.cancel()
+            self._lingers = None
         entries, self._gathered = self._gathered, []
         if entries:
             self._queue.put(entries)
