@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyte.errors import TooLargeError
 from flyte.wire import INLINE_LIMIT, VALUE_LIMIT, Value
+
+if TYPE_CHECKING:
+    from urllib.request import Request
 
 _TIMEOUT = 300
 
@@ -35,7 +38,9 @@ def unpack_value(value: Value) -> bytes:
     folder = os.environ.get("FLYTE_BLOBS")
     if folder and (path := Path(folder, value.blob)).exists():
         return path.read_bytes()
-    with urllib.request.urlopen(_request("GET", value.blob), timeout=_TIMEOUT) as answer:
+    from urllib.request import urlopen  # not at the top: it brings TLS and mail into every process, and few need it
+
+    with urlopen(_request("GET", value.blob), timeout=_TIMEOUT) as answer:
         return bytes(answer.read())
 
 
@@ -45,7 +50,9 @@ def _put(data: bytes) -> str:
     if folder and os.path.isdir(folder):
         _write(Path(folder), digest, data)
     else:
-        with urllib.request.urlopen(_request("PUT", digest, data), timeout=_TIMEOUT):
+        from urllib.request import urlopen
+
+        with urlopen(_request("PUT", digest, data), timeout=_TIMEOUT):
             pass
     return digest
 
@@ -62,8 +69,10 @@ def _write(folder: Path, digest: str, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def _request(method: str, digest: str, data: bytes | None = None) -> urllib.request.Request:
-    return urllib.request.Request(
+def _request(method: str, digest: str, data: bytes | None = None) -> Request:
+    from urllib.request import Request
+
+    return Request(
         f"{os.environ['FLYTE_ENDPOINT']}/v1/blobs/{digest}",
         data=data,
         method=method,

@@ -341,8 +341,6 @@ def import_ours(worker: str) -> None:
     """
     importlib.import_module("asyncio")
     identity.install()
-    with contextlib.suppress(ImportError):
-        importlib.import_module("uvloop")
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(worker)
 

@@ -160,7 +160,7 @@ class Agent:
 
     async def _run(self, unit: Unit) -> wire.UnitExited:
         """From the order to the end, put into words."""
-        opening = self._nursery.zygote(unit.order.pool)
+        opening = self._nursery.zygote(unit.order.pool, for_app=unit.order.replica is not None)
         if not opening.done():
             await asyncio.wait((opening, unit.ended), return_when=asyncio.FIRST_COMPLETED)
         if unit.ended.done():

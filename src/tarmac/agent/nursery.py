@@ -34,7 +34,10 @@ class Nursery:
     ) -> None:
         self._home = home
         self._worker = worker
-        self._base = Base(environment(str(home.path), common), home.logs / "pools" / "base.log", worker)
+        env, log_file = environment(str(home.path), common), home.logs / "pools" / "base.log"
+        self._base = Base(env, log_file, worker)
+        self._base_of_apps = Base(env, log_file, worker)
+        """A second one, with the apps' server stack: a worker forked from that would be twice as large, and as slow."""
         self._report = report
         self._tasks = tasks
         self._zygotes: dict[str, asyncio.Future[Zygote]] = {}
@@ -42,7 +45,7 @@ class Nursery:
         self._keep: set[str] | None = None
         """The pools that may live without units; None as long as the control plane has not said."""
 
-    def zygote(self, pool: PoolSpec) -> asyncio.Future[Zygote]:
+    def zygote(self, pool: PoolSpec, for_app: bool = False) -> asyncio.Future[Zygote]:
         """The loaded zygote for `pool`, or PoolBroken. What failed is tried anew by the next call."""
         if self._keep is not None:
             self._keep.add(pool.id)
@@ -50,14 +53,14 @@ class Nursery:
         if future is None:
             future = self._zygotes[pool.id] = asyncio.get_running_loop().create_future()
             future.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may be that nobody waits
-            self._tasks.create_task(self._raise(pool, future))
+            self._tasks.create_task(self._raise(pool, for_app, future))
         return future
 
-    async def _raise(self, pool: PoolSpec, future: asyncio.Future[Zygote]) -> None:
+    async def _raise(self, pool: PoolSpec, for_app: bool, future: asyncio.Future[Zygote]) -> None:
         """A zygote's life, from its code's arrival to its end."""
         try:
             await self._unpack(pool)
-            zygote = await self._loaded(pool)
+            zygote = await self._loaded(pool, for_app)
         except PoolBroken as broken:
             self._forget(pool.id, future)
             self._report(broken.failure)
@@ -77,12 +80,14 @@ class Nursery:
         except (CodeBundleError, OSError) as error:
             raise _broken(pool, str(error)) from error
 
-    async def _loaded(self, pool: PoolSpec) -> Zygote:
-        """A zygote that has imported the pool's code: forked from the base, or else an interpreter of its own."""
-        if self._base.suits(pool):
+    async def _loaded(self, pool: PoolSpec, for_app: bool) -> Zygote:
+        """A zygote that has imported the pool's code: forked from a base, or else an interpreter of its own."""
+        bases = (self._base_of_apps, self._base) if for_app else (self._base,)
+        base = next((base for base in bases if base.suits(pool)), None)
+        if base is not None:
             zygote = None
             try:
-                zygote = await self._start(pool, self._base)
+                zygote = await self._start(pool, base)
                 await zygote.loaded
                 return zygote
             except OSError as error:
@@ -113,14 +118,18 @@ class Nursery:
 
     def prepare(self) -> None:
         """Make the first starts of pools fast."""
+        self._start_base(self._base)
+
+    def _start_base(self, base: Base) -> None:
         try:
-            self._base.start()
+            base.start()
         except OSError as error:
             log.warning("zygotes start slowly, since what they are forked from cannot be started: %s", error)
 
     def expect_apps(self) -> None:
         """Make the first starts of apps fast, too."""
-        self._base.warm()
+        self._start_base(self._base_of_apps)
+        self._base_of_apps.warm()
 
     def keep(self, pools: Collection[str]) -> None:
         self._keep = set(pools)
@@ -138,6 +147,7 @@ class Nursery:
         for zygote in self._living.values():
             zygote.end()
         self._base.end()
+        self._base_of_apps.end()
 
     def log(self, pool: PoolSpec) -> Path:
         """What the pool's modules write while they are imported, and workers before they have an action."""
