@@ -176,6 +176,8 @@ class Apps:
         self._replicas_known = False
         """Whether the agent has said, since this control plane started, which replicas are alive."""
         self._keys: dict[str, str] = {}
+        self._addresses: dict[tuple[str, str], dict[str, str]] = {}
+        """What was told of the apps of a project and domain since one of them changed."""
         self._loop = asyncio.get_running_loop()
         self._errands = Errands(journal)
         self._sleep = Sleep(self)
@@ -242,6 +244,12 @@ class Apps:
 
     def addresses(self, project: str, domain: str) -> dict[str, str]:
         """What a process is told of the apps of its project and domain: their URLs, and which ask for a key."""
+        told = self._addresses.get((project, domain))
+        if told is None:
+            told = self._addresses[project, domain] = self._told(project, domain)
+        return told
+
+    def _told(self, project: str, domain: str) -> dict[str, str]:
         endpoints = self.endpoints(project, domain)
         guarded = [
             url.partition("://")[2]
@@ -344,6 +352,7 @@ class Apps:
         return self._settings.scaledown_after if own is None else own
 
     def route_changed(self, app: LiveApp) -> None:
+        self._addresses.clear()
         if self._replicas_known:
             self._tell(wire.RouteChanged(route=self._route(app)))
 
@@ -410,6 +419,7 @@ class Apps:
     async def delete(self, app: LiveApp) -> None:
         await self.deactivate(app)
         del self.live[app.key]
+        self._addresses.clear()
         self._tell(wire.RouteRemoved(app=app.id))
         await self._journal.commit(Change(deletes=(Delete("apps", app.key),)))
 
@@ -654,6 +664,7 @@ class Apps:
         self._sleep.forget(app)
         self.end_replicas(list(app.replicas.values()), "the deployment failed")
         self.live.pop(app.key, None)
+        self._addresses.clear()
         self._tell(wire.RouteRemoved(app=app.id))
         await self._journal.commit(Change(deletes=(Delete("apps", app.key),)))
 
