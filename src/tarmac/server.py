@@ -20,9 +20,11 @@ import uvicorn
 import uvloop
 
 from tarmac import home as homes
+from tarmac import pulse
 from tarmac import settings as all_settings
 from tarmac.api import make_app
 from tarmac.auth import Authenticator
+from tarmac.console import pages as _  # noqa: F401 - the application is made of it; here the stem imports it
 from tarmac.control import Control
 from tarmac.control.links import listen
 from tarmac.store import Store, open_store
@@ -45,6 +47,7 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     links = await listen(home.link_socket, control.accept)
     tidy = asyncio.create_task(control.keep_tidy())
     http = asyncio.create_task(server.serve())
+    pulse.begin(home, settings.lease)
     gc.collect()
     gc.freeze()
     await asyncio.wait([asyncio.ensure_future(stop.wait()), http, tidy], return_when=asyncio.FIRST_COMPLETED)
@@ -99,6 +102,8 @@ def _reachable(host: str) -> str:
 
 
 def main() -> None:
+    # litestar imports pydantic where it is installed, for schemas that we do not have: 0.1 s and 10 MB
+    sys.modules.setdefault("pydantic", None)  # type: ignore[arg-type]
     home = homes.find()
     settings = all_settings.load(home.path)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")

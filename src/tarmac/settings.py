@@ -12,8 +12,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from flyte.errors import InitializationError
 
 
@@ -116,6 +114,8 @@ def load(home: Path, environ: Mapping[str, str] = os.environ) -> Settings:
 def _written(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
+    import yaml  # 30 ms, which most platforms save: they have no such file
+
     try:
         written = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:

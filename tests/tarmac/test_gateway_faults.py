@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -337,7 +338,7 @@ async def test_ports_that_others_hold_are_reported_and_the_rest_is_used() -> Non
 
 async def test_a_front_door_that_is_taken_is_said_to_be_taken(gateway: World) -> None:
     with pytest.raises(InitializationError, match=f"port {gateway.settings.port} of 127.0.0.1 is in use"):
-        folder.prepare(gateway.home, gateway.settings)
+        folder.prepare(gateway.home, gateway.settings, os.getpid())
 
 
 async def test_a_second_gateway_does_not_share_a_port_with_the_first(gateway: World) -> None:

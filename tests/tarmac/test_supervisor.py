@@ -17,9 +17,11 @@ import pytest
 
 from tarmac import process
 from tarmac.home import Home
-from tarmac.supervisor import Door, GivenUp, Part, Supervisor, pause
+from tarmac.supervisor.door import Door, GivenUp
 from tarmac.supervisor.lock import holder, locked
+from tarmac.supervisor.part import Part, pause
 from tarmac.supervisor.part_logs import rotate
+from tarmac.supervisor.whole import Supervisor
 from tests.platform_fixture import wait_for
 
 FOREVER = "import time; time.sleep(600)"
@@ -164,7 +166,9 @@ WHOLE = """
 import asyncio, os, sys
 from pathlib import Path
 from tarmac.home import Home
-from tarmac.supervisor import Door, Part, Supervisor
+from tarmac.supervisor.door import Door
+from tarmac.supervisor.part import Part
+from tarmac.supervisor.whole import Supervisor
 async def yes(): return True
 parts = [Part(name, (sys.executable, "-S", "-c", "import time; time.sleep(600)")) for name in ("a", "b")]
 home = Home(Path(sys.argv[1]))

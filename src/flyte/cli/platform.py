@@ -21,9 +21,9 @@ def _hand_over(*words: str) -> None:
             "The platform is not installed here, only the `flyte` package: pip install tarmac. "
             "(To use a platform elsewhere, name it with --endpoint or `flyte create config`.)"
         )
-    from flyte import _init
+    from flyte._official import refuse_official
 
-    _init.refuse_official()
+    refuse_official()
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-m", "tarmac", *words])

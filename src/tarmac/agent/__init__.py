@@ -16,8 +16,6 @@ import logging
 import signal
 from pathlib import Path
 
-import psutil
-
 from flyte import wire
 from tarmac import process
 from tarmac.agent import probe
@@ -47,10 +45,11 @@ class Agent:
     `worker`: the module whose `serve` is a worker's life.
     """
 
-    def __init__(self, home: Home, worker: str = WORKER, grace: float = 5) -> None:
+    def __init__(self, home: Home, worker: str = WORKER, grace: float = 5, lease: float = 60) -> None:
         self._home = home
         self._worker = worker
         self._grace = grace
+        self._lease = lease
         self._units: dict[str, Unit] = {}
         self._link = ControlLink(home.link_socket, home.token, self._states, self._obey, self._welcomed)
         self._tasks: asyncio.TaskGroup
@@ -249,6 +248,8 @@ async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:
 
 def _listening_ports(session: int) -> set[int]:
     """The TCP ports that a unit's processes listen on."""
+    import psutil  # here: most agents never need it
+
     ports = set()
     for entry in process.table():
         if entry.session == session:
