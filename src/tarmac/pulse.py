@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Container
 
 from tarmac.home import Home
 
@@ -18,6 +19,9 @@ BEATS = 6
 """Signs of life in a lease."""
 
 _SHORTEST_LEASE = 1.0
+
+_FAR_TOO_LATE = 4
+"""Beats between two looks at which whoever looks was stopped itself; at two, all is well."""
 
 
 def pause(lease: float) -> float:
@@ -55,13 +59,10 @@ class Watch:
     def hear(self, pid: int, now: float) -> None:
         self._heard[pid] = now
 
-    def forget(self, pid: int) -> None:
-        self._heard.pop(pid, None)
-
-    def silent(self, now: float) -> list[int]:
-        """Those that were heard once, and not within a lease."""
+    def silent(self, now: float, among: Container[int]) -> list[int]:
+        """Those of these that were heard once, and not within a lease; all others are forgotten."""
         away = now - self._looked
         self._looked = now
-        if away > 4 * self._lease / BEATS:
-            self._heard = {pid: heard + away for pid, heard in self._heard.items()}
+        late = away if away > _FAR_TOO_LATE * self._lease / BEATS else 0
+        self._heard = {pid: heard + late for pid, heard in self._heard.items() if pid in among}
         return [pid for pid, heard in self._heard.items() if now - heard > self._lease]

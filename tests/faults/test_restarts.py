@@ -11,7 +11,7 @@ import httpx
 from tests.faults.world import World
 from tests.platform_fixture import wait_for
 
-RESTARTS = 20 if os.environ.get("TARMAC_SLOW") else 4
+RESTARTS = 20
 
 
 class Requests:

@@ -17,7 +17,7 @@ import signal
 from pathlib import Path
 
 from flyte import wire
-from tarmac import process
+from tarmac import process, pulse
 from tarmac.agent import probe
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
@@ -42,6 +42,7 @@ _MEMORY_PAUSE = 0.5
 class Agent:
     """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end.
 
+    `lease`: seconds without a sign of life after which a zygote is killed.
     `worker`: the module whose `serve` is a worker's life.
     """
 
@@ -69,7 +70,8 @@ class Agent:
             self._tasks = tasks
             self._nursery = Nursery(self._home, self._worker, self._link.send, tasks)
             link = tasks.create_task(self._link.run())
-            others = [tasks.create_task(self._sweep()), tasks.create_task(self._watch_memory())]
+            watching = (self._sweep(), self._watch_memory(), self._watch_zygotes())
+            others = [tasks.create_task(one) for one in watching]
             await self._stopping.wait()
             link.cancel()  # first: what ends from now on has not failed, and nothing new is to be started
             await self._end_all()
@@ -226,6 +228,23 @@ class Agent:
                 if unit is not None and unit.zygote is not None:
                     self._memory.condemn(name)
                     unit.zygote.signal(unit, signal.SIGKILL)
+
+    async def _watch_zygotes(self) -> None:
+        """Kill those that hang: their units are lost, and tried again."""
+        loop = asyncio.get_running_loop()
+        watch = pulse.Watch(self._lease, loop.time())
+        while True:
+            await asyncio.sleep(pulse.pause(self._lease))
+            zygotes = self._nursery.loaded()
+            for pid, zygote in zygotes.items():
+                if zygote.spoke:
+                    watch.hear(pid, loop.time())
+                    zygote.spoke = False
+            for pid in watch.silent(loop.time(), zygotes):
+                log.warning("%s: no sign of life for %g s: killed", zygotes[pid].pool.name, self._lease)
+                zygotes.pop(pid).kill()
+            for zygote in zygotes.values():
+                zygote.ping()
 
 
 async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:

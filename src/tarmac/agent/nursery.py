@@ -129,6 +129,12 @@ class Nursery:
             zygote.end()
         self._base.end()
 
+    def loaded(self) -> dict[int, Zygote]:
+        """The zygotes that have done their import, by pid."""
+        return {
+            zygote.pid: zygote for zygote in self._living.values() if zygote.loaded.done() and not zygote.gone.is_set()
+        }
+
     def log(self, pool: PoolSpec) -> Path:
         """What the pool's modules write while they are imported, and workers before they have an action."""
         return self._home.logs / "pools" / f"{pool.id}.log"

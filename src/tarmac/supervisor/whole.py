@@ -172,11 +172,9 @@ class Supervisor:
         while True:
             await asyncio.sleep(pulse.pause(self._lease))
             await asyncio.gather(self._ask("haproxy", alive.answers(self._home)), self._ask("stem", self._stem.lives()))
-            for pid in self._watch.silent(time.monotonic()):
-                self._watch.forget(pid)
-                for keeper in self._all:
-                    if keeper.child is not None and keeper.child.pid == pid:
-                        keeper.kill(f"it gave no sign of life for {self._lease:g} s")
+            running = {keeper.child.pid: keeper for keeper in self._all if keeper.child is not None}
+            for pid in self._watch.silent(time.monotonic(), running):
+                running[pid].kill(f"it gave no sign of life for {self._lease:g} s")
 
     async def _ask(self, name: str, asking: Awaitable[bool]) -> None:
         with contextlib.suppress(TimeoutError):
