@@ -32,9 +32,14 @@ def test_a_stopped_worker_is_lost_after_its_lease_and_its_action_runs_again(worl
     wait_for(lambda: not alive(int(pid)), "the stopped process is gone", 10)
 
 
+def is_watched(world: World, part: str) -> bool:
+    """Whether it has given a first sign of life: from then on it is missed."""
+    return world.told()[part]["silent"] is not None
+
+
 @pytest.mark.parametrize("part", ["control", "agent", "gateway", "haproxy"])
 def test_a_stopped_part_is_replaced_after_its_lease(world: World, part: str) -> None:
-    wait_for(world.answers, "the platform answers")
+    wait_for(lambda: world.answers() and is_watched(world, part), "the platform answers")
     others = {name: pid for name, pid in world.pids().items() if name != part}
     hit = world.kill([part], signal.SIGSTOP)
     wait_for(lambda: world.is_back(hit), f"{part} is replaced", 20, world.platform.log_tails)
@@ -44,6 +49,7 @@ def test_a_stopped_part_is_replaced_after_its_lease(world: World, part: str) -> 
 
 
 def test_a_stopped_haproxy_worker_is_replaced_with_its_master(world: World) -> None:
+    wait_for(lambda: is_watched(world, "haproxy"), "HAProxy has answered")
     master = psutil.Process(world.pids()["haproxy"])
     hit = {"haproxy": master.pid}
     for worker in master.children():
@@ -52,6 +58,7 @@ def test_a_stopped_haproxy_worker_is_replaced_with_its_master(world: World) -> N
 
 
 def test_a_stopped_stem_is_replaced_and_no_part_notices(world: World) -> None:
+    wait_for(lambda: is_watched(world, "stem"), "the stem has answered")
     parts, stem = world.pids(), world.stem()
     os.kill(stem, signal.SIGSTOP)
     wait_for(lambda: world.stem() not in (0, stem), "the stem is replaced", 20, world.platform.log_tails)

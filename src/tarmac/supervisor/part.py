@@ -77,8 +77,8 @@ class Keeper:
     restarts: int = 0
     deaths: int = 0
     """In a row, of processes that had not come up."""
-    came_up: bool = False
-    """The present process has given a sign of life."""
+    heard: float | None = None
+    """When the present process gave its last sign of life, on the monotonic clock; None before the first."""
     verdict: str = ""
     """Why we ended the present process ourselves."""
     last_end: str = ""
@@ -98,7 +98,7 @@ class Keeper:
             end = await self._once()
             if self.stopping:
                 return
-            had_come_up = self.came_up or time.monotonic() - began >= SETTLED
+            had_come_up = self.heard is not None or time.monotonic() - began >= SETTLED
             self.deaths = 1 if had_come_up else self.deaths + 1
             self.last_end = end
             self.restarts += 1
@@ -109,7 +109,7 @@ class Keeper:
 
     async def _once(self) -> str:
         """One process, from its start to its end; the end in words."""
-        self.came_up, self.verdict = False, ""
+        self.heard, self.verdict = None, ""
         rotate(self.log)
         try:
             self.child = await self.start(self.part, self.log)
@@ -155,4 +155,5 @@ class Keeper:
         pid = self.child.pid if self.child else None
         state = "running" if pid else "stopped" if self.stopping else "down"
         row: dict[str, object] = {"name": self.part.name, "state": state, "pid": pid, "restarts": self.restarts}
-        return {**row, "since": self.since, "last_end": self.last_end}
+        silent = None if self.heard is None or not pid else round(time.monotonic() - self.heard, 3)
+        return {**row, "since": self.since, "silent": silent, "last_end": self.last_end}

@@ -50,7 +50,11 @@ class Supervisor:
         forked = any(part.module for part in parts) and process.adopt_orphans()
 
         async def start(part: Part, log: Path) -> process.Child:
-            return await self._stem.fork(part, log) if forked and part.module else spawn(part, log, ())
+            if not forked or not part.module:
+                return spawn(part, log, ())
+            child = await self._stem.fork(part, log)
+            asyncio.get_running_loop().call_soon(self.reap)  # who ended meanwhile
+            return child
 
         self._keepers = [Keeper(part, home, start, self._ended) for part in parts]
         self._all = [self._stem_keeper, *self._keepers] if forked else self._keepers
@@ -164,8 +168,8 @@ class Supervisor:
     def _hear(self, pid: int) -> None:
         for keeper in self._all:
             if keeper.child is not None and keeper.child.pid == pid:
-                keeper.came_up = True
-                self._watch.hear(pid, time.monotonic())
+                keeper.heard = time.monotonic()
+                self._watch.hear(pid, keeper.heard)
 
     async def _watch_always(self) -> None:
         """Kill what is silent. HAProxy and the stem are asked, the others speak by themselves."""
