@@ -30,6 +30,9 @@ from pathlib import Path
 MARK = "TARMAC_PLATFORM"
 """The environment variable that every process of a platform carries: the platform's folder."""
 
+SUPERVISOR = "TARMAC_SUPERVISOR"
+"""The environment variable with the pid of the supervisor that started the platform."""
+
 UNIT_MARK = "TARMAC_AGENT"
 """What the agent's offspring carries besides: the agent's pid."""
 
@@ -415,6 +418,11 @@ def kill(pids: set[int], number: int = signal.SIGKILL) -> None:
 def family_environment(home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment for the platform's own processes: with the mark, and PYTHONPATH free of relative folders."""
     return with_absolute_path({**environ, MARK: str(home)})
+
+
+def supervisor() -> int:
+    """The pid of the supervisor that this part of the platform was started by; a part started alone has its parent."""
+    return int(os.environ.get(SUPERVISOR) or os.getppid())
 
 
 def with_absolute_path(environ: Mapping[str, str]) -> dict[str, str]:

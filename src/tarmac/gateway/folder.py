@@ -71,7 +71,7 @@ def prepare(home: Home, settings: Settings, supervisor: int) -> list[str]:
             f"port {settings.port} of {settings.host} is in use by another program; "
             "set TARMAC_PORT to another one (0 takes a free one), or end that program",
         )
-    memory = _adopted(home, supervisor)
+    memory = adopted(home, supervisor)
     want, _ = wanted(memory.routes, memory.keys)
     shape = plan(home, settings, frozenset(), want.ports)
     write(home, shape, want)
@@ -82,7 +82,7 @@ def prepare(home: Home, settings: Settings, supervisor: int) -> list[str]:
     ]
 
 
-def _adopted(home: Home, supervisor: int) -> Memory:
+def adopted(home: Home, supervisor: int) -> Memory:
     """The memory as this supervisor's: without the replicas of an earlier one."""
     memory = remembered(home) or Memory()
     if memory.supervisor != supervisor:

@@ -10,6 +10,7 @@ import sys
 
 from flyte.errors import BaseRuntimeError
 from tarmac import home as homes
+from tarmac import process
 from tarmac import settings as all_settings
 from tarmac.gateway import folder
 
@@ -17,7 +18,7 @@ from tarmac.gateway import folder
 def main() -> int:
     home = homes.find()
     try:
-        command = folder.prepare(home, all_settings.load(home.path), os.getppid())
+        command = folder.prepare(home, all_settings.load(home.path), process.supervisor())
         os.execv(command[0], command)
     except (BaseRuntimeError, OSError) as error:
         print(f"HAProxy cannot be started: {error}", file=sys.stderr)

@@ -40,8 +40,8 @@ class Supervisor:
         announce: Callable[[GivenUp | None], None] = lambda failure: None,
         lease: float = 60,
     ) -> None:
-        environ = {**os.environ, "TARMAC_HOME": str(home.path), "TARMAC_PORT": str(door.port)}
-        env = process.family_environment(home.path, environ)
+        own = {"TARMAC_HOME": str(home.path), "TARMAC_PORT": str(door.port), process.SUPERVISOR: str(os.getpid())}
+        env = process.family_environment(home.path, {**os.environ, **own})
         self._home = home
         self._door = door
         spawn = stem.spawner(env, home.path)
