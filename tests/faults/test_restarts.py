@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -27,7 +28,9 @@ class Requests:
         with httpx.Client(trust_env=False, timeout=20) as http:
             while not self._stopping.wait(0.01):
                 try:
-                    self.answers.append(str(http.get(self._url).status_code))
+                    answer = http.get(self._url)
+                    said = "" if answer.status_code == 200 else f" {answer.text} at {time.time():.3f}"
+                    self.answers.append(f"{answer.status_code}{said}")
                 except httpx.HTTPError as error:
                     self.answers.append(repr(error))
 
