@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tarmac import __version__, process, pulse
 from tarmac.gateway import alive
@@ -137,11 +138,15 @@ class Supervisor:
 
     async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Whoever connects gets the state of every part as one JSON text."""
+        writer.write(json.dumps(self.told()).encode())
+        writer.close()
+
+    def told(self) -> dict[str, Any]:
+        """The state of this platform and of each of its parts."""
         state = {"pid": os.getpid(), "started": self._started, "parts": [keeper.status() for keeper in self._keepers]}
         if self._all is not self._keepers:
             state["stem"] = self._stem_keeper.status()
-        writer.write(json.dumps(state).encode())
-        writer.close()
+        return state
 
     # --------------------------------------------------------------------------------------------- ends, and silence
 
