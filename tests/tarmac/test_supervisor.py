@@ -286,16 +286,32 @@ async def test_a_stem_that_cannot_fork_says_why(tmp_path: Path) -> None:
     link.close()
 
 
+BEATS_ONCE = """
+import os, socket, sys, time
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), sys.argv[1])
+time.sleep(600)
+"""
+
+
 async def test_a_part_that_had_come_up_is_started_again_without_a_pause(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often it is killed: seven deaths in a row would be followed by a pause of two seconds."""
-    code = f"import os, socket; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), {str(home.pulse_socket)!r}); {FOREVER}"
-    async with running(home, Part("one", program(code))) as supervisor:
-        slept: list[float] = []
-        monkeypatch.setattr("tarmac.supervisor.part.pause", lambda deaths: slept.append(deaths) or 0.0)
-        for number in range(1, 8):
-            await fact(lambda: supervisor.told()["parts"][0]["silent"] is not None, "it has come up")
-            os.kill(supervisor.told()["parts"][0]["pid"], signal.SIGKILL)
-            await fact(lambda number=number: supervisor.told()["parts"][0]["restarts"] == number, "it has ended")  # type: ignore[misc]
-        assert set(slept) == {1}
+    deaths: list[int] = []
+
+    def noted(number: int) -> float:
+        deaths.append(number)
+        return 0.0
+
+    monkeypatch.setattr("tarmac.supervisor.part.pause", noted)
+    async with running(home, Part("one", (*program(BEATS_ONCE), str(home.pulse_socket)))) as supervisor:
+
+        def one() -> dict[str, object]:
+            row: dict[str, object] = supervisor.told()["parts"][0]
+            return row
+
+        for restarts in range(1, 8):
+            await fact(lambda: one()["silent"] is not None, "it has come up")
+            os.kill(int(str(one()["pid"])), signal.SIGKILL)
+            await fact(lambda restarts=restarts: one()["restarts"] == restarts, "it has ended")  # type: ignore[misc]
+    assert deaths == [1] * 7
