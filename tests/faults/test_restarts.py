@@ -83,10 +83,10 @@ def test_restarts_under_load_fail_no_request_and_no_run_and_restart_no_worker(wo
     assert [world.outputs(run) for run in long_runs] == [[0, 1, 2]] * 2
     assert [world.outputs(run) for run in short] == [3] * (2 * RESTARTS)
     assert len(load.answers) > 10 * RESTARTS
-    assert set(load.answers) == {"200"}, logs_of_the_app(world)
+    assert set(load.answers) == {"200"}, f"{logs_of_the_app(world)}\n{world.platform.log_tails(60)}"
     counts = world.count()
     again = [action for run in [*long_runs, *short] for action in world.actions(run) if action.get("attempt", 1) > 1]
-    assert again == [], "an action had a second attempt"
+    assert again == [], f"an action had a second attempt\n{world.platform.log_tails()}"
     assert (counts["staged"], counts["gate"], counts["fan"]) == (2, 2, 2 * RESTARTS)
     assert processes == {words[1] for words in world.lines() if words[0] in ("gate", "staged")}
     now = world.call("GET", "/v1/apps/front")
