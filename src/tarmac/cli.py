@@ -208,7 +208,7 @@ def _detach(home: Home) -> door.GivenUp | None:
     log = home.part_log("supervisor")
     part_logs.rotate(log)
     with log.open("ab") as output:
-        subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-m", "tarmac.supervisor", str(writing)],
             env=_environment(home),
             cwd=home.path,
@@ -226,7 +226,11 @@ def _detach(home: Home) -> door.GivenUp | None:
     if not news:
         return door.GivenUp("its supervisor died", "supervisor", part_logs.tail(log))
     failure = json.loads(news)
-    return door.GivenUp(**failure) if failure else None
+    if not failure:
+        return None
+    with contextlib.suppress(subprocess.TimeoutExpired):  # nothing of a start that failed is to be left
+        started.wait(DOWN_LIMIT)
+    return door.GivenUp(**failure)
 
 
 def _verdict(failure: door.GivenUp, log: Path) -> str:
