@@ -10,7 +10,7 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src"
 
-GROUND = {"home", "inputs", "logs", "model", "names", "process", "settings"}
+GROUND = {"home", "inputs", "logs", "model", "names", "process", "pulse", "settings"}
 """Parts that anybody may use: they know no other part but each other."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "secrets": GROUND,
     "images": GROUND,
     "events": GROUND | {"store"},
+    "stem": GROUND,
     "agent": GROUND,
     "gateway": GROUND | {"auth", "events"},
     "control": GROUND | {"store", "blobs", "events", "auth", "secrets", "images"},

@@ -26,6 +26,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar
 from flyte import _config, _platform, wire
 from flyte._client import Client
 from flyte._config import Config
+from flyte._official import refuse_official
 from flyte.errors import InitializationError
 
 P = ParamSpec("P")
@@ -489,23 +490,6 @@ def _announce(found: _platform.Found, always: bool) -> None:
         return
     _announced.add(found.endpoint)
     print(line, file=sys.stderr, flush=True)
-
-
-@functools.cache
-def refuse_official() -> None:
-    """Raises InitializationError where the official `flyte` distribution is installed too: it owns the same folder."""
-    import importlib.metadata
-
-    try:
-        official = importlib.metadata.distribution("flyte")
-    except importlib.metadata.PackageNotFoundError:
-        return
-    raise InitializationError(
-        "OfficialDistributionError",
-        "user",
-        f"the official `flyte` {official.version} is installed beside tarmac; both put their files into one folder, "
-        "so neither is whole. Mend it with: pip uninstall flyte && pip install --force-reinstall tarmac",
-    )
 
 
 def _path(root: str | Path | None) -> Path | None:

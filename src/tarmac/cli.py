@@ -6,11 +6,8 @@ went wrong, 2 it could not be tried (a port in use, no HAProxy, a wrong option) 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import importlib.metadata
 import json
-import logging
 import os
 import random
 import select
@@ -24,17 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 
 from flyte.errors import BaseRuntimeError, InitializationError
-from tarmac import __version__, process, supervisor
+from tarmac import __version__, process
 from tarmac import home as homes
 from tarmac import settings as all_settings
 from tarmac.home import Home
 from tarmac.settings import Settings
-from tarmac.supervisor import lock, part_logs
+from tarmac.supervisor import door, lock, part_logs
 
-START_LIMIT = supervisor.START_LIMIT + 15
+# what only some of the commands need is imported there: `flyte up` is waited for
+
+START_LIMIT = door.START_LIMIT + 15
 """Seconds `up` waits for the supervisor's verdict."""
 
 DOWN_LIMIT = 30.0
@@ -90,7 +88,7 @@ def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> 
     if foreground:
         _stay(home, settings, say)
     elif (failure := _detach(home)) is None:
-        say(f"The platform runs: {supervisor.Door(settings.host, settings.port).endpoint}")
+        say(f"The platform runs: {door.Door(settings.host, settings.port).endpoint}")
         say(f"Logs: {home.part_log('supervisor').parent}   End it with: flyte down")
     elif (running := _running(home)) is not None:  # somebody else was quicker
         say(_already(running))
@@ -136,6 +134,11 @@ def _prepared(home: Home, port: int | None) -> Settings:
 
 def refuse_official() -> None:
     """Raises InitializationError where the official `flyte` distribution is installed too: it owns the same folder."""
+    # a look first: what can say its version takes 20 ms to be imported
+    if not any(next(Path(folder or ".").glob("flyte[-.]*-info"), None) for folder in sys.path):
+        return
+    import importlib.metadata
+
     try:
         official = importlib.metadata.distribution("flyte")
     except importlib.metadata.PackageNotFoundError:
@@ -182,6 +185,8 @@ def _in_use(host: str, port: int) -> str:
 
 def _listener(port: int) -> str:
     """Who listens on `port`, as far as this user may know; empty otherwise."""
+    import psutil
+
     with contextlib.suppress(psutil.Error, OSError):
         for one in psutil.net_connections(kind="tcp"):
             if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
@@ -194,7 +199,7 @@ def _environment(home: Home) -> dict[str, str]:
     return process.family_environment(home.path, {**os.environ, "TARMAC_HOME": str(home.path)})
 
 
-def _detach(home: Home) -> supervisor.GivenUp | None:
+def _detach(home: Home) -> door.GivenUp | None:
     """Start the supervisor as a process that this terminal's end does not touch; return when the platform answers.
 
     Else, why it does not.
@@ -203,7 +208,7 @@ def _detach(home: Home) -> supervisor.GivenUp | None:
     log = home.part_log("supervisor")
     part_logs.rotate(log)
     with log.open("ab") as output:
-        subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-m", "tarmac.supervisor", str(writing)],
             env=_environment(home),
             cwd=home.path,
@@ -216,15 +221,19 @@ def _detach(home: Home) -> supervisor.GivenUp | None:
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         if not select.select([pipe], [], [], START_LIMIT)[0]:
-            return supervisor.GivenUp(f"it said nothing for {START_LIMIT:.0f} s", "supervisor", part_logs.tail(log))
+            return door.GivenUp(f"it said nothing for {START_LIMIT:.0f} s", "supervisor", part_logs.tail(log))
         news = pipe.read()
     if not news:
-        return supervisor.GivenUp("its supervisor died", "supervisor", part_logs.tail(log))
+        return door.GivenUp("its supervisor died", "supervisor", part_logs.tail(log))
     failure = json.loads(news)
-    return supervisor.GivenUp(**failure) if failure else None
+    if not failure:
+        return None
+    with contextlib.suppress(subprocess.TimeoutExpired):  # nothing of a start that failed is to be left
+        started.wait(DOWN_LIMIT)
+    return door.GivenUp(**failure)
 
 
-def _verdict(failure: supervisor.GivenUp, log: Path) -> str:
+def _verdict(failure: door.GivenUp, log: Path) -> str:
     message = f"the platform could not be started: {failure.message}"
     if failure.tail:
         message += f"\nThe end of {log.with_name(failure.part + '.log')}:\n{failure.tail}"
@@ -233,18 +242,23 @@ def _verdict(failure: supervisor.GivenUp, log: Path) -> str:
 
 def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
     """Be the supervisor, in this terminal, until Ctrl-C or SIGTERM."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    failures: list[supervisor.GivenUp] = []
+    import asyncio
+    import logging
 
-    def announce(failure: supervisor.GivenUp | None) -> None:
+    from tarmac.supervisor.whole import supervise
+
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    failures: list[door.GivenUp] = []
+
+    def announce(failure: door.GivenUp | None) -> None:
         if failure is None:
-            say(f"The platform runs: {supervisor.Door(settings.host, settings.port).endpoint}   Ctrl-C ends it.")
+            say(f"The platform runs: {door.Door(settings.host, settings.port).endpoint}   Ctrl-C ends it.")
         else:
             failures.append(failure)
 
     try:
         with lock.locked(home):
-            asyncio.run(supervisor.supervise(home, settings, announce))
+            asyncio.run(supervise(home, settings, announce))
     except BlockingIOError as error:
         raise Failed(str(error)) from error
     for failure in failures:
@@ -330,7 +344,7 @@ def _table(state: dict[str, Any]) -> str:
     if not state["running"]:
         return f"The platform is not running ({state['home']})."
     lines = [f"The platform runs: {state.get('endpoint', 'it is being started')}   ({state['home']})"]
-    for part in state.get("parts", ()):
+    for part in (*state.get("parts", ()), *filter(None, [state.get("stem")])):
         restarts = f"   restarts: {part['restarts']} (last: {part['last_end']})" if part["restarts"] else ""
         lines.append(f"  {part['name']:<10} {part['state']:<8} pid {part['pid'] or '-'}{restarts}")
     return "\n".join(lines)

@@ -98,6 +98,11 @@ class Home:
         return self.sockets / "supervisor.sock"
 
     @property
+    def pulse_socket(self) -> Path:
+        """The parts give the supervisor signs of life here."""
+        return self.sockets / "pulse.sock"
+
+    @property
     def master_key_file(self) -> Path:
         """The key that seals secrets and signs identities; mode 0600."""
         return self.path / "master.key"

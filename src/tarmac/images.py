@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
-from packaging.requirements import InvalidRequirement, Requirement
-
 from flyte.errors import ImageBuildError
 from flyte.wire import EnvironmentSpec, ImageSpec
 
@@ -40,6 +38,8 @@ def environment_of(spec: EnvironmentSpec, installed: Callable[[str], str | None]
 
 def missing_packages(image: ImageSpec, installed: Callable[[str], str | None]) -> list[str]:
     """The image's requirements that are not met. Raises ImageBuildError for one that pip could not read."""
+    from packaging.requirements import InvalidRequirement, Requirement  # 30 ms, at the first image with packages
+
     missing = []
     for text in image.packages:
         try:

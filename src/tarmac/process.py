@@ -14,7 +14,6 @@ Nothing of the platform may outlive it, whatever kills it. Three means, each for
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import os
@@ -26,15 +25,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+# asyncio and psutil are imported where they are used: `flyte up` and `flyte down` pass here and need neither
 
 MARK = "TARMAC_PLATFORM"
 """The environment variable that every process of a platform carries: the platform's folder."""
 
+SUPERVISOR = "TARMAC_SUPERVISOR"
+"""The environment variable with the pid of the supervisor that started the platform."""
+
 UNIT_MARK = "TARMAC_AGENT"
 """What the agent's offspring carries besides: the agent's pid."""
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 _PROC = Path("/proc")
 _LINUX = sys.platform == "linux"
 
@@ -43,12 +45,12 @@ _LINUX = sys.platform == "linux"
 
 
 @functools.cache
-def _prctl() -> Callable[[int, int], int] | None:
+def _prctl() -> Callable[..., int] | None:
     if not _LINUX:
         return None
     import ctypes
 
-    prctl: Callable[[int, int], int] = ctypes.CDLL(None, use_errno=True).prctl
+    prctl: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
     return prctl
 
 
@@ -68,6 +70,43 @@ def dies_with_me(number: int = signal.SIGKILL) -> Callable[[], None] | None:
             os._exit(1)
 
     return arrange
+
+
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """In a child: have the kernel send `number` when `parent` ends. Exits where it has ended already.
+
+    Where the kernel cannot, this does nothing more than that look.
+    """
+    prctl = _prctl()
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> bool:
+    """Have whatever this process's descendants leave behind become its children; False where the kernel cannot.
+
+    Whoever adopts has to reap: see `reap_strangers`.
+    """
+    prctl = _prctl()
+    return prctl is not None and prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def be_called(words: Sequence[str]) -> None:
+    """Have `ps`, `/proc` and `flyte status` show these words as this process's command, as far as there is room."""
+    prctl = _prctl()
+    if prctl is None:
+        return
+    import ctypes
+
+    prctl(_PR_SET_NAME, ctypes.c_char_p(words[-1].encode()[-15:]))
+    with contextlib.suppress(OSError, ValueError, IndexError):  # an old kernel does not say where the words are
+        fields = (_PROC / "self/stat").read_bytes().rpartition(b")")[2].split()
+        first, end = int(fields[45]), int(fields[46])  # arg_start, arg_end
+        text = b"\0".join(word.encode() for word in words)
+        if 0 < len(text) < end - first:
+            ctypes.memmove(first, text.ljust(end - first, b"\0"), end - first)
 
 
 def start(
@@ -144,16 +183,54 @@ def guard(fds: str, command: Sequence[str]) -> int:
 # ---------------------------------------------------------------------------------------------------- awaiting an end
 
 
-async def ended(process: subprocess.Popen[bytes], pause: float = 0.05) -> int:
+@dataclass(slots=True)
+class Adopted:
+    """A child that was started by another process and became ours (`adopt_orphans`); like a `Popen`."""
+
+    pid: int
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """How it ended, negative for a signal; None as long as it lives."""
+        return self._reap(os.WNOHANG)
+
+    def wait(self) -> int:
+        code = self._reap(0)
+        assert code is not None
+        return code
+
+    def _reap(self, flags: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, flags)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
+Child = subprocess.Popen[bytes] | Adopted
+
+
+def reap_strangers(known: Collection[int]) -> None:
+    """Reap the children that have ended, but for the `known` ones, whose end somebody waits for."""
+    with contextlib.suppress(ChildProcessError):  # there is no child left
+        while (seen := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if seen.si_pid in known:
+                return  # it stands before the others; who waits for it calls again
+            os.waitpid(seen.si_pid, os.WNOHANG)
+
+
+async def ended(process: Child, pause: float = 0.05) -> int:
     """Wait until a child has ended; its return code, negative for a signal.
 
     A pidfd wakes us at once; where there is none we look every `pause` seconds.
     """
+    import asyncio
+
     fd = _pidfd(process.pid)
     if fd is None:
-        while process.poll() is None:  # noqa: ASYNC110 - no event tells
+        while (code := process.poll()) is None:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(pause)
-        return process.returncode
+        return code
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(fd, over.set)
     try:
@@ -166,6 +243,8 @@ async def ended(process: subprocess.Popen[bytes], pause: float = 0.05) -> int:
 
 async def gone(pid: int, limit: float, pause: float = 0.05) -> bool:
     """Wait up to `limit` seconds until a process, which may be somebody else's child, has ended; whether it has."""
+    import asyncio
+
     fd = _pidfd(pid)
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     if fd is not None:
@@ -183,6 +262,8 @@ async def gone(pid: int, limit: float, pause: float = 0.05) -> bool:
 
 
 def _lives(pid: int) -> bool:
+    import psutil
+
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -250,6 +331,8 @@ def _entry(pid: int) -> Entry | None:
 
 
 def _portable_table() -> Iterator[Entry]:
+    import psutil
+
     for process in psutil.process_iter(["ppid", "status"]):
         if process.info["status"] == psutil.STATUS_ZOMBIE:
             continue
@@ -257,19 +340,23 @@ def _portable_table() -> Iterator[Entry]:
             yield Entry(process.pid, process.info["ppid"] or 0, os.getsid(process.pid))
 
 
-def environment(pid: int) -> dict[str, str]:
-    """The environment that `pid` was started with; empty where it is gone or somebody else's."""
+def environment(pid: int, hint: bytes = b"") -> dict[str, str]:
+    """The environment that `pid` was started with; empty where it is gone, somebody else's, or without `hint`."""
     try:
         text = (_PROC / str(pid) / "environ").read_bytes()
     except FileNotFoundError:
         return _portable_environment(pid) if not _PROC.exists() else {}
     except OSError:
         return {}
+    if hint not in text:
+        return {}
     pairs = (item.partition(b"=") for item in text.split(b"\0"))
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs if name}
 
 
 def _portable_environment(pid: int) -> dict[str, str]:
+    import psutil
+
     try:
         return psutil.Process(pid).environ()
     except (psutil.Error, OSError):
@@ -278,12 +365,12 @@ def _portable_environment(pid: int) -> dict[str, str]:
 
 def marked(home: Path) -> set[int]:
     """Every process of the platform in `home`, except the caller and those it descends from."""
-    return find(lambda env: env.get(MARK) == str(home)) - _ancestry()
+    return find(lambda env: env.get(MARK) == str(home), _hint(home)) - _ancestry()
 
 
 def orphaned_units(home: Path) -> set[int]:
     """Zygotes and units of the platform in `home`: for an agent that has started none, those of an earlier one."""
-    return find(lambda env: env.get(MARK) == str(home) and UNIT_MARK in env) - _ancestry()
+    return find(lambda env: env.get(MARK) == str(home) and UNIT_MARK in env, _hint(home)) - _ancestry()
 
 
 def is_unit_of(pid: int, agent: int) -> bool:
@@ -293,23 +380,31 @@ def is_unit_of(pid: int, agent: int) -> bool:
 
 def leftovers(units: Mapping[str, int]) -> set[int]:
     """What units (name → pid) that have ended left behind: their sessions, and what has their name in its variables."""
-    return find(lambda env: env.get("FLYTE_UNIT") in units, set(units.values()))
+    return find(lambda env: env.get("FLYTE_UNIT") in units, b"FLYTE_UNIT=", set(units.values()))
 
 
-def find(wanted: Callable[[Mapping[str, str]], bool], sessions: Collection[int] = ()) -> set[int]:
-    """The processes whose environment is `wanted`, and all in the `sessions` given or led by one of those found."""
+def _hint(home: Path) -> bytes:
+    return f"{MARK}=".encode() + os.fsencode(home)
+
+
+def find(wanted: Callable[[Mapping[str, str]], bool], hint: bytes, sessions: Collection[int] = ()) -> set[int]:
+    """The processes whose environment is `wanted`, and all in the `sessions` given or led by one of those found.
+
+    `hint` stands in every environment that is wanted: the others, which are most, are not taken apart.
+    """
     entries = list(table())
-    found = {entry.pid for entry in entries if wanted(environment(entry.pid))}
+    found = {entry.pid for entry in entries if wanted(environment(entry.pid, hint))}
     led = found & {entry.session for entry in entries} | set(sessions)
     return found | {entry.pid for entry in entries if entry.session in led}
 
 
 def _ancestry() -> set[int]:
-    parents = {entry.pid: entry.parent for entry in table()}
+    parents = {} if _PROC.exists() else {entry.pid: entry.parent for entry in table()}
     pid, line = os.getpid(), set()
     while pid and pid not in line:
         line.add(pid)
-        pid = parents.get(pid, 0)
+        entry = _entry(pid) if not parents else None
+        pid = entry.parent if entry else parents.get(pid, 0)
     return line
 
 
@@ -323,6 +418,11 @@ def kill(pids: set[int], number: int = signal.SIGKILL) -> None:
 def family_environment(home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment for the platform's own processes: with the mark, and PYTHONPATH free of relative folders."""
     return with_absolute_path({**environ, MARK: str(home)})
+
+
+def supervisor() -> int:
+    """The pid of the supervisor that this part of the platform was started by; a part started alone has its parent."""
+    return int(os.environ.get(SUPERVISOR) or os.getppid())
 
 
 def with_absolute_path(environ: Mapping[str, str]) -> dict[str, str]:

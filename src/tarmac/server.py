@@ -21,10 +21,12 @@ import uvloop
 
 from flyte.wire import Hello
 from tarmac import home as homes
+from tarmac import pulse
 from tarmac import settings as all_settings
 from tarmac.api import make_app
 from tarmac.api.line import Caller
 from tarmac.auth import Authenticator
+from tarmac.console import pages as _  # noqa: F401 - the application is made of it; here the stem imports it
 from tarmac.control import Control
 from tarmac.control.links import Link, Peer, listen
 from tarmac.store import Store, open_store
@@ -59,6 +61,7 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     links = await listen(home.link_socket, accept)
     tidy = asyncio.create_task(control.keep_tidy())
     http = asyncio.create_task(server.serve())
+    pulse.begin(home, settings.lease)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -114,6 +117,8 @@ def _reachable(host: str) -> str:
 
 
 def main() -> None:
+    # litestar imports pydantic where it is installed, for schemas that we do not have: 0.1 s and 10 MB
+    sys.modules.setdefault("pydantic", None)  # type: ignore[arg-type]
     home = homes.find()
     settings = all_settings.load(home.path)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")

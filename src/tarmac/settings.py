@@ -14,8 +14,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import yaml
-
 from flyte.errors import InitializationError
 
 
@@ -43,7 +41,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("spare_workers", 2, "Processes kept ready ahead of need for each environment in use."),
     Setting("pool_idle", 600, "Seconds after which an unused environment's processes are ended."),
     Setting("grace", 5, "Seconds between SIGTERM and SIGKILL when an action or a replica is stopped."),
-    Setting("lease", 60, "Seconds without a sign of life after which a worker counts as lost."),
+    Setting(
+        "lease",
+        60,
+        "Seconds without a sign of life after which a worker, a zygote or a part of the platform counts as lost.",
+    ),
     Setting("start_timeout", 60, "Seconds an app has to become ready."),
     Setting("drain_timeout", 30, "Seconds the old version's open requests have to finish after a switch."),
     Setting(
@@ -142,6 +144,8 @@ def load(home: Path, environ: Mapping[str, str] = os.environ) -> Settings:
 def _written(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
+    import yaml  # 30 ms, which most platforms save: they have no such file
+
     try:
         written = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:

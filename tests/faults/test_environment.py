@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.world import World, alive
@@ -29,6 +30,51 @@ def test_a_stopped_worker_is_lost_after_its_lease_and_its_action_runs_again(worl
     assert world.outputs(run) == "open"
     assert world.state(run)["attempt"] == 2
     wait_for(lambda: not alive(int(pid)), "the stopped process is gone", 10)
+
+
+def is_watched(world: World, part: str) -> bool:
+    """Whether it has given a first sign of life: from then on it is missed."""
+    return world.told()[part]["silent"] is not None
+
+
+@pytest.mark.parametrize("part", ["control", "agent", "gateway", "haproxy"])
+def test_a_stopped_part_is_replaced_after_its_lease(world: World, part: str) -> None:
+    wait_for(lambda: world.answers() and is_watched(world, part), "the platform answers")
+    others = {name: pid for name, pid in world.pids().items() if name != part}
+    hit = world.kill([part], signal.SIGSTOP)
+    wait_for(lambda: world.is_back(hit), f"{part} is replaced", 20, world.platform.log_tails)
+    assert world.told()[part]["last_end"] == "killed by SIGKILL: it gave no sign of life for 3 s"
+    assert {name: pid for name, pid in world.pids().items() if name != part} == others
+    assert world.outputs(world.run("leaf", n=1)) == 1
+
+
+def test_a_stopped_haproxy_worker_is_replaced_with_its_master(world: World) -> None:
+    wait_for(lambda: is_watched(world, "haproxy"), "HAProxy has answered")
+    master = psutil.Process(world.pids()["haproxy"])
+    hit = {"haproxy": master.pid}
+    for worker in master.children():
+        worker.suspend()
+    wait_for(lambda: world.is_back(hit), "HAProxy is replaced", 20, world.platform.log_tails)
+
+
+def test_a_stopped_stem_is_replaced_and_no_part_notices(world: World) -> None:
+    wait_for(lambda: is_watched(world, "stem"), "the stem has answered")
+    parts, stem = world.pids(), world.stem()
+    os.kill(stem, signal.SIGSTOP)
+    wait_for(lambda: world.stem() not in (0, stem), "the stem is replaced", 20, world.platform.log_tails)
+    assert world.pids() == parts
+
+
+def test_what_a_stopped_zygote_kept_is_tried_again_elsewhere(world: World) -> None:
+    opens = world.platform.work / "open-zygote"
+    run = world.run("gate", opens=str(opens))
+    _, pid, _ = world.noted("gate")
+    (zygote,) = [zygote for zygote in world.zygotes() if int(pid) in [child.pid for child in zygote.children()]]
+    zygote.suspend()
+    world.noted("gate", 2, patience=30)
+    opens.touch()
+    assert world.outputs(run) == "open"
+    wait_for(lambda: not alive(zygote.pid) and not alive(int(pid)), "the stopped one and its workers are gone", 10)
 
 
 def test_a_run_is_aborted_also_when_its_worker_is_stopped(world: World) -> None:

@@ -122,15 +122,24 @@ class World:
 
     # ------------------------------------------------------------------ who is there, and hurting them
 
-    def pids(self) -> dict[str, int]:
-        """Part → pid, as the supervisor says; parts that are down are left out."""
+    def told(self) -> dict[str, dict[str, Any]]:
+        """Part → what the supervisor says of it; the stem is one of them."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
             connection.connect(str(self.platform.home / "run" / "supervisor.sock"))
             data = b""
             while piece := connection.recv(65_536):
                 data += piece
-        return {part["name"]: part["pid"] for part in json.loads(data)["parts"] if part["pid"]}
+        state = json.loads(data)
+        return {part["name"]: part for part in [*state["parts"], state["stem"]]}
+
+    def pids(self) -> dict[str, int]:
+        """Part → pid; parts that are down are left out."""
+        return {name: part["pid"] for name, part in self.told().items() if part["pid"] and name in PARTS}
+
+    def stem(self) -> int:
+        """Its pid, 0 while there is none."""
+        return self.told()["stem"]["pid"] or 0
 
     def zygotes(self) -> list[psutil.Process]:
         agent = self.pids().get("agent")

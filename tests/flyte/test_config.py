@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flyte import _config, _init, _platform
+from flyte._official import refuse_official
 from flyte.errors import InitializationError
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 
@@ -338,9 +339,9 @@ def test_the_official_distribution_beside_ours_is_refused(monkeypatch: pytest.Mo
     _write(tmp_path / "flyte-2.12.1.dist-info" / "METADATA", "Metadata-Version: 2.1\nName: flyte\nVersion: 2.12.1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
-    _init.refuse_official.cache_clear()
+    refuse_official.cache_clear()
     try:
         with pytest.raises(InitializationError, match=r"pip uninstall flyte && pip install --force-reinstall tarmac"):
             _init.init()
     finally:
-        _init.refuse_official.cache_clear()
+        refuse_official.cache_clear()

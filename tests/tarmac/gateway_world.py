@@ -256,7 +256,7 @@ class World:
     # --- processes
 
     def start_haproxy(self) -> None:
-        command = folder.prepare(self.home, self.settings)
+        command = folder.prepare(self.home, self.settings, os.getpid())
         self.haproxy = subprocess.Popen(command, stdout=self._log, stderr=self._log, start_new_session=True)
 
     def start_brain(self, **changed: Any) -> None:

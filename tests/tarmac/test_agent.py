@@ -19,12 +19,14 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+import uvloop
 
 from flyte import wire
 from flyte.errors import CodeBundleError
 from tarmac import process
 from tarmac.agent import Agent, bundle, probe
 from tarmac.agent import unit as units
+from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
 from tarmac.home import Home
 from tests.platform_fixture import ROOT
@@ -636,3 +638,28 @@ def test_the_tail_of_a_log_begins_where_the_unit_began(tmp_path: Path) -> None:
     assert len(units.tail(log, start).splitlines()) == units.TAIL_LINES
     assert "others" not in units.tail(log, start)
     assert units.tail(tmp_path / "none") == ""
+
+
+def test_what_is_sent_on_a_link_that_broke_a_moment_ago_is_no_error(tmp_path: Path) -> None:
+    """On uvloop, which the agent runs on, writing to it raises: once that ended the agent, and all it kept."""
+
+    async def talk() -> None:
+        server = LinkServer(tmp_path / "link.sock")
+        await server.open()
+        welcomed = asyncio.Event()
+        link = ControlLink(tmp_path / "link.sock", lambda: "t", list, lambda frame: None, welcomed.set)
+        running = asyncio.create_task(link.run())
+        try:
+            await asyncio.wait_for(welcomed.wait(), 5)
+            assert link._writer is not None
+            link._writer.transport.abort()
+            for _ in range(20):  # it is closed some turns of the loop before its reader is told
+                link.send(wire.UnitStarted(unit="u", pid=1))
+                await asyncio.sleep(0)
+            link.send(wire.UnitExited(unit="u", code=0))
+            assert (await server.wait(wire.UnitExited)).unit == "u", "an end is told on the next link"
+        finally:
+            running.cancel()
+            await server.close()
+
+    uvloop.run(talk())

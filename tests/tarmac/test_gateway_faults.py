@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -337,7 +338,7 @@ async def test_ports_that_others_hold_are_reported_and_the_rest_is_used() -> Non
 
 async def test_a_front_door_that_is_taken_is_said_to_be_taken(gateway: World) -> None:
     with pytest.raises(InitializationError, match=f"port {gateway.settings.port} of 127.0.0.1 is in use"):
-        folder.prepare(gateway.home, gateway.settings)
+        folder.prepare(gateway.home, gateway.settings, os.getpid())
 
 
 async def test_a_second_gateway_does_not_share_a_port_with_the_first(gateway: World) -> None:
@@ -346,3 +347,27 @@ async def test_a_second_gateway_does_not_share_a_port_with_the_first(gateway: Wo
         status = second.control.statuses[-1]
         assert set(status.unusable_ports) == set(gateway.settings.port_range())
         assert (await gateway.get())[0] == 200
+
+
+async def test_a_client_that_stops_waiting_for_the_control_plane_leaves_no_word_in_the_log(gateway: World) -> None:
+    async def held() -> int:
+        async with runtime_api.session(gateway.home.haproxy_socket) as session:
+            sessions = (await session.ask("show sess")).splitlines()
+        return sum("fe=waiting" in line for line in sessions)
+
+    async def all_held() -> bool:
+        return await held() == 4
+
+    async def none_held() -> bool:
+        return await held() == 0
+
+    writers = []
+    for _ in range(4):
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.settings.port)
+        writer.write(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        writers.append(writer)
+    await until(all_held, "they wait")
+    for number, writer in enumerate(writers):
+        writer.transport.abort() if number % 2 else writer.close()
+    await until(none_held, "nobody waits any more")
+    assert "yield not allowed" not in gateway.log()

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,9 +18,12 @@ import pytest
 
 from tarmac import process
 from tarmac.home import Home
-from tarmac.supervisor import Door, GivenUp, Part, Supervisor, pause
+from tarmac.supervisor import stem
+from tarmac.supervisor.door import Door, GivenUp
 from tarmac.supervisor.lock import holder, locked
+from tarmac.supervisor.part import Part, pause
 from tarmac.supervisor.part_logs import rotate
+from tarmac.supervisor.whole import Supervisor
 from tests.platform_fixture import wait_for
 
 FOREVER = "import time; time.sleep(600)"
@@ -164,7 +168,9 @@ WHOLE = """
 import asyncio, os, sys
 from pathlib import Path
 from tarmac.home import Home
-from tarmac.supervisor import Door, Part, Supervisor
+from tarmac.supervisor.door import Door
+from tarmac.supervisor.part import Part
+from tarmac.supervisor.whole import Supervisor
 async def yes(): return True
 parts = [Part(name, (sys.executable, "-S", "-c", "import time; time.sleep(600)")) for name in ("a", "b")]
 home = Home(Path(sys.argv[1]))
@@ -206,3 +212,106 @@ def test_a_log_that_has_grown_too_long_is_begun_anew_and_the_last_ones_are_kept(
 )
 def test_the_endpoint_is_one_that_a_client_can_use(host: str, endpoint: str) -> None:
     assert Door(host, 7).endpoint == endpoint
+
+
+# ------------------------------------------------------------------------------------------------------------- the stem
+
+
+def spawn(part: Part, file: Path, fds: tuple[int, ...]) -> process.Child:
+    with file.open("ab") as output:
+        return process.start(part.command, env=dict(os.environ), output=output.fileno(), pass_fds=fds)
+
+
+FORKED = Part("one", program(FOREVER), module="tarmac.pulse")
+
+
+async def test_without_a_stem_that_answers_a_part_is_an_interpreter_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stem, "PATIENCE", 0.1)
+    child = await stem.Stem(spawn).fork(FORKED, tmp_path / "one.log")
+    try:
+        assert isinstance(child, subprocess.Popen)
+    finally:
+        process.kill({child.pid})
+        child.wait()
+
+
+async def test_where_orphans_cannot_be_adopted_there_is_no_stem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "adopt_orphans", lambda: False)
+    async with running(home, FORKED) as supervisor:
+        (part,) = (row for row in supervisor.told()["parts"])
+        assert "stem" not in supervisor.told()
+        assert process.environment(part["pid"])
+    assert pids(home) == set()
+
+
+async def test_a_child_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) -> None:
+    """Its order was given up, and somebody else is that part by now."""
+    late = spawn(FORKED, tmp_path / "late.log", ())
+    ours, theirs = socket.socketpair()
+    link = stem.Link(lambda: None)
+    await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+    with theirs:
+        theirs.sendall(json.dumps({"part": "one", "pid": late.pid}).encode() + b"\n")
+        assert await process.ended(late) == -signal.SIGKILL
+    link.close()
+
+
+async def test_an_order_fails_when_the_stem_ends_before_it_answers(tmp_path: Path) -> None:
+    lost: list[bool] = []
+    ours, theirs = socket.socketpair()
+    link = stem.Link(lambda: lost.append(True))
+    await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+    order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
+    await asyncio.sleep(0)
+    theirs.close()
+    with pytest.raises(stem.Gone):
+        await asyncio.wait_for(order, 5)
+    assert lost == [True]
+    assert not link.busy
+    with pytest.raises(stem.Gone):
+        await link.order("one")
+
+
+async def test_a_stem_that_cannot_fork_says_why(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    link = stem.Link(lambda: None)
+    await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+    order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
+    with theirs:
+        theirs.sendall(b'{"part": "one", "error": "Resource temporarily unavailable"}\n')
+        with pytest.raises(OSError, match="temporarily"):
+            await asyncio.wait_for(order, 5)
+    link.close()
+
+
+BEATS_ONCE = """
+import os, socket, sys, time
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), sys.argv[1])
+time.sleep(600)
+"""
+
+
+async def test_a_part_that_had_come_up_is_started_again_without_a_pause(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is killed: seven deaths in a row would be followed by a pause of two seconds."""
+    deaths: list[int] = []
+
+    def noted(number: int) -> float:
+        deaths.append(number)
+        return 0.0
+
+    monkeypatch.setattr("tarmac.supervisor.part.pause", noted)
+    async with running(home, Part("one", (*program(BEATS_ONCE), str(home.pulse_socket)))) as supervisor:
+
+        def one() -> dict[str, object]:
+            row: dict[str, object] = supervisor.told()["parts"][0]
+            return row
+
+        for restarts in range(1, 8):
+            await fact(lambda: one()["silent"] is not None, "it has come up")
+            os.kill(int(str(one()["pid"])), signal.SIGKILL)
+            await fact(lambda restarts=restarts: one()["restarts"] == restarts, "it has ended")  # type: ignore[misc]
+    assert deaths == [1] * 7

@@ -98,12 +98,13 @@ def connect(
     It is in force for the whole process afterwards. Raises InitializationError where there is none.
     """
     from flyte import _config, _init, _platform
+    from flyte._official import refuse_official
     from flyte.errors import InitializationError
 
     config = _config.load(invocation().config)
     named = config.endpoint or (config.api_key and _config.read_api_key(config.api_key).endpoint)
     if not named:
-        _init.refuse_official()
+        refuse_official()
         found = _platform.find()
         if found is None and start:
             say("flyte: starting the platform on this machine …")

@@ -5,28 +5,24 @@ The first three hand over to `python -m tarmac`, which is the platform; this pac
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 
 import click
 
+from flyte._official import refuse_official
+from flyte.cli.handover import hand_over
 from flyte.cli.options import connect, examples, formatted, invocation
 
 
 def _hand_over(*words: str) -> None:
-    """Become `python -m tarmac …`, with this terminal and this exit code."""
-    if importlib.util.find_spec("tarmac") is None:
-        raise click.ClickException(
-            "The platform is not installed here, only the `flyte` package: pip install tarmac. "
-            "(To use a platform elsewhere, name it with --endpoint or `flyte create config`.)"
-        )
-    from flyte import _init
-
-    _init.refuse_official()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "tarmac", *words])
+    """Become `python -m tarmac …`, or say why that cannot be."""
+    hand_over(*words)
+    refuse_official()
+    raise click.ClickException(
+        "The platform is not installed here, only the `flyte` package: pip install tarmac. "
+        "(To use a platform elsewhere, name it with --endpoint or `flyte create config`.)"
+    )
 
 
 @click.command(

@@ -2,7 +2,8 @@
 
 A forked unit finds everything imported and is ready in milliseconds. The agent, at the other end of a socket pair,
 sends LoadPool, then ForkUnit and SignalUnit; the zygote answers with PoolReady or PoolFailed, and for each unit with
-UnitStarted, UnitReady and UnitExited. It is single-threaded and runs nothing of the user's but the import.
+UnitStarted, UnitReady and UnitExited. A Ping, which comes when the import is done, is answered by a Pong. It is
+single-threaded and runs nothing of the user's but the import.
 
 *Code that must not be forked.* A child has only the thread that forked it; what other threads held is held for ever.
 So threads are counted after the import. Some libraries start threads on import and put them away before every fork
@@ -45,6 +46,8 @@ from flyte.wire import (
     ForkUnit,
     Frame,
     LoadPool,
+    Ping,
+    Pong,
     PoolFailed,
     PoolReady,
     PoolSpec,
@@ -132,6 +135,8 @@ class Zygote:
             case SignalUnit():
                 if pid := self._pids.get(frame.unit):
                     _signal_group(pid, frame.signal)
+            case Ping():
+                self._send(Pong(at=frame.at))
 
     def _send(self, frame: Frame) -> None:
         try:

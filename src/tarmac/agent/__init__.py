@@ -17,10 +17,8 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from flyte import wire
-from tarmac import process
+from tarmac import process, pulse
 from tarmac.agent import probe
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
@@ -45,15 +43,22 @@ _MEMORY_PAUSE = 0.5
 class Agent:
     """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end.
 
+    `lease`: seconds without a sign of life after which a zygote is killed.
     `worker`: the module whose `serve` is a worker's life. `common`: variables that the environments of all pools have.
     """
 
     def __init__(
-        self, home: Home, worker: str = WORKER, grace: float = 5, common: Mapping[str, str] | None = None
+        self,
+        home: Home,
+        worker: str = WORKER,
+        grace: float = 5,
+        lease: float = 60,
+        common: Mapping[str, str] | None = None,
     ) -> None:
         self._home = home
         self._worker = worker
         self._grace = grace
+        self._lease = lease
         self._common = common or {}
         self._units: dict[str, Unit] = {}
         self._link = ControlLink(home.link_socket, home.token, self._states, self._obey, self._welcomed)
@@ -74,7 +79,8 @@ class Agent:
             self._tasks = tasks
             self._nursery = Nursery(self._home, self._worker, self._link.send, tasks, self._common)
             link = tasks.create_task(self._link.run())
-            others = [tasks.create_task(self._sweep()), tasks.create_task(self._watch_memory())]
+            watching = (self._sweep(), self._watch_memory(), self._watch_zygotes())
+            others = [tasks.create_task(one) for one in watching]
             await self._stopping.wait()
             link.cancel()  # first: what ends from now on has not failed, and nothing new is to be started
             await self._end_all()
@@ -232,6 +238,23 @@ class Agent:
                     self._memory.condemn(name)
                     unit.zygote.signal(unit, signal.SIGKILL)
 
+    async def _watch_zygotes(self) -> None:
+        """Kill those that hang: their units are lost, and tried again."""
+        loop = asyncio.get_running_loop()
+        watch = pulse.Watch(self._lease, loop.time())
+        while True:
+            await asyncio.sleep(pulse.pause(self._lease))
+            zygotes = self._nursery.loaded()
+            for pid, zygote in zygotes.items():
+                if zygote.spoke:
+                    watch.hear(pid, loop.time())
+                    zygote.spoke = False
+            for pid in watch.silent(loop.time(), zygotes):
+                log.warning("%s: no sign of life for %g s: killed", zygotes[pid].pool.name, self._lease)
+                zygotes.pop(pid).kill()
+            for zygote in zygotes.values():
+                zygote.ping()
+
 
 async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:
     loop = asyncio.get_running_loop()
@@ -253,6 +276,8 @@ async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:
 
 def _listening_ports(session: int) -> set[int]:
     """The TCP ports that a unit's processes listen on."""
+    import psutil  # here: most agents never need it
+
     ports = set()
     for entry in process.table():
         if entry.session == session:

@@ -8,21 +8,27 @@ import signal
 
 import uvloop
 
-from tarmac import home, settings
+from tarmac import home, pulse, settings
 from tarmac.agent import Agent
 
 
-async def main() -> None:
+async def run() -> None:
     place = home.find()
     values = settings.load(place.path)
     logging.basicConfig(level=values.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     folder = values.certificates()
-    agent = Agent(place, grace=values.grace, common={} if folder is None else {"SSL_CERT_DIR": folder})
+    common = {} if folder is None else {"SSL_CERT_DIR": folder}
+    agent = Agent(place, grace=values.grace, lease=values.lease, common=common)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)
+    pulse.begin(place, values.lease)
     await agent.run()
 
 
+def main() -> None:
+    uvloop.run(run())
+
+
 if __name__ == "__main__":
-    uvloop.run(main())
+    main()

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from flyte.wire import UnitExited
 from tarmac import process
@@ -218,6 +217,8 @@ def usage(pid: int) -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
+    import psutil  # here: most systems have the file above
+
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:

@@ -149,6 +149,12 @@ class Nursery:
         self._base.end()
         self._base_of_apps.end()
 
+    def loaded(self) -> dict[int, Zygote]:
+        """The zygotes that have done their import, by pid."""
+        return {
+            zygote.pid: zygote for zygote in self._living.values() if zygote.loaded.done() and not zygote.gone.is_set()
+        }
+
     def log(self, pool: PoolSpec) -> Path:
         """What the pool's modules write while they are imported, and workers before they have an action."""
         return self._home.logs / "pools" / f"{pool.id}.log"

@@ -52,6 +52,8 @@ class Zygote(asyncio.Protocol):
         self.loaded: asyncio.Future[wire.PoolReady] = loop.create_future()
         self.on_failed: Callable[[wire.PoolFailed], None] = lambda frame: None
         """Called when a unit of a pool that is not forked cannot import its code."""
+        self.spoke = False
+        """It has said something since this was looked at."""
         self.gone = asyncio.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self.pid = 0
@@ -140,6 +142,15 @@ class Zygote(asyncio.Protocol):
             )
         )
 
+    def ping(self) -> None:
+        """Ask for a sign of life, which is anything that it says. It gives none while it imports."""
+        self._send(wire.Ping())
+
+    def kill(self) -> None:
+        """It hangs: end it at once, and so its units."""
+        process.signal_group(self.pid, signal.SIGKILL)
+        self._transport.abort()
+
     def signal(self, unit: Unit, number: int) -> None:
         self._send(wire.SignalUnit(unit=unit.name, signal=number))
 
@@ -153,6 +164,7 @@ class Zygote(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by descent
 
     def data_received(self, data: bytes) -> None:
+        self.spoke = True
         try:
             frames = self._unpacker.feed(data)
         except wire.FrameError as error:
@@ -178,6 +190,8 @@ class Zygote(asyncio.Protocol):
             case wire.UnitReady():
                 if unit := self.units.get(frame.unit):
                     unit.may_be_probed.set()
+            case wire.Pong():
+                pass  # that it spoke is noted
             case wire.UnitExited():
                 if unit := self.units.pop(frame.unit, None):
                     unit.finish(frame)

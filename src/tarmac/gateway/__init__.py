@@ -8,8 +8,3 @@
 `config` says what HAProxy does with a request; `routes` how it is told of apps while it runs; `brain` puts all of it
 together. HAProxy goes on serving while the brain or the control plane is away.
 """
-
-from tarmac.gateway.folder import prepare
-from tarmac.gateway.program import find
-
-__all__ = ["find", "prepare"]

@@ -9,6 +9,7 @@ import sys
 
 from flyte.errors import InitializationError
 from tarmac import home as homes
+from tarmac import pulse
 from tarmac import settings as rows
 from tarmac.gateway import brain
 
@@ -21,6 +22,7 @@ async def _run() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
+    pulse.begin(home, settings.lease)
     try:
         await task
     except asyncio.CancelledError:

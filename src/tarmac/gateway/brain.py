@@ -12,6 +12,7 @@ import asyncio
 import logging
 
 from flyte.wire import AnyFrame, GatewayStatus, Keys, Parted, Route, RouteChanged, RouteRemoved, Routes, Woken
+from tarmac import process
 from tarmac.gateway import activity, folder
 from tarmac.gateway.access_log import AccessLog
 from tarmac.gateway.activity import Activity
@@ -45,7 +46,7 @@ TICK = 0.25
 class Brain:
     def __init__(self, home: Home, settings: Settings) -> None:
         self._home = home
-        self._memory = folder.remembered(home) or Memory()
+        self._memory = folder.adopted(home, process.supervisor())
         self._routes: dict[str, Route] | None = None
         """App → route; None until the control plane, or the memory, has said."""
         self._keys: dict[str, str] = {}

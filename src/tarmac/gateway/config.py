@@ -249,7 +249,10 @@ def _control(shape: Shape) -> Iterator[str]:
     yield from _control_backend("control")
     yield f"  server control {api} {check} observe layer4 error-limit 1 on-error mark-down"
     yield f"  server {WAITING} {spare} backup"
-    yield f"frontend {WAITING} from base"
+    # else a client that stops waiting is an alert in the log, see hold.lua; here nobody waits for more than seconds
+    yield "defaults patient from base"
+    yield "  no option abortonclose"
+    yield f"frontend {WAITING} from patient"
     yield f"  bind {spare} mode 600"
     yield "  http-request lua.await_control"
     yield "  default_backend control-again"

@@ -9,7 +9,6 @@ while the control plane is away has them. Replicas live and die with the supervi
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -57,12 +56,12 @@ def _memory_file(home: Home) -> Path:
 # -------------------------------------------------------------------------------------------------- the configuration
 
 
-def prepare(home: Home, settings: Settings) -> list[str]:
+def prepare(home: Home, settings: Settings, supervisor: int) -> list[str]:
     """Write everything that HAProxy needs, and return the command that runs it in the foreground, with its master.
 
-    For the supervisor, each time before it starts HAProxy; `settings.port` is the real one. HAProxy comes up with the
-    routes of the memory. Raises InitializationError where no HAProxy is found, the front door's port is taken, or the
-    certificate cannot be read.
+    For the process that becomes HAProxy; `settings.port` is the real one, `supervisor` the process that started it and
+    everything else. HAProxy comes up with the routes of the memory. Raises InitializationError where no HAProxy is
+    found, the front door's port is taken, or the certificate cannot be read.
     """
     haproxy = program.find(settings)
     if not ports.is_free(settings.host, settings.port):
@@ -72,7 +71,7 @@ def prepare(home: Home, settings: Settings) -> list[str]:
             f"port {settings.port} of {settings.host} is in use by another program; "
             "set TARMAC_PORT to another one (0 takes a free one), or end that program",
         )
-    memory = _adopted(home)
+    memory = adopted(home, supervisor)
     want, _ = wanted(memory.routes, memory.keys)
     shape = plan(home, settings, frozenset(), want.ports)
     write(home, shape, want)
@@ -83,12 +82,12 @@ def prepare(home: Home, settings: Settings) -> list[str]:
     ]
 
 
-def _adopted(home: Home) -> Memory:
+def adopted(home: Home, supervisor: int) -> Memory:
     """The memory as this supervisor's: without the replicas of an earlier one."""
     memory = remembered(home) or Memory()
-    if memory.supervisor != os.getpid():
+    if memory.supervisor != supervisor:
         routes = [msgspec.structs.replace(route, replicas=[]) for route in memory.routes]
-        memory = Memory(os.getpid(), routes, memory.keys)
+        memory = Memory(supervisor, routes, memory.keys)
         remember(home, memory)
     return memory
 

@@ -5,6 +5,11 @@
 -- being restarted is waited for.
 -- `await_control`: the control plane's socket is away, because it is being restarted.
 --
+-- A client that goes away while `hold` waits for its app ends that action at once, by `option abortonclose`. HAProxy 2.8
+-- then lets the coroutine run on without the right to wait, and logs "Lua function 'hold': yield not allowed" as an alert
+-- (haproxy/haproxy#3002). That is all there is to it: the request was to end, and nothing can be done about the words
+-- from here, since no line of ours runs in between. For `await_control` the option is off, so it just waits to its end.
+--
 -- Loaded as `hold.lua WAKE-SOCKET API-SOCKET SECONDS`: sockets as `unix@path`, and how long the brain itself may take.
 
 local wake_socket, api_socket, patience = ...

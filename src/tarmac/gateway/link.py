@@ -14,7 +14,7 @@ from flyte.wire import AnyFrame, Frame, FrameError, Hello, Ping, Pong, Refused, 
 
 log = logging.getLogger("tarmac.gateway.link")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.1
 """Seconds between two tries to reach the control plane."""
 
 _HELLO_TIMEOUT = 10.0

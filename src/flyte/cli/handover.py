@@ -1,0 +1,23 @@
+"""Handing over to `python -m tarmac`, which is the platform; this package never imports it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+from flyte._official import refuse_official
+from flyte.errors import InitializationError
+
+
+def hand_over(*words: str) -> None:
+    """Become `python -m tarmac …`, with this terminal and this exit code. Returns where there is none that would do."""
+    if importlib.util.find_spec("tarmac") is None:
+        return
+    try:
+        refuse_official()
+    except InitializationError:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "tarmac", *words])

@@ -1,0 +1,161 @@
+"""The stem: the process that the platform's parts are forked from.
+
+An interpreter that imports what a part needs takes 0.2 s, the control plane's 0.7 s. The stem has imported it once; a
+part that is forked from it starts in milliseconds, and shares its memory. The supervisor sends orders, one JSON text a
+line: `{"part": NAME, "module": MODULE, "log": FILE}`; the answer is `{"part": NAME, "pid": PID}`, or `error` in place
+of `pid`. An order without a part asks for a sign of life.
+
+*What comes first.* The modules are imported in the order of `MODULES`, the light ones first, and each part is forked as
+soon as its own is there: at `flyte up` agent, HAProxy and brain start on one core while the control plane is imported
+on the other. What no order has asked for is imported when nothing else is to be done.
+
+*Whose children.* A part must be the supervisor's child: so that this learns how it ended, and so that the end of the
+stem, which is renewed whenever a part is to be started from new code, ends nothing else. Hence two forks: the process
+between tells the supervisor the pid and exits, and the system gives the orphan to the supervisor, which has asked for
+orphans (`process.adopt_orphans`). The child goes on only when the answer is out: so no part runs that nobody knows of.
+
+*What a child inherits.* The stem opens nothing but its link, starts no thread and no loop, and sets no signal handler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from tarmac import process
+
+MODULES = ("tarmac.agent.__main__", "tarmac.gateway.haproxy", "tarmac.gateway.__main__", "tarmac.server")
+"""Whose `main` the parts are."""
+
+Order = dict[str, Any]
+
+_GO = b"!"
+"""What a child waits for."""
+
+
+class Stem:
+    def __init__(self, link: socket.socket, supervisor: int) -> None:
+        self._link = link
+        self._supervisor = supervisor
+        self._unread = b""
+        self._missing = list(MODULES)
+
+    def run(self) -> Order:
+        """Obey the supervisor until it is gone. Returns, in each child, the order to be that part."""
+        gc.disable()  # imports make much that stays, and a collection would copy what the children share
+        waiting: list[Order] = []
+        while True:
+            waiting += self._read(wait=not waiting and not self._missing)
+            waiting.sort(key=lambda order: MODULES.index(order["module"]) if order["part"] else -1)
+            if waiting and waiting[0]["module"] not in self._missing:
+                order = waiting.pop(0)
+                if order["part"] and self._branch(order):
+                    return order
+                if not order["part"]:
+                    self._answer(part="")
+            elif self._missing:
+                self._import(self._missing.pop(0))
+
+    def _read(self, wait: bool) -> list[Order]:
+        """The orders that have come; with `wait` at least one."""
+        if not wait and not select.select([self._link], [], [], 0)[0]:
+            return []
+        data = self._link.recv(65_536)
+        if not data:
+            os._exit(0)
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def _answer(self, **answer: object) -> None:
+        self._link.sendall(json.dumps(answer).encode() + b"\n")
+
+    def _import(self, module: str) -> None:
+        try:
+            importlib.import_module(module)
+        except Exception:  # noqa: BLE001 - whatever is wrong with the code: the part says it again, in its own log
+            traceback.print_exc()
+        gc.freeze()  # a collection in a child would copy what it shares
+
+    def _branch(self, order: Order) -> bool:
+        """Have a child of the supervisor's that is to be this part; True in that child."""
+        reading, writing = os.pipe()
+        try:
+            between = os.fork()
+        except OSError as error:
+            self._answer(part=order["part"], error=str(error))
+            between = -1
+        if between == 0:
+            between = os.getpid()
+            self._fork_again(order, writing)
+            os.close(writing)
+            self._wait_for(reading, between)
+            return True
+        os.close(reading)
+        os.close(writing)
+        if between > 0:
+            os.waitpid(between, 0)
+        return False
+
+    def _fork_again(self, order: Order, writing: int) -> None:
+        """In the process between: fork, say whom, and end. Returns in the child alone."""
+        child = -1
+        try:
+            child = os.fork()
+            if child > 0:
+                self._answer(part=order["part"], pid=child)
+                os.write(writing, _GO)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the supervisor is gone
+                self._answer(part=order["part"], error=str(error))
+        if child != 0:
+            os._exit(0)
+
+    def _wait_for(self, reading: int, between: int) -> None:
+        """In the child: wait until the supervisor is told, and is the parent."""
+        if os.read(reading, 1) != _GO:
+            os._exit(1)
+        os.close(reading)
+        while os.getppid() == between:  # it is about to end
+            time.sleep(0.0005)
+        process.die_with(self._supervisor)
+        self._link.close()
+
+
+def become(order: Order) -> int:
+    """Be the part, to its end."""
+    os.setsid()
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    gc.enable()
+    module = order["module"]
+    process.be_called([sys.executable, "-m", module.removesuffix(".__main__")])
+    sys.argv = [module]
+    code: int | None = importlib.import_module(module).main()
+    return code or 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m tarmac.stem FD`: FD is one end of a socket pair; the supervisor, our parent, has the other."""
+    link = socket.socket(fileno=int(arguments[0]))
+    link.set_inheritable(False)
+    try:
+        order = Stem(link, os.getppid()).run()
+    except ConnectionError:  # the supervisor is gone
+        return 0
+    return become(order)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

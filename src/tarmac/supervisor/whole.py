@@ -1,0 +1,213 @@
+"""The whole platform: its parts together, from the first start to the last end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tarmac import __version__, process, pulse
+from tarmac.gateway import alive
+from tarmac.home import Home
+from tarmac.settings import Settings
+from tarmac.supervisor import stem
+from tarmac.supervisor.door import START_LIMIT, Door, GivenUp, answers_health
+from tarmac.supervisor.part import Keeper, Part, parts
+from tarmac.supervisor.part_logs import rotate, tail
+from tarmac.supervisor.stem import Stem
+
+_LOG_CHECK = 30.0
+
+
+class Supervisor:
+    """`healthy` says whether the platform answers; `announce` hears once how the start went: None, or why it failed.
+
+    A part that has given signs of life and gives none for `lease` seconds is killed, and so started again.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        door: Door,
+        parts: Sequence[Part],
+        healthy: Callable[[], Awaitable[bool]],
+        announce: Callable[[GivenUp | None], None] = lambda failure: None,
+        lease: float = 60,
+    ) -> None:
+        own = {"TARMAC_HOME": str(home.path), "TARMAC_PORT": str(door.port), process.SUPERVISOR: str(os.getpid())}
+        env = process.family_environment(home.path, {**os.environ, **own})
+        self._home = home
+        self._door = door
+        spawn = stem.spawner(env, home.path)
+        self._stem = Stem(spawn)
+        self._stem_keeper = Keeper(stem.PART, home, self._stem.start)
+        forked = any(part.module for part in parts) and process.adopt_orphans()
+
+        async def start(part: Part, log: Path) -> process.Child:
+            if not forked or not part.module:
+                return spawn(part, log, ())
+            child = await self._stem.fork(part, log)
+            asyncio.get_running_loop().call_soon(self.reap)  # who ended meanwhile
+            return child
+
+        self._keepers = [Keeper(part, home, start, self._ended) for part in parts]
+        self._all = [self._stem_keeper, *self._keepers] if forked else self._keepers
+        self._lease = lease
+        self._watch = pulse.Watch(lease, time.monotonic())
+        self._healthy = healthy
+        self._announce = announce
+        self._stopping = asyncio.Event()
+        self._started = time.time()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> bool:
+        """Keep the platform running until `stop`; False when it could not be started."""
+        process.kill(process.marked(self._home.path))
+        self._home.supervisor_socket.unlink(missing_ok=True)
+        async with asyncio.TaskGroup() as tasks:
+            status = await asyncio.start_unix_server(self._tell, self._home.supervisor_socket)
+            kept = [tasks.create_task(keeper.run()) for keeper in self._all]
+            ears = await self._listen()
+            others = [tasks.create_task(self._rotate_logs()), tasks.create_task(self._watch_always())]
+            failure = await self._first_answer()
+            if failure is None:
+                self._write_state()
+            self._announce(failure)
+            if failure is None:
+                await self._stopping.wait()
+            self._home.state_file.unlink(missing_ok=True)
+            await self._stop_all()
+            for task in (*kept, *others):
+                task.cancel()
+            self._stem.renew()
+            ears.close()
+            status.close()
+        process.kill(process.marked(self._home.path))
+        return failure is None
+
+    async def _first_answer(self) -> GivenUp | None:
+        """Wait until the platform answers; else why that is not to be expected."""
+        hopeless = [asyncio.ensure_future(keeper.hopeless.wait()) for keeper in self._all]
+        answer, stop = asyncio.ensure_future(self._answers()), asyncio.ensure_future(self._stopping.wait())
+        waiting = (answer, stop, *hopeless)
+        await asyncio.wait(waiting, timeout=START_LIMIT, return_when=asyncio.FIRST_COMPLETED)
+        for future in waiting:
+            future.cancel()
+        if answer.done() and not answer.cancelled():
+            return None
+        if self._stopping.is_set():
+            return GivenUp("it was stopped before it answered")
+        for keeper in self._all:
+            if keeper.hopeless.is_set():
+                message = f"its part {keeper.part.name!r} ended {keeper.deaths} times in a row: {keeper.last_end}"
+                return GivenUp(message, keeper.part.name, tail(keeper.log))
+        worst = max(self._all, key=lambda keeper: keeper.restarts)
+        message = f"it did not answer at {self._door.endpoint} within {START_LIMIT:g} s"
+        return GivenUp(message, worst.part.name, tail(worst.log))
+
+    async def _answers(self) -> None:
+        while not await self._healthy():  # noqa: ASYNC110 - nothing tells but the answer itself
+            await asyncio.sleep(0.02)
+
+    async def _stop_all(self) -> None:
+        for keeper in self._all:
+            keeper.stopping = True  # none is started again while another is being stopped
+        for keeper in reversed(self._all):
+            await keeper.stop()
+
+    def _write_state(self) -> None:
+        door = self._door
+        self._home.write_state(
+            endpoint=door.endpoint, port=door.port, pid=os.getpid(), version=__version__, started=self._started
+        )
+
+    async def _rotate_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_LOG_CHECK)
+            for file in (*(keeper.log for keeper in self._all), self._home.part_log("supervisor")):
+                rotate(file)
+
+    async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Whoever connects gets the state of every part as one JSON text."""
+        writer.write(json.dumps(self.told()).encode())
+        writer.close()
+
+    def told(self) -> dict[str, Any]:
+        """The state of this platform and of each of its parts."""
+        state = {"pid": os.getpid(), "started": self._started, "parts": [keeper.status() for keeper in self._keepers]}
+        if self._all is not self._keepers:
+            state["stem"] = self._stem_keeper.status()
+        return state
+
+    # --------------------------------------------------------------------------------------------- ends, and silence
+
+    def _ended(self, part: Part, code: int) -> None:
+        """An orderly end is how a part is renewed: what follows it must be the code that is installed now."""
+        if code == 0 and part.module and not self._stopping.is_set():
+            self._stem.renew()
+        self.reap()
+
+    def reap(self) -> None:
+        """Reap the orphans that became ours."""
+        if self._all is not self._keepers and not self._stem.busy:
+            process.reap_strangers({keeper.child.pid for keeper in self._all if keeper.child is not None})
+
+    async def _listen(self) -> asyncio.BaseTransport:
+        """Hear the parts' signs of life."""
+        self._home.pulse_socket.unlink(missing_ok=True)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: _Ear(self._hear), local_addr=str(self._home.pulse_socket), family=socket.AF_UNIX
+        )
+        return transport
+
+    def _hear(self, pid: int) -> None:
+        for keeper in self._all:
+            if keeper.child is not None and keeper.child.pid == pid:
+                keeper.heard = time.monotonic()
+                self._watch.hear(pid, keeper.heard)
+
+    async def _watch_always(self) -> None:
+        """Kill what is silent. HAProxy and the stem are asked, the others speak by themselves."""
+        while True:
+            await asyncio.sleep(pulse.pause(self._lease))
+            await asyncio.gather(self._ask("haproxy", alive.answers(self._home)), self._ask("stem", self._stem.lives()))
+            running = {keeper.child.pid: keeper for keeper in self._all if keeper.child is not None}
+            for pid in self._watch.silent(time.monotonic(), running):
+                running[pid].kill(f"it gave no sign of life for {self._lease:g} s")
+
+    async def _ask(self, name: str, asking: Awaitable[bool]) -> None:
+        with contextlib.suppress(TimeoutError):
+            if await asyncio.wait_for(asking, pulse.pause(self._lease)):
+                for keeper in self._all:
+                    if keeper.part.name == name and keeper.child is not None:
+                        self._hear(keeper.child.pid)
+
+
+class _Ear(asyncio.DatagramProtocol):
+    def __init__(self, hear: Callable[[int], None]) -> None:
+        self._hear = hear
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        if data.isdigit():
+            self._hear(int(data))
+
+
+async def supervise(home: Home, settings: Settings, announce: Callable[[GivenUp | None], None]) -> bool:
+    """Run the platform in `home` until SIGTERM or SIGINT; False when it could not be started."""
+    door = Door(settings.host, settings.port)
+    supervisor = Supervisor(home, door, parts(settings), lambda: answers_health(door), announce, settings.lease)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGCHLD, supervisor.reap)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.stop)
+    return await supervisor.run()

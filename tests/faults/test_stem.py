@@ -1,0 +1,140 @@
+"""The process that the parts are forked from: what depends on it, and what must not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.world import PARTS, World, alive
+from tests.platform_fixture import ROOT, Platform, place, wait_for
+
+
+def supervisor(world: World) -> psutil.Process:
+    return psutil.Process(world.platform.state["pid"])
+
+
+def test_every_part_is_a_child_of_the_supervisor_under_its_own_name_and_the_stem_has_one_thread(world: World) -> None:
+    pids = world.pids()
+    children = {child.pid: child for child in supervisor(world).children()}
+    assert set(children) == {*pids.values(), world.stem()}
+    assert "tarmac.server" in children[pids["control"]].cmdline()
+    assert "tarmac.agent" in children[pids["agent"]].cmdline()
+    assert "tarmac.gateway" in children[pids["gateway"]].cmdline()
+    assert children[world.stem()].num_threads() == 1
+
+
+def test_when_the_stem_is_killed_no_part_notices_and_there_is_another(world: World) -> None:
+    parts, stem = world.pids(), world.stem()
+    run = world.run("leaf", n=1)
+    os.kill(stem, signal.SIGKILL)
+    wait_for(lambda: world.stem() not in (0, stem), "there is another stem")
+    assert world.outputs(run) == 1
+    assert world.pids() == parts
+
+
+def test_stem_and_parts_that_are_killed_at_once_are_all_back(world: World) -> None:
+    stem = world.stem()
+    os.kill(stem, signal.SIGKILL)
+    world.restart(*PARTS)
+    wait_for(lambda: world.stem() not in (0, stem), "there is another stem")
+    assert world.outputs(world.run("leaf", n=1)) == 1
+
+
+def test_the_supervisor_says_how_a_forked_part_ended(world: World) -> None:
+    for number, words in ((signal.SIGKILL, "killed by SIGKILL"), (signal.SIGSEGV, "killed by SIGSEGV")):
+        hit = world.kill(["gateway"], number)
+        wait_for(lambda hit=hit: world.is_back(hit), "the brain is back")  # type: ignore[misc]
+        assert world.told()["gateway"]["last_end"] == words
+
+
+def test_orphans_become_the_supervisors_and_are_reaped(world: World) -> None:
+    """A killed agent leaves zygotes and workers, which end with it, as nobody's children."""
+    world.run("gate", opens=str(world.platform.work / "never"))
+    world.noted("gate")
+    units = [process.pid for process in (*world.zygotes(), *world.units())]
+    assert len(units) >= 2
+    world.restart("agent")
+    wait_for(lambda: not any(alive(pid) for pid in units), "they ended")
+
+    def nobody_is_left() -> bool:
+        return {child.pid for child in supervisor(world).children()} == {*world.pids().values(), world.stem()}
+
+    wait_for(nobody_is_left, "no zombie is left", describe=lambda: str(supervisor(world).children()))
+
+
+def test_without_stem_and_supervisor_nothing_is_left(empty_place: Platform) -> None:
+    empty_place.up()
+    world = World(empty_place)
+    world.http.close()
+    victims = [world.stem(), empty_place.state["pid"]]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    empty_place.wait_until_gone()
+
+
+# --------------------------------------------------------------------------------------------------------- upgrading
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Iterator[tuple[Platform, Path]]:
+    """A platform that runs from a copy of the code, and the copy."""
+    copy = tmp_path / "site"
+    shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    with place() as platform:
+        done = platform.cli("up", "--port", "0", timeout=90, PYTHONPATH=str(copy))
+        assert done.code == 0, done.both
+        yield platform, copy
+        platform.down()
+
+
+def test_a_part_that_is_asked_to_end_is_started_again_from_the_code_that_is_installed_now(
+    installed: tuple[Platform, Path],
+) -> None:
+    platform, copy = installed
+    world = World(platform)
+    before = world.pids()
+
+    def version() -> str:
+        found: str = world.call("GET", "/v1/health")["version"]
+        return found
+
+    old = version()
+    init = copy / "tarmac" / "__init__.py"
+    init.write_text(init.read_text().replace(f'"{old}"', '"9.9.9"'))
+    world.restart("control")
+    assert version() == old, "one that crashed is what it was"
+    hit = world.kill(["control"], signal.SIGTERM)
+    wait_for(lambda: world.is_back(hit), "the control plane is back", 20, platform.log_tails)
+    assert version() == "9.9.9"
+    assert world.told()["control"]["last_end"] == "exit code 0"
+    after = world.pids()
+    assert {part: after[part] for part in ("agent", "haproxy", "gateway")} == {
+        part: before[part] for part in ("agent", "haproxy", "gateway")
+    }
+    world.restart("control")
+    assert version() == "9.9.9", "also the new stem is of the new code"
+    assert world.outputs(world.run("leaf", n=1)) == 1
+    world.http.close()
+
+
+def test_code_that_cannot_be_imported_is_said_in_the_parts_own_log_and_mended_by_mending_it(
+    installed: tuple[Platform, Path],
+) -> None:
+    platform, copy = installed
+    world = World(platform)
+    module = copy / "tarmac" / "server.py"
+    whole = module.read_text()
+    module.write_text("raise ImportError('half an upgrade')\n")
+    hit = world.kill(["control"], signal.SIGTERM)
+    log = platform.home / "logs" / "platform" / "control.log"
+    wait_for(lambda: "half an upgrade" in log.read_text(), "the log says it", 20)
+    module.write_text(whole)
+    os.kill(world.stem(), signal.SIGKILL)
+    wait_for(lambda: world.is_back(hit), "the control plane is back", 20, platform.log_tails)
+    world.http.close()
