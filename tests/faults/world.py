@@ -141,7 +141,15 @@ class World:
         """Its pid, 0 while there is none."""
         return self.told()["stem"]["pid"] or 0
 
+    def bases(self) -> list[psutil.Process]:
+        """What zygotes are forked from, where that suits."""
+        return [child for child in self._under_the_agent() if _is_base(child)]
+
     def zygotes(self) -> list[psutil.Process]:
+        forked = [child for base in self.bases() for child in _children(base.pid)]
+        return forked + [child for child in self._under_the_agent() if not _is_base(child)]
+
+    def _under_the_agent(self) -> list[psutil.Process]:
         agent = self.pids().get("agent")
         return _children(agent) if agent else []
 
@@ -181,6 +189,12 @@ def _children(pid: int) -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).children()
     return []
+
+
+def _is_base(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return "flyte.runtime.base" in process.cmdline()
+    return False
 
 
 def alive(pid: int) -> bool:

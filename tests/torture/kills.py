@@ -23,6 +23,8 @@ WEIGHTS = {
     "haproxy": 8,
     "agent": 10,
     "zygote": 10,
+    "base": 3,
+    "stem": 5,
     "worker": 16,
     "replica": 5,
     "several": 8,
@@ -30,7 +32,7 @@ WEIGHTS = {
     "control stopped": 4,
     "supervisor": 2,
 }
-SPARES_APPS = frozenset({"control", "gateway", "worker", "worker stopped", "control stopped"})
+SPARES_APPS = frozenset({"control", "gateway", "stem", "worker", "worker stopped", "control stopped"})
 """What must cost no request to a running app."""
 
 
@@ -70,6 +72,10 @@ class Killer:
                 return self._pause_control()
             case "zygote":
                 return self._one_of(self.world.zygotes(), signal.SIGKILL)
+            case "base":
+                return self._one_of(self.world.bases(), signal.SIGKILL)
+            case "stem":
+                return self._stem()
             case "replica":
                 return self._one_of([unit for unit in self.world.units() if _is_replica(unit)], signal.SIGKILL)
         number = signal.SIGSTOP if kind == "worker stopped" else signal.SIGKILL
@@ -98,6 +104,13 @@ class Killer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         return bool(hit)
+
+    def _stem(self) -> bool:
+        old = self.world.stem()
+        if old:
+            os.kill(old, signal.SIGKILL)
+            self._recover("stem", lambda: self.world.stem() not in (0, old))
+        return bool(old)
 
     def _supervisor(self) -> bool:
         began = time.monotonic()
