@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from flyte.wire import AnyFrame, GatewayStatus, Keys, Parted, Route, RouteChanged, RouteRemoved, Routes, Woken
 from tarmac import process
@@ -44,8 +45,9 @@ TICK = 0.25
 
 
 class Brain:
-    def __init__(self, home: Home, settings: Settings) -> None:
+    def __init__(self, home: Home, settings: Settings, came_up: Callable[[], None]) -> None:
         self._home = home
+        self._came_up: Callable[[], None] | None = came_up
         self._memory = folder.adopted(home, process.supervisor())
         self._routes: dict[str, Route] | None = None
         """App → route; None until the control plane, or the memory, has said."""
@@ -198,6 +200,9 @@ class Brain:
                 await self._proxy.mend(want)
                 if want is self._wanted:
                     self._tell_parted()
+                if want is not None and self._came_up is not None:
+                    self._came_up()
+                    self._came_up = None
                 for app in self._holds.waiting():
                     self._activity.touch(app)
                 self._holds.settle()
@@ -249,6 +254,6 @@ async def _first_of(event: asyncio.Event, seconds: float) -> None:
         pass
 
 
-async def run(home: Home, settings: Settings) -> None:
-    """Be the brain of the gateway in `home`, until cancelled."""
-    await Brain(home, settings).run()
+async def run(home: Home, settings: Settings, came_up: Callable[[], None] = lambda: None) -> None:
+    """Be the brain of the gateway in `home`, until cancelled. Calls `came_up` once HAProxy has every route."""
+    await Brain(home, settings, came_up).run()

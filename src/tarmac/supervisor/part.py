@@ -41,6 +41,8 @@ class Part:
     """Signals to end it with, each with the seconds it may take; then comes SIGKILL."""
     module: str = ""
     """Its `main` is what the command runs; empty: it is a program of its own, which the stem cannot fork."""
+    beats: bool = False
+    """It gives signs of life by itself, the first when it has come up."""
 
 
 def parts(settings: Settings) -> tuple[Part, ...]:
@@ -50,13 +52,15 @@ def parts(settings: Settings) -> tuple[Part, ...]:
         # it gives its units `grace`, and then needs a moment to see them gone
         _python("agent", "tarmac.agent.__main__", ((signal.SIGTERM, settings.grace + 6),)),
         # first let open requests end, then do not
-        _python("haproxy", "tarmac.gateway.haproxy", _SOFTLY),
+        _python("haproxy", "tarmac.gateway.haproxy", _SOFTLY, beats=False),
         _python("gateway", "tarmac.gateway.__main__"),
     )
 
 
-def _python(name: str, module: str, farewell: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),)) -> Part:
-    return Part(name, (sys.executable, "-m", module.removesuffix(".__main__")), farewell, module)
+def _python(
+    name: str, module: str, farewell: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),), beats: bool = True
+) -> Part:
+    return Part(name, (sys.executable, "-m", module.removesuffix(".__main__")), farewell, module, beats)
 
 
 def pause(deaths: int) -> float:

@@ -115,8 +115,12 @@ class Supervisor:
         return GivenUp(message, worst.part.name, tail(worst.log))
 
     async def _answers(self) -> None:
-        while not await self._healthy():  # noqa: ASYNC110 - nothing tells but the answer itself
+        """Every part has come up, so that HAProxy knows every app; and a request is answered."""
+        while not (self._have_come_up() and await self._healthy()):
             await asyncio.sleep(0.02)
+
+    def _have_come_up(self) -> bool:
+        return all(keeper.heard is not None for keeper in self._keepers if keeper.part.beats)
 
     async def _stop_all(self) -> None:
         for keeper in self._all:
