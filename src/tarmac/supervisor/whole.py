@@ -116,7 +116,7 @@ class Supervisor:
 
     async def _answers(self) -> None:
         """Every part has come up, so that HAProxy knows every app; and a request is answered."""
-        while not (self._have_come_up() and await self._healthy()):
+        while not (self._have_come_up() and await self._healthy()):  # noqa: ASYNC110 - only the answer itself tells
             await asyncio.sleep(0.02)
 
     def _have_come_up(self) -> bool:
