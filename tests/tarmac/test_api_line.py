@@ -69,6 +69,15 @@ CALLS: list[tuple[str, str, Any]] = [
     ("GET", "/v1/runs?limit=0", None),
     ("GET", "/v1/runs/RUN/actions/a0", None),
     ("GET", "/v1/tasks/env.add", None),
+    ("GET", "/v1/tasks/add?project=flytesnacks&domain=development", None),
+    ("GET", "/v1/tasks/env.add?version=v1", None),
+    ("GET", "/v1/tasks/env.add?version=", None),
+    ("GET", "/v1/tasks/env.add?version=none", None),
+    ("GET", "/v1/tasks/env.add?project=other", None),
+    ("GET", "/v1/tasks/nothing", None),
+    ("GET", "/v1/tasks/", None),
+    ("GET", "/v1/tasks", None),
+    ("GET", "/v1/runs/", None),
     ("GET", "/v1/nowhere", None),
     ("PUT", "/v1/runs", {}),
     ("POST", "/v1/runs", {"task": "env.nothing", "inputs": {}}),
@@ -142,7 +151,8 @@ async def test_a_key_that_is_deleted_starts_nothing_any_more(server: Server, lin
     assert (await ask(line, "POST", "/v1/runs", body)).status == 201
     server.authenticator._keys.clear()  # type: ignore[attr-defined]
     assert (await ask(line, "POST", "/v1/runs", body)).status == 401
-    assert (await ask(line, "GET", "/v1/runs")).status == 401
+    for path in ("/v1/runs", "/v1/runs/any", "/v1/tasks/env.add"):
+        assert (await ask(line, "GET", path)).status == 401
     line.close()
 
 

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flyte import wire
 from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, RunAlreadyExistsError
 from flyte.wire import ActionPhase
 from tests.tarmac.fake_agent import Act, Vanish
-from tests.tarmac.house import House, eventually, open_house
+from tests.tarmac.house import TASKS, House, eventually, open_house
 
 
 @pytest.fixture
@@ -51,6 +52,27 @@ async def test_a_task_is_found_by_its_bare_name_and_a_wrong_name_lists_what_ther
         await house.run("sub")
     with pytest.raises(RemoteTaskNotFoundError, match=r"no task named 'add' in .* at v7; versions there: v1"):
         await house.run("add", version="v7")
+
+
+async def test_a_task_that_was_looked_at_before_shows_what_was_deployed_since(house: House) -> None:
+    async def versions() -> tuple[str, list[str]]:
+        shown = await house.control.task("flytesnacks", "development", "env.add")
+        return shown.version, shown.versions
+
+    assert await versions() == ("v1", ["v1"])
+    assert await versions() == ("v1", ["v1"])
+    await house.control.deploy(wire.DeployRequest(version="v2", root="/", tasks=TASKS), "owner")
+    assert await versions() == ("v2", ["v2", "v1"])
+    await house.restart()
+    assert await versions() == ("v2", ["v2", "v1"])
+
+
+async def test_a_fresh_key_that_comes_twice_starts_one_run(house: House) -> None:
+    """A call that broke is made again as one that may have been heard; its first words may still arrive after it."""
+    request = wire.RunRequest(task="add", inputs=msgspec.Raw(b'{"x": 1}'), idempotency_key="made-for-it")
+    runs = [await house.control.create_run(request, "owner", fresh=fresh) for fresh in (True, False, True)]
+    assert [created for _, created in runs] == [True, False, False]
+    assert len({run.name for run, _ in runs}) == 1
 
 
 async def test_wrong_inputs_create_nothing(house: House) -> None:

@@ -1,8 +1,8 @@
 """The API for programs on this machine: its routes as frames on the link (`flyte._line` is the other end).
 
-Starting a run and looking at one are what programs do all day; they are answered right here. Every other call goes
-through the application, exactly as if it had come by HTTP, and so does whatever is unusual about those two: there is
-one place that checks parameters and says what is wrong with them.
+Finding a task, starting a run of it and looking at the run are what programs do all day; they are answered right here.
+Every other call goes through the application, exactly as if it had come by HTTP, and so does whatever is unusual about
+those three: there is one place that checks parameters and says what is wrong with them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,7 @@ from tarmac.control.links import Link
 
 Message = MutableMapping[str, Any]
 
-_RUNS = "/v1/runs"
 _LARGEST = FRAME_LIMIT - 65_536
-_PLAIN = frozenset({"project", "domain", "wait"})
-"""Parameters with which a call of the two is not unusual."""
-
 _run_request = msgspec.json.Decoder(wire.RunRequest)
 _encode = msgspec.json.Encoder().encode
 
@@ -73,32 +69,45 @@ class Caller:
             answer = Answer(key=ask.key, status=status, body=_encode(ErrorBody(error=info)))
         self._link.send(answer)
 
-    # ------------------------------------------------------------------ the two
+    # ------------------------------------------------------------------ the three
 
     async def _fast(self, ask: Ask) -> Answer | None:
-        """The answer to a plain start of a run or look at one; None for everything else."""
+        """The answer to a plain call of the three; None for everything else."""
+        if self._principal.kind == "key":  # it may have been deleted since
+            self._authenticator.authenticate(self._token, None)
         path, _, query = ask.path.partition("?")
-        if not path.startswith(_RUNS):
+        place, _, last = path.rpartition("/")
+        match ask.method, place:
+            case "GET", "/v1/tasks" if last:
+                return await self._task(ask, unquote(last), query)
+            case "GET", "/v1/runs" if last:
+                return await self._run(ask, unquote(last), query)
+            case "POST", "/v1" if last == "runs":
+                return await self._create(ask, query)
+        return None
+
+    async def _task(self, ask: Ask, name: str, query: str) -> Answer | None:
+        given = _plain(query, {"project", "domain", "version"})
+        if given is None:
             return None
+        project, domain = given.get("project", wire.DEFAULT_PROJECT), given.get("domain", wire.DEFAULT_DOMAIN)
+        return _answer(ask, await self._control.task(project, domain, name, given.get("version")))
+
+    async def _run(self, ask: Ask, name: str, query: str) -> Answer | None:
         wait = _wait(query)
         if wait is None:
             return None
-        if ask.method == "POST" and path == _RUNS:
-            return await self._create(ask, wait)
-        name = unquote(path[len(_RUNS) + 1 :])
-        if ask.method == "GET" and name and "/" not in path[len(_RUNS) + 1 :]:
-            by_now = await (self._control.wait(name, wait) if wait else self._control.run(name))
-            return Answer(key=ask.key, status=200, body=_encode(by_now))
-        return None
+        return _answer(ask, await (self._control.wait(name, wait) if wait else self._control.run(name)))
 
-    async def _create(self, ask: Ask, wait: float) -> Answer:
-        if self._principal.kind == "key":  # it may have been deleted since
-            self._authenticator.authenticate(self._token, None)
+    async def _create(self, ask: Ask, query: str) -> Answer | None:
+        wait = _wait(query)
+        if wait is None:
+            return None
         request = with_key(_run_request.decode(ask.body), ask.headers.get("Idempotency-Key"))
         run, created = await self._control.create_run(request, self._principal.subject, fresh=ask.fresh)
         if wait and not run.phase.is_terminal:
             run = await self._control.wait(run.name, wait)
-        return Answer(key=ask.key, status=201 if created else 200, body=_encode(run))
+        return _answer(ask, run, 201 if created else 200)
 
     # ------------------------------------------------------------------ all others
 
@@ -156,13 +165,21 @@ class _Response:
             self.body += message.get("body", b"")
 
 
+def _answer(ask: Ask, record: wire.Record, status: int = 200) -> Answer:
+    return Answer(key=ask.key, status=status, body=_encode(record))
+
+
+def _plain(query: str, known: set[str]) -> dict[str, str] | None:
+    """The parameters, where all are known and none is empty; else None."""
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    return given if given.keys() <= known and all(given.values()) else None
+
+
 def _wait(query: str) -> float | None:
     """The seconds that a plain call wants to wait; None where the query needs a closer look."""
-    parameters = dict(parse_qsl(query, keep_blank_values=True))
-    if not parameters.keys() <= _PLAIN:
-        return None
+    given = _plain(query, {"project", "domain", "wait"})
     try:
-        wait = float(parameters.get("wait", 0))
+        wait = None if given is None else float(given.get("wait", 0))
     except ValueError:
         return None
-    return wait if 0 <= wait <= LONGEST_WAIT else None
+    return wait if wait is not None and 0 <= wait <= LONGEST_WAIT else None

@@ -239,9 +239,7 @@ class Control:
 
     async def task(self, project: str, domain: str, name: str, version: str | None = None) -> wire.Task:
         """Raises RemoteTaskNotFoundError that lists what there is."""
-        known = await self.registry.find(project, domain, name, version)
-        versions = [row.version for row in await self.store.task_versions(project, domain, known.row.name)]
-        return task_record(known.row, self.task_url(known.row), versions[:100])
+        return await self.registry.show(project, domain, name, version, self.task_url)
 
     # ------------------------------------------------------------------ apps
 

@@ -228,7 +228,8 @@ class Deployments:
         new = [row for row in rows if not await self._registry.unchanged(row)]
         if new:
             undo.new_tasks += [row.name for row in new]
-            await self._journal.commit(Change(tasks=tuple(new), deployments=(self._row(name),)))
+            change = Change(tasks=tuple(new), deployments=(self._row(name),))
+            await self._journal.commit(change, self._registry.changed)
         phase = "ready" if new else "unchanged"
         await self._progress(name, environment, phase, f"{len(rows)} task{'s' if len(rows) != 1 else ''}")
 
@@ -311,6 +312,7 @@ class Deployments:
         if keys:
             await self._journal.commit(Change(deletes=tuple(Delete("tasks", key) for key in keys)))
             self._registry.forget(keys)
+            self._registry.changed()
 
     # ------------------------------------------------------------------ tell
 

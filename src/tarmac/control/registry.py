@@ -5,6 +5,7 @@ A task version never changes once it is registered, so what was read once is kep
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,9 @@ class Registry:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[tuple[str, str, str, str], KnownTask] = {}
+        self._shown: dict[tuple[str, str, str, str | None], wire.Task] = {}
+        """What was answered to who asked for a task, since one was registered or taken back."""
+        self._changes = 0
 
     def rows_for(self, request: wire.DeployRequest, now: float) -> list[TaskRow]:
         """The rows that register the tasks of a deployment."""
@@ -58,6 +62,26 @@ class Registry:
         known = KnownTask(row, msgspec.json.decode(row.spec, type=wire.TaskSpec))
         self._known[row.project, row.domain, row.name, row.version] = known
         return known
+
+    async def show(
+        self, project: str, domain: str, name: str, version: str | None, url: Callable[[TaskRow], str]
+    ) -> wire.Task:
+        """The task as the API shows it, with the versions there are. Raises RemoteTaskNotFoundError."""
+        key = (project, domain, name, version)
+        shown = self._shown.get(key)
+        if shown is None:
+            state = self._changes
+            known = await self.find(project, domain, name, version)
+            versions = [row.version for row in await self._store.task_versions(project, domain, known.row.name)]
+            shown = task_record(known.row, url(known.row), versions[:100])
+            if state == self._changes and len(self._shown) < _KEPT:  # what was read may be out of date already
+                self._shown[key] = shown
+        return shown
+
+    def changed(self) -> None:
+        """Tasks were registered, or taken back; to be called when that is on disk."""
+        self._changes += 1
+        self._shown.clear()
 
     def forget(self, keys: list[tuple[str, str, str, str]]) -> None:
         """Tasks (project, domain, name, version) that a failed deployment took back."""
