@@ -15,6 +15,7 @@ import asyncio
 from pathlib import Path
 
 from flyte.errors import InitializationError
+from tarmac.store.answers import reject, resolve
 from tarmac.store.changes import (
     ActionWrite,
     Change,
@@ -153,12 +154,10 @@ async def open_store(
 
 
 def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
-    if future.done():
-        return
     if error is None:
-        future.set_result(None)
+        resolve(future, None)
     else:
-        future.set_exception(error)
+        reject(future, error)
 
 
 def _database(url: str, path: Path, fsync: str) -> Database:

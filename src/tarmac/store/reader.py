@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from tarmac.store.answers import on_loop, reject, resolve
 from tarmac.store.changes import StoreUnavailable
 from tarmac.store.database import Database, Session
 
@@ -54,15 +55,15 @@ class Reader(threading.Thread):
             try:
                 self._drop_session()
             finally:
-                self._tell(_resolve, self.closed, None)
+                on_loop(self._loop, resolve, self.closed, None)
 
     def _answer(self, question: Question[Any]) -> None:
         try:
             answer = self._read(question.ask)
         except Exception as error:  # noqa: BLE001 - whatever the question raises is for who asked it
-            self._tell(_reject, question.future, error)
+            on_loop(self._loop, reject, question.future, error)
         else:
-            self._tell(_resolve, question.future, answer)
+            on_loop(self._loop, resolve, question.future, answer)
 
     def _read(self, ask: Callable[[Session], T]) -> T:
         """`ask`, once more on a new connection if the first one broke."""
@@ -91,22 +92,6 @@ class Reader(threading.Thread):
             while True:
                 if (question := self._queue.get_nowait()) is not None:
                     error = StoreUnavailable(f"the store on {self._database.name} is closed")
-                    self._tell(_reject, question.future, error)
+                    on_loop(self._loop, reject, question.future, error)
         except queue.Empty:
             pass
-
-    def _tell(self, answer: Callable[..., None], future: asyncio.Future[T], value: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(answer, future, value)
-        except RuntimeError:  # the loop is closed: nobody is left to hear it
-            pass
-
-
-def _resolve(future: asyncio.Future[T], value: T) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _reject(future: asyncio.Future[T], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tarmac.store.answers import on_loop, reject, resolve
 from tarmac.store.batch import Batch, Mismatch, reason
 from tarmac.store.changes import Change, Conflict, LostPlace, PlaceTaken, StoreError, StoreUnavailable, Unwritable
 from tarmac.store.database import Database, NotNow, Session
@@ -130,7 +131,7 @@ class Writer(threading.Thread):
                 self._drop_session()
             finally:
                 self._database.leave_place()
-                self._on_loop(_resolve, self.closed, None)
+                on_loop(self._loop, resolve, self.closed, None)
 
     def _serve(self) -> None:
         closing = False
@@ -175,11 +176,11 @@ class Writer(threading.Thread):
             opened = self._patiently("opened", self._begin)
         except self._broken as error:
             problem = StoreUnavailable(f"{self._database.name} cannot be opened: {error}")
-            self._on_loop(_reject, self.opened, problem)
+            on_loop(self._loop, reject, self.opened, problem)
         except RuntimeError as error:  # ours: StoreError and flyte's InitializationError
-            self._on_loop(_reject, self.opened, error)
+            on_loop(self._loop, reject, self.opened, error)
         else:
-            self._on_loop(_resolve, self.opened, opened)
+            on_loop(self._loop, resolve, self.opened, opened)
             return True
         return False
 
@@ -351,26 +352,10 @@ class Writer(threading.Thread):
             self._tell(entries, error)
 
     def _tell(self, entries: Sequence[Entry], error: Exception | None) -> None:
-        self._on_loop(_answer, self._loop, entries, error)
-
-    def _on_loop(self, callback: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-        except RuntimeError:  # the loop is closed: nobody is left to hear it
-            pass
+        on_loop(self._loop, _answer, self._loop, entries, error)
 
 
 def _answer(loop: asyncio.AbstractEventLoop, entries: Sequence[Entry], error: Exception | None) -> None:
     """Each answer is a call of its own: what goes wrong in one does not keep the others from being heard."""
     for entry in entries:
         loop.call_soon(entry.answer, error)
-
-
-def _resolve(future: asyncio.Future[T], value: T) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _reject(future: asyncio.Future[T], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
