@@ -29,9 +29,10 @@ from tarmac.store import AttemptRow, Change, Store
 
 if TYPE_CHECKING:
     from tarmac.control.children import Children
-    from tarmac.control.dispatch import Dispatch, Pool, Worker
+    from tarmac.control.dispatch import Dispatch
     from tarmac.control.pools import Pools
     from tarmac.control.steps import Steps
+    from tarmac.control.workers import Pool, Worker
     from tarmac.home import Home
 
 log = logging.getLogger("tarmac.actions")

@@ -24,8 +24,9 @@ from tarmac.store import Change, Store
 
 if TYPE_CHECKING:
     from tarmac.control.actions import Actions
-    from tarmac.control.dispatch import Dispatch, Pool, Worker
+    from tarmac.control.dispatch import Dispatch
     from tarmac.control.pools import Pools
+    from tarmac.control.workers import Pool, Worker
 
 _P = ActionPhase
 

@@ -18,8 +18,8 @@ from tarmac.model import move
 from tarmac.store import ActionRow, ActionWrite, AttemptRow, RunRow
 
 if TYPE_CHECKING:
-    from tarmac.control.dispatch import Pool, Worker
     from tarmac.control.registry import KnownTask
+    from tarmac.control.workers import Pool, Worker
 
 _encode = msgspec.json.Encoder().encode
 

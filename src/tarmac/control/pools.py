@@ -18,9 +18,10 @@ from tarmac.home import Home
 from tarmac.images import environment_of
 
 if TYPE_CHECKING:
-    from tarmac.control.dispatch import Dispatch, Pool
+    from tarmac.control.dispatch import Dispatch
     from tarmac.control.registry import KnownTask
     from tarmac.control.vault import Secrets
+    from tarmac.control.workers import Pool
 
 
 @dataclass(frozen=True, slots=True)

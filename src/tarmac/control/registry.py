@@ -16,7 +16,7 @@ from flyte.errors import AlreadyExistsError, RemoteTaskNotFoundError
 from tarmac.store import Store, TaskRow
 
 if TYPE_CHECKING:
-    from tarmac.control.dispatch import Pool
+    from tarmac.control.workers import Pool
 
 _KEPT = 5000
 

@@ -16,7 +16,7 @@ from tarmac.store import Change
 
 if TYPE_CHECKING:
     from tarmac.control.actions import Actions
-    from tarmac.control.dispatch import Worker
+    from tarmac.control.workers import Worker
 
 _P = ActionPhase
 
