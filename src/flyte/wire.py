@@ -984,6 +984,16 @@ class Parted(Frame, frozen=True, kw_only=True):
     app: str
 
 
+class Barrier(Frame, frozen=True, kw_only=True):
+    """To the gateway: answer with `Applied` when HAProxy has every route that was sent before this."""
+
+    number: int
+
+
+class Applied(Frame, frozen=True, kw_only=True):
+    number: int
+
+
 class GatewayStatus(Frame, frozen=True, kw_only=True):
     unusable_ports: list[int] = field(default_factory=list)
     message: str = ""
@@ -1050,6 +1060,8 @@ AnyFrame = (
     | Quiet
     | Parted
     | GatewayStatus
+    | Barrier
+    | Applied
     | Ask
     | Answer
 )

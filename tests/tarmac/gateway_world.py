@@ -153,6 +153,7 @@ class FakeControl:
         self.hellos: list[wire.Hello] = []
         self.wakes: list[wire.Wake] = []
         self.quiets: list[wire.Quiet] = []
+        self.applied: list[int] = []
         self.parted: list[wire.Parted] = []
         self.statuses: list[wire.GatewayStatus] = []
         self.pongs: list[wire.Pong] = []
@@ -213,6 +214,8 @@ class FakeControl:
                     wire.Routes(routes=list(self.routes.values())),
                 ):
                     writer.write(wire.pack(answer))
+            case wire.Applied():
+                self.applied.append(frame.number)
             case wire.Wake():
                 self.wakes.append(frame)
             case wire.Quiet():

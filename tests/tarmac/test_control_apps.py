@@ -67,6 +67,9 @@ class Gateway:
         self.routes: dict[str, wire.Route] = {}
         self.woken: list[wire.Woken] = []
         self.told = 0
+        self.is_slow = False
+        """It does not say that it has applied anything."""
+        self.barriers: list[int] = []
 
     async def live(self) -> None:
         hello = wire.Hello(kind="gateway", name="gateway", token=self._house.home.token())
@@ -82,6 +85,16 @@ class Gateway:
                     self.routes.pop(frame.app, None)
                 case wire.Woken():
                     self.woken.append(frame)
+                case wire.Barrier():
+                    self.barriers.append(frame.number)
+                    if not self.is_slow:
+                        self.apply()
+
+    def apply(self) -> None:
+        """Say that HAProxy has everything."""
+        for number in self.barriers:
+            self.send(wire.Applied(number=number))
+        self.barriers.clear()
 
     def send(self, frame: wire.Frame) -> None:
         assert self._peer is not None
@@ -108,6 +121,20 @@ async def gateway(house: House) -> Gateway:
     house.agent.run(made.live())
     await until(lambda: made.told)
     return made
+
+
+async def test_a_deployment_is_done_when_the_gateway_has_its_route_and_not_before(
+    house: House, gateway: Gateway
+) -> None:
+    gateway.is_slow = True
+    begun = await deploy(house, app("front"))
+    await until(lambda: gateway.barriers)
+    assert gateway.replicas("front")
+    assert (await house.control.deployment(begun.id)).phase is DeploymentPhase.RUNNING
+    gateway.apply()
+    while (found := await house.control.deployment(begun.id)).phase is DeploymentPhase.RUNNING:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    assert found.phase is DeploymentPhase.SUCCEEDED
 
 
 # ------------------------------------------------------------------------------------------------------- going to sleep

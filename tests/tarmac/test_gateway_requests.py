@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from flyte import wire
 from tarmac.gateway import runtime_api
 from tests.tarmac.gateway_world import APP, World, until, world
 
@@ -235,6 +236,16 @@ async def test_an_answer_that_takes_longer_than_the_request_timeout_is_given_up(
     assert status == 504
     assert "did not answer within the request timeout" in message(body)
     assert (await gateway.get("/?pause=0.01"))[0] == 200
+
+
+async def test_a_route_answers_once_the_gateway_has_said_that_it_is_applied(gateway: World) -> None:
+    for number in range(1, 6):
+        one = await gateway.upstream(f"u{number}")
+        gateway.control.put(gateway.route(one, app=f"{OTHER}{number}", number=number))
+        gateway.control.send(wire.Barrier(number=number))
+        await until(lambda number=number: number in gateway.control.applied, "it is applied")  # type: ignore[misc]
+        status, seen, _ = await gateway.get(number=number)
+        assert (status, seen["server"]) == (200, f"u{number}")
 
 
 async def test_requests_over_an_apps_connection_limit_wait_for_their_turn(gateway: World) -> None:

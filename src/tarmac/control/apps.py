@@ -13,6 +13,7 @@ new ones.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import secrets as randomness
@@ -48,6 +49,9 @@ YOUNG = 10.0
 
 AGENT_PATIENCE = 20.0
 """Seconds a start waits for an agent that is being restarted."""
+
+GATEWAY_PATIENCE = 5.0
+"""Seconds a deployment waits to hear that HAProxy has its routes."""
 
 LONGEST_PAUSE = 30.0
 SWITCH_PAUSE = 0.5
@@ -173,6 +177,9 @@ class Apps:
         self._ports = settings.port_range(port)
         self._unusable: set[int] = set()
         self._gateway: Link | None = None
+        self._numbers = itertools.count(1)
+        self._barriers: dict[int, asyncio.Future[None]] = {}
+        """What the gateway has yet to say that it has applied."""
         self._replicas_known = False
         """Whether the agent has said, since this control plane started, which replicas are alive."""
         self._keys: dict[str, str] = {}
@@ -294,12 +301,24 @@ class Apps:
         link.send(wire.Welcome(epoch=0))
         link.send(wire.Keys(keys=self._keys))
         self._tell_routes()
+        for number in self._barriers:
+            self._tell(wire.Barrier(number=number))
         return self
 
     def _tell_routes(self) -> None:
         """All routes; but while the replicas are not known, the gateway goes on with what it has."""
         if self._replicas_known:
             self._tell(wire.Routes(routes=[self._route(app) for app in self.live.values()]))
+
+    async def told(self) -> None:
+        """Return when HAProxy has every route as it is now; at once without a gateway, and after GATEWAY_PATIENCE."""
+        if self._gateway is None:
+            return
+        number = next(self._numbers)
+        applied = self._barriers[number] = self._loop.create_future()
+        self._tell(wire.Barrier(number=number))
+        await asyncio.wait([applied], timeout=GATEWAY_PATIENCE)
+        self._barriers.pop(number, None)
 
     def keys_changed(self, keys: dict[str, str]) -> None:
         """sha256 of every key that may call apps → who it is."""
@@ -314,6 +333,9 @@ class Apps:
                 self._sleep.quiet(frame)
             case wire.Parted():
                 self._sleep.parted(frame)
+            case wire.Applied():
+                if (applied := self._barriers.pop(frame.number, None)) is not None and not applied.done():
+                    applied.set_result(None)
             case wire.GatewayStatus():
                 self._unusable = set(frame.unusable_ports)
                 if frame.message:

@@ -243,7 +243,7 @@ class Deployments:
         undo.found.append(
             Found(name=spec.name) if app is None else Found(name=spec.name, row=app.row, served=app.served)
         )
-        self._journal.commit(Change(deployments=(self._row(name),)))  # on disk before whatever is committed later
+        self._journal.post(Change(deployments=(self._row(name),)))  # on disk before whatever is committed later
         app = await self._apps.declare(request.project, request.domain, spec, time.time())
         await self._progress(name, spec.name, "starting", "", self._apps.url(app))
         app.row = replace(app.row, env_vars=request.env_vars, parameters=request.parameter_values.get(spec.name, {}))
@@ -255,6 +255,7 @@ class Deployments:
             await self._progress(name, spec.name, "failed", error.message)
             raise
         undo.old_replicas += await self._apps.switch(app, version, f"version {version.version} serves")
+        await self._apps.told()
         await self._progress(name, spec.name, "ready", "", self._apps.url(app))
 
     async def _start(self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec) -> None:

@@ -12,7 +12,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from flyte.wire import AnyFrame, GatewayStatus, Keys, Parted, Route, RouteChanged, RouteRemoved, Routes, Woken
+from flyte.wire import (
+    AnyFrame,
+    Applied,
+    Barrier,
+    GatewayStatus,
+    Keys,
+    Parted,
+    Route,
+    RouteChanged,
+    RouteRemoved,
+    Routes,
+    Woken,
+)
 from tarmac import process
 from tarmac.gateway import activity, folder
 from tarmac.gateway.access_log import AccessLog
@@ -55,6 +67,8 @@ class Brain:
         self._wanted: Wanted | None = None
         self._complaints: list[str] = []
         self._reported: GatewayStatus | None = None
+        self._barriers: list[int] = []
+        """What the control plane waits to hear applied."""
         self._news = asyncio.Event()
         self._unsaved = asyncio.Event()
         self._proxy = Proxy(home, settings)
@@ -86,6 +100,7 @@ class Brain:
     # ------------------------------------------------------------------ what the control plane says
 
     def _linked(self) -> None:
+        self._barriers.clear()  # what is still waited for is asked again
         self._reported = None
         self._report()
         self._holds.link_made()
@@ -103,6 +118,9 @@ class Brain:
                 self._know(self._routes, frame.keys)
             case Woken():
                 self._holds.woken(frame)
+            case Barrier():
+                self._barriers.append(frame.number)
+                self._news.set()
             case _:
                 log.warning("the control plane sent a %s, which nobody expects here", type(frame).__name__)
 
@@ -196,7 +214,7 @@ class Brain:
             self._news.clear()
             pause = BEAT
             try:
-                want = self._wanted
+                want, barriers = self._wanted, list(self._barriers)
                 await self._proxy.mend(want)
                 if want is self._wanted:
                     self._tell_parted()
@@ -208,6 +226,8 @@ class Brain:
                 self._holds.settle()
                 if self._wanted is not None and await self._proxy.reload_if_needed(self._wanted):
                     self._news.set()
+                elif want is not None:
+                    self._tell_applied(barriers)
                 self._report()
                 away = ""
             except HAProxyAway as error:
@@ -218,6 +238,13 @@ class Brain:
             await _first_of(self._news, pause)
 
     # ------------------------------------------------------------------ going to sleep
+
+    def _tell_applied(self, barriers: list[int]) -> None:
+        """HAProxy has what was wanted when these were there."""
+        for number in barriers:
+            if number in self._barriers:
+                self._barriers.remove(number)
+            self._link.send(Applied(number=number))
 
     def _tell_parted(self) -> None:
         """Say of which apps nothing is open any more, now that HAProxy has the routes of this moment.
