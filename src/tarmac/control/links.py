@@ -3,6 +3,10 @@
 A link's first frame is Hello; whoever `accept` finds for it gets every later frame and, once, the news that the link
 is gone. Nothing here waits: a slow reader is cut off when too much is queued for it.
 
+A peer may have very much to say, a parent that calls 100,000 children for instance. In one turn of the loop AT_ONCE
+frames of a link are dealt with; what it says more is not even read until those are done, so that everybody else has
+their turn.
+
 Every write wakes a process, which costs more than all else that is done for a small action. So what is sent in one turn
 of the loop goes out together, and what nobody waits for (`send_along`) goes with the next frame that somebody does.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
@@ -19,6 +24,8 @@ from typing import Protocol, cast
 from flyte.wire import AnyFrame, Frame, FrameError, Hello, Ping, Pong, Refused, Unpacker, pack
 
 log = logging.getLogger("tarmac.links")
+
+AT_ONCE = 64
 
 ALONG = 0.05
 """Seconds that a frame which nobody waits for may stay behind."""
@@ -46,6 +53,8 @@ class Link(asyncio.Protocol):
         self._peer: Peer | None = None
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._unheard: deque[AnyFrame] = deque()
+        """Frames that have come and have not had their turn."""
         self._out: list[bytes] = []
         self._flushing = False
         self._later: asyncio.TimerHandle | None = None
@@ -66,8 +75,24 @@ class Link(asyncio.Protocol):
             log.warning("link to %s: %s", self.name, error)
             self.close()
             return
-        for frame in frames:
-            self._receive(frame)
+        if not self._unheard and len(frames) <= AT_ONCE:
+            for frame in frames:
+                self._receive(frame)
+            return
+        begins = not self._unheard
+        self._unheard.extend(frames)
+        if begins:
+            if self.open and self._transport is not None:
+                self._transport.pause_reading()
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        for _ in range(min(AT_ONCE, len(self._unheard))):
+            self._receive(self._unheard.popleft())
+        if self._unheard:
+            self._loop.call_soon(self._take_turn)
+        elif self.open and self._transport is not None:
+            self._transport.resume_reading()
 
     def _receive(self, frame: AnyFrame) -> None:
         if self._peer is not None:
@@ -85,6 +110,8 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        while self._unheard:  # its last words
+            self._receive(self._unheard.popleft())
         if self._peer is not None:
             self._peer.lost(self)
 
