@@ -60,9 +60,20 @@ class LoopThread:
         self.thread: threading.Thread | None = None
 
     def submit(self, coro: Coroutine[Any, Any, R]) -> concurrent.futures.Future[R]:
-        """Run `coro` there, in a copy of the caller's context."""
-        context = contextvars.copy_context()
-        return asyncio.run_coroutine_threadsafe(_in_context(coro, context), self._running())
+        """Run `coro` there, in a copy of the caller's context. To cancel the future cancels it."""
+        context, loop = contextvars.copy_context(), self._running()
+        outcome: concurrent.futures.Future[R] = concurrent.futures.Future()
+
+        def begin() -> None:
+            if outcome.cancelled():
+                coro.close()
+                return
+            task = loop.create_task(coro, context=context)
+            task.add_done_callback(lambda task: _hand_over(task, outcome))
+            outcome.add_done_callback(lambda done: _cancel(task, done))
+
+        loop.call_soon_threadsafe(begin)
+        return outcome
 
     def call(self, coro: Coroutine[Any, Any, R]) -> R:
         """Run `coro` there, and wait for it."""
@@ -101,8 +112,21 @@ class LoopThread:
         return loop
 
 
-async def _in_context(coro: Coroutine[Any, Any, R], context: contextvars.Context) -> R:
-    return await asyncio.get_running_loop().create_task(coro, context=context)
+def _hand_over(task: asyncio.Task[R], outcome: concurrent.futures.Future[R]) -> None:
+    """What came of the task, for the thread that waits for it."""
+    if not outcome.set_running_or_notify_cancel():
+        return
+    if task.cancelled():
+        outcome.set_exception(asyncio.CancelledError())
+    elif (error := task.exception()) is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(task.result())
+
+
+def _cancel(task: asyncio.Task[R], outcome: concurrent.futures.Future[R]) -> None:
+    if outcome.cancelled():
+        task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 _portal = LoopThread("flyte")
@@ -136,6 +160,16 @@ def in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def at_once(coro: Coroutine[Any, Any, R]) -> R:
+    """The result of a coroutine that has nothing to wait for. Raises RuntimeError for one that has."""
+    try:
+        coro.send(None)
+    except StopIteration as stop:
+        return cast("R", stop.value)
+    coro.close()
+    raise RuntimeError(f"{coro!r} waits")
 
 
 def block(make: Callable[[], Coroutine[Any, Any, R]], name: str) -> R:
@@ -202,13 +236,18 @@ def calling_frame() -> FrameType | None:
 class Syncable(Generic[P, R]):
     """What `@syncable` leaves in place of a coroutine function: call it to wait, `await` its `.aio` not to."""
 
-    def __init__(self, fn: Callable[P, Coroutine[Any, Any, R]], name: str) -> None:
+    def __init__(
+        self, fn: Callable[P, Coroutine[Any, Any, R]], name: str, ready: Callable[P, bool] | None = None
+    ) -> None:
         self.aio = fn
+        self._ready = ready
         self.__name__ = name
         self.__doc__ = fn.__doc__
         self.__wrapped__ = fn
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._ready is not None and self._ready(*args, **kwargs):
+            return at_once(self.aio(*args, **kwargs))
         return block(lambda: self.aio(*args, **kwargs), self.__name__)
 
     @overload
@@ -218,7 +257,8 @@ class Syncable(Generic[P, R]):
     def __get__(self, obj: Any, owner: type) -> Syncable[..., R]:
         if obj is None:
             return self
-        return Syncable(_bound(self.aio, obj), f"{owner.__name__.lower()}.{self.__name__}")
+        ready = None if self._ready is None else functools.partial(self._ready, obj)
+        return Syncable(_bound(self.aio, obj), f"{owner.__name__.lower()}.{self.__name__}", ready)
 
     def __repr__(self) -> str:
         return f"<syncable {self.__name__}>"
@@ -233,6 +273,15 @@ def _bound(fn: Callable[..., R], obj: Any) -> Callable[..., R]:
 def syncable(fn: Callable[P, Coroutine[Any, Any, R]]) -> Syncable[P, R]:
     """Give the coroutine function `fn` a blocking form: `fn(...)` waits, `fn.aio(...)` is what was written."""
     return Syncable(fn, fn.__name__)
+
+
+def syncable_when(
+    ready: Callable[P, bool],
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Syncable[P, R]]:
+    """The same; where `ready`, called with the same arguments, says that there is nothing to wait for, no other thread
+    is asked: to go there and back takes longer than most answers that are at hand.
+    """
+    return lambda fn: Syncable(fn, fn.__name__, ready)
 
 
 class SyncableClassMethod(Generic[P, R]):

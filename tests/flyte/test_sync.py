@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from flyte import _sync
-from flyte._sync import BlockingCallWarning, CannotBlock, LoopThread, streamable, syncable, syncable_classmethod
+from flyte._sync import (
+    BlockingCallWarning,
+    CannotBlock,
+    LoopThread,
+    streamable,
+    syncable,
+    syncable_classmethod,
+    syncable_when,
+)
 
 
 @syncable
@@ -63,6 +71,23 @@ class Sub(Thing):
     pass
 
 
+def _at_hand(self: Shelf, name: str) -> bool:
+    return name in self.books
+
+
+class Shelf:
+    """Books that are at hand, and others that have to be fetched."""
+
+    def __init__(self, *books: str) -> None:
+        self.books = set(books)
+
+    @syncable_when(_at_hand)
+    async def take(self, name: str) -> tuple[str, int]:
+        if name not in self.books:
+            await asyncio.sleep(0)
+        return name, threading.get_ident()
+
+
 @pytest.fixture(autouse=True)
 def _no_blocker() -> Iterator[None]:
     before = _sync._blocker
@@ -89,6 +114,43 @@ def test_methods_class_methods_and_subclasses_have_both_forms() -> None:
     assert Thing.make(5).x == 5
     assert type(Sub.make(5)) is Sub
     assert type(asyncio.run(Sub.make.aio(5))) is Sub
+
+
+def test_what_is_at_hand_is_given_on_the_callers_thread_and_the_rest_is_fetched_on_the_portals() -> None:
+    shelf, here = Shelf("near"), threading.get_ident()
+    assert shelf.take("near") == ("near", here)
+    name, thread = shelf.take("far")
+    assert name == "far"
+    assert thread != here
+    assert asyncio.run(shelf.take.aio("far")) == ("far", here)
+
+
+def test_what_was_said_to_be_at_hand_and_is_not_is_an_error_and_no_silent_wait() -> None:
+    @syncable_when(lambda name: True)
+    async def fetch(name: str) -> str:
+        await asyncio.sleep(0)
+        return name
+
+    with pytest.raises(RuntimeError, match="waits"):
+        fetch("far")
+
+
+def test_cancelling_what_was_submitted_cancels_it_there() -> None:
+    portal = LoopThread("cancelled")
+    begun, ended = threading.Event(), threading.Event()
+
+    async def sleep() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    future = portal.submit(sleep())
+    assert begun.wait(5)
+    assert future.cancel()
+    assert ended.wait(5)
+    assert portal.call(asyncio.sleep(0, "still there")) == "still there"
 
 
 def test_errors_come_out_as_they_were_raised() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from flyte import wire
 from flyte._client import Client
 from flyte._failure import to_error
-from flyte._sync import streamable, syncable, syncable_classmethod
+from flyte._sync import streamable, syncable, syncable_classmethod, syncable_when
 from flyte.errors import ActionAbortedError, RunNotFoundError, TaskTimeoutError
 from flyte.remote._action import NOT_RUNNING_YET, WAIT, Action, ActionDetails, no_outputs, phases_of, runs_in_force
 from flyte.remote._io import (
@@ -63,6 +63,14 @@ class _Haste:
 
 haste = _Haste()
 HASTE = 0.01
+
+
+def _has_ended(self: Run, quiet: bool = False, wait_for: WaitFor = "terminal") -> bool:
+    return wait_for == "terminal" and self._is_complete()
+
+
+def _has_outputs(self: Run) -> bool:
+    return isinstance(self._runs, Client) and self._is_complete() and self._record.outputs_blob is None
 
 
 class Run:
@@ -231,7 +239,7 @@ class Run:
         self._record = await self._runs.get_run(self.name, wait=wait)
         return self._record
 
-    @syncable
+    @syncable_when(_has_ended)
     async def wait(self, quiet: bool = False, wait_for: WaitFor = "terminal") -> None:
         """Return when it has ended, or, with `wait_for="running"`, begun to run. Does not raise when it has failed.
 
@@ -299,7 +307,7 @@ class Run:
         """The last snapshot where it has ended, else the newest."""
         return self._record if self._is_complete() else await self._look()
 
-    @syncable
+    @syncable_when(_has_outputs)
     async def outputs(self) -> ActionOutputs:
         """What the task returned: a tuple with one element for each declared output.
 
