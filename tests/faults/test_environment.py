@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -153,6 +154,35 @@ def small_disk(empty_place: Platform) -> Iterator[Platform]:
     finally:
         empty_place.kill_all()
         subprocess.run(["umount", "-l", str(home)], check=True)
+
+
+@contextlib.contextmanager
+def read_only(file: Path) -> Iterator[None]:
+    """Whoever opens the file meanwhile cannot write it."""
+    bound = subprocess.run(["mount", "--bind", str(file), str(file)], check=False)
+    if bound.returncode:
+        pytest.skip("a file can be mounted by root alone")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(file)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(file)], check=True)
+
+
+def test_a_database_that_may_not_be_written_is_named_and_costs_nothing(fresh: World) -> None:
+    before = fresh.run("leaf", n=1)
+    assert fresh.outputs(before) == 1
+    request = {"task": "faulty.leaf", "name": "later", "inputs": {"where": str(fresh.notes), "n": 2}}
+    log = fresh.platform.home / "logs" / "platform" / "control.log"
+    with read_only(fresh.platform.home / "tarmac.db"):
+        fresh.kill(["control"])
+        with pytest.raises(AssertionError, match="was not answered"):
+            fresh.call("POST", "/v1/runs", request, patience=3)
+        wait_for(lambda: "it is read-only; give its owner the right to write" in log.read_text(), "the log says so", 20)
+    wait_for(fresh.answers, "the platform is back by itself", 20, fresh.platform.log_tails)
+    assert fresh.call("POST", "/v1/runs", request)["name"] == "later"
+    assert [fresh.outputs(run) for run in (before, "later")] == [1, 2]
+    assert fresh.count()["leaf-2"] == 1
 
 
 def test_a_full_disk_costs_nothing_that_was_acknowledged(small_disk: Platform) -> None:
