@@ -118,6 +118,19 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 # ------------------------------------------------------------------------------------------------------------- workers
 
 
+async def test_what_workers_of_an_earlier_agent_wrote_is_kept_and_their_empty_files_are_not(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    empty, written = (scene.home.worker_log(unit) for unit in ("w-empty", "w-written"))
+    empty.touch()
+    written.write_text("last words\n")
+    await scene.open()
+    try:
+        assert not empty.exists()
+        assert written.read_text() == "last words\n"
+    finally:
+        await scene.close()
+
+
 async def test_a_worker_is_started_and_its_end_is_reported_in_words_with_its_last_lines(scene: Scene) -> None:
     scene.start_worker("w-1", "exit:3")
     assert await scene.control.started("w-1") > 0

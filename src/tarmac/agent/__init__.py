@@ -75,6 +75,7 @@ class Agent:
     async def run(self) -> None:
         """Obey until `stop` is called; then end every unit and return."""
         process.kill(process.orphaned_units(self._home.path))
+        self._clear_up()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._nursery = Nursery(self._home, self._worker, self._link.send, tasks, self._common)
@@ -86,6 +87,12 @@ class Agent:
             await self._end_all()
             for task in others:
                 task.cancel()
+
+    def _clear_up(self) -> None:
+        """Remove the files that workers of an earlier agent left and never wrote into."""
+        for file in self._home.worker_logs.glob("*.log"):
+            if size(file) == 0:
+                file.unlink(missing_ok=True)
 
     def stop(self) -> None:
         self._stopping.set()
