@@ -582,6 +582,17 @@ class Held(Frame, frozen=True, kw_only=True):
     attempt: int
 
 
+HELD_PLACE = 16_384
+"""Bytes of a worker's place in the file of what workers hold."""
+
+
+class Holding(Record, frozen=True):
+    """What one worker holds, as it stands in its place: a line of JSON."""
+
+    unit: str
+    held: list[Held]
+
+
 class UnitState(Frame, frozen=True, kw_only=True):
     """A unit that the agent has when it (re)connects."""
 

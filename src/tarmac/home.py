@@ -119,6 +119,11 @@ class Home:
         return self.worker_logs / f"{unit}.log"
 
     @property
+    def holdings(self) -> Path:
+        """What the workers have in hand (`flyte.runtime.held`)."""
+        return self.path / "holdings"
+
+    @property
     def worker_logs(self) -> Path:
         return self.logs / "workers"
 

@@ -26,7 +26,7 @@ from flyte import wire
 from flyte._context import entered, set_process_action
 from flyte._values import from_bytes
 from flyte.errors import ActionAbortedError, TaskInterruptedError
-from flyte.runtime import loader, output
+from flyte.runtime import held, loader, output
 from flyte.runtime.action import Answers, Job, restore_environment, set_environment
 from flyte.runtime.link import Link
 from flyte.runtime.values import unpack_value
@@ -64,11 +64,13 @@ class Worker:
 
     # ------------------------------------------------------------------ the link's side
 
-    def _hello(self) -> wire.Hello:
-        held = [
+    def _held(self) -> list[wire.Held]:
+        return [
             wire.Held(run=job.assign.run, action=job.assign.action, attempt=job.assign.attempt)
             for job in list(self._jobs.values())
         ]
+
+    def _hello(self) -> wire.Hello:
         return wire.Hello(
             kind="worker",
             name=os.environ["FLYTE_UNIT"],
@@ -77,7 +79,7 @@ class Worker:
             pool=os.environ.get("FLYTE_POOL", ""),
             reuse=self._reuse,
             concurrency=self._concurrency,
-            held=held,
+            held=self._held(),
         )
 
     def receive(self, frames: list[wire.AnyFrame]) -> bool:
@@ -126,9 +128,11 @@ class Worker:
         signal.signal(signal.SIGTERM, self._terminate)
         runner = asyncio.Runner(loop_factory=new_loop)
         out = output.Output(os.environ[output.FILE])
+        hand = _hand()
         self._link.start()
         runner.get_loop()  # while nobody waits for it
         while (assign := self._next()) is not None:
+            hand.holds(self._held())
             out.turn()
             self._link.busy(True)
             finished = self.perform(self._jobs[assign.run, assign.action], runner)
@@ -213,6 +217,7 @@ class Worker:
         assert self._loop is not None
         self._retired = asyncio.Event()
         self._loop.add_signal_handler(signal.SIGTERM, self._retired.set)
+        self._hand = _hand()
         self._link.start()
         self._link.watch()
         await self._retired.wait()
@@ -224,6 +229,7 @@ class Worker:
         if assign is None:
             self._retired.set()
             return
+        self._hand.holds(self._held())
         job = self._jobs[assign.run, assign.action]
         task = asyncio.ensure_future(self._one_of_many(job))
         self._tasks[job.key] = task
@@ -248,6 +254,10 @@ class Worker:
         args, kwargs = task.interface.arguments(values)
         result = task.func(*args, **kwargs)
         return task.interface.dump_outputs(await result if task.is_async else result)
+
+
+def _hand() -> held.Hand:
+    return held.Hand(os.environ["FLYTE_UNIT"], os.environ[held.PLACE])
 
 
 async def _await(result: Awaitable[Any]) -> Any:

@@ -140,6 +140,22 @@ class Actions:
                     lost = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
                     self.failed(action, lost, counted=False)
 
+    def lost(self, holding: wire.Holding) -> None:
+        """After a restart: a worker is gone, and this is what it had begun."""
+        for held in holding.held:
+            run = self._runs.get(held.run)
+            action = run.actions.get(held.action) if run else None
+            if action is None or action.over or action.attempt != held.attempt or action.worker is not None:
+                continue
+            self.dispatch.forget(action)
+            self.keep_log(action, holding.unit)
+            lost = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
+            self.failed(action, lost, counted=False)
+
+    def on_disk(self, then: Callable[[], None]) -> None:
+        """Call `then` when everything that was changed until now is on disk."""
+        self._journal.post(Change(), then, lazy=True)
+
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None:
         match frame:
             case wire.Finished():

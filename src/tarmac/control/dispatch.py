@@ -13,6 +13,7 @@ After a restart of the control plane workers and agent come back by themselves. 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import itertools
 import logging
@@ -25,6 +26,7 @@ from flyte import wire
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.auth import Identities
 from tarmac.control.agents import Agent
+from tarmac.control.holdings import Holdings
 from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
 from tarmac.control.workers import Pool, Worker, death, never_started
@@ -65,6 +67,8 @@ class Lifecycle(Protocol):
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None: ...
     def settled(self) -> None: ...
     def keep_log(self, action: LiveAction, unit: str) -> None: ...
+    def lost(self, holding: wire.Holding) -> None: ...
+    def on_disk(self, then: Callable[[], None]) -> None: ...
 
 
 class Dispatch:
@@ -87,6 +91,7 @@ class Dispatch:
         self._identities = identities
         self._addresses = addresses
         self._home = home
+        self._holdings = Holdings(home.holdings)
         self._loop = asyncio.get_running_loop()
         self._settling = True
         self._awaited: set[str] = set()
@@ -211,7 +216,7 @@ class Dispatch:
     def _start(self, pool: Pool) -> bool:
         unit = f"w-{secrets.token_hex(8)}"
         token = self._identities.mint(unit, "workload", pool.project, pool.domain, WORKER_IDENTITY)
-        worker = Worker(unit, pool, self, born=self._loop.time(), token=token)
+        worker = Worker(unit, pool, self, self._holdings.take(), born=self._loop.time(), token=token)
         order = wire.StartUnit(
             unit=unit,
             kind="worker",
@@ -221,6 +226,7 @@ class Dispatch:
             env=self._unit_environment(worker),
         )
         if not self.agent.start(order, worker):
+            self._holdings.give_back(worker.place)
             return False
         self._expect(worker)
         return True
@@ -236,6 +242,7 @@ class Dispatch:
             "FLYTE_UNIT": worker.unit,
             "FLYTE_POOL": worker.pool.key,
             "FLYTE_OUTPUT": str(self._home.worker_log(worker.unit)),
+            "FLYTE_HELD": self._holdings.variable(worker.place),
             "FLYTE_API_KEY": worker.token,
             "FLYTE_LINK_TOKEN": worker.token,
             **self._addresses(worker.pool.project, worker.pool.domain),
@@ -283,7 +290,9 @@ class Dispatch:
         return pool
 
     def _adopt(self, unit: str, pool: Pool) -> Worker:
-        worker = Worker(unit, pool, self, born=self._loop.time())
+        place = next((place for place, held in self._holdings.left.items() if held.unit == unit), None)
+        place = self._holdings.take() if place is None else place
+        worker = Worker(unit, pool, self, place, born=self._loop.time())
         self._expect(worker)
         self.agent.adopt(unit, worker)
         return worker
@@ -367,6 +376,7 @@ class Dispatch:
             self.lifecycle.keep_log(action, worker.unit)
             self.release(action)
             self.lifecycle.failed(action, death(exit), counted=counted or own)
+        self.lifecycle.on_disk(lambda: self._holdings.give_back(worker.place))
         if pool.failures >= REPLACE_AFTER:
             self._give_up(pool, ErrorInfo(code="WorkerLostError", message=never_started(pool, exit), kind="system"))
         self.pump(pool)
@@ -479,8 +489,22 @@ class Dispatch:
         for unit in self._awaited:
             self.agent.stop(unit, 0, "nobody knows it")
         self._awaited.clear()
+        self._take_over()
         self.lifecycle.settled()
         self.pump_everything()
+
+    def _take_over(self) -> None:
+        """What workers held that are gone now had begun, whether or not anybody had written that down."""
+        for place, holding in self._holdings.left.items():
+            if holding.unit not in self.workers:
+                self.lifecycle.lost(holding)
+                self.lifecycle.on_disk(functools.partial(self._holdings.give_back, place))
+        self._holdings.left.clear()
+
+    def forget(self, action: LiveAction) -> None:
+        """Take an action out of its queue."""
+        if action.pool is not None and action in action.pool.queue:
+            action.pool.queue.remove(action)
 
     def pump_everything(self) -> None:
         for pool in list(self.pools.values()):

@@ -58,6 +58,8 @@ class Worker:
     unit: str
     pool: Pool
     dispatch: Dispatch
+    place: int
+    """Where it writes down what it holds."""
     link: Link | None = None
     actions: dict[str, LiveAction] = field(default_factory=dict)
     computing: int = 0

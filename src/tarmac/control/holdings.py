@@ -1,0 +1,57 @@
+"""The places where workers write down what they hold, and what those held that died while nobody looked.
+
+`flyte.runtime.held` says why. The file has a place of HELD_PLACE bytes for each worker. A place is another worker's
+only when all that its last one held is on disk as it came out.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from flyte.wire import HELD_PLACE, Holding
+
+log = logging.getLogger("tarmac.holdings")
+
+
+class Holdings:
+    """`left` is what stands in the file from before, by place: no place in it is free until it is given back."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.left = _read(path)
+        self._free: set[int] = set()
+        self._count = max(self.left, default=-1) + 1
+
+    def take(self) -> int:
+        """A place that nobody has."""
+        if self._free:
+            return self._free.pop()
+        self._count += 1
+        return self._count - 1
+
+    def give_back(self, place: int) -> None:
+        self._free.add(place)
+
+    def variable(self, place: int) -> str:
+        """What a worker is told."""
+        return f"{self._path}:{place}"
+
+
+def _read(path: Path) -> dict[int, Holding]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for place in range(-(-len(data) // HELD_PLACE)):
+        line = data[place * HELD_PLACE : (place + 1) * HELD_PLACE].partition(b"\n")[0].strip(b"\0")
+        if not line:
+            continue
+        try:
+            found[place] = msgspec.json.decode(line, type=Holding)
+        except msgspec.DecodeError as error:
+            log.warning("what a worker wrote into place %d of %s cannot be read: %s", place, path, error)
+    return found
