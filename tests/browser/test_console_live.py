@@ -87,8 +87,11 @@ async def test_a_page_of_a_finished_run_asks_for_nothing_more(server: Server, pa
     await page.locator("pre.log[data-read=all]").wait_for()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
+    await page.wait_for_timeout(1_000)  # the look that the last event asked for may be on its way
+    looked = len(asked)
     await page.wait_for_timeout(4_000)  # the browser would connect anew after three seconds
-    assert asked == []
+    assert looked <= 1, asked
+    assert asked[looked:] == []
 
 
 async def test_actions_are_unfolded_and_chosen_without_a_reload_and_back_goes_back(server: Server, page: Page) -> None:
