@@ -586,7 +586,7 @@ HELD_PLACE = 16_384
 """Bytes of a worker's place in the file of what workers hold."""
 
 
-class Holding(Record, frozen=True):
+class Holding(Struct, frozen=True):
     """What one worker holds, as it stands in its place: a line of JSON."""
 
     unit: str
