@@ -32,6 +32,19 @@ def test_a_kill_that_the_kernel_counted_was_for_want_of_memory(tmp_path: Path) -
     assert not memory.release(KILLED, unasked=True).oom, "each is counted once"
 
 
+def test_a_kill_that_the_kernel_counted_for_somebody_else_some_time_ago_says_nothing(tmp_path: Path) -> None:
+    counters = tmp_path / "vmstat"
+    counters.write_text("oom_kill 4\n")
+    memory = Memory(nowhere, counters)
+    counters.write_text("oom_kill 5\n")
+    memory.pass_time()
+    memory.pass_time()
+    assert not memory.release(KILLED, unasked=True).oom
+    counters.write_text("oom_kill 6\n")
+    memory.pass_time()  # the news of the end may come a moment later than the look
+    assert memory.release(KILLED, unasked=True).oom
+
+
 class Tree:
     """A cgroup v2 hierarchy as files."""
 

@@ -236,6 +236,7 @@ class Agent:
         """The watchdog, for units whose memory the kernel does not limit."""
         while True:
             await asyncio.sleep(_MEMORY_PAUSE)
+            self._memory.pass_time()
             if not self._memory.watching:
                 continue
             sessions = [(unit.name, unit.pid) for unit in self._units.values() if unit.pid]

@@ -145,7 +145,8 @@ class Memory:
         self._watched: dict[str, int] = {}
         self._over: set[str] = set()
         self._counters = counters
-        self._seen = _counter(counters)
+        self._seen = self._seen_before = _counter(counters)
+        """How often the kernel had killed for want of memory, anywhere: at the last look, and at the one before."""
 
     def _look(self) -> None:
         """Not before it is needed: who limits nothing leaves no trace among the system's groups."""
@@ -193,6 +194,13 @@ class Memory:
             with contextlib.suppress(OSError):
                 self._groups.folder.rmdir()
 
+    def pass_time(self) -> None:
+        """To be called twice a second: what the kernel kills now says nothing of units that end in a while.
+
+        The counter is the machine's. Of somebody else's want of memory a unit that is killed much later has not died.
+        """
+        self._seen_before, self._seen = self._seen, _counter(self._counters)
+
     def release(self, exited: UnitExited, unasked: bool) -> UnitExited:
         """The unit has ended: `exited` with `oom` set if that is what it was. `unasked`: nobody here ended it."""
         unit = exited.unit
@@ -203,8 +211,9 @@ class Memory:
             oom = oom or (exited.signal == signal.SIGKILL and group.kills() > 0)
             self._leaving.append(group)
         elif exited.signal == signal.SIGKILL and unasked:
-            before, self._seen = self._seen, _counter(self._counters)
-            oom = oom or self._seen > before
+            now = _counter(self._counters)
+            oom = oom or now > self._seen_before
+            self._seen = self._seen_before = now
         self._leaving = [group for group in self._leaving if not group.remove()]
         return msgspec.structs.replace(exited, oom=True) if oom else exited
 
