@@ -43,8 +43,11 @@ async def deploy(house: House, *apps: wire.AppSpec, version: str = "v1", **reque
 
 async def deployed(house: House, *apps: wire.AppSpec, version: str = "v1", **request: Any) -> wire.Deployment:
     """The same, and wait for its end."""
-    begun = await deploy(house, *apps, version=version, **request)
+    return await ended(house, await deploy(house, *apps, version=version, **request))
 
+
+async def ended(house: House, begun: wire.Deployment) -> wire.Deployment:
+    """The deployment when it is over."""
     while (found := await house.control.deployment(begun.id)).phase is DeploymentPhase.RUNNING:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return found
@@ -132,9 +135,7 @@ async def test_a_deployment_is_done_when_the_gateway_has_its_route_and_not_befor
     assert gateway.replicas("front")
     assert (await house.control.deployment(begun.id)).phase is DeploymentPhase.RUNNING
     gateway.apply()
-    while (found := await house.control.deployment(begun.id)).phase is DeploymentPhase.RUNNING:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-    assert found.phase is DeploymentPhase.SUCCEEDED
+    assert (await ended(house, begun)).phase is DeploymentPhase.SUCCEEDED
 
 
 # ------------------------------------------------------------------------------------------------------- going to sleep
