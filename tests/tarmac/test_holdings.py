@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flyte import wire
 from flyte.runtime.held import Hand
 from flyte.wire import HELD_PLACE, ActionPhase, Held
+from tarmac.control import settling
 from tarmac.control.holdings import Holdings
-from tests.tarmac.fake_agent import Act
+from tests.tarmac.fake_agent import Act, FakeWorker
 from tests.tarmac.house import House, eventually, open_house
 
 
@@ -78,7 +83,7 @@ async def test_what_a_dead_worker_had_begun_is_a_new_attempt_and_what_nobody_beg
         return 1
 
     house.behave = behave
-    house.control.dispatch._settling = True  # nothing is given out any more
+    house.control.dispatch._settling.goes_on = True  # nothing is given out any more
     begun, waiting = await house.run("add"), await house.run("add")
     await house.down()
     Hand("w-dead", f"{house.home.holdings}:40").holds([Held(run=begun.name, action="a0", attempt=1)])
@@ -108,3 +113,67 @@ async def test_what_a_living_worker_holds_stays_its_own(house: House) -> None:
     open_.append(1)
     done = await house.control.wait(run.name, 10)
     assert (done.phase, done.attempt, len(gate)) == (ActionPhase.SUCCEEDED, 1, 1)
+
+
+async def begun(house: House, task: str, **options: Any) -> tuple[wire.Run, FakeWorker, asyncio.Event]:
+    """A run whose action goes on until the event is set, and its worker, which wrote down that it has it."""
+    gate: list[Act] = []
+    opens = asyncio.Event()
+
+    async def behave(act: Act) -> int:
+        gate.append(act)
+        await opens.wait()
+        return 1
+
+    house.behave = behave
+    run = await house.run(task, **options)
+    assert await eventually(lambda: len(gate) == 1)
+    worker = house.worker_of(gate[0])
+    file, place = worker.order.env["FLYTE_HELD"].rsplit(":", 1)
+    Hand(worker.order.unit, f"{file}:{place}").holds([Held(run=run.name, action="a0", attempt=1)])
+    return run, worker, opens
+
+
+async def test_a_worker_that_is_too_busy_to_come_back_keeps_what_it_holds(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE", 0.05)
+    run, worker, opens = await begun(house, "add")
+    await house.down()
+    await house.up(busy=[worker])
+    assert await eventually(lambda: not house.control.dispatch._settling.goes_on)
+    opens.set()
+    assert (await house.result("add")).phase is ActionPhase.SUCCEEDED  # others are served meanwhile
+    assert (await house.control.run(run.name)).phase is ActionPhase.RUNNING
+    house.agent.run(worker.live())
+    done = await house.control.wait(run.name, 10)
+    assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 1)
+
+
+async def test_a_worker_that_never_comes_back_is_lost_after_the_lease(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE", 0.05)
+    house.environ["TARMAC_LEASE"] = "1"
+    run, worker, opens = await begun(house, "add")
+    await house.down()
+    await house.up(busy=[worker])
+    opens.set()
+    done = await house.control.wait(run.name, 10)
+    assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 2)
+    attempts = (await house.control.action(run.name, "a0")).attempts
+    assert "gave no sign of life for 1 s" in str(attempts[0].error)
+    assert worker.order.unit in {order.unit for order in house.agent.stopped}
+
+
+async def test_of_what_a_worker_held_all_along_the_time_in_the_queue_is_over(house: House) -> None:
+    """That it runs was never written; its limit on waiting must not strike, and the one on running must."""
+    run, _, _ = await begun(house, "hasty")
+    await house.down()
+    connection = sqlite3.connect(house.home.database)
+    connection.execute("UPDATE actions SET phase = 'queued', started = NULL")
+    connection.commit()
+    connection.close()
+    await house.up()
+    done = await house.control.wait(run.name, 10)
+    assert (done.phase, done.error and done.error.code) == (ActionPhase.TIMED_OUT, "MaxRuntimeExceededError")

@@ -70,14 +70,14 @@ class Control:
         self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
         self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint)
         actions, errands = self._runs.actions, self._runs.errands
-        self.dispatch = Dispatch(self.agent, settings, self.identities, actions, self._apps.addresses, home)
+        self.dispatch = Dispatch(self.agent, settings, self.identities, actions, self._apps.addresses.told, home)
         self._pools = Pools(place, self._secrets, self.dispatch)
         children = Children(store, self.journal, self.registry, actions, self.dispatch, self._pools, errands)
         actions.attach(self.dispatch, self._pools, children, Steps(self.journal, actions))
         self._runs.attach(self._pools)
         outputs = RunOutputs(store, self.registry, self.blobs)
         self._deployments = Deployments(store, self.journal, self.registry, self._apps, self._secrets, outputs)
-        self._keys = Keys(store, self.journal, home.token(), self._apps.keys_changed)
+        self._keys = Keys(store, self.journal, home.token(), self._apps.gateway.keys_changed)
 
     # ------------------------------------------------------------------ start and stop
 
@@ -107,7 +107,7 @@ class Control:
             if not hmac.compare_digest(hello.token, self.home.token()):
                 raise PermissionError("the token is not the owner's")
             if hello.kind == "gateway":
-                return self._apps.gateway_connected(link, hello)
+                return self._apps.gateway.connected(link)
             link.send(wire.Welcome(epoch=self.store.epoch, version=tarmac.__version__))
             return self.agent.connected(link, hello)
         if not self.dispatch.is_known(hello):

@@ -124,7 +124,9 @@ class Actions:
         if action.worker not in (None, worker):
             return None
         if action.phase is not _P.RUNNING:  # it was given out, and the commit that says so was lost
+            self._cancel(action, "max_queued_time")
             action.go(_P.RUNNING, time.time())
+            self._limit(action, "max_runtime")
             event = self.event(action, "running")
             change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
             self._journal.post(change, self._show(action, event.seq))
@@ -140,17 +142,28 @@ class Actions:
                     lost = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
                     self.failed(action, lost, counted=False)
 
+    def pool_of(self, held: wire.Held) -> Pool | None:
+        """The pool of an action that a worker held, if it is that attempt still, and nobody else's."""
+        action = self._unowned(held)
+        return action.pool if action else None
+
     def lost(self, holding: wire.Holding) -> None:
         """After a restart: a worker is gone, and this is what it had begun."""
         for held in holding.held:
-            run = self._runs.get(held.run)
-            action = run.actions.get(held.action) if run else None
-            if action is None or action.over or action.attempt != held.attempt or action.worker is not None:
+            action = self._unowned(held)
+            if action is None:
                 continue
             self.dispatch.forget(action)
             self.keep_log(action, holding.unit)
             lost = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
             self.failed(action, lost, counted=False)
+
+    def _unowned(self, held: wire.Held) -> LiveAction | None:
+        run = self._runs.get(held.run)
+        action = run.actions.get(held.action) if run else None
+        if action is None or action.over or action.attempt != held.attempt or action.worker is not None:
+            return None
+        return action
 
     def on_disk(self, then: Callable[[], None]) -> None:
         """Call `then` when everything that was changed until now is on disk."""
