@@ -770,6 +770,10 @@ class Hello(Frame, frozen=True, kw_only=True):
     concurrency: int = 1
     held: list[Held] = field(default_factory=list)
     units: list[UnitState] = field(default_factory=list)
+    place: int | None = None
+    """Where the worker writes down what it holds."""
+    spent: bool = False
+    """A fresh worker that had its action, and is about to end."""
 
 
 class Welcome(Frame, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ TASKS = [
     task("patient", retries=RetrySpec(count=1, base=60)),
     task("stubborn", retries=RetrySpec(count=1)),
     task("reused", environment={"reuse": wire.ReuseSpec(max_replicas=1)}),
+    task("reused_again", environment={"reuse": wire.ReuseSpec(max_replicas=1)}, retries=RetrySpec(count=1)),
 ]
 
 

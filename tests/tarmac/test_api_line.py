@@ -184,3 +184,39 @@ async def test_a_call_whose_connection_breaks_is_made_again(server: Server, tmp_
 
 async def httpx_get(server: Server, run: str) -> httpx.Response:
     return await server.client().get(f"/v1/runs/{run}")
+
+
+async def test_what_a_caller_began_to_change_is_changed_though_it_is_gone(
+    server: Server, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off between memory and disk it would leave them apart."""
+    begun, goes_on, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    create = server.control.create_run
+
+    async def slowly(*args: Any, **options: Any) -> Any:
+        begun.set()
+        await goes_on.wait()
+        result = await create(*args, **options)
+        over.set()
+        return result
+
+    gone, lost = asyncio.Event(), Caller.lost
+
+    def noticed(caller: Caller, link: Link) -> None:
+        lost(caller, link)
+        gone.set()
+
+    monkeypatch.setattr(server.control, "create_run", slowly)
+    monkeypatch.setattr(Caller, "lost", noticed)
+    line = await Line.connect(link, OWNER)
+    body = {"task": "env.add", "inputs": {"x": 1}, "name": "left-alone"}
+    asked = asyncio.ensure_future(ask(line, "POST", "/v1/runs", body))
+    await begun.wait()
+    line.close()
+    with pytest.raises(OSError):  # noqa: PT011 - that the line is lost is all there is to say
+        await asked
+    async with asyncio.timeout(5):
+        await gone.wait()
+        goes_on.set()
+        await over.wait()
+    assert (await server.control.run("left-alone")).name == "left-alone"

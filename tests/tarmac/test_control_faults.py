@@ -310,6 +310,19 @@ async def test_an_abort_during_the_pause_before_a_retry_is_the_end(house: House)
     assert control.dispatch.busy == 0
 
 
+async def test_the_pause_before_a_retry_goes_on_after_a_restart(house: House) -> None:
+    async def behave(act: Act) -> Any:
+        raise ValueError("no")
+
+    house.behave = behave
+    run = await house.run("patient")
+    assert await eventually(lambda: "trying again in 60 s" in (house.control._runs.live[run.name].root.message))
+    control = await house.restart()
+    timer = control._runs.live[run.name].root.timers["retry"]
+    assert 50 < timer.when() - asyncio.get_running_loop().time() <= 60
+    assert control.dispatch.pools == {} or not any(pool.queue for pool in control.dispatch.pools.values())
+
+
 async def test_a_limit_goes_on_where_it_was_when_the_control_plane_restarts(house: House) -> None:
     async def behave(act: Act) -> Any:
         await asyncio.sleep(60)

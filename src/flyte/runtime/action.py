@@ -191,7 +191,7 @@ class Job:
             return await future
         except asyncio.CancelledError:
             self._answers.forget(key)
-            if isinstance(frame, wire.Call):
+            if isinstance(frame, wire.Call) and not self._link.ending:
                 a = self.assign
                 self._link.send(wire.CancelCall(key=key, run=a.run, action=a.action, attempt=a.attempt))
             raise

@@ -64,6 +64,8 @@ class Link:
         self._wanted = False
         self._busy_since: float | None = None
         self._last_busy = 0.0
+        self.ending = False
+        """Whether this process was told to end. What is broken off then is not over: somebody will take it up."""
 
     def start(self) -> None:
         """Connect; from now on there is somebody to read whatever the main thread does."""
@@ -118,11 +120,9 @@ class Link:
         pause = _PAUSE
         while True:
             try:
-                connection = socket.socket(socket.AF_UNIX)
-                connection.connect(self._path)
+                connection = _connection(self._path)
                 break
             except OSError:
-                connection.close()
                 if os.getppid() != self._parent:
                     os._exit(GAVE_UP)
                 time.sleep(pause)
@@ -220,3 +220,13 @@ class Link:
             case _:
                 return False
         return True
+
+
+def _connection(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection

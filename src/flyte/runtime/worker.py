@@ -58,6 +58,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running = False
         self._aborting = False
+        self._spent = False
         self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
         self._link = Link(link, self._hello, self.receive)
         self._answers = Answers(self._link)
@@ -80,6 +81,8 @@ class Worker:
             reuse=self._reuse,
             concurrency=self._concurrency,
             held=self._held(),
+            place=held.place_of(os.environ.get(held.PLACE, "")),
+            spent=self._spent,
         )
 
     def receive(self, frames: list[wire.AnyFrame]) -> bool:
@@ -91,6 +94,7 @@ class Worker:
                 case wire.CallResult() | wire.TraceResult():
                     results.append(frame)
                 case wire.Assign():
+                    self._spent = not self._reuse
                     self._jobs[frame.run, frame.action] = Job(frame, self._link, self._answers, self._root)
                     ordered = self._order(frame)
                 case wire.FinishedAck():
@@ -168,7 +172,10 @@ class Worker:
         try:
             with entered(context, job):
                 set_process_action(context, job)
-                return job.succeeded(self._call(job, runner))
+                outputs = self._call(job, runner)
+                if self._aborting:  # what the function made of it is not what it was asked for
+                    sys.exit(ABORTED)
+                return job.succeeded(outputs)
         except loader.BrokenImport as broken:
             return job.failed(broken)
         except BaseException as error:  # noqa: BLE001 - a stranger's code
@@ -196,7 +203,7 @@ class Worker:
     """What SIGTERM cancels."""
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
-        self._aborting = True
+        self._aborting = self._link.ending = True
         if not self._running:
             os._exit(0)
         if self._main is not None and not self._main.done() and self._loop is not None:

@@ -383,5 +383,5 @@ class Control:
 
     async def create_project(self, project: wire.Project, by: str) -> wire.Project:
         row = ProjectRow(project.id, project.name or project.id, project.description, project.labels, project.archived)
-        await self.journal.commit(Change(projects=(row,)))
+        await self.journal.write(Change(projects=(row,)))
         return project

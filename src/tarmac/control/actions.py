@@ -124,6 +124,7 @@ class Actions:
         if action.worker not in (None, worker):
             return None
         if action.phase is not _P.RUNNING:  # it was given out, and the commit that says so was lost
+            self.dispatch.forget(action)
             self._cancel(action, "max_queued_time")
             action.go(_P.RUNNING, time.time())
             self._limit(action, "max_runtime")
@@ -402,16 +403,27 @@ class Actions:
             self._end(action, _P.FAILED, message)
             return
         is_new = action.attempt == 1 and action.phase is not _P.RUNNING
-        _resume_clock(action, [] if is_new else await self._store.attempts(action.run.name, action.name))
+        attempts = [] if is_new else await self._store.attempts(action.run.name, action.name)
+        _resume_clock(action, attempts)
         if action.phase is _P.INITIALIZING:
             action.go(_P.QUEUED, time.time())
         if action.phase is _P.QUEUED:
-            await self._queue_anew(action)
+            if await self._has_pool(action):
+                self._after(self._rest_of_pause(action, attempts), action, action.pool)
         elif action.phase is _P.RUNNING:
             await self._make_pool(action)  # without one its worker may still come back
             self._limit(action, "max_runtime")
             self._limit(action, "deadline")
         action.since = None
+
+    def _rest_of_pause(self, action: LiveAction, attempts: Sequence[AttemptRow]) -> float:
+        """Seconds until the next attempt may begin, where the last one failed a moment ago."""
+        last = next((attempt for attempt in attempts if attempt.number == action.attempt - 1), None)
+        if last is None or last.error is None or last.ended is None:
+            return 0
+        error = msgspec.json.decode(last.error, type=ErrorInfo)
+        verdict = after_failure(error, self._spec(action).retries, action.user_failures, action.system_failures)
+        return min(verdict.delay, last.ended + verdict.delay - time.time())
 
     async def _has_pool(self, action: LiveAction) -> bool:
         """Have the action's pool at hand; an action whose pool cannot be made ends with the reason."""

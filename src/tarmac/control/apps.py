@@ -218,8 +218,10 @@ class Apps:
     async def activate(self, app: LiveApp) -> None:
         if app.row.wanted != "active":
             app.row = replace(app.row, wanted="active")
-            self._set(app, AppStatus.SLEEPING if app.row.version else AppStatus.FAILED, "activated", force=True)
+            status = AppStatus.SLEEPING if app.row.version else AppStatus.FAILED
+            committed = self._set(app, status, "activated", force=True)
             self.route_changed(app)
+            await committed
         await self.wake(app)
 
     async def deactivate(self, app: LiveApp) -> None:

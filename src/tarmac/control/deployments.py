@@ -230,7 +230,7 @@ class Deployments:
         if new:
             undo.new_tasks += [row.name for row in new]
             change = Change(tasks=tuple(new), deployments=(self._row(name),))
-            await self._journal.commit(change, self._registry.changed)
+            await self._journal.write(change, self._registry.changed)
         phase = "ready" if new else "unchanged"
         await self._progress(name, environment, phase, f"{len(rows)} task{'s' if len(rows) != 1 else ''}")
 

@@ -54,6 +54,9 @@ STRAY_PATIENCE = 1.0
 """Seconds a returning worker has to hand in what it holds of an action that is not its own any more."""
 
 
+_WAITING = (ActionPhase.QUEUED, ActionPhase.INITIALIZING)
+
+
 class Lifecycle(Protocol):
     """What happens to actions is decided elsewhere (runs.py); this is what dispatch reports."""
 
@@ -174,9 +177,8 @@ class Dispatch:
             return
         while pool.queue and self.busy < self.slots and pool.idle:
             action = pool.queue.popleft()
-            if action.phase.is_terminal or action.worker is not None:
-                continue
-            self._assign(pool.idle[-1], action)
+            if action.phase in _WAITING and action.worker is None:
+                self._assign(pool.idle[-1], action)
         if pool.queue and pool.queue[0].over:
             pool.queue = deque(action for action in pool.queue if not action.over)
         self._stock(pool)
@@ -258,8 +260,9 @@ class Dispatch:
         if worker is None:
             if not hello.pool or not self._settling.goes_on:
                 raise PermissionError(f"no work for {hello.name}")
-            worker = self._adopt(hello.name, self._pool_of(hello))
+            worker = self._adopt(hello.name, self._pool_of(hello), hello.place)
         worker.link = link
+        worker.spent = hello.spent
         if not worker.met:
             worker.met = True
             worker.pool.starting -= 1
@@ -284,15 +287,17 @@ class Dispatch:
             self.pools[hello.pool] = pool
         return pool
 
-    def _adopt(self, unit: str, pool: Pool) -> Worker:
-        place = next((place for place, held in self._holdings.left.items() if held.unit == unit), None)
-        place = self._holdings.take() if place is None else place
+    def _adopt(self, unit: str, pool: Pool, place: int | None) -> Worker:
+        if place is None:
+            place = self._holdings.take()
+        else:
+            self._holdings.claim(place)
         worker = Worker(unit, pool, self, place, born=self._loop.time())
         self._expect(worker)
         self.agent.adopt(unit, worker)
         return worker
 
-    def keep(self, holding: wire.Holding) -> Worker | None:
+    def keep(self, place: int, holding: wire.Holding) -> Worker | None:
         """A worker that has not come back owns what it wrote down; None where nothing of that is its own any more."""
         worker: Worker | None = None
         for held in holding.held:
@@ -300,7 +305,7 @@ class Dispatch:
             if pool is None:
                 continue
             if worker is None:
-                worker = self._adopt(holding.unit, pool)
+                worker = self._adopt(holding.unit, pool, place)
                 worker.met = True
                 pool.starting -= 1
             self._take_back(worker, held)
@@ -350,14 +355,15 @@ class Dispatch:
         if worker in worker.pool.idle:
             worker.pool.idle.remove(worker)
         if worker.unit in self.workers:
+            self.agent.ask()
             self._loop.call_later(EXIT_NEWS, self._presume_dead, worker)
 
     def _presume_dead(self, worker: Worker) -> None:
         if worker.link is not None or worker.unit not in self.workers:
             return
-        if self.agent.present:
+        if self.agent.has_answered:
             self.lose(worker, "its process stopped answering")
-        else:  # the agent will say when it comes back
+        else:  # it will say how the process ended, if it has
             self._loop.call_later(EXIT_NEWS, self._presume_dead, worker)
 
     def lose(self, worker: Worker, reason: str) -> None:
@@ -376,11 +382,11 @@ class Dispatch:
         pool.starting -= 0 if worker.met else 1
         if worker in pool.idle:
             pool.idle.remove(worker)
-        if not worker.met and not worker.stopping and worker.born > pool.failed_at and self.agent.present:
+        own = exit.code is not None or exit.signal is not None
+        if own and not worker.met and not worker.stopping and worker.born > pool.failed_at:
             pool.failures += 1
             pool.failed_at = self._loop.time()
         worker.stopping = True  # nothing is given to it while what it had is taken away
-        own = exit.code is not None or exit.signal is not None
         for action in list(worker.actions.values()):
             self.lifecycle.keep_log(action, worker.unit)
             self.release(action)

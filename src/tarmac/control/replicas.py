@@ -34,6 +34,9 @@ REPLICA_IDENTITY = 365 * 24 * 3600.0
 AGENT_PATIENCE = 20.0
 """Seconds a start waits for an agent that is being restarted."""
 
+LOGS_KEPT = 20
+"""Logs of an app's replicas that are kept, the present ones included."""
+
 SWITCH_PAUSE = 0.5
 """Seconds between telling the gateway of a switch and ending the old replicas."""
 
@@ -64,6 +67,7 @@ class Replicas:
         await self.agent_returned()
         replica = self._replica(unit, app, version.version, version.digest)
         app.replicas[unit] = replica
+        self._remove_old_logs(app)
         if not self._agent.start(order, replica):
             del app.replicas[unit]
             raise DeploymentError(f"app {app.row.name!r} cannot start: the agent is being restarted; try again")
@@ -124,6 +128,14 @@ class Replicas:
             elif parameter.value is not None:
                 values[parameter.name] = parameter.value
         return values
+
+    def _remove_old_logs(self, app: LiveApp) -> None:
+        """An app that sleeps and wakes has another replica, and another log, each time."""
+        folder = self._place.home.replica_log(*app.key, "x").parent
+        logs = sorted(folder.glob("r-*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in logs[LOGS_KEPT:]:
+            if path.stem not in app.replicas:
+                path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ what is heard of them
 

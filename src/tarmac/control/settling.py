@@ -64,9 +64,9 @@ class Settling:
         if not self.goes_on:
             return
         self.goes_on = False
-        for holding in list(self._holdings.left.values()):
+        for place, holding in self._holdings.left.items():
             if holding.unit in self._awaited:
-                self._keep(holding)
+                self._keep(place, holding)
         for unit in self._awaited.difference(self._dispatch.workers):
             self._dispatch.agent.stop(unit, 0, "nobody knows it")
         self._awaited.clear()
@@ -74,9 +74,9 @@ class Settling:
         self._dispatch.lifecycle.settled()
         self._dispatch.pump_everything()
 
-    def _keep(self, holding: wire.Holding) -> None:
+    def _keep(self, place: int, holding: wire.Holding) -> None:
         """It is alive, silent, and at something that is still its own."""
-        worker = self._dispatch.keep(holding)
+        worker = self._dispatch.keep(place, holding)
         if worker is not None:
             log.info("%s is busy and has not come back yet", worker.unit)
             self._loop.call_later(self._lease, self._give_up, worker)
@@ -87,8 +87,10 @@ class Settling:
 
     def _take_over(self) -> None:
         """What workers held that are gone now had begun, whether or not anybody had written that down."""
+        taken = {worker.place for worker in self._dispatch.workers.values()}
         for place, holding in self._holdings.left.items():
             if holding.unit not in self._dispatch.workers:
                 self._dispatch.lifecycle.lost(holding)
+            if place not in taken:
                 self._dispatch.lifecycle.on_disk(functools.partial(self._holdings.give_back, place))
         self._holdings.left.clear()
