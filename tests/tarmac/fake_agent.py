@@ -1,7 +1,9 @@
 """An agent and workers that live in the test's own event loop, and speak the real frames over the real socket.
 
 The behaviour of the workers is a coroutine function of the test: it gets the action's `Act` and returns the output,
-or raises; it can call children, wait, vanish.
+or raises; it can call children, wait, vanish. Like real ones, workers write down what they hold before they run it, end
+with all they run, and read what was sent to them before the link was lost. Whatever else goes wrong in one, a failed
+assertion of the test's behaviour for instance, stands in `FakeAgent.failures`, and `open_house` looks there.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from flyte import wire
-from flyte.runtime.held import place_of
+from flyte.runtime.held import Hand, place_of
 
 Behave = Callable[["Act"], Awaitable[Any]]
 
@@ -30,6 +33,7 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer, self._unpacker = reader, writer, wire.Unpacker()
         self._ready: list[wire.AnyFrame] = []
+        self._is_closed = False
 
     @classmethod
     async def connect(cls, path: Path, hello: wire.Hello) -> Peer:
@@ -41,14 +45,19 @@ class Peer:
         self._writer.write(wire.pack(frame))
 
     async def next(self) -> wire.AnyFrame | None:
-        while not self._ready:
-            data = await self._reader.read(65536)
+        """The next frame; None when the link is lost, or this end was closed."""
+        while not self._ready and not self._is_closed:
+            try:
+                data = await self._reader.read(65536)
+            except ConnectionResetError:  # the other end had not read all, and is gone
+                return None
             if not data:
                 return None
             self._ready = self._unpacker.feed(data)
-        return self._ready.pop(0)
+        return None if self._is_closed else self._ready.pop(0)
 
     def close(self) -> None:
+        self._is_closed = True
         self._writer.close()
 
     async def closed(self) -> None:
@@ -103,8 +112,21 @@ class FakeWorker:
         self.link.close()
         self.agent.run(self.live())
 
+    def write_down(self) -> None:
+        """Where the next control plane finds it: what this worker holds."""
+        hand = Hand(self.order.unit, self.order.env["FLYTE_HELD"])
+        hand.holds(self.held.values())
+        os.close(hand._file)
+
+    def end(self) -> None:
+        """The process is gone, with whatever it ran."""
+        for job in self._jobs:
+            job.cancel()
+        if self.link is not None:
+            self.link.close()
+
     async def live(self) -> None:
-        self.link = await self.agent.connect(
+        link = self.link = await self.agent.connect(
             wire.Hello(
                 kind="worker",
                 name=self.order.unit,
@@ -117,8 +139,8 @@ class FakeWorker:
             ),
         )
         for kept in self.kept.values():
-            self.link.send(kept)
-        while (frame := await self.link.next()) is not None:
+            link.send(kept)
+        while (frame := await link.next()) is not None:
             match frame:
                 case wire.Assign():
                     self.agent.assigned.append(frame)
@@ -126,11 +148,12 @@ class FakeWorker:
                     self.held[frame.run, frame.action] = wire.Held(
                         run=frame.run, action=frame.action, attempt=frame.attempt
                     )
+                    self.write_down()
                     job = asyncio.create_task(self._do(frame))
                     self._jobs.add(job)
-                    job.add_done_callback(self._jobs.discard)
+                    job.add_done_callback(self._done)
                 case wire.Ping() if not self.deaf:
-                    self.link.send(wire.Pong(at=frame.at))
+                    link.send(wire.Pong(at=frame.at))
                 case wire.CallResult():
                     self.kept.pop(frame.key, None)
                     if (future := self._answers.pop(frame.key, None)) is not None and not future.done():
@@ -149,8 +172,11 @@ class FakeWorker:
         self.link.send(frame)
         return await future
 
+    def _done(self, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        self.agent.note(job)
+
     async def _do(self, assign: wire.Assign) -> None:
-        assert self.link is not None
         finished: dict[str, Any] = {"run": assign.run, "action": assign.action, "attempt": assign.attempt}
         try:
             value = await self.agent.behave(Act(self, assign))
@@ -183,6 +209,8 @@ class FakeAgent:
         """Why no worker can be started, where none can."""
         self.link: Peer | None = None
         self.welcomes = 0
+        self.failures: list[BaseException] = []
+        """What went wrong in the stand-ins themselves, or in a test's behaviour of theirs."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._peers: list[Peer] = []
 
@@ -194,23 +222,23 @@ class FakeAgent:
     async def live(self) -> None:
         units = [wire.UnitState(unit=unit, kind="worker", pool="", pid=1) for unit in self.workers]
         units += [self._state(order) for order in self.replicas.values()]
-        self.link = await self.connect(wire.Hello(kind="agent", name="agent", token=self.token, units=units))
-        while (frame := await self.link.next()) is not None:
+        link = self.link = await self.connect(wire.Hello(kind="agent", name="agent", token=self.token, units=units))
+        while (frame := await link.next()) is not None:
             match frame:
                 case wire.Welcome():
                     self.welcomes += 1
                 case wire.StartUnit() if self.broken is not None:
                     self.started.append(frame)
-                    self.link.send(wire.PoolFailed(pool=frame.pool.id, error=self.broken))
-                    self.link.send(wire.UnitExited(unit=frame.unit, reason="its code cannot be loaded"))
+                    link.send(wire.PoolFailed(pool=frame.pool.id, error=self.broken))
+                    link.send(wire.UnitExited(unit=frame.unit, reason="its code cannot be loaded"))
                 case wire.StartUnit() if frame.replica is not None:
                     self.started.append(frame)
                     self.replicas[frame.unit] = frame
-                    self.link.send(wire.UnitStarted(unit=frame.unit, pid=1))
+                    link.send(wire.UnitStarted(unit=frame.unit, pid=1))
                     if frame.replica.app in self.slow:
                         self._unready.add(frame.unit)
                     else:
-                        self.link.send(wire.UnitReady(unit=frame.unit, address="127.0.0.1:1"))
+                        link.send(wire.UnitReady(unit=frame.unit, address="127.0.0.1:1"))
                 case wire.StartUnit():
                     self.started.append(frame)
                     self._start(FakeWorker(self, frame))
@@ -241,12 +269,17 @@ class FakeAgent:
 
     def die(self) -> None:
         """End as by SIGKILL, with all processes, and be started again."""
-        workers, self.workers = self.workers, {}
+        self.lose(*self.workers.values())
         self.replicas.clear()
-        for peer in (self.link, *(worker.link for worker in workers.values())):
-            if peer is not None:
-                peer.close()
+        if self.link is not None:
+            self.link.close()
         self.run(self.live())
+
+    def lose(self, *workers: FakeWorker) -> None:
+        """They are gone, and nobody says so."""
+        for worker in workers:
+            del self.workers[worker.order.unit]
+            worker.end()
 
     def _start(self, worker: FakeWorker) -> None:
         self.workers[worker.order.unit] = worker
@@ -255,13 +288,28 @@ class FakeAgent:
     def run(self, coroutine: Any) -> None:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.note(task)
+
+    def note(self, task: asyncio.Task[None]) -> None:
+        """A task is done; how it failed, if it did. That nobody listens on the socket is no failure of ours."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, ConnectionError | FileNotFoundError):
+            self.failures.append(error)
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether anybody here has a link, makes one, or reads what came over one before it was lost."""
+        return bool(self._tasks)
 
     def exited(self, worker: FakeWorker, code: int | None = None, signal: int | None = None) -> None:
         if self.workers.pop(worker.order.unit, None) is None:
             return
-        if worker.link is not None:
-            worker.link.close()
+        worker.end()
         reason = f"exit code {code}" if signal is None else f"killed by signal {signal}"
         if self.link is not None:
             self.link.send(wire.UnitExited(unit=worker.order.unit, code=code, signal=signal, reason=reason))

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Collection
+import queue
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import CoroutineType
+from typing import Any, Literal
 
 import msgspec
 
+import tarmac.control
 from flyte import wire
 from flyte.wire import EnvironmentSpec, InputSpec, InterfaceSpec, RetrySpec, TaskSpec, TimeoutSpec
 from tarmac import settings as all_settings
 from tarmac.control import Control
-from tarmac.control.links import listen
+from tarmac.control.links import Link, Peer, listen
 from tarmac.home import Home
 from tarmac.store import open_store
+from tarmac.store.database import Session
 from tests.tarmac.fake_agent import Act, FakeAgent, FakeWorker
 
 X = InterfaceSpec(inputs=[InputSpec(name="x", schema={"type": "integer"}, type="int")])
@@ -42,8 +48,59 @@ TASKS = [
 ]
 
 
+class Disk:
+    """The writer's connection, whose commits can be made to wait, or prevented as a process's end prevents them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._is_dead = False
+        self._goes_on = threading.Event()
+        self._goes_on.set()
+
+    def rows(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Any]:
+        return self._session.rows(sql, values)
+
+    def many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> int:
+        return self._session.many(sql, values)
+
+    def begin(self) -> None:
+        self._session.begin()
+
+    def rollback(self) -> None:
+        self._session.rollback()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def hold(self) -> None:
+        """Let no commit be done before `go_on`, or the end."""
+        self._goes_on.clear()
+
+    def go_on(self) -> None:
+        self._goes_on.set()
+
+    def die(self) -> None:
+        """A commit that is done is done; there will be no other."""
+        with self._lock:
+            self._is_dead = True
+        self._goes_on.set()
+
+    def commit(self) -> None:
+        assert self._goes_on.wait(30), "a held commit was forgotten"
+        with self._lock:
+            if self._is_dead:
+                raise sqlite3.OperationalError("the process is dead")
+            self._session.commit()
+
+
+Loses = Literal["gathered", "handed over"]
+"""What a crash takes with it: what the loop had gathered for the writer's thread and not yet handed over, or also what
+the thread had and had not committed."""
+
+
 class House:
-    """A control plane that can be stopped and started again over the same folder."""
+    """A control plane that can be stopped, or killed, and started again over the same folder."""
 
     def __init__(self, folder: Path) -> None:
         self.home = Home(folder)
@@ -60,6 +117,9 @@ class House:
     async def up(self, *, busy: Collection[FakeWorker] = ()) -> Control:
         """`busy` workers do not connect by themselves."""
         self.store = await open_store("", self.home.database, "normal")
+        writer = self.store._writer
+        assert writer._session is not None
+        writer._session = self.disk = Disk(writer._session)
         settings = all_settings.load(self.home.path, self.environ)
         number = self.restarts
 
@@ -69,7 +129,14 @@ class House:
 
         self.control = Control(self.store, self.home, settings, "http://127.0.0.1:1", 1, failed)
         await self.control.start()
-        self.links = await listen(self.home.link_socket, self.control.accept)
+
+        def accept(link: Link, hello: wire.Hello) -> Peer:
+            if self.restarts != number:
+                raise PermissionError("the control plane is dead")
+            return control.accept(link, hello)
+
+        control = self.control
+        self.links = await listen(self.home.link_socket, accept)
         self.agent.run(self.agent.live())
         for worker in list(self.agent.workers.values()):
             if worker not in busy:
@@ -87,6 +154,51 @@ class House:
     async def restart(self) -> Control:
         await self.down()
         return await self.up()
+
+    async def crash(self, loses: Loses = "gathered") -> None:
+        """End as by SIGKILL: nothing more is written, sent, heard or told, from this moment on.
+
+        Workers and agent go on. They read what had been sent to them, and notice; `up` brings them back.
+        """
+        self.restarts += 1
+        writer = self.store._writer
+        for thing, name in ((self.store, "put"), (writer, "put"), (writer, "_tell")):
+            setattr(thing, name, _nothing)
+        writer._gathered.clear()
+        if loses == "handed over":
+            self.disk.die()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    writer._queue.get_nowait()
+        for job in asyncio.all_tasks():
+            if is_ours(job):
+                job.cancel()
+        await self._break_links()
+        await self.store.close()
+
+    async def _break_links(self) -> None:
+        """What was written to a socket is with the other end; what was not is lost. Until all have noticed."""
+        loop, server = asyncio.get_running_loop(), self.links._server
+        assert isinstance(server, asyncio.Server)
+        for listening in server.sockets:
+            loop.remove_reader(listening.fileno())
+        for _ in range(2):  # asyncio forgets, and leaves open, what it had accepted when a server is closed at once
+            self._abort_links()
+            await asyncio.sleep(0)
+        server.close()
+        deadline = loop.time() + 10
+        while self.agent.is_linked:
+            assert loop.time() < deadline, "somebody does not notice that the link is lost"
+            self._abort_links()
+            await asyncio.sleep(0)
+
+    def _abort_links(self) -> None:
+        for link in list(self.links._made):
+            link._peer = None
+            link._out.clear()
+            link._unheard.clear()
+            if link._transport is not None:
+                link._transport.abort()
 
     def worker_of(self, act: Act) -> FakeWorker:
         """The worker that runs the action."""
@@ -107,6 +219,17 @@ class House:
         return [(event.attempt, event.phase) for event in events]
 
 
+def is_ours(job: asyncio.Task[Any]) -> bool:
+    """Whether it is the control plane's own."""
+    coroutine = job.get_coro()
+    code = coroutine.cr_code.co_filename if isinstance(coroutine, CoroutineType) else ""
+    return code.startswith(str(Path(tarmac.control.__file__).parent))
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """What a dead process does."""
+
+
 async def add_one(act: Act) -> Any:
     return act.inputs["x"] + 1
 
@@ -121,6 +244,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
     with contextlib.suppress(OSError):
         await house.down()
     assert house.failures == []
+    assert house.agent.failures == []
 
 
 async def eventually(fact: Callable[[], bool], seconds: float = 5) -> bool:

@@ -97,26 +97,25 @@ async def test_what_a_dead_worker_had_begun_is_a_new_attempt_and_what_nobody_beg
 
 async def test_what_a_living_worker_holds_stays_its_own(house: House) -> None:
     gate: list[Act] = []
+    opens = asyncio.Event()
 
     async def behave(act: Act) -> int:
         gate.append(act)
-        assert await eventually(lambda: len(gate) > 100 or bool(open_), 10)
+        await opens.wait()
         return 1
 
-    open_: list[int] = []
     house.behave = behave
     run = await house.run("add")
     assert await eventually(lambda: len(gate) == 1)
-    unit = next(iter(name for name, worker in house.agent.workers.items() if worker.held))
-    Hand(unit, f"{house.home.holdings}:40").holds([Held(run=run.name, action="a0", attempt=1)])
     await house.restart()
-    open_.append(1)
+    opens.set()
     done = await house.control.wait(run.name, 10)
     assert (done.phase, done.attempt, len(gate)) == (ActionPhase.SUCCEEDED, 1, 1)
 
 
 async def begun(house: House, task: str, **options: Any) -> tuple[wire.Run, FakeWorker, asyncio.Event]:
-    """A run whose action goes on until the event is set, and its worker, which wrote down that it has it."""
+    """A run whose action goes on until the event is set, and its worker. That it began is not on disk yet, and will
+    not be before `house.disk.go_on`."""
     gate: list[Act] = []
     opens = asyncio.Event()
 
@@ -127,11 +126,18 @@ async def begun(house: House, task: str, **options: Any) -> tuple[wire.Run, Fake
 
     house.behave = behave
     run = await house.run(task, **options)
+    house.disk.hold()
     assert await eventually(lambda: len(gate) == 1)
-    worker = house.worker_of(gate[0])
-    file, place = worker.order.env["FLYTE_HELD"].rsplit(":", 1)
-    Hand(worker.order.unit, f"{file}:{place}").holds([Held(run=run.name, action="a0", attempt=1)])
-    return run, worker, opens
+    return run, house.worker_of(gate[0]), opens
+
+
+async def crash(house: House, run: wire.Run) -> None:
+    """The control plane dies before it wrote that the run's action was given out."""
+    await house.crash("handed over")
+    with sqlite3.connect(house.home.database) as connection:
+        ((phase,),) = connection.execute("select phase from actions where run = ?", (run.name,))
+    assert phase in ("queued", "initializing"), "as the disk has it, nobody began"
+    await house.up()
 
 
 async def test_a_worker_that_is_too_busy_to_come_back_keeps_what_it_holds(
@@ -139,6 +145,7 @@ async def test_a_worker_that_is_too_busy_to_come_back_keeps_what_it_holds(
 ) -> None:
     monkeypatch.setattr(settling, "SETTLE", 0.05)
     run, worker, opens = await begun(house, "add")
+    house.disk.go_on()
     await house.down()
     await house.up(busy=[worker])
     assert await eventually(lambda: not house.control.dispatch._settling.goes_on)
@@ -156,6 +163,7 @@ async def test_a_worker_that_never_comes_back_is_lost_after_the_lease(
     monkeypatch.setattr(settling, "SETTLE", 0.05)
     house.environ["TARMAC_LEASE"] = "1"
     run, worker, opens = await begun(house, "add")
+    house.disk.go_on()
     await house.down()
     await house.up(busy=[worker])
     opens.set()
@@ -170,18 +178,8 @@ async def test_of_what_a_worker_held_all_along_the_time_in_the_queue_is_over(hou
     """That it runs was never written; its limit on waiting must not strike, and the one on running must."""
     run, _, _ = await begun(house, "hasty")
     await crash(house, run)
-    await house.up()
     done = await house.control.wait(run.name, 10)
     assert (done.phase, done.error and done.error.code) == (ActionPhase.TIMED_OUT, "MaxRuntimeExceededError")
-
-
-async def crash(house: House, run: wire.Run) -> None:
-    """The control plane dies before it wrote that the run's action was given out."""
-    await house.down()
-    connection = sqlite3.connect(house.home.database)
-    connection.execute("UPDATE actions SET phase = 'queued', started = NULL WHERE run = ?", (run.name,))
-    connection.commit()
-    connection.close()
 
 
 async def test_one_failure_of_what_was_held_all_along_is_counted_once(house: House) -> None:
@@ -198,9 +196,9 @@ async def test_one_failure_of_what_was_held_all_along_is_counted_once(house: Hou
 
     house.behave = behave
     run = await house.run("reused_again")
+    house.disk.hold()
     assert await eventually(lambda: calls == [1])
     await crash(house, run)
-    await house.up()
     assert await eventually(lambda: house.agent.welcomes > 1 and not house.control.dispatch._settling.goes_on)
     opens.set()
     done = await house.control.wait(run.name, 10)
@@ -222,9 +220,9 @@ async def test_what_was_held_all_along_is_given_to_nobody_else_when_its_worker_d
 
     house.behave = behave
     run = await house.run("add")
+    house.disk.hold()
     assert await eventually(lambda: calls == [1])
     await crash(house, run)
-    await house.up()
     assert await eventually(lambda: not house.control.dispatch._settling.goes_on and len(house.agent.workers) > 1)
     dies.set()
     done = await house.control.wait(run.name, 10)
