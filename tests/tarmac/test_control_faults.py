@@ -16,6 +16,7 @@ from flyte import wire
 from flyte.errors import RunAlreadyExistsError, TooLargeError
 from flyte.wire import ActionPhase, EnvironmentSpec
 from tarmac import model
+from tarmac import settings as all_settings
 from tarmac.store import Change, Delete
 from tests.tarmac.fake_agent import Act, FakeWorker, Vanish
 from tests.tarmac.house import House, eventually, open_house
@@ -32,21 +33,27 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def test_a_result_never_reaches_the_call_of_another_worker_that_has_the_same_number(house: House) -> None:
     """Each worker numbers its calls from 1; a parent's second attempt waits for other children than its first."""
-    slow, quick = asyncio.Event(), asyncio.Event()
+    started: dict[int, asyncio.Event] = {1: asyncio.Event(), 2: asyncio.Event()}
+    opens: dict[int, asyncio.Event] = {1: asyncio.Event(), 2: asyncio.Event()}
 
     async def behave(act: Act) -> Any:
+        x = act.inputs["x"]
         if act.assign.task == "env.add":
-            await (slow if act.inputs["x"] == 1 else quick).wait()
-            return act.inputs["x"]
-        if act.assign.attempt == 1:
-            call = asyncio.ensure_future(act.call("env.add", x=1))
-            await asyncio.wait([call], timeout=0.1)
+            if x in opens:
+                started[x].set()
+                await opens[x].wait()
+            return x
+        number = act.assign.attempt
+        call = asyncio.ensure_future(act.call("env.add", x=number))
+        await asyncio.wait_for(started[number].wait(), 5)
+        if number == 1:
             raise Vanish
-        call = asyncio.ensure_future(act.call("env.add", x=2))
-        await asyncio.wait([call], timeout=0.1)
-        slow.set()  # the first attempt's child ends while this one's call of the same number is open
-        await asyncio.wait([call], timeout=0.2)
-        quick.set()
+        opens[1].set()  # the first attempt's child ends while this one's call of the same number is open
+        children = house.control._runs.live[act.assign.run].children["a0"]
+        assert await eventually(lambda: children[0].settled)
+        assert (await act.call("env.add", x=3)).phase is ActionPhase.SUCCEEDED  # its answer comes behind any other
+        assert not call.done()
+        opens[2].set()
         return json.loads((await call).outputs.inline)  # type: ignore[union-attr,arg-type]
 
     house.environ["TARMAC_SLOTS"] = "8"
@@ -75,8 +82,10 @@ async def test_an_order_that_was_lost_with_the_link_is_given_again(house: House)
 
 async def test_a_worker_that_makes_a_new_link_keeps_its_action(house: House) -> None:
     async def behave(act: Act) -> Any:
+        known = house.control.dispatch.workers[house.worker_of(act).order.unit]
+        before = known.link
         house.worker_of(act).cut()
-        await asyncio.sleep(0.1)
+        assert await eventually(lambda: known.link not in (None, before))
         return act.assign.attempt
 
     house.behave = behave
@@ -173,21 +182,27 @@ async def test_idle_workers_are_adopted_by_the_next_control_plane(house: House) 
 
 
 async def test_an_idle_worker_is_not_taken_for_lost_when_it_is_given_work_at_last(house: House) -> None:
-    house.environ["TARMAC_LEASE"] = "0.4"
     control = await house.restart()
+    lease = all_settings.load(house.home.path, house.environ).lease
+    dispatch = control.dispatch
+    dispatch.tidy_every = 1000 * lease  # this test calls `tidy` itself
 
     async def behave(act: Act) -> Any:
-        await asyncio.sleep(0.6)
+        link = dispatch.workers[house.worker_of(act).order.unit].link
+        assert link is not None
+        for _ in range(8):
+            dispatch.tidy()
+            assert await eventually(lambda: link.asked is None), "whoever is asked gives a sign of life"
+            house.clock.forward(lease / 3)
         return act.assign.attempt
 
     house.behave = behave
-    await house.run("add")
-    control.dispatch.tidy_every = 60  # this test calls `tidy` itself
     for _ in range(3):
-        run = await house.run("add")
-        while not (await control.wait(run.name, 0.1)).phase.is_terminal:
-            control.dispatch.tidy()
-        assert (await control.run(run.name)).attempt == 1
+        assert await eventually(lambda: any(pool.idle for pool in dispatch.pools.values()) or not dispatch.pools)
+        house.clock.forward(10 * lease)
+        begun = await house.run("add")
+        run = await control.wait(begun.name, 100 * lease)  # by the clock that is put forward
+        assert (run.phase, run.attempt) == (ActionPhase.SUCCEEDED, 1)
 
 
 async def test_a_worker_that_stops_answering_is_lost_after_its_lease_whatever_the_wall_clock_does(
@@ -212,8 +227,8 @@ async def test_a_worker_that_stops_answering_is_lost_after_its_lease_whatever_th
 
 
 async def test_a_control_plane_that_was_stopped_itself_takes_nobody_for_lost(house: House) -> None:
-    house.environ["TARMAC_LEASE"] = "0.4"
     control = await house.restart()
+    lease = all_settings.load(house.home.path, house.environ).lease
     started, go = asyncio.Event(), asyncio.Event()
 
     async def behave(act: Act) -> Any:
@@ -227,9 +242,8 @@ async def test_a_control_plane_that_was_stopped_itself_takes_nobody_for_lost(hou
     for worker in control.dispatch.workers.values():
         if worker.link is not None:
             worker.link.ping()
-    time.sleep(1)  # noqa: ASYNC251 - this is the stop: nothing is read for longer than a lease
+    house.clock.forward(3 * lease)  # this is the stop: nothing is read meanwhile
     control.dispatch.tidy()
-    await asyncio.sleep(0)
     go.set()
     done = await control.wait(run.name, 5)
     assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 1)
@@ -258,10 +272,32 @@ async def test_code_that_cannot_be_imported_fails_what_waits_and_is_not_tried_fo
     run = await house.result("stubborn")
     assert (run.phase, run.error and run.error.code) == (ActionPhase.FAILED, "ModuleLoadError")
     tries = len(house.agent.started)
-    await asyncio.sleep(0.2)
-    assert len(house.agent.started) == tries
+    for number in range(5):
+        house.control.dispatch.tidy()
+        await probe(house, f"probe-{number}")
+    assert [order.unit for order in house.agent.started[tries:]] == [f"probe-{number}" for number in range(5)]
     house.agent.broken = None
     assert (await house.result("stubborn")).phase is ActionPhase.SUCCEEDED
+
+
+class Probe:
+    """The owner of a unit that nobody needs."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def unit_started(self, unit: str, pid: int) -> None: ...
+    def unit_ready(self, unit: str, address: str) -> None: ...
+    def unit_exited(self, unit: str, exit: wire.UnitExited) -> None:
+        self.ended.set()
+
+
+async def probe(house: House, unit: str) -> None:
+    """There and back between control plane and agent: whatever was ordered or told before has arrived."""
+    owner = Probe()
+    spec = wire.PoolSpec(id=unit, name=unit, python="", root="")
+    assert house.control.agent.start(wire.StartUnit(unit=unit, kind="worker", pool=spec), owner)
+    await asyncio.wait_for(owner.ended.wait(), 5)
 
 
 async def test_processes_that_die_before_they_are_ready_fail_the_run_in_the_end(
@@ -323,19 +359,30 @@ async def test_the_pause_before_a_retry_goes_on_after_a_restart(house: House) ->
     assert control.dispatch.pools == {} or not any(pool.queue for pool in control.dispatch.pools.values())
 
 
-async def test_a_limit_goes_on_where_it_was_when_the_control_plane_restarts(house: House) -> None:
+async def test_a_limit_goes_on_where_it_was_when_the_control_plane_restarts(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of fifty seconds, twenty go by before each restart; in the end what is left."""
+    started = asyncio.Event()
+
     async def behave(act: Act) -> Any:
-        await asyncio.sleep(60)
+        started.set()
+        await asyncio.Event().wait()
 
     house.behave = behave
-    began = time.monotonic()
     run = await house.run("limited")
-    for _ in range(3):
-        await asyncio.sleep(0.2)
+    await asyncio.wait_for(started.wait(), 5)
+    control, wall = house.control, time.time
+    for gone in (20, 40):
+        monkeypatch.setattr(time, "time", lambda gone=gone: wall() + gone)
         control = await house.restart()
+        assert await eventually(lambda control=control: control.dispatch.busy == 1)  # type: ignore[misc]
+        left = control._runs.live[run.name].root.timers["max_runtime"].when() - house.clock.time()
+        assert 50 - gone - 10 < left <= 50 - gone
+    house.clock.forward(10)
     done = await control.wait(run.name, 5)
     assert (done.phase, done.error and done.error.code) == (ActionPhase.TIMED_OUT, "MaxRuntimeExceededError")
-    assert time.monotonic() - began < 1.5
+    assert [order.reason for order in house.agent.stopped] == ["it ran longer than 50 s (max_runtime)"]
 
 
 async def test_thousands_of_queued_runs_are_taken_up_again_and_none_is_told_to_start(house: House) -> None:
@@ -426,7 +473,7 @@ async def test_a_child_that_still_runs_is_attached_to_its_parents_next_attempt(h
             return 5
         call = asyncio.ensure_future(act.call("env.add", x=1))
         if act.assign.attempt == 1:
-            await asyncio.wait([call], timeout=0.1)
+            assert await eventually(lambda: ran == [1])
             raise Vanish
         go.set()
         return json.loads((await call).outputs.inline)[0]  # type: ignore[union-attr,arg-type]
