@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -21,6 +23,7 @@ from typing import Any
 
 import aiohttp
 import jwt
+import psutil
 from aiohttp import web
 
 from flyte import wire
@@ -253,6 +256,7 @@ class World:
         self.haproxy: subprocess.Popen[bytes] | None = None
         self.brain: subprocess.Popen[bytes] | None = None
         self._upstreams: list[Upstream] = []
+        self._barriers = itertools.count(1000)
         self._log = (folder_ / "gateway.log").open("ab")
         self.http: aiohttp.ClientSession = None  # type: ignore[assignment]  # made in `open`, inside of the loop
 
@@ -341,6 +345,25 @@ class World:
     async def worker(self) -> runtime_api.Info:
         async with runtime_api.session(self.home.haproxy_socket) as session:
             return await session.info()
+
+    async def counters(self) -> dict[tuple[str, str], dict[str, str]]:
+        """What HAProxy has counted, by proxy and server (or `FRONTEND`, `BACKEND`), under the names of `show stat`."""
+        async with runtime_api.session(self.home.haproxy_socket) as session:
+            lines = (await session.ask("show stat")).removeprefix("# ").splitlines()
+        return {(row["pxname"], row["svname"]): row for row in csv.DictReader(lines)}
+
+    def held(self) -> int:
+        """The requests that HAProxy has put to the brain and that have no answer yet."""
+        assert self.brain is not None
+        path = str(self.home.wake_socket)
+        sockets = psutil.Process(self.brain.pid).net_connections("unix")
+        return sum(str(each.laddr) == path for each in sockets) - 1  # one is listened on
+
+    async def barrier(self) -> None:
+        """Wait until the brain has dealt with all that the control plane has sent, and HAProxy has what it should."""
+        number = next(self._barriers)
+        self.control.send(wire.Barrier(number=number))
+        await until(lambda: number in self.control.applied, "it is applied")
 
     def url(self, path: str = "/", number: int = 0) -> str:
         return f"http://127.0.0.1:{self.slot(number)}{path}"

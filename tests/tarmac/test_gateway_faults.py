@@ -252,7 +252,12 @@ async def test_a_request_whose_only_replica_died_waits_for_the_next(gateway: Wor
     await gateway.serve(one)
     await one.stop()
     requests = [asyncio.ensure_future(gateway.ask("POST", gateway.url(), data="body")) for _ in range(5)]
-    await asyncio.sleep(0.1)  # the connections are refused; nobody has noticed but HAProxy
+
+    async def are_refused() -> bool:
+        counted = (await gateway.counters())[f"p{gateway.slot()}", "BACKEND"]
+        return int(counted["scur"]) == 5 and int(counted["wretr"]) >= 5
+
+    await until(are_refused, "all connections are refused; nobody has noticed but HAProxy")
     gateway.control.put(gateway.route())
     await until(lambda: gateway.control.wakes, "the control plane is asked")
     await gateway.serve(await gateway.upstream("two"))

@@ -67,7 +67,8 @@ async def test_an_app_that_cannot_start_says_why_to_everyone_who_waits(gateway: 
     requests = [asyncio.ensure_future(gateway.get()) for _ in range(5)]
     question = await woken(gateway)
     why = "app 'hello' did not start: exit code 1; the last lines it wrote:\nImportError: no module \"x\" % y"
-    await asyncio.sleep(0.2)  # for all five to be held
+    await until(lambda: gateway.held() == 5, "all five are held")
+    await gateway.barrier()
     gateway.control.send(wire.Woken(key=question.key, ok=False, message=why))
     for status, body, headers in await asyncio.gather(*requests):
         assert (status, headers["retry-after"], headers["content-type"]) == (503, "5", "application/json")
@@ -82,10 +83,14 @@ async def test_a_yes_is_no_answer_before_the_replica_is_there(gateway: World) ->
     request = asyncio.ensure_future(gateway.get())
     question = await woken(gateway)
     gateway.control.send(wire.Woken(key=question.key, ok=True))
-    await asyncio.sleep(0.3)
+    await gateway.barrier()
+    assert gateway.held() == 1
+    await gateway.serve(await gateway.upstream("two"), app="flytesnacks/development/other", number=1)
+    assert (await gateway.get(number=1))[1]["server"] == "two"
     assert not request.done()
     await gateway.serve(await gateway.upstream())
     assert (await request)[0] == 200
+    assert gateway.control.wakes == [question]
 
 
 async def test_holding_ends_with_the_hold_timeout() -> None:

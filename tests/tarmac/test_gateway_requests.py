@@ -156,7 +156,11 @@ async def test_whatever_is_no_apps_goes_to_the_control_plane(gateway: World) -> 
 
 async def test_a_request_waits_for_a_control_plane_that_is_being_restarted(gateway: World) -> None:
     waiting = [asyncio.ensure_future(gateway.ask("POST", gateway.door(f"/v1/{n}"), data="body")) for n in range(20)]
-    await asyncio.sleep(0.5)  # for long enough that nobody is served by luck
+
+    async def all_wait() -> bool:
+        return int((await gateway.counters())["door", "FRONTEND"]["scur"]) == 20
+
+    await until(all_wait, "all have come to HAProxy")
     assert not any(request.done() for request in waiting)
     async with serving(gateway):
         answers = await asyncio.gather(*waiting)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from flyte.wire import LogLine
 from tarmac import logs
+from tests.tarmac.house import eventually
 
 
 def texts(lines: list[LogLine]) -> list[str]:
@@ -122,24 +124,41 @@ async def test_what_is_written_at_the_very_end_is_not_lost(log: Path) -> None:
     assert [line.text async for line in logs.follow(log, None, is_over)] == ["first", "second", "third without an end"]
 
 
-async def test_words_that_were_still_in_a_pipe_when_the_process_ended_are_not_lost(log: Path) -> None:
+async def test_words_that_were_still_in_a_pipe_when_the_process_ended_are_not_lost(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(log, "first\n")
-    over = False
+    now = 100.0
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now))
+    over, looks = False, 0
 
-    async def end() -> None:
-        nonlocal over
-        over = True
-        await asyncio.sleep(logs.SETTLE / 3)
-        with log.open("a") as file:
-            file.write("late\n")
+    def is_over() -> bool:
+        nonlocal looks
+        looks += 1
+        return over
 
-    following = logs.follow(log, None, lambda: over)
+    async def looked(times: int) -> None:
+        """The follower has asked so many times more, and drawn its conclusions from all but the last answer."""
+        wanted = looks + times + 1
+        assert await eventually(lambda: looks >= wanted)
+
+    following = logs.follow(log, None, is_over)
     assert (await anext(following)).text == "first"
     waiting = asyncio.ensure_future(anext(following))
-    await asyncio.sleep(logs.SHORTEST_PAUSE)
-    await end()
+    await looked(1)
+    over = True
+    await looked(1)
+    now += logs.SETTLE * 0.99
+    await looked(2)
+    assert not waiting.done(), "the time for last words is not over"
+    with log.open("a") as file:
+        file.write("late\n")
     assert (await waiting).text == "late"
-    assert [line async for line in following] == []
+    ending = asyncio.ensure_future(anext(following, None))
+    await looked(2)
+    assert not ending.done(), "it has begun anew"
+    now += logs.SETTLE
+    assert await ending is None
 
 
 async def test_following_from_an_offset_goes_on_where_reading_stopped(log: Path) -> None:
