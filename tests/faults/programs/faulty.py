@@ -60,6 +60,17 @@ async def talk(where: str, lines: int, pause: float) -> int:
 
 
 @env.task
+async def chatter(where: str, opens: str) -> str:
+    """Prints for as long as the file `opens` is not there, and notes that it has."""
+    note(where, "chatter")
+    while not os.path.exists(opens):  # noqa: ASYNC240 - the test is in another process
+        print("x" * 10_000, flush=True)
+        note(where, "said")
+        await asyncio.sleep(0.02)
+    return "open"
+
+
+@env.task
 async def staged(where: str, opens: str) -> list[int]:
     """Finished children first, then a child that runs for as long as `opens` is not there."""
     note(where, "staged")
