@@ -184,13 +184,18 @@ class Client:
         after: int | None = None,
         follow: bool = False,
     ) -> AsyncGenerator[wire.LogLine, None]:
-        """The lines that an action wrote; with `follow` until it has ended."""
+        """The lines that an action wrote in an attempt, by default the last one.
+
+        With `follow` those of every attempt, until the action has ended; with `tail` or `after` as well, from the last
+        attempt on.
+        """
 
         async def over() -> bool:
             return (await self.get_action(run, action)).action.phase.is_terminal
 
         path = f"/runs/{_part(run)}/actions/{_part(action)}/logs"
-        request = self._request("GET", path, attempt=attempt, tail=tail, after=after, follow=follow)
+        first = 1 if follow and attempt is None and tail is None and after is None else None
+        request = self._request("GET", path, attempt=attempt, from_attempt=first, tail=tail, after=after, follow=follow)
         return follow_logs(self._transport, request, over if follow else None)
 
     # --- apps

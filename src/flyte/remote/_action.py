@@ -185,7 +185,7 @@ class Action:
     async def get_logs(
         self, attempt: int | None = None, filter_system: bool = False, show_ts: bool = False, follow: bool = False
     ) -> AsyncIterator[str]:
-        """The lines that it wrote; with `follow` also those that it will write. See `Run.get_logs`."""
+        """The lines that it wrote; with `follow` those of every attempt, until it has ended. See `Run.get_logs`."""
         async for line in self._runs.run_logs(self.run_name, self.name, attempt=attempt, follow=follow):
             yield line.text
 

@@ -401,8 +401,9 @@ class Run:
     async def get_logs(
         self, attempt: int | None = None, filter_system: bool = False, show_ts: bool = False, follow: bool = False
     ) -> AsyncIterator[str]:
-        """The lines that the root action wrote; with `follow` also those that it will write.
+        """The lines that the root action wrote in its last attempt, or in `attempt`.
 
+        With `follow` those of every attempt, from the first on, also those that it will write, until it has ended.
         A log has the task's own lines only and no times, so that `filter_system` and `show_ts` change nothing.
         """
         async for line in self._runs.run_logs(self.name, wire.ROOT_ACTION, attempt=attempt, follow=follow):
