@@ -15,10 +15,13 @@ import msgspec
 
 from flyte import wire
 from flyte._follow import EventStream, Kind, follow_events, follow_logs
-from flyte._transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params, check
+from flyte._transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params
 from flyte.errors import NotFoundError
 
 T = TypeVar("T")
+
+PAGE = 1000
+"""What a list holds at most."""
 
 LONGEST_WAIT = 60
 """Seconds for one `?wait=`; a longer wait asks again, so that a lost connection is noticed."""
@@ -312,10 +315,21 @@ class Client:
         form = self._request(method, path, **params)
         data = None if body is None else msgspec.json.encode(body)
         whole = Request(method, form.path, form.params, data, sent, repeatable, timeout, fresh)
-        return check(await self._transport.send(whole))
+        return self._transport.check(await self._transport.send(whole))
 
     async def _get(self, path: str, kind: type[T], *, timeout: float = 30, **params: Any) -> T:
-        return msgspec.json.decode((await self._send("GET", path, timeout=timeout, **params)).body, type=kind)
+        return self._transport.decode(await self._send("GET", path, timeout=timeout, **params), kind)
+
+    async def _first(self, path: str, kind: type[list[T]], count: int, **params: Any) -> list[T]:
+        """The first `count` of a list that is paged by offset."""
+        found: list[T] = []
+        while len(found) < count:
+            size = min(PAGE, count - len(found))
+            page = await self._get(path, kind, limit=size, offset=len(found), **params)
+            found += page
+            if len(page) < size:
+                break
+        return found
 
     async def _post(
         self,
@@ -324,8 +338,7 @@ class Client:
         kind: type[T],
         **options: Any,
     ) -> T:
-        reply = await self._send("POST", path, body, **options)
-        return msgspec.json.decode(reply.body, type=kind)
+        return self._transport.decode(await self._send("POST", path, body, **options), kind)
 
     async def _exists(self, path: str) -> bool:
         reply = await self._transport.send(self._request("HEAD", path))
@@ -333,12 +346,14 @@ class Client:
             return False
         if reply.status >= 400:  # a HEAD's answer has no body that says why: ask again in a way that has one
             await self._send("GET", path)
+        self._transport.check(reply)
         return True
 
     async def _put(self, path: str, data: bytes, content_type: str) -> None:
         form = self._request("PUT", path)
         headers = {"Content-Type": content_type}
-        check(await self._transport.send(Request("PUT", form.path, form.params, data, headers, timeout=300)))
+        whole = Request("PUT", form.path, form.params, data, headers, timeout=300)
+        self._transport.check(await self._transport.send(whole))
 
 
 def _part(name: str) -> str:
