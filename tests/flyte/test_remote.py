@@ -115,6 +115,72 @@ def test_waiting_for_the_start_returns_before_the_end(connected: FakePlatform, s
     assert not slow.done()
 
 
+@pytest.mark.parametrize("word", ["finished", "", "activated"])
+async def test_waiting_for_something_that_there_is_not_is_refused(
+    connected: FakePlatform, task: remote.LazyEntity, word: str
+) -> None:
+    run = await flyte.run.aio(task, x=1)
+    await run.wait.aio()
+    wrong: Any = word
+    for asked in (
+        run.wait.aio(wait_for=wrong),
+        run.action.wait(wait_for=wrong),
+        anext(run.action.watch(wait_for=wrong)),
+    ):
+        with pytest.raises(InvalidInputError, match=f"wait_for is '{word}'; it is 'terminal' .* or 'running'"):
+            await asked
+
+
+def test_watching_an_app_for_something_that_there_is_not_is_refused(connected: FakePlatform) -> None:
+    connected.apps["a"] = wire.App(
+        project="p", domain="d", name="a", version="1", status=wire.AppStatus.ACTIVE, url="http://127.0.0.1:9"
+    )
+    wrong: Any = "active"
+    with pytest.raises(InvalidInputError, match="wait_for is 'active'; it is 'activated' or 'deactivated'"):
+        next(iter(App.get("a").watch(wait_for=wrong)))
+
+
+def _with_children(connected: FakePlatform, run: Run, count: int, **failed: float) -> None:
+    """Actions below the root: all succeeded, but those that are named failed at the given times."""
+    connected.runs[run.name].children = [
+        wire.Action(
+            run=run.name,
+            name=f"c{number}",
+            parent="a0",
+            task="env.child",
+            phase=wire.ActionPhase.FAILED if f"c{number}" in failed else wire.ActionPhase.SUCCEEDED,
+            created=1000.0 + number,
+            ended=failed.get(f"c{number}", 5000.0),
+        )
+        for number in range(count)
+    ]
+
+
+def test_the_first_failure_is_found_among_thousands_of_actions(
+    connected: FakePlatform, task: remote.LazyEntity
+) -> None:
+    run = flyte.run(task, x=1)
+    run.wait()
+    assert run.first_failure() is None
+    _with_children(connected, run, 1500, c1499=3000.0, c1200=4000.0)
+    failure = run.first_failure()
+    assert failure is not None
+    assert failure.name == "c1499"
+
+
+async def test_actions_of_several_phases_are_asked_for_phase_by_phase(
+    connected: FakePlatform, task: remote.LazyEntity
+) -> None:
+    run = await flyte.run.aio(task, x=1)
+    await run.wait.aio()
+    _with_children(connected, run, 3000, c2999=3000.0, c1200=4000.0)
+    client = _init.client()
+    found = await client.list_actions(run.name, phase=["timed_out", "failed"], limit=1000)
+    assert [action.name for action in found] == ["c1200", "c2999"]
+    both = await client.list_actions(run.name, phase=["failed", "succeeded"], limit=3, offset=1199)
+    assert [action.name for action in both] == ["c1198", "c1199", "c1200"]
+
+
 def test_properties_ask_nobody(connected: FakePlatform, slow: Run) -> None:
     before = len(connected.seen)
     shown = (slow.name, slow.id, slow.url, slow.phase, slow.status, slow.raw_phase, slow.project, slow.domain)

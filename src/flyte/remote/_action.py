@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from flyte import _init, wire
 from flyte._sync import streamable, syncable, syncable_classmethod
@@ -39,6 +39,29 @@ def runs_in_force() -> Runs:
     from flyte._local import LocalClient
 
     return LocalClient(state.project, state.domain)
+
+
+PAGE = 1000
+"""What a list of actions holds at most."""
+
+WaitFor = Literal["terminal", "running"]
+
+
+def check_wait_for(wanted: str) -> None:
+    """Raises InvalidInputError for what nobody can wait for."""
+    if wanted not in get_args(WaitFor):
+        raise InvalidInputError(f"wait_for is {wanted!r}; it is 'terminal' (the end) or 'running' (the beginning)")
+
+
+async def actions_of(runs: Runs, run: str, **filters: Any) -> AsyncIterator[wire.Action]:
+    """Every action of a run, in the order of their creation, in pages of PAGE."""
+    seen = 0
+    while page := await runs.list_actions(run, limit=PAGE, offset=seen, **filters):
+        for action in page:
+            yield action
+        seen += len(page)
+        if len(page) < PAGE:
+            return
 
 
 class Action:
@@ -157,9 +180,13 @@ class Action:
         return ActionDetails(found, self._runs)
 
     async def watch(
-        self, cache_data_on_done: bool = False, wait_for: Literal["terminal", "running"] = "terminal"
+        self, cache_data_on_done: bool = False, wait_for: WaitFor = "terminal"
     ) -> AsyncIterator[ActionDetails]:
-        """Its details now and after each change, until it has ended (or begun to run)."""
+        """Its details now and after each change, until it has ended (or begun to run).
+
+        Raises InvalidInputError for another `wait_for`.
+        """
+        check_wait_for(wait_for)
         subject = f"run/{self.run_name}/{self.name}"
         async for _, _, record in self._runs.run_events(self.run_name, actions="all"):
             if isinstance(record, wire.Event) and record.subject != subject and record.phase not in wire.TERMINAL:
@@ -171,7 +198,7 @@ class Action:
             if details.done() or (wait_for == "running" and details.phase not in NOT_RUNNING_YET):
                 return
 
-    async def wait(self, quiet: bool = True, wait_for: Literal["terminal", "running"] = "terminal") -> None:
+    async def wait(self, quiet: bool = True, wait_for: WaitFor = "terminal") -> None:
         """Return when it has ended (or begun to run). Does not raise when it has failed."""
         async for _ in self.watch(wait_for=wait_for):
             pass

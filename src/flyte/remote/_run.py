@@ -16,7 +16,18 @@ from flyte._client import Client
 from flyte._failure import to_error
 from flyte._sync import streamable, syncable, syncable_classmethod, syncable_when
 from flyte.errors import ActionAbortedError, RunNotFoundError, TaskTimeoutError
-from flyte.remote._action import NOT_RUNNING_YET, WAIT, Action, ActionDetails, no_outputs, phases_of, runs_in_force
+from flyte.remote._action import (
+    NOT_RUNNING_YET,
+    WAIT,
+    Action,
+    ActionDetails,
+    WaitFor,
+    actions_of,
+    check_wait_for,
+    no_outputs,
+    phases_of,
+    runs_in_force,
+)
 from flyte.remote._io import (
     ActionInputs,
     ActionOutputs,
@@ -243,8 +254,9 @@ class Run:
     async def wait(self, quiet: bool = False, wait_for: WaitFor = "terminal") -> None:
         """Return when it has ended, or, with `wait_for="running"`, begun to run. Does not raise when it has failed.
 
-        On a terminal each change is a line on stderr, unless `quiet`.
+        On a terminal each change is a line on stderr, unless `quiet`. Raises InvalidInputError for another `wait_for`.
         """
+        check_wait_for(wait_for)
         if not quiet and sys.stderr.isatty() and not self.done():
             async for update in self._updates():
                 print(f"{self.name}: {update.message}", file=sys.stderr)
