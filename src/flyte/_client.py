@@ -135,9 +135,34 @@ class Client:
         """The run now or, with `wait`, when it has ended or that many seconds are over."""
         return await self._get(f"/runs/{_part(name)}", wire.Run, timeout=30 + (wait or 0), wait=wait)
 
-    async def list_runs(self, *, limit: int = 100, **filters: Any) -> list[wire.Run]:
-        """Newest first. Filters: phase, task, version, label (`k=v`), created_after, before (seconds since 1970)."""
-        return await self._get("/runs", list[wire.Run], limit=limit, **filters)
+    async def list_runs(
+        self,
+        *,
+        limit: int = 100,
+        phase: Any = None,
+        task: str | None = None,
+        version: str | None = None,
+        label: list[str] | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        before_run: str | None = None,
+    ) -> list[wire.Run]:
+        """Newest first. `phase` is one or several, a label is `key=value`, times are seconds since 1970.
+
+        `before_run` is the last run of the page before: only what follows it. At most 1000 come at once.
+        """
+        return await self._get(
+            "/runs",
+            list[wire.Run],
+            limit=limit,
+            phase=phase,
+            task=task,
+            version=version,
+            label=label,
+            created_after=created_after,
+            created_before=created_before,
+            before_run=before_run,
+        )
 
     async def abort_run(self, name: str, reason: str = "") -> wire.Run:
         return await self._post(f"/runs/{_part(name)}/abort", {"reason": reason}, wire.Run)
@@ -151,13 +176,20 @@ class Client:
         limit: int = 1000,
         offset: int | None = None,
     ) -> list[wire.Action]:
-        """Actions in the order of their creation; `phase` is one phase, or several."""
-        phases = [phase] if isinstance(phase, str) else list(phase or ())
-        one = phases[0] if len(phases) == 1 else None
-        found = await self._get(
-            f"/runs/{_part(run)}/actions", list[wire.Action], parent=parent, phase=one, limit=limit, offset=offset
-        )
-        return found if len(phases) < 2 else [action for action in found if action.phase in phases]
+        """Actions in the order of their creation; `phase` is one phase, or several, which are asked for one by one."""
+        path = f"/runs/{_part(run)}/actions"
+        phases = [phase] if isinstance(phase, str) else list(dict.fromkeys(phase or ()))
+        if len(phases) < 2:
+            one = phases[0] if phases else None
+            return await self._get(path, list[wire.Action], parent=parent, phase=one, limit=limit, offset=offset)
+        start = offset or 0
+        found = [
+            action
+            for one in phases
+            for action in await self._first(path, list[wire.Action], limit + start, parent=parent, phase=one)
+        ]
+        found.sort(key=lambda action: (action.created, action.name))
+        return found[start : start + limit]
 
     async def get_action(self, run: str, action: str = wire.ROOT_ACTION) -> wire.ActionDetails:
         return await self._get(f"/runs/{_part(run)}/actions/{_part(action)}", wire.ActionDetails)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import flyte
-from flyte import remote, wire
+from flyte import _init, remote, wire
 from flyte._context import ActionID, TaskContext, entered
 from flyte.errors import (
     AppNotFoundError,
@@ -27,7 +27,7 @@ from flyte.errors import (
 )
 from flyte.remote import Action, App, Project, Run, RunUpdate, Secret, Task, TaskDetails, TimeFilter, User
 from tests.flyte.conftest import Project as Program
-from tests.flyte.fake_platform import TOKEN, FakePlatform, Refused
+from tests.flyte.fake_platform import TOKEN, FakePlatform, FakeRun, Refused
 
 
 @pytest.fixture
@@ -205,6 +205,53 @@ def test_runs_are_found_and_listed(connected: FakePlatform, task: remote.LazyEnt
         list(Run.listall(in_phase="gone"))
     with pytest.raises(RunNotFoundError):
         Run.get("nobody")
+
+
+def _many(connected: FakePlatform, count: int, at_once: int = 1) -> list[str]:
+    """Names of ended runs that are there, oldest first; `at_once` of them are created in the same instant."""
+    for number in range(count):
+        record = wire.Run(
+            name=f"r{number:05}",
+            project=wire.DEFAULT_PROJECT,
+            domain=wire.DEFAULT_DOMAIN,
+            task="env.f",
+            version="v1",
+            phase=wire.ActionPhase.SUCCEEDED,
+            url="",
+            created=float(1000 + number // at_once),
+            created_by="ann" if number % 10 == 0 else "bob",
+            labels={"team": "a"} if number % 10 == 5 else {},
+        )
+        connected.runs[record.name] = FakeRun(record, b"{}", wire.RunRequest(task="env.f"))
+    return list(connected.runs)
+
+
+def test_runs_are_listed_by_the_time_of_their_creation(connected: FakePlatform) -> None:
+    names = _many(connected, 10)
+    span = TimeFilter(before=datetime.fromtimestamp(1003, UTC))
+    assert [run.name for run in Run.listall(created_at=span)] == names[2::-1]
+
+
+def test_a_limit_counts_the_runs_that_fit_and_not_those_that_were_looked_at(connected: FakePlatform) -> None:
+    names = _many(connected, 1200)
+    assert [run.name for run in Run.listall(created_by_subject="ann", limit=2)] == [names[1190], names[1180]]
+    assert [run.name for run in Run.listall(with_label_keys=["team"], limit=2)] == [names[1195], names[1185]]
+    old = TimeFilter(before=datetime.fromtimestamp(1002, UTC))
+    assert [run.name for run in Run.listall(updated_at=old, limit=5)] == [names[1], names[0]]
+
+
+def test_the_oldest_runs_come_first_where_that_is_asked(connected: FakePlatform) -> None:
+    names = _many(connected, 450)
+    assert [run.name for run in Run.listall(sort_by=("created_at", "asc"), limit=3)] == names[:3]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 2000])
+def test_a_listing_longer_than_a_page_has_each_run_once(connected: FakePlatform, at_once: int) -> None:
+    """Also where whole pages were created in one instant."""
+    names = _many(connected, 1500, at_once)
+    assert [run.name for run in Run.listall(limit=1400)] == names[:99:-1]
+    assert [run.name for run in Run.listall(limit=5000)] == names[::-1]
+    assert list(Run.listall(limit=0)) == []
 
 
 async def test_listings_can_be_awaited(connected: FakePlatform, task: remote.LazyEntity) -> None:

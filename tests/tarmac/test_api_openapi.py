@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import typing
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,11 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
 from flyte import wire
+from flyte._client import Client
+from flyte._transport import Request, Transport
 from flyte.wire import ActionPhase, ErrorInfo, Record
 from tarmac.api.openapi import EXAMPLES
+from tarmac.api.queries import EVERYWHERE
 
 from .api_server import ADD, Server, add, serving
 

@@ -91,11 +91,7 @@ class Action:
     ) -> AsyncIterator[Action]:
         """The actions of a run in the order of their creation, or backwards with `sort_by=("created_at", "desc")`."""
         runs = runs_in_force()
-        found: list[wire.Action] = []
-        while page := await runs.list_actions(for_run_name, parent=parent_name, limit=1000, offset=len(found)):
-            found += page
-            if len(page) < 1000:
-                break
+        found = [action async for action in actions_of(runs, for_run_name, parent=parent_name)]
         phases = phases_of(in_phase)
         for record in reversed(found) if sort_by and sort_by[1] == "desc" else found:
             if phases and record.phase not in phases:

@@ -72,10 +72,13 @@ async def list_runs(
         list[str] | None, QueryParameter(description="Only runs with this label, written `key=value`.")
     ] = None,
     created_after: Annotated[float | None, QueryParameter(description="Seconds since 1970.")] = None,
-    created_before: Annotated[float | None, QueryParameter(description="For the next page.")] = None,
+    created_before: Annotated[float | None, QueryParameter(description="Seconds since 1970.")] = None,
+    before_run: Annotated[
+        str | None, QueryParameter(description="Only what follows this run in the list, for the next page.")
+    ] = None,
     limit: Limit = 100,
 ) -> list[wire.Run]:
-    """The runs of a project, newest first."""
+    """The runs of a project, newest first. Runs of the same instant have an order too: pages lose none."""
     return await control.runs(
         project=project,
         domain=domain,
@@ -85,6 +88,7 @@ async def list_runs(
         labels=labels_of(label or []),
         created_after=created_after,
         before=created_before,
+        before_run=before_run,
         limit=limit,
     )
 
