@@ -74,10 +74,15 @@ class LocalClient:
         return await thread.aio(there())
 
     async def list_runs(self, *, limit: int = 100, **filters: Any) -> list[wire.Run]:
-        """Newest first. Filters: phase, task, version, label (`k=v`), created_after, before (seconds since 1970)."""
+        """Newest first. Filters: phase, task, version, label (`k=v`), created_after, created_before.
+
+        Times are seconds since 1970. With `before_run`, only what follows that run.
+        """
 
         async def there() -> list[wire.Run]:
             newest = [run.to_wire() for run in reversed(runs.values())]
+            if (last := filters.pop("before_run", None)) is not None:
+                newest = newest[[run.name for run in newest].index(_find(last).name) + 1 :]
             return [run for run in newest if _matches(run, filters)][:limit]
 
         return await thread.aio(there())
@@ -191,9 +196,9 @@ def _matches(run: wire.Run, filters: Mapping[str, Any]) -> bool:
         "version": lambda wanted: run.version == wanted,
         "label": lambda wanted: all(run.labels.get(key) == value for key, _, value in map(_split, _listed(wanted))),
         "created_after": lambda wanted: run.created >= wanted,
-        "before": lambda wanted: run.created < wanted,
+        "created_before": lambda wanted: run.created < wanted,
     }
-    return all(tests[name](wanted) for name, wanted in filters.items() if wanted is not None and name in tests)
+    return all(tests[name](wanted) for name, wanted in filters.items() if wanted is not None)
 
 
 def _listed(wanted: Any) -> list[Any]:

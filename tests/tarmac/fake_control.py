@@ -302,8 +302,12 @@ class FakeControl:
         created_after: float | None = None,
         limit: int = 100,
         before: float | None = None,
+        before_run: str | None = None,
     ) -> list[wire.Run]:
-        every = [await self.run(name) for name in reversed(self._runs)]
+        if before_run is not None:
+            await self.run(before_run)
+        names = list(reversed(self._runs))
+        every = [await self.run(name) for name in names[names.index(before_run) + 1 if before_run else 0 :]]
         return [
             run
             for run in every

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from flyte import wire
+from flyte import _line, wire
 from flyte._client import Client
 from flyte._line import Line, NoLine
 from flyte.errors import RemoteTaskNotFoundError, RunNotFoundError
@@ -143,6 +143,28 @@ async def test_a_stranger_is_refused_and_is_told_so_by_the_front_door(server: Se
         await Line.connect(link, "tk_wrong")
     answer = await server.client("tk_wrong").get("/v1/me")
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("how", ["times out", "is cancelled"])
+async def test_a_line_that_nobody_welcomes_is_closed(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted, ended = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        while await reader.read(65_536):
+            pass
+        ended.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(silent, tmp_path / "silent.sock"):
+        monkeypatch.setattr(_line, "_HELLO_TIMEOUT", 0.05 if how == "times out" else 60)
+        connecting = asyncio.ensure_future(Line.connect(str(tmp_path / "silent.sock"), OWNER))
+        await accepted.wait()
+        if how == "is cancelled":
+            connecting.cancel()
+        with pytest.raises(NoLine if how == "times out" else asyncio.CancelledError):
+            await connecting
+        await asyncio.wait_for(ended.wait(), 10)
 
 
 async def test_a_key_that_is_deleted_starts_nothing_any_more(server: Server, link: str) -> None:

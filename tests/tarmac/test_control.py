@@ -75,6 +75,31 @@ async def test_a_fresh_key_that_comes_twice_starts_one_run(house: House) -> None
     assert len({run.name for run, _ in runs}) == 1
 
 
+async def test_a_caller_that_hangs_up_too_early_and_calls_again_finds_its_run(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call ends with its connection, in the middle of the commit; what it began goes on."""
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    commit = house.control.journal.commit
+
+    async def held(*change: Any) -> None:
+        begun.set()
+        await goes_on.wait()
+        await commit(*change)
+
+    monkeypatch.setattr(house.control.journal, "commit", held)
+    request = wire.RunRequest(task="add", inputs=msgspec.Raw(b'{"x": 1}'), idempotency_key="key")
+    calls = [asyncio.ensure_future(house.control.create_run(request, "owner")) for _ in range(2)]
+    await begun.wait()
+    calls[0].cancel()
+    await asyncio.wait(calls[:1])
+    goes_on.set()
+    run, created = await calls[1]
+    assert (calls[0].cancelled(), created) == (True, False)
+    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+    assert len(await house.control.runs(project="flytesnacks", domain="development")) == 1
+
+
 async def test_wrong_inputs_create_nothing(house: House) -> None:
     with pytest.raises(InvalidInputError, match=r"input 'x' of env\.add is \"one\", not an int"):
         await house.run("add", x="one")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from flyte import _init, wire
 from flyte._client import Client
 from flyte._sync import streamable, syncable, syncable_classmethod
+from flyte.errors import InvalidInputError
 from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
 from flyte.remote._time_filter import moment
@@ -20,6 +21,7 @@ SWITCH_TIMEOUT = 120.0
 
 _SERVES = frozenset({AppStatus.ACTIVE, AppStatus.SLEEPING})
 _STOPPED = frozenset({AppStatus.STOPPED})
+_GOALS = {"activated": _SERVES, "deactivated": _STOPPED}
 
 
 class App:
@@ -147,8 +149,13 @@ class App:
 
     @streamable
     async def watch(self, wait_for: Literal["activated", "deactivated"] = "activated") -> AsyncIterator[App]:
-        """The app now and after each change, until it is as asked. Raises RuntimeError when it fails to get there."""
-        goal = _SERVES if wait_for == "activated" else _STOPPED
+        """The app now and after each change, until it is as asked. Raises RuntimeError when it fails to get there.
+
+        Raises InvalidInputError for another `wait_for`.
+        """
+        goal = _GOALS.get(wait_for)
+        if goal is None:
+            raise InvalidInputError(f"wait_for is {wait_for!r}; it is 'activated' or 'deactivated'")
         async for _ in self._client.app_events(self.name):
             self._record = await self._client.get_app(self.name)
             yield self

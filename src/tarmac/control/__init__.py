@@ -156,8 +156,9 @@ class Control:
         created_after: float | None = None,
         limit: int = 100,
         before: float | None = None,
+        before_run: str | None = None,
     ) -> list[wire.Run]:
-        """Runs, newest first, as of the last commit."""
+        """Runs, newest first, as of the last commit. Raises RunNotFoundError where `before_run` is none."""
         query = RunQuery(
             project=project,
             domain=domain,
@@ -168,6 +169,7 @@ class Control:
             created_after=created_after,
             created_before=before,
             limit=limit,
+            before_name=before_run,
         )
         rows = await self.store.runs(query)
         url, seq = self._runs.url, self.journal.seq

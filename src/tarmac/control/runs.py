@@ -104,6 +104,16 @@ class Runs:
         known = await self._registry.find(request.project, request.domain, request.task, request.version)
         rest = _without_inputs(request)
         await self._check_inputs(known, request, len(rest))
+        finding = asyncio.ensure_future(self._find_or_create(request, rest, known, by, fresh))
+        try:
+            return await asyncio.shield(finding)
+        except asyncio.CancelledError:  # the caller is gone; a commit under way is not
+            self.errands.keep(finding)
+            raise
+
+    async def _find_or_create(
+        self, request: wire.RunRequest, rest: bytes, known: KnownTask, by: str, fresh: bool
+    ) -> tuple[wire.Run, bool]:
         async with self._alone(_marks(request)):
             if (existing := await self._existing(request, known, fresh)) is not None:
                 return existing, False
