@@ -107,9 +107,20 @@ class LoopThread:
         loop = asyncio.new_event_loop()
         if self._prepare is not None:
             self._prepare(loop)
-        self.thread = threading.Thread(target=loop.run_forever, name=self._name, daemon=True)
+        self.thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
         self.thread.start()
         return loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """The thread's life. A task that calls `sys.exit` ends, and who waits for it is told; but asyncio lets the
+    SystemExit out of the loop as well, which all the other tasks still need.
+    """
+    while True:
+        try:
+            return loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            continue
 
 
 def _hand_over(task: asyncio.Task[R], outcome: concurrent.futures.Future[R]) -> None:
@@ -170,6 +181,26 @@ def at_once(coro: Coroutine[Any, Any, R]) -> R:
         return cast("R", stop.value)
     coro.close()
     raise RuntimeError(f"{coro!r} waits")
+
+
+Outcome = tuple[R | None, BaseException | None]
+"""A result, or what was raised instead."""
+
+
+def outcome(func: Callable[[], R]) -> Outcome[R]:
+    """Call a stranger's function; what it raises comes as a value, because no future takes a StopIteration."""
+    try:
+        return func(), None
+    except BaseException as error:  # noqa: BLE001 - a stranger's code
+        return None, error
+
+
+async def to_thread(func: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    """`asyncio.to_thread`, which in Python 3.11 waits for ever for a function that raises StopIteration."""
+    result, error = await asyncio.to_thread(outcome, functools.partial(func, *args, **kwargs))
+    if error is not None:
+        raise error
+    return cast("R", result)
 
 
 def block(make: Callable[[], Coroutine[Any, Any, R]], name: str) -> R:

@@ -7,8 +7,10 @@ import datetime as dt
 import json
 import subprocess
 import sys
+import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,24 @@ async def test_a_childs_error_is_caught_as_what_it_was_and_as_flytes() -> None:
         return caught
 
     assert await output(catches) == ["first ValueError", "second ValueError"]
+
+
+async def test_a_childs_group_of_errors_reaches_its_parent() -> None:
+    @env.task
+    async def splits() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(broken.forward("in a group"))
+
+    @env.task
+    async def catches() -> str:
+        try:
+            await splits()
+        except RuntimeUserError as error:
+            return f"{error.code}: {error.__cause__!r}"
+        return ""
+
+    assert "ExceptionGroup: ExceptionGroup('unhandled errors" in await output(catches)
+    assert "ValueError('in a group')" in await output(catches)
 
 
 async def test_an_error_that_nobody_catches_fails_the_run_with_its_code_and_traceback() -> None:
@@ -659,33 +679,122 @@ async def test_outside_an_action_a_traced_function_is_itself() -> None:
 # ----------------------------------------------------------------------------------------------------------- programs
 
 
-def test_a_program_that_ends_waits_for_the_runs_it_started(tmp_path: Path) -> None:
-    script = tmp_path / "program.py"
-    script.write_text(
-        "import asyncio, time, flyte\n"
-        "from flyte._local import LocalClient\n"
-        "from flyte._sync import syncable\n"
-        "env = flyte.TaskEnvironment('env')\n"
-        "@env.task\n"
-        "async def child(x: int) -> int:\n"
-        "    await asyncio.to_thread(time.sleep, 0.2)\n"
-        "    return x + 1\n"
-        "@env.task\n"
-        "def main(x: int) -> int:\n"
-        "    result = asyncio.run(child(x))\n"
-        "    print('finished', result, flush=True)\n"
-        "    return result\n"
-        "syncable(LocalClient().create_local)(main, {'x': 41})\n"
-        "print('end of program', flush=True)\n"
+Program = Callable[..., list[str]]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Runs a program that declares `env`, within half a minute; what it printed. It must not complain of anything."""
+
+    def run(text: str, *command: str, complaints: str = "") -> list[str]:
+        script = tmp_path / "program.py"
+        head = "import asyncio, sys, time, flyte\nenv = flyte.TaskEnvironment('env')\n"
+        script.write_text(head + textwrap.dedent(text))
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *(command or [str(script)])],
+            env={"PYTHONPATH": str(Path(flyte.__file__).parents[1]), "HOME": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.stderr == complaints
+        return done.stdout.splitlines()
+
+    return run
+
+
+def test_a_program_that_ends_waits_for_the_runs_it_started(program: Program) -> None:
+    said = program("""
+        from flyte._local import LocalClient
+        from flyte._sync import syncable
+
+        @env.task
+        async def child(x: int) -> int:
+            await asyncio.to_thread(time.sleep, 0.2)
+            return x + 1
+
+        @env.task
+        def main(x: int) -> int:
+            result = asyncio.run(child(x))
+            print('finished', result, flush=True)
+            return result
+
+        syncable(LocalClient().create_local)(main, {'x': 41})
+        print('end of program', flush=True)
+    """)
+    assert said == ["end of program", "finished 42"]
+
+
+LEAVERS = """
+    @env.task
+    async def leaves() -> None:
+        sys.exit(3)
+
+    @env.task
+    async def leaves_below() -> None:
+        await asyncio.create_task(leaves.forward())
+
+    @env.task
+    async def leaves_in_a_group() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(leaves.forward())
+            group.create_task(asyncio.sleep(60))
+
+    @env.task
+    async def leaves_unheard() -> None:
+        task = asyncio.create_task(leaves.forward())
+        await asyncio.wait([task])
+        task.exception()
+
+    @env.task
+    async def interrupts() -> None:
+        raise KeyboardInterrupt
+
+    @env.task
+    def stops() -> int:
+        return next(iter([]))
+
+    @env.task
+    def cancels() -> None:
+        raise asyncio.CancelledError
+
+    @env.task
+    async def asks(of: str) -> str:
+        try:
+            await globals()[of].aio()
+        except flyte.errors.RuntimeUserError as error:
+            return error.code
+        return ""
+
+    @env.task
+    async def stays() -> str:
+        return "still here"
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "code"),
+    [
+        ("leaves", "TaskInterruptedError"),
+        ("leaves_below", "TaskInterruptedError"),
+        ("leaves_in_a_group", "TaskInterruptedError"),
+        ("leaves_unheard", ""),
+        ("interrupts", "KeyboardInterrupt"),
+        ("stops", "StopIteration"),
+        ("cancels", "TaskInterruptedError"),
+    ],
+)
+def test_whatever_ends_a_task_ends_its_action_only(program: Program, task: str, code: str) -> None:
+    said = program(
+        LEAVERS
+        + f"""
+    run = flyte.run({task})
+    run.wait(quiet=True)
+    print(run.phase, run.error_info.code if run.error_info else "")
+    print("child:", *flyte.run(asks, {task!r}).outputs())
+    print(*flyte.run(stays).outputs())
+    """
     )
-    source = Path(flyte.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
-        env={"PYTHONPATH": str(source), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert done.stdout.splitlines() == ["end of program", "finished 42"]
+    assert said == [f"{'failed' if code else 'succeeded'} {code}", f"child: {code}", "still here"]

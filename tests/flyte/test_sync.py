@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 import threading
 import time
 import warnings
@@ -22,6 +23,7 @@ from flyte._sync import (
     syncable,
     syncable_classmethod,
     syncable_when,
+    to_thread,
 )
 
 
@@ -333,6 +335,33 @@ def test_a_loop_thread_prepares_its_loop_and_is_awaited_from_any_loop() -> None:
     assert asyncio.run(main()) == "prepared"
     assert thread.call(here()) == "prepared"
     assert len(prepared) == 1
+
+
+def test_sys_exit_in_a_coroutine_reaches_who_called_it_and_the_loop_goes_on() -> None:
+    portal, goes_on = LoopThread("left"), asyncio.Event()
+
+    async def leaves() -> None:
+        sys.exit(3)
+
+    async def another() -> str:
+        await goes_on.wait()
+        return "done"
+
+    async def go_on() -> None:
+        goes_on.set()
+
+    waiting = portal.submit(another())
+    with pytest.raises(SystemExit, match="3"):
+        portal.call(leaves())
+    portal.submit(go_on())
+    assert waiting.result(10) == "done"
+
+
+async def test_a_stop_iteration_in_a_thread_is_raised_and_does_not_wait_for_ever() -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await to_thread(next, iter([]))
+        assert await to_thread(next, iter([1])) == 1
 
 
 async def test_cancelling_who_awaits_a_loop_thread_cancels_the_work() -> None:
