@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
+import inspect
 import json
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from flyte.errors import (
     RunAlreadyExistsError,
     RunNotFoundError,
     RuntimeUserError,
+    TraceDoesNotAllowNestedTasksError,
 )
 from flyte.wire import ActionPhase
 
@@ -674,6 +678,214 @@ async def test_outside_an_action_a_traced_function_is_itself() -> None:
     assert await step(3) == dt.date(2026, 1, 3)
     assert sync_step(1) == 2
     assert [x async for x in steps(2)] == [0, 1]
+
+
+@flyte.trace
+def echoes(n: int) -> Generator[Any, Any, str]:
+    """Gives what was sent, or the name of what was thrown; then how many there were."""
+    got: Any = "begun"
+    try:
+        for _ in range(n):
+            try:
+                got = yield got
+            except LookupError as error:
+                got = type(error).__name__
+        note("ended", flyte.ctx().action.name)
+        return f"{n} echoes"
+    finally:
+        note("cleaned up")
+
+
+@flyte.trace
+async def async_echoes(n: int) -> AsyncGenerator[Any, Any]:
+    got: Any = "begun"
+    try:
+        for _ in range(n):
+            try:
+                got = yield got
+            except LookupError as error:
+                got = type(error).__name__
+        note("ended", flyte.ctx().action.name)
+    finally:
+        await asyncio.sleep(0)
+        note("cleaned up")
+
+
+def converse() -> list[Any]:
+    """What `echoes` gives when it is spoken to in every way."""
+    got: list[Any] = []
+
+    def all_of_it() -> Generator[Any, Any, None]:
+        got.append((yield from echoes(4)))
+
+    talk = all_of_it()
+    said = [next(talk), talk.send(1), talk.throw(KeyError("x")), talk.send([2])]
+    assert next(talk, None) is None
+    return said + got
+
+
+async def async_converse() -> list[Any]:
+    talk = async_echoes(4)
+    said = [await anext(talk), await talk.asend(1), await talk.athrow(KeyError("x")), await talk.asend([2])]
+    assert await anext(talk, None) is None
+    return said
+
+
+async def test_a_traced_generator_takes_what_is_sent_and_thrown_and_returns_its_value() -> None:
+    said = ["begun", 1, "KeyError", [2], "4 echoes"]
+
+    @env.task
+    def talks() -> list[Any]:
+        return converse()
+
+    @env.task
+    async def talks_async() -> list[Any]:
+        return await async_converse()
+
+    assert converse() == said
+    assert await async_converse() == said[:4]
+    assert seen["ended"] == [None, None]
+    assert await output(talks) == said
+    assert await output(talks_async) == said[:4]
+    assert len(seen["cleaned up"]) == 4
+    assert inspect.isgeneratorfunction(echoes)
+    assert inspect.isasyncgenfunction(async_echoes)
+
+
+async def test_a_traced_generator_that_came_to_its_end_is_remembered_with_what_it_returned() -> None:
+    @env.task(retries=1)
+    def traced() -> list[Any]:
+        got: list[Any] = []
+
+        def reads() -> Generator[Any, Any, None]:
+            got.append((yield from echoes(2)))
+
+        for item in reads():
+            got.append(item)
+        if note("attempt") == 1:
+            raise RuntimeError("again")
+        return got
+
+    assert await output(traced) == ["begun", None, "2 echoes"]
+    assert len(seen["ended"]) == 1
+
+
+async def test_the_reader_of_a_traced_generator_may_call_tasks_and_the_generator_may_not() -> None:
+    @flyte.trace
+    def calls() -> Any:
+        yield "first"
+        yield add(1)
+
+    @flyte.trace
+    async def calls_async() -> Any:
+        yield "first"
+        yield await double(1)
+
+    @env.task
+    def reads() -> int:
+        numbers = calls()
+        assert next(numbers) == "first"
+        assert flyte.ctx().action.name == "a0"
+        total = add(1)
+        with pytest.raises(TraceDoesNotAllowNestedTasksError, match=r"local\.add"):
+            next(numbers)
+        return total
+
+    @env.task
+    async def reads_async() -> int:
+        numbers = calls_async()
+        assert await anext(numbers) == "first"
+        assert flyte.ctx().action.name == "a0"
+        total = await double(1)
+        with pytest.raises(TraceDoesNotAllowNestedTasksError, match=r"local\.double"):
+            await anext(numbers)
+        return total
+
+    assert await output(reads) == 2
+    assert await output(reads_async) == 2
+
+
+async def test_a_traced_generator_that_is_left_early_is_closed_before_its_reader_goes_on() -> None:
+    def leaves() -> None:
+        talk = echoes(4)
+        next(talk)
+        talk.close()
+        note("gone on", len(seen["cleaned up"]))
+
+    async def leaves_async() -> None:
+        async with contextlib.aclosing(async_echoes(4)) as talk:
+            await anext(talk)
+        note("gone on", len(seen["cleaned up"]))
+
+    @env.task
+    def sync_reader() -> None:
+        leaves()
+
+    @env.task
+    async def async_reader() -> None:
+        await leaves_async()
+
+    leaves()
+    await leaves_async()
+    await output(sync_reader)
+    await output(async_reader)
+    assert seen["gone on"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_final_error_of_a_traced_generator_is_remembered(kind: str) -> None:
+    @flyte.trace
+    def gives_up() -> Any:
+        yield note("begun")
+        raise NonRecoverableError("never")
+
+    @flyte.trace
+    async def gives_up_async() -> Any:
+        yield note("begun")
+        raise NonRecoverableError("never")
+
+    @env.task(retries=2)
+    async def reads(kind: str) -> None:
+        note("attempt")
+        try:
+            if kind == "sync":
+                list(gives_up())
+            else:
+                [_ async for _ in gives_up_async()]
+        except NonRecoverableError:
+            raise RuntimeError("try me again") from None
+
+    await finish(reads, kind)
+    assert (len(seen["attempt"]), len(seen["begun"])) == (3, 1)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_outside_an_action_nothing_of_a_traced_generator_is_kept(kind: str) -> None:
+    class Item:
+        pass
+
+    @flyte.trace
+    def items() -> Any:
+        while True:
+            yield Item()
+
+    @flyte.trace
+    async def async_items() -> Any:
+        while True:
+            yield Item()
+
+    if kind == "sync":
+        endless = items()
+        first = weakref.ref(next(endless))
+        next(endless)
+        assert first() is None
+        endless.close()
+    else:
+        async_endless = async_items()
+        first = weakref.ref(await anext(async_endless))
+        await anext(async_endless)
+        assert first() is None
+        await async_endless.aclose()
 
 
 # ----------------------------------------------------------------------------------------------------------- programs
