@@ -137,9 +137,17 @@ async def test_names_sort_by_time_and_may_be_given_once() -> None:
     names = [(await start(add, 1)).name for _ in range(3)]
     assert names == sorted(names)
     mine = f"mine-{time.time_ns()}"
-    assert (await client.create_local(add, {"x": 1}, name=mine, labels={"a": "b"})).labels == {"a": "b"}
-    with pytest.raises(RunAlreadyExistsError, match=mine):
-        await client.create_local(add, {"x": 1}, name=mine)
+    first = await client.create_local(add, {"x": 1}, name=mine, labels={"a": "b"})
+    assert first.labels == {"a": "b"}
+    again = await client.create_local(add, {"x": 1}, name=mine)
+    assert (again.name, again.created, again.labels) == (mine, first.created, {"a": "b"})
+    for task, inputs, scope in (
+        (add, {"x": 2}, client),
+        (slow_add, {"x": 1}, client),
+        (add, {"x": 1}, client.scoped(domain="production")),
+    ):
+        with pytest.raises(RunAlreadyExistsError, match=mine):
+            await scope.create_local(task, inputs, name=mine)
     with pytest.raises(RunNotFoundError, match="nobody"):
         await client.get_run("nobody")
     assert mine in [run.name for run in await client.list_runs()]
