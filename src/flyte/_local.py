@@ -49,10 +49,11 @@ class LocalClient:
         custom_context: Mapping[str, str] | None = None,
         **unused: Any,
     ) -> wire.Run:
-        """Start a run of `task` with bound inputs; it goes on in the background.
+        """Start a run of `task` with bound inputs, or find the one that the same name already started; it goes on in
+        the background.
 
         Of a platform's other options (env_vars, overwrite_cache, max_action_concurrency, …) none means anything here.
-        Raises InvalidInputError, and RunAlreadyExistsError where the name is taken.
+        Raises InvalidInputError, and RunAlreadyExistsError for a name that belongs to another task or other inputs.
         """
         data = to_bytes(task.interface.dump_inputs(inputs))
         custom = {**get_custom_context(), **(custom_context or {})}
@@ -161,8 +162,15 @@ class LocalClient:
 
 
 async def _created(run: LocalRun, root: LocalAction) -> wire.Run:
-    if run.name in runs:
-        raise RunAlreadyExistsError(f"a run named {run.name!r} exists in this process; choose another name")
+    """The run that was started; where its name is taken, the one that has it, if it is the same call."""
+    known = runs.get(run.name)
+    if known is not None:
+        if (known.root.task.name, known.project, known.domain) != (root.task.name, run.project, run.domain):
+            place = f"in {known.project}/{known.domain} and runs {known.root.task.name}"
+            raise RunAlreadyExistsError(f"run {run.name!r} exists {place}; choose another name")
+        if msgspec.json.decode(known.root.inputs) != msgspec.json.decode(root.inputs):
+            raise RunAlreadyExistsError(f"run {run.name!r} exists with other inputs; choose another name")
+        return known.to_wire()
     wait_at_exit()
     runs[run.name] = run
     start(run, root)
