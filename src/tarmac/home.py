@@ -124,6 +124,11 @@ class Home:
         return self.path / "holdings"
 
     @property
+    def clock(self) -> Path:
+        """How the clock was set while runs were under way (`tarmac.control.clock`)."""
+        return self.path / "clock"
+
+    @property
     def worker_logs(self) -> Path:
         return self.logs / "workers"
 

@@ -235,7 +235,7 @@ async def test_what_a_caller_began_to_change_is_changed_though_it_is_gone(
     asked = asyncio.ensure_future(ask(line, "POST", "/v1/runs", body))
     await begun.wait()
     line.close()
-    with pytest.raises(OSError):  # noqa: PT011 - that the line is lost is all there is to say
+    with pytest.raises(OSError):
         await asked
     async with asyncio.timeout(5):
         await gone.wait()

@@ -478,3 +478,24 @@ async def test_the_event_log_has_no_gap_after_restarts(house: House) -> None:
         seq for (seq,) in sqlite3.connect(house.home.database).execute("select seq from events order by seq")
     ]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_a_clock_that_is_set_while_the_control_plane_is_away_times_nothing_out(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = asyncio.Event()
+
+    async def behave(act: Act) -> Any:
+        await opens.wait()
+        return 1
+
+    house.behave = behave
+    run = await house.run("limited")
+    assert await eventually(lambda: any(worker.held for worker in house.agent.workers.values()))
+    await house.down()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
+    control = await house.up()
+    opens.set()
+    done = await control.wait(run.name, 10)
+    assert (done.phase, done.error) == (ActionPhase.SUCCEEDED, None)

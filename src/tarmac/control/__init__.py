@@ -27,6 +27,7 @@ from tarmac.control import live
 from tarmac.control.agents import Agent
 from tarmac.control.apps import Apps
 from tarmac.control.children import Children
+from tarmac.control.clock import Clock
 from tarmac.control.deployments import Deployments
 from tarmac.control.dispatch import Dispatch
 from tarmac.control.keys import Keys
@@ -68,7 +69,8 @@ class Control:
         place = Place(home, endpoint, settings.certificates())
         self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
         self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
-        self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint)
+        self._clock = Clock(home.clock)
+        self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint, self._clock)
         actions, errands = self._runs.actions, self._runs.errands
         self.dispatch = Dispatch(self.agent, settings, self.identities, actions, self._apps.addresses.told, home)
         self._pools = Pools(place, self._secrets, self.dispatch)
@@ -100,6 +102,7 @@ class Control:
         while True:
             await asyncio.sleep(self.dispatch.tidy_every)
             self.dispatch.tidy(self._apps.pools())
+            self._clock.look()
 
     def accept(self, link: Link, hello: wire.Hello) -> Peer:
         """Who is it that said Hello? Raises PermissionError for a stranger."""

@@ -21,6 +21,7 @@ import msgspec
 from flyte import wire
 from flyte.errors import BaseRuntimeError
 from flyte.wire import ActionPhase, ErrorInfo
+from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, result_of_call
 from tarmac.events import Journal
@@ -62,6 +63,7 @@ class Actions:
         runs: Mapping[str, LiveRun],
         run_over: Callable[[LiveRun, wire.Run], None],
         errands: Errands,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._journal = journal
@@ -69,6 +71,7 @@ class Actions:
         self._runs = runs
         self._run_over = run_over
         self._errands = errands
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
 
     def attach(self, dispatch: Dispatch, pools: Pools, children: Children, steps: Steps) -> None:
@@ -376,7 +379,7 @@ class Actions:
         if whole is None:
             return
         since = action.created if limit == "deadline" else action.since
-        gone = 0.0 if since is None else time.time() - since
+        gone = 0.0 if since is None else self._clock.since(since)
         seconds = min(whole, max(0.0, whole - gone))
         self._cancel(action, limit)
         action.timers[limit] = self._loop.call_later(seconds, self._time_out, action, limit)
@@ -423,7 +426,7 @@ class Actions:
             return 0
         error = msgspec.json.decode(last.error, type=ErrorInfo)
         verdict = after_failure(error, self._spec(action).retries, action.user_failures, action.system_failures)
-        return min(verdict.delay, last.ended + verdict.delay - time.time())
+        return min(verdict.delay, verdict.delay - self._clock.since(last.ended))
 
     async def _has_pool(self, action: LiveAction) -> bool:
         """Have the action's pool at hand; an action whose pool cannot be made ends with the reason."""

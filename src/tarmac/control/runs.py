@@ -24,6 +24,7 @@ from flyte.errors import (
 from flyte.wire import INLINE_LIMIT, ROOT_ACTION, ErrorInfo
 from tarmac import inputs as declared
 from tarmac.control.actions import Actions
+from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, run_record
 from tarmac.control.registry import KnownTask, Registry
@@ -62,6 +63,7 @@ class Runs:
         home: Home,
         settings: Settings,
         endpoint: str,
+        clock: Clock,
     ) -> None:
         self.live: dict[str, LiveRun] = {}
         self._store = store
@@ -79,7 +81,7 @@ class Runs:
         self._ended_lately: dict[str, wire.Run] = {}
         """Runs that ended lately, as they will always be: whoever started one asks for it again."""
         self.errands = Errands(journal)
-        self.actions = Actions(store, journal, home, self.live, self._over, self.errands)
+        self.actions = Actions(store, journal, home, self.live, self._over, self.errands, clock)
 
     def attach(self, pools: Pools) -> None:
         """Pools and runs need each other; this closes the circle."""
