@@ -1,8 +1,9 @@
 """A worker process: take an action, run its function, tell how it ended; once, or again and again.
 
 The zygote has imported the user's code before the fork, so `serve` has little left to do: connect, say that it is
-ready, wait. A sync task runs on the main thread, an async one on an event loop there. SIGTERM (abort) cancels an async
-task and raises SystemExit in a sync one, so that `finally` blocks run before the grace period ends.
+ready, wait. A sync task runs on the main thread, an async one on an event loop there. SIGTERM cancels an async task and
+raises SystemExit in a sync one, so that `finally` blocks run before the grace period ends. What it cuts off is not
+told: the control plane has given the action up, or takes it for lost with its worker and has it tried again.
 
 Between two actions the main thread reads the link itself (see `link`); a small function costs no switch of threads.
 """
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from flyte._task import TaskTemplate
 
 ABORTED = 143
-"""Exit code of a worker that was told to stop (128 + SIGTERM)."""
+"""Exit code of a worker that was told to stop in the middle of an action (128 + SIGTERM)."""
 
 
 class Worker:
@@ -52,6 +53,8 @@ class Worker:
         self._jobs: dict[tuple[str, str], Job] = {}
         """What was taken and is not acknowledged as finished."""
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._unwanted: set[tuple[str, str]] = set()
+        """Those of them that the control plane has cancelled."""
         self._inbox: deque[wire.Assign | None] = deque()
         self._news = threading.Event()
         """Set by the link's thread when the main thread may have something to do."""
@@ -114,9 +117,8 @@ class Worker:
         return True
 
     def _abort(self, frame: wire.AbortAction) -> None:
-        task = self._tasks.get((frame.run, frame.action))
-        if task is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(task.cancel)
+        if self._loop is not None and self._concurrency > 1:
+            self._loop.call_soon_threadsafe(self._cancel, (frame.run, frame.action))
 
     def _finish(self, frame: wire.Finished) -> None:
         self._link.send(frame, keep=("finished", frame.run, frame.action))
@@ -212,11 +214,13 @@ class Worker:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             self._loop = runner.get_loop()
             runner.run(self._serve_many())
+        if self._aborting:
+            sys.exit(ABORTED)
 
     async def _serve_many(self) -> None:
         assert self._loop is not None
         self._retired = asyncio.Event()
-        self._loop.add_signal_handler(signal.SIGTERM, self._retired.set)
+        self._loop.add_signal_handler(signal.SIGTERM, self._leave)
         self._hand = _hand()
         self._link.start()
         self._link.watch()
@@ -224,6 +228,10 @@ class Worker:
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _leave(self) -> None:
+        self._aborting = bool(self._tasks)
+        self._retired.set()
 
     def _take(self, assign: wire.Assign | None) -> None:
         if assign is None:
@@ -233,20 +241,35 @@ class Worker:
         job = self._jobs[assign.run, assign.action]
         task = asyncio.ensure_future(self._one_of_many(job))
         self._tasks[job.key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job.key, None))
+        task.add_done_callback(functools.partial(self._over, job))
+
+    def _cancel(self, key: tuple[str, str]) -> None:
+        if (task := self._tasks.get(key)) is not None:
+            self._unwanted.add(key)
+            task.cancel()
 
     async def _one_of_many(self, job: Job) -> None:
         stream = output.follow(job.assign.log)
         try:
             with entered(job.context(), job):
                 finished = job.succeeded(await self._await(job))
-        except asyncio.CancelledError:
-            finished = job.failed(ActionAbortedError("the action was aborted"))
-        except Exception as error:  # noqa: BLE001 - a stranger's code
-            finished = job.failed(_plain(error))
+        except BaseException as error:  # noqa: BLE001 - a stranger's code
+            finished = self._failed(job, error)
         with contextlib.suppress(OSError):
             stream.close()
-        self._finish(finished)
+        if not (self._aborting and finished.error):
+            self._finish(finished)
+
+    def _failed(self, job: Job, error: BaseException) -> wire.Finished:
+        if job.key in self._unwanted and isinstance(error, asyncio.CancelledError):
+            error = ActionAbortedError("the action was aborted")
+        return job.failed(_plain(error))
+
+    def _over(self, job: Job, task: asyncio.Task[None]) -> None:
+        del self._tasks[job.key]
+        if task.cancelled() and not self._aborting:  # before it had begun
+            self._finish(self._failed(job, asyncio.CancelledError()))
+        self._unwanted.discard(job.key)
 
     async def _await(self, job: Job) -> list[Any]:
         task = load(job.assign.entry)
