@@ -18,10 +18,11 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections import deque
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flyte import wire
 from flyte._context import entered, set_process_action
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from flyte._task import TaskTemplate
+
+T = TypeVar("T")
 
 ABORTED = 143
 """Exit code of a worker that was told to stop in the middle of an action (128 + SIGTERM)."""
@@ -191,11 +194,25 @@ class Worker:
         self._loop = runner.get_loop()
         context = contextvars.copy_context()  # the loop's own is that of the first action in this process
         self._main = self._loop.create_task(_await(task.func(*args, **kwargs)), context=context)
-        # not `runner.run`: its guard against Ctrl-C, which nobody presses here, costs as much as all the rest
-        return task.interface.dump_outputs(self._loop.run_until_complete(self._main))
+        return task.interface.dump_outputs(self._run(self._loop, self._main))
 
     _main: asyncio.Task[Any] | None = None
     """What SIGTERM cancels."""
+
+    def _run(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
+        """The task's result, whatever else runs on the loop.
+
+        asyncio stops a loop for a SystemExit or KeyboardInterrupt of any task. Whoever awaits that task gets it; it
+        may belong to another action, or to none any more. So the loop goes on, as after every other exception.
+        """
+        while True:
+            try:
+                # not `Runner.run`: its guard against Ctrl-C, which nobody presses here, costs as much as all the rest
+                return loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt):
+                if self._aborting or task.done():
+                    raise
+                traceback.print_exc()
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self._aborting = True
@@ -213,7 +230,7 @@ class Worker:
         output.route()
         with asyncio.Runner(loop_factory=new_loop) as runner:
             self._loop = runner.get_loop()
-            runner.run(self._serve_many())
+            self._run(self._loop, self._loop.create_task(self._serve_many()))
         if self._aborting:
             sys.exit(ABORTED)
 
@@ -304,13 +321,27 @@ def _inputs(assign: wire.Assign) -> dict[str, Any]:
 
 
 def _plain(error: BaseException) -> BaseException:
-    """What ended the function, as something that can be told: `sys.exit` and a cancellation are no exceptions."""
-    if isinstance(error, SystemExit):
-        told = TaskInterruptedError(f"the task called sys.exit({error.code!r}); raise an exception to fail")
-        return told.with_traceback(error.__traceback__)
-    if isinstance(error, asyncio.CancelledError):
-        return TaskInterruptedError("the task was cancelled from inside").with_traceback(error.__traceback__)
-    return error
+    """What ended the function, as something that any caller can catch and any loop can carry.
+
+    Exceptions with which Python itself is steered are neither: raised anew in a parent they would steer that.
+    """
+    match error:
+        case SystemExit():
+            told = f"the task called sys.exit({error.code!r}); raise an exception to fail"
+        case asyncio.CancelledError():
+            told = "the task was cancelled from inside"
+        case KeyboardInterrupt() | GeneratorExit():
+            told = f"the task raised {type(error).__name__}"
+        case StopIteration() | StopAsyncIteration():  # as Python has it for coroutines
+            return _raised_from(error, RuntimeError(f"the task raised {type(error).__name__}"))
+        case _:
+            return error
+    return _raised_from(error, TaskInterruptedError(told))
+
+
+def _raised_from(cause: BaseException, error: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error.with_traceback(cause.__traceback__)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
