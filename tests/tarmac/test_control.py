@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +254,60 @@ async def test_a_watcher_gets_a_snapshot_and_every_later_event_once_and_in_order
     again = [seq async for _, seq, _ in house.control.watch_run(run.name, numbers[0], "root")]
     assert again == numbers[1:]
     assert [seq async for _, seq, _ in house.control.watch_run(run.name, numbers[-1], "root")] == []
+
+
+async def _ends_by_failure(house: House, run: str) -> None:
+    """The parent's own doing: its gather has failed."""
+
+
+async def _ends_by_abort(house: House, run: str) -> None:
+    await house.control.abort(run, "enough", "owner")
+
+
+@pytest.mark.parametrize(
+    ("task", "ends", "phase"),
+    [("tree", _ends_by_failure, "failed"), ("tree", _ends_by_abort, "aborted"), ("limited", None, "timed_out")],
+)
+async def test_a_watcher_of_all_actions_hears_of_every_end_and_of_the_roots_last(
+    house: House, task: str, ends: Callable[[House, str], Awaitable[None]] | None, phase: str
+) -> None:
+    """Children, and what is below them, end because the root does; also for whoever comes back for the rest."""
+    deep = asyncio.Event()
+
+    async def behave(act: Act) -> Any:
+        depth = act.inputs["x"]
+        if depth == 0:
+            deep.set()
+            await asyncio.sleep(60)
+        if depth == 3 and ends is _ends_by_failure:
+            calls = asyncio.ensure_future(act.call("env.tree", x=depth - 1))
+            await asyncio.wait([calls, asyncio.ensure_future(deep.wait())], return_when=asyncio.FIRST_COMPLETED)
+            raise ValueError("one of them failed")
+        await act.call("env.tree", x=depth - 1)
+
+    house.behave = behave
+    run = await house.run(task, x=3)
+    watched = asyncio.ensure_future(_watched(house, run.name, None))
+    await asyncio.wait_for(deep.wait(), 5)
+    before = house.control.journal.seq
+    if ends is not None:
+        await ends(house, run.name)
+    seen = await asyncio.wait_for(watched, 5)
+    last = {subject: told for _, subject, told in seen}
+    children = [last[f"run/{run.name}/{action.name}"] for action in await house.control.actions(run.name)][1:]
+    assert children == ["aborted"] * 3
+    assert seen[-1][1:] == (f"run/{run.name}/a0", phase)
+    numbers = [seq for seq, _, _ in seen]
+    assert numbers == sorted(set(numbers))
+    for offset in (before, numbers[-2]):
+        assert await _watched(house, run.name, offset) == [each for each in seen if each[0] > offset]
+    assert (await house.control.run(run.name)).seq == numbers[-1]
+
+
+async def _watched(house: House, run: str, after: int | None) -> list[tuple[int, str, str]]:
+    """(number, subject, phase) of every event."""
+    stream = house.control.watch_run(run, after, "all")
+    return [(seq, record.subject, record.phase) async for kind, seq, record in stream if kind == "event"]
 
 
 async def test_a_restarted_control_plane_finds_running_actions_and_does_not_start_them_again(house: House) -> None:

@@ -339,7 +339,11 @@ class Actions:
     ) -> tuple[Change, Callable[[], None]]:
         """The terminal phases with their events, and what comes after their commit: the callers are told, and a run is
         closed with its root.
+
+        `actions` are an action and those below it. Their events are numbered from the deepest up, so that a stream,
+        which is over with its root, has told of all ends before that.
         """
+        actions = actions[::-1]
         events = tuple(self.event(action, action.message) for action in actions)
         change = Change(
             actions=tuple(action.write() for action in actions),
