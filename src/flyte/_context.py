@@ -8,6 +8,7 @@ asks `ctx()` and `current_caller()`; outside an action they are a falsy null obj
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -55,6 +56,10 @@ class TaskContext:
     """A place for whatever the user's code wants to keep for the time of the action."""
     report: Any = None
     """The action's `flyte.report.Report`, once something was written to it."""
+    failures: int = 0
+    """How often the action failed by its own fault in earlier attempts."""
+    calls: Counter[tuple[str, ...]] = field(default_factory=Counter, repr=False, compare=False)
+    """How often this attempt made each call of a fetched task; see `remote.TaskDetails`."""
     interactive_mode: bool = False
     disable_run_cache: bool = False
 

@@ -809,6 +809,8 @@ class Assign(Frame, frozen=True, kw_only=True):
     url: str = ""
     known: list[str] = field(default_factory=list)
     """Names of the tasks that are registered at this version."""
+    failures: int = 0
+    """How often the action failed by its own fault before; what is lost with a process is not counted."""
 
 
 class Finished(Frame, frozen=True, kw_only=True):

@@ -68,6 +68,27 @@ def test_when_a_parent_dies_its_running_child_is_attached_and_not_doubled(world:
     assert world.count()["gate"] == 1
 
 
+def test_when_a_caller_dies_the_run_that_it_called_is_found_and_not_doubled(world: World) -> None:
+    opens = world.platform.work / "open-calling"
+    run = world.run("calling", opens=str(opens))
+    _, called, _ = world.noted("gate")
+    _, caller, _ = world.noted("calling")
+    os.kill(int(caller), signal.SIGKILL)
+    world.noted("calling", 2)
+    assert alive(int(called))
+    opens.touch()
+    assert world.outputs(run) == "open"
+    assert world.count()["gate"] == 1
+
+
+def test_a_caller_that_failed_by_itself_finds_what_it_called(world: World) -> None:
+    opens = world.platform.work / "open-failing"
+    opens.touch()
+    run = world.run("calling", opens=str(opens), raises=True)
+    assert world.outputs(run) == "open"
+    assert (world.count()["calling"], world.count()["gate"]) == (2, 1)
+
+
 def test_a_worker_that_is_killed_costs_none_of_the_users_retries(world: World) -> None:
     opens = world.platform.work / "open-worker"
     run = world.run("gate", opens=str(opens))

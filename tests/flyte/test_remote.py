@@ -378,6 +378,74 @@ async def test_a_fetched_task_is_called_inside_an_action_only(
             await task(x=1)
 
 
+def _attempt(failures: int = 0, action: str = "a3") -> TaskContext:
+    return TaskContext(action=ActionID(action, "r9"), mode="remote", failures=failures)
+
+
+async def _in(context: TaskContext, *calls: Any) -> list[Any]:
+    """What the calls give in an attempt of an action, in order."""
+    caller: Any = object()
+    with entered(context, caller):
+        return [await call() for call in calls]
+
+
+async def test_an_action_that_runs_again_finds_the_runs_that_it_called(
+    connected: FakePlatform, task: remote.LazyEntity
+) -> None:
+    calls = [lambda: task(x=1), lambda: task(x=2), lambda: task(x=1)]
+    assert await _in(_attempt(), *calls) == [2, 3, 2]
+    assert len(connected.runs) == 3, "equal calls are several"
+    connected.functions["env.f"] = lambda x: x + 100
+    connected.task("env.f", lambda x: x + 100, version="v2")
+    assert await _in(_attempt(), *calls) == [2, 3, 2]
+    assert await _in(_attempt(failures=1), *calls) == [2, 3, 2]
+    assert len(connected.runs) == 3
+    assert await _in(_attempt(action="a4"), calls[0]) == [101]
+
+
+async def test_the_latest_version_is_one_call_whichever_version_that_is_by_now(connected: FakePlatform) -> None:
+    connected.task("env.f", lambda x: x + 1)
+    calls = [lambda: Task.get("env.f", auto_version="latest")(x=1)]
+    await _in(_attempt(), *calls)
+    connected.task("env.f", lambda x: x + 1, version="v2")
+    await _in(_attempt(), *calls)
+    assert [run.record.version for run in connected.runs.values()] == ["v1"]
+
+
+async def test_a_call_that_failed_is_made_anew_by_a_retry_and_not_after_a_loss(
+    connected: FakePlatform, task: remote.LazyEntity
+) -> None:
+    def fails(x: int) -> None:
+        raise Refused(wire.ErrorInfo(code="KeyError", message="'k'", type="builtins:KeyError"))
+
+    connected.functions["env.f"] = fails
+    for _ in range(2):  # the second time its worker was lost: the failure is part of the history
+        with pytest.raises(KeyError):
+            await _in(_attempt(), lambda: task(x=1))
+    assert len(connected.runs) == 1
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            await _in(_attempt(failures=1), lambda: task(x=1))
+    assert len(connected.runs) == 2
+    connected.functions["env.f"] = lambda x: x
+    assert await _in(_attempt(failures=2), lambda: task(x=1)) == [1]
+    assert await _in(_attempt(failures=2), lambda: task(x=1)) == [1]
+    assert len(connected.runs) == 3
+
+
+async def test_a_call_that_ended_with_its_cancelled_caller_is_made_anew(connected: FakePlatform) -> None:
+    connected.task("env.slow", lambda: "done")
+    task = Task.get("env.slow", version="v1")
+    calling = asyncio.ensure_future(_in(_attempt(), task))
+    assert await asyncio.to_thread(connected.started.wait, 5)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    connected.gate.set()
+    assert await _in(_attempt(), task) == ["done"]
+    assert [run.record.phase for run in connected.runs.values()] == ["aborted", "succeeded"]
+
+
 # --- apps
 
 PROGRAM = """

@@ -109,6 +109,7 @@ class Actions:
             log=f"{run.logs}/{action.name}.{action.attempt}.log",
             started=run.row.created,
             url=run.url,
+            failures=action.user_failures,
         )
 
     def initializing(self, action: LiveAction, message: str) -> None:
