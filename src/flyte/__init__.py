@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from flyte import io as io
     from flyte import remote as remote
     from flyte import report as report
+    from flyte._checkpoint import BaseCheckpoint as BaseCheckpoint
+    from flyte._checkpoint import Checkpoint as Checkpoint
+    from flyte._checkpoint import latest_checkpoint as latest_checkpoint
     from flyte._context import TaskContext as TaskContext
     from flyte._context import ctx as ctx
     from flyte._context import custom_context as custom_context
@@ -77,6 +80,7 @@ if TYPE_CHECKING:
     from flyte._version import version as version
 
 _MODULES = {
+    "_checkpoint": "BaseCheckpoint Checkpoint latest_checkpoint",
     "_context": "TaskContext ctx custom_context get_custom_context group",
     "_deploy": "build build_images deploy",
     "_environment": "Environment TaskEnvironment",

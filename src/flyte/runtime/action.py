@@ -117,6 +117,7 @@ class Job:
             run_url=a.url,
             run_start_time=datetime.datetime.fromtimestamp(a.started, datetime.UTC),
             custom_context=a.custom_context,
+            checkpoint_paths=f"{a.run}/{a.action}",
         )
 
     def environment(self) -> dict[str, str]:
