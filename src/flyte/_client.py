@@ -82,6 +82,9 @@ class Client:
     async def put_bundle(self, digest: str, data: bytes) -> None:
         await self._put(f"/bundles/{digest}", data, "application/gzip")
 
+    async def get_bundle(self, digest: str) -> bytes:
+        return (await self._send("GET", f"/bundles/{digest}", timeout=300)).body
+
     async def has_blob(self, digest: str) -> bool:
         return await self._exists(f"/blobs/{digest}")
 
@@ -193,6 +196,10 @@ class Client:
 
     async def get_action(self, run: str, action: str = wire.ROOT_ACTION) -> wire.ActionDetails:
         return await self._get(f"/runs/{_part(run)}/actions/{_part(action)}", wire.ActionDetails)
+
+    async def get_report(self, run: str, action: str = wire.ROOT_ACTION, attempt: int | None = None) -> wire.Report:
+        """What the action last showed as its report. Raises NotFoundError where that is nothing."""
+        return await self._get(f"/runs/{_part(run)}/actions/{_part(action)}/report", wire.Report, attempt=attempt)
 
     async def abort_action(self, run: str, action: str, reason: str = "") -> None:
         await self._send("POST", f"/runs/{_part(run)}/actions/{_part(action)}/abort", {"reason": reason})
@@ -319,6 +326,10 @@ class Client:
 
     async def create_project(self, project: wire.Project) -> wire.Project:
         return await self._post("/projects", project, wire.Project)
+
+    async def update_project(self, project: wire.Project) -> wire.Project:
+        reply = await self._send("PUT", f"/projects/{_part(project.id)}", project)
+        return msgspec.json.decode(reply.body, type=wire.Project)
 
     async def list_projects(self, limit: int = 100) -> list[wire.Project]:
         return await self._get("/projects", list[wire.Project], limit=limit)

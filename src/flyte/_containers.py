@@ -32,12 +32,11 @@ from flyte._codecs import (
     derived_codec,
     path_codec,
 )
+from flyte._models import PydanticCodec, is_pydantic
 from flyte._objects import (
     FieldsCodec,
-    PydanticCodec,
     StructCodec,
     dataclass_fields,
-    is_pydantic,
     namedtuple_fields,
     typeddict_fields,
 )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from flyte._checkpoint import Checkpoint
     from flyte._task import TaskTemplate
 
 Mode = Literal["local", "remote"]
@@ -51,7 +52,11 @@ class TaskContext:
     input_path: str | None = None
     output_path: str | None = None
     run_base_dir: str | None = None
+    checkpoint_paths: str | None = None
+    """Below all checkpoints, the folder of this action's."""
     code_bundle: str | None = None
+    compiled_image_cache: None = None
+    """None: images are interpreters of this machine."""
     data: dict[str, Any] = field(default_factory=dict)
     """A place for whatever the user's code wants to keep for the time of the action."""
     report: Any = None
@@ -70,6 +75,13 @@ class TaskContext:
     def attempt_number(self) -> int:
         """0 for the first attempt, as in `FLYTE_ATTEMPT_NUMBER`."""
         return self.attempt - 1
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """What this action saved in earlier attempts, and where it saves; None outside an action."""
+        from flyte._checkpoint import checkpoint_of
+
+        return checkpoint_of(self)
 
     @property
     def task_action(self) -> ActionID:

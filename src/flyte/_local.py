@@ -22,7 +22,7 @@ from flyte import wire
 from flyte._context import ctx, get_custom_context
 from flyte._local_run import LocalAction, LocalRun, Task, ended, new_run_name, runs, start, thread, wait_at_exit
 from flyte._values import to_bytes
-from flyte.errors import ActionNotFoundError, RunAlreadyExistsError, RunNotFoundError
+from flyte.errors import ActionNotFoundError, NotFoundError, RunAlreadyExistsError, RunNotFoundError
 from flyte.wire import ActionPhase
 
 
@@ -152,6 +152,20 @@ class LocalClient:
                     return
             if is_over and not events:
                 return
+
+    async def get_report(self, run: str, action: str = wire.ROOT_ACTION, attempt: int | None = None) -> wire.Report:
+        """What the action last showed as its report. Raises NotFoundError where that is nothing."""
+
+        async def there() -> wire.Report:
+            found = _find(run)
+            _find_action(found, action)
+            for event in reversed(found.events):
+                is_its_own = event.subject == f"run/{run}/{action}" and attempt in (None, event.attempt)
+                if is_its_own and "report" in event.body:
+                    return wire.Report(attempt=event.attempt, at=event.at, html=event.body["report"])
+            raise NotFoundError(f"the action {run}/{action} has no report; a task writes one with `flyte.report`")
+
+        return await thread.aio(there())
 
     async def run_logs(
         self, run: str, action: str = wire.ROOT_ACTION, **options: Any

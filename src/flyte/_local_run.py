@@ -366,6 +366,7 @@ def _context(run: LocalRun, action: LocalAction) -> TaskContext:
         run_url=run.url,
         run_start_time=run.started,
         custom_context=action.custom_context,
+        checkpoint_paths=f"{run.name}/{action.name}",
         raw_data_path=str(data_folder()),
     )
 

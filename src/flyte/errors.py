@@ -4,6 +4,7 @@
     ├── InitializationError                 no platform is configured, or it cannot be reached or started
     ├── RuntimeSystemError                  the platform's fault
     │   ├── SystemUnavailableError          the platform does not answer
+    │   ├── UnionRpcError                   Flyte's, never raised here
     │   └── WorkerLostError                 the process that ran the action died or stopped answering
     ├── RuntimeUnknownError
     └── RuntimeUserError                    the user's fault: code, inputs, names
@@ -314,8 +315,38 @@ class ConditionFailedError(_Coded):
     """Raised when a condition failed."""
 
 
+class UnionRpcError(RuntimeSystemError):
+    """Flyte's error of a failed remote call. Never raised here: see SystemUnavailableError and the other classes."""
+
+    def __init__(self, root_cause_message: str = "", code: str | None = None) -> None:
+        super().__init__(code or "UnionRpcError", root_cause_message)
+
+
+class SlowDownError(_Coded):
+    """Flyte's answer to too many calls. Never raised here: there are no rate limits."""
+
+    status = 429
+
+
+class ResourceExhaustedError(_Coded):
+    """Flyte's answer where a quota is used up. Never raised here: there are none, and what has no room waits."""
+
+    status = 429
+
+
+class HardwareFaultError(_Coded):
+    """Flyte has classes for faults of GPUs and of Apple Silicon. Never raised here: neither is scheduled."""
+
+
 class LogsNotYetAvailableError(_Coded):
     """Raised when an action has not started, so that there are no logs."""
+
+
+def __getattr__(name: str) -> Any:
+    """The many `GPUFault…` and `AppleSilicon…` classes, so that an `except` that names one hides no other error."""
+    if name.startswith(("GPUFault", "AppleSilicon")):
+        return HardwareFaultError
+    raise AttributeError(f"module 'flyte.errors' has no attribute {name!r}")
 
 
 @functools.cache

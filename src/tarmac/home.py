@@ -132,6 +132,10 @@ class Home:
     def worker_logs(self) -> Path:
         return self.logs / "workers"
 
+    def checkpoints(self, run: str) -> Path:
+        """What the run's actions saved for their next attempts (`flyte._checkpoint`)."""
+        return self.path / "files" / "checkpoints" / run
+
     def replica_log(self, project: str, domain: str, app: str, unit: str) -> Path:
         return self.logs / "apps" / f"{project}.{domain}.{app}" / f"{unit}.log"
 

@@ -86,6 +86,7 @@ async def test_the_routes_are_those_of_the_plan(document: dict[str, Any]) -> Non
         "GET /v1/runs/{run}/actions",
         "GET /v1/runs/{run}/actions/{action}",
         "POST /v1/runs/{run}/actions/{action}/abort",
+        "GET /v1/runs/{run}/actions/{action}/report",
         "GET /v1/runs/{run}/actions/{action}/logs",
         "GET /v1/apps",
         "GET /v1/apps/{app}",
@@ -104,6 +105,7 @@ async def test_the_routes_are_those_of_the_plan(document: dict[str, Any]) -> Non
         "DELETE /v1/keys/{id}",
         "GET /v1/projects",
         "POST /v1/projects",
+        "PUT /v1/projects/{id}",
         "POST /v1/login-codes",
     }
 

@@ -201,6 +201,14 @@ async def test_actions_are_listed_by_parent_and_phase_and_page(server: Server) -
     assert await listed(phase="running") == ["c3"]
 
 
+async def test_an_actions_report_is_read_by_attempt(server: Server) -> None:
+    name = await add(server)
+    report = (await server.client().get(f"/v1/runs/{name}/actions/a0/report")).json()
+    assert report["html"].startswith("<p>")
+    assert report["attempt"] == 1
+    assert (await server.client().get(f"/v1/runs/{name}/actions/a0/report?attempt=2")).status_code == 404
+
+
 async def test_an_actions_details_hold_its_inputs_and_outputs_as_json(server: Server) -> None:
     name = await add(server)
     server.control.move(name, ActionPhase.RUNNING)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from flyte import _init, wire
+from flyte._absent import Absent
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
+from flyte.remote._code import CodeBundle, code_of, download
 from flyte.remote._io import (
     ActionInputs,
     ActionOutputs,
@@ -213,6 +216,22 @@ class Action:
             yield line.text
 
     @syncable
+    async def get_report(self, attempt: int | None = None) -> str:
+        """The HTML page that it, or one attempt of it, last showed with `flyte.report.flush`.
+
+        Raises NotFoundError where there is none.
+        """
+        return (await self._runs.get_report(self.run_name, self.name, attempt)).html
+
+    @syncable
+    async def download_code(
+        self, dest: str | Path | None = None, extract: bool = True, attempt: int | None = None
+    ) -> Path:
+        """The code that it runs, the same for all its attempts; see `Run.download_code`."""
+        found = await self._runs.get_action(self.run_name, self.name)
+        return await download(self._runs, code_of(found), dest or f"{self.run_name}-{self.name}", extract)
+
+    @syncable
     async def show_logs(
         self, attempt: int | None = None, max_lines: int = 30, show_ts: bool = False, filter_system: bool = False
     ) -> None:
@@ -298,6 +317,14 @@ class ActionDetails(Action):
         """From when it began to run to its end, or until now; nothing while it has not begun."""
         started = self._record.started
         return _span(started, self._record.ended) if started else timedelta()
+
+    @property
+    def code_bundle(self) -> CodeBundle:
+        """The code that it runs."""
+        return code_of(self._found)
+
+    waiting_for_resources_time: Any = Absent("flyte.remote.ActionDetails")
+    initializing_time: Any = Absent("flyte.remote.ActionDetails")
 
     @property
     def phase_durations(self) -> dict[ActionPhase, timedelta]:

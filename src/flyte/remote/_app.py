@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from flyte import _init, wire
+from flyte._absent import Absent
 from flyte._client import Client
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
@@ -60,6 +61,10 @@ class App:
     async def delete(cls, name: str, project: str | None = None, domain: str | None = None) -> None:
         """Stop the app and forget it. Raises AppNotFoundError."""
         await _init.client().scoped(project, domain).delete_app(name)
+
+    create: Any = Absent("flyte.remote.App")
+    replace: Any = Absent("flyte.remote.App")
+    update: Any = Absent("flyte.remote.App")
 
     # --- what is known
 

@@ -10,9 +10,11 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from flyte import wire
+from flyte._absent import Absent
 from flyte._client import Client
 from flyte._failure import to_error
 from flyte._sync import streamable, syncable, syncable_classmethod, syncable_when
@@ -29,6 +31,7 @@ from flyte.remote._action import (
     phases_of,
     runs_in_force,
 )
+from flyte.remote._code import CodeBundle, code_of, download
 from flyte.remote._io import (
     ActionInputs,
     ActionOutputs,
@@ -449,6 +452,30 @@ class Run:
         if run.phase is ActionPhase.TIMED_OUT:
             raise TaskTimeoutError(run.message or f"the run {run.name} timed out")
         raise ActionAbortedError(run.message or f"the run {run.name} was aborted")
+
+    @syncable
+    async def get_report(self, attempt: int | None = None) -> str:
+        """The HTML page that the root action last showed; see `Action.get_report`."""
+        return (await self._runs.get_report(self.name, wire.ROOT_ACTION, attempt)).html
+
+    @syncable
+    async def code_bundle(self) -> CodeBundle:
+        """The code that it runs."""
+        return code_of(await self._runs.get_action(self.name))
+
+    @syncable
+    async def download_code(
+        self, dest: str | Path | None = None, extract: bool = True, attempt: int | None = None
+    ) -> Path:
+        """Put the code that it runs into the folder `dest` (default: one of the run's name), and return where it is.
+
+        With `extract` that is the folder, otherwise the archive in it, `DIGEST.tar.gz`. Raises NotFoundError where the
+        code was never sent: in local mode, and with `copy_style="none"`.
+        """
+        found = await self._runs.get_action(self.name)
+        return await download(self._runs, code_of(found), dest or self.name, extract)
+
+    get_debug_url: Any = Absent("flyte.remote.Run")
 
     # --- logs
 

@@ -118,6 +118,7 @@ class Job:
             run_start_time=datetime.datetime.fromtimestamp(a.started, datetime.UTC),
             custom_context=a.custom_context,
             failures=a.failures,
+            checkpoint_paths=f"{a.run}/{a.action}",
         )
 
     def environment(self) -> dict[str, str]:

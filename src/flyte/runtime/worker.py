@@ -254,6 +254,7 @@ class Worker:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _leave(self) -> None:
+        self._link.ending = True
         self._aborting = bool(self._tasks)
         self._retired.set()
 
@@ -281,7 +282,7 @@ class Worker:
             finished = self._failed(job, error)
         with contextlib.suppress(OSError):
             stream.close()
-        if not (self._aborting and finished.error):
+        if not self._aborting:  # what the function made of its cancellation is not what it was asked for
             self._finish(finished)
 
     def _failed(self, job: Job, error: BaseException) -> wire.Finished:

@@ -172,6 +172,17 @@ async def abort_action(
     return await control.abort_action(run, action, data.reason if data else "", by)
 
 
+@get("/runs/{run:str}/actions/{action:str}/report", summary="Read an action's report")
+async def read_report(
+    run: Name,
+    action: Name,
+    control: Control,
+    attempt: Annotated[int | None, QueryParameter(ge=1, description="The last one that has any when absent.")] = None,
+) -> wire.Report:
+    """The HTML that the action last showed. It is the task's own: show it where it can do no harm."""
+    return await control.report(run, action, attempt)
+
+
 @get("/runs/{run:str}/actions/{action:str}/logs", summary="Read an action's log", media_type="application/x-ndjson")
 async def read_action_log(
     run: Name,
@@ -238,6 +249,7 @@ ROUTES = Router(
         list_actions,
         get_action,
         abort_action,
+        read_report,
         read_action_log,
     ],
     tags=["runs"],

@@ -19,7 +19,7 @@ import msgspec
 
 import tarmac
 from flyte import wire
-from flyte.errors import ActionNotFoundError, RemoteTaskNotFoundError
+from flyte.errors import ActionNotFoundError, NotFoundError, RemoteTaskNotFoundError
 from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
 from tarmac.auth import Identities
 from tarmac.blobs import Blobs
@@ -41,6 +41,7 @@ from tarmac.control.vault import Secrets
 from tarmac.events import Journal, Watcher
 from tarmac.home import Home
 from tarmac.logs import LogFile
+from tarmac.model import subject_of_action
 from tarmac.secrets import Sealer
 from tarmac.settings import Settings
 from tarmac.store import Change, KeyRow, ProjectRow, RunQuery, Store, TaskRow
@@ -213,11 +214,30 @@ class Control:
         if row is None:
             raise ActionNotFoundError(f"run {run!r} has no action {name!r}; see `flyte get action {run}`")
         attempts = await self.store.attempts(run, name)
-        interface = wire.InterfaceSpec()
+        interface, bundle = wire.InterfaceSpec(), None
         if row.kind == "task":
             known = await self.registry.find(shown.project, shown.domain, row.task, row.version)
-            interface = known.spec.interface
-        return live.details_record(row, attempts, interface)
+            interface, bundle = known.spec.interface, known.row.bundle
+        return live.details_record(row, attempts, interface, bundle)
+
+    async def report(self, run: str, name: str, attempt: int | None) -> wire.Report:
+        """What an action, or one attempt of it, last showed as its report. Raises NotFoundError where that is nothing.
+
+        The report is in the events that told of it.
+        """
+        await self.action(run, name)
+        found: wire.Report | None = None
+        last = 0
+        while page := await self.store.events(subject_of_action(run, name), last, 1000):
+            for event in page:
+                html = event.body.get("progress", {}).get("report")
+                if html is not None and attempt in (None, event.attempt):
+                    found = wire.Report(attempt=event.attempt, at=event.at, html=html)
+            last = page[-1].seq
+        if found is None:
+            which = f"attempt {attempt} of the action" if attempt else "the action"
+            raise NotFoundError(f"{which} {run}/{name} has no report; a task writes one with `flyte.report`")
+        return found
 
     async def action_log(self, run: str, name: str, attempt: int | None) -> tuple[LogFile, Callable[[], bool], int]:
         """The log file of an attempt (the last by default), and whether nothing more will be written to it."""
@@ -385,6 +405,13 @@ class Control:
         found = [msgspec.convert(row, wire.Project, from_attributes=True) for row in rows]
         default = wire.Project(id=wire.DEFAULT_PROJECT, name=wire.DEFAULT_PROJECT)
         return found if any(project.id == default.id for project in found) else [default, *found]
+
+    async def update_project(self, project: wire.Project, by: str) -> wire.Project:
+        """Put the record in the place of the one that the project has. Raises NotFoundError."""
+        known = [each.id for each in await self.projects()]
+        if project.id not in known:
+            raise NotFoundError(f"no project {project.id!r}; there are: {', '.join(known)}")
+        return await self.create_project(project, by)
 
     async def create_project(self, project: wire.Project, by: str) -> wire.Project:
         row = ProjectRow(project.id, project.name or project.id, project.description, project.labels, project.archived)

@@ -250,7 +250,9 @@ def action_record(row: ActionRow, short_name: str = "", children: int = 0) -> wi
     )
 
 
-def details_record(row: ActionRow, attempts: list[AttemptRow], interface: wire.InterfaceSpec) -> wire.ActionDetails:
+def details_record(
+    row: ActionRow, attempts: list[AttemptRow], interface: wire.InterfaceSpec, bundle: str | None = None
+) -> wire.ActionDetails:
     return wire.ActionDetails(
         action=action_record(row),
         inputs=None if row.inputs is None else msgspec.Raw(row.inputs),
@@ -259,6 +261,8 @@ def details_record(row: ActionRow, attempts: list[AttemptRow], interface: wire.I
         outputs_blob=row.outputs_blob,
         attempts=[attempt_record(attempt) for attempt in attempts],
         interface=interface,
+        version=row.version,
+        bundle=bundle,
     )
 
 

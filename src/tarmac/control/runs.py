@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -265,6 +266,9 @@ class Runs:
         _remember(self._ended_lately, run.name, shown, LATELY // 10)
         if run.over is not None and not run.over.done():
             run.over.set_result(shown)
+        checkpoints = self._home.checkpoints(run.name)
+        if checkpoints.exists():
+            self.errands.run(asyncio.to_thread(shutil.rmtree, checkpoints, ignore_errors=True))
 
     # ------------------------------------------------------------------ abort
 
