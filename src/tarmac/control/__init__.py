@@ -73,7 +73,9 @@ class Control:
         self._clock = Clock(home.clock)
         self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint, self._clock)
         actions, errands = self._runs.actions, self._runs.errands
-        self.dispatch = Dispatch(self.agent, settings, self.identities, actions, self._apps.addresses.told, home)
+        self.dispatch = Dispatch(
+            self.agent, settings, self.identities, actions, self._runs.recovery, self._apps.addresses.told, home
+        )
         self._pools = Pools(place, self._secrets, self.dispatch)
         children = Children(store, self.journal, self.registry, actions, self.dispatch, self._pools, errands)
         actions.attach(self.dispatch, self._pools, children, Steps(self.journal, actions))

@@ -28,6 +28,7 @@ from tarmac.control.agents import Agent
 from tarmac.control.holdings import Holdings
 from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
+from tarmac.control.recovery import Recovery
 from tarmac.control.settling import Settling
 from tarmac.control.workers import Pool, Worker, death, never_started
 from tarmac.home import Home
@@ -63,12 +64,8 @@ class Lifecycle(Protocol):
     def began(self, action: LiveAction, worker: Worker) -> wire.Assign: ...
     def initializing(self, action: LiveAction, message: str) -> None: ...
     def failed(self, action: LiveAction, error: ErrorInfo, *, counted: bool = True) -> None: ...
-    def held(self, worker: Worker, held: wire.Held) -> LiveAction | None: ...
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None: ...
-    def settled(self) -> None: ...
     def keep_log(self, action: LiveAction, unit: str) -> None: ...
-    def lost(self, holding: wire.Holding) -> None: ...
-    def pool_of(self, held: wire.Held) -> Pool | None: ...
     def on_disk(self, then: Callable[[], None]) -> None: ...
 
 
@@ -79,11 +76,13 @@ class Dispatch:
         settings: Settings,
         identities: Identities,
         lifecycle: Lifecycle,
+        recovery: Recovery,
         addresses: Callable[[str, str], dict[str, str]],
         home: Home,
     ) -> None:
         self.agent = agent
         self.lifecycle = lifecycle
+        self.recovery = recovery
         self.slots = settings.worker_slots()
         self.busy = 0
         self.pools: dict[str, Pool] = {}
@@ -301,7 +300,7 @@ class Dispatch:
         """A worker that has not come back owns what it wrote down; None where nothing of that is its own any more."""
         worker: Worker | None = None
         for held in holding.held:
-            pool = self.lifecycle.pool_of(held)
+            pool = self.recovery.pool_of(held)
             if pool is None:
                 continue
             if worker is None:
@@ -324,7 +323,7 @@ class Dispatch:
 
     def _take_back(self, worker: Worker, held: wire.Held) -> None:
         """The worker still has an action in hand: it is that worker's again, or nobody's."""
-        action = self.lifecycle.held(worker, held)
+        action = self.recovery.held(worker, held)
         if action is None:
             stray = f"{held.run}/{held.action}"
             worker.strays.add(stray)

@@ -86,6 +86,14 @@ class LiveAction:
     def is_root(self) -> bool:
         return self.name == ROOT_ACTION
 
+    @property
+    def task_spec(self) -> wire.TaskSpec:
+        """What this action was called with: the task's own, or what overrides it."""
+        if self.spec is not None:
+            return msgspec.json.decode(self.spec, type=wire.TaskSpec)
+        assert self.task is not None, f"{self.id} has no task"
+        return self.task.spec
+
     def go(self, phase: ActionPhase, now: float) -> None:
         """Move along the state table and keep the times that go with it."""
         self.phase = move(self.phase, phase)

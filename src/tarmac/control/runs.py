@@ -28,6 +28,7 @@ from tarmac.control.actions import Actions
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, run_record
+from tarmac.control.recovery import Recovery
 from tarmac.control.registry import KnownTask, Registry
 from tarmac.events import Journal
 from tarmac.logs import LogFile, Moving
@@ -83,6 +84,7 @@ class Runs:
         """Runs that ended lately, as they will always be: whoever started one asks for it again."""
         self.errands = Errands(journal)
         self.actions = Actions(store, journal, home, self.live, self._over, self.errands, clock)
+        self.recovery = Recovery(store, self.live, self.actions, clock)
 
     def attach(self, pools: Pools) -> None:
         """Pools and runs need each other; this closes the circle."""
@@ -308,7 +310,7 @@ class Runs:
                 if action.over:
                     action.settled = True
                 else:
-                    await self.actions.resume(action)
+                    await self.recovery.resume(action)
 
 
 def _without_inputs(request: wire.RunRequest) -> bytes:
