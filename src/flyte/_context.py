@@ -116,7 +116,7 @@ _caller: ContextVar[Caller | None] = ContextVar("flyte_caller", default=None)
 _group: ContextVar[str | None] = ContextVar("flyte_group", default=None)
 _tracing: ContextVar[bool] = ContextVar("flyte_tracing", default=False)
 _custom: ContextVar[Mapping[str, str] | None] = ContextVar("flyte_custom_context", default=None)
-_ENTERED: tuple[ContextVar[Any], ...] = (_context, _caller, _group, _custom)
+_ENTERED: tuple[ContextVar[Any], ...] = (_context, _caller, _group, _tracing, _custom)
 _process: tuple[TaskContext, Caller] | None = None
 
 
@@ -133,7 +133,8 @@ def current_caller() -> Caller | None:
 @contextmanager
 def entered(context: TaskContext, caller: Caller) -> Iterator[None]:
     """Put an action in force for the block, and for what it starts with this context."""
-    tokens: tuple[Any, ...] = (_context.set(context), _caller.set(caller), _group.set(None), _custom.set(None))
+    values = (context, caller, None, False, None)
+    tokens = [variable.set(value) for variable, value in zip(_ENTERED, values, strict=True)]
     try:
         yield
     finally:
@@ -145,6 +146,15 @@ def set_process_action(context: TaskContext | None, caller: Caller | None) -> No
     """Put an action in force for the whole process, threads of the user's own included; None ends it."""
     global _process
     _process = (context, caller) if context is not None and caller is not None else None
+
+
+def forget() -> None:
+    """Put no action in force here. For a forked child: nobody would answer what it asks of the action's caller."""
+    global _process
+    _process = None
+    _context.set(None)
+    _caller.set(None)
+    _tracing.set(False)
 
 
 def current_group() -> str | None:
