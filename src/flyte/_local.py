@@ -7,7 +7,8 @@ platform. What one process cannot give is left out: environment variables, secre
 processes, limits of concurrency; a sync task that is timed out or aborted goes on in its thread, unheard.
 
 Phases and events change on the loop's thread only; `LocalClient` brings every call there. Finished runs stay in memory.
-When the program ends, it waits for the runs that it started.
+When the program ends, it waits for the runs that it started. Its forked children (a process pool's) know nothing of
+them: in there a call of a task is a plain function call.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgspec
 
 from flyte import wire
 from flyte._context import ctx, get_custom_context
-from flyte._local_run import LocalAction, LocalRun, Task, ended, new_run_name, runs, start, thread, wait_at_exit
+from flyte._local_run import LocalAction, LocalRun, Task, ended, new_run_name, prepare_process, runs, start, thread
 from flyte._values import to_bytes
 from flyte.errors import ActionNotFoundError, NotFoundError, RunAlreadyExistsError, RunNotFoundError
 from flyte.wire import ActionPhase
@@ -185,7 +186,7 @@ async def _created(run: LocalRun, root: LocalAction) -> wire.Run:
         if msgspec.json.decode(known.root.inputs) != msgspec.json.decode(root.inputs):
             raise RunAlreadyExistsError(f"run {run.name!r} exists with other inputs; choose another name")
         return known.to_wire()
-    wait_at_exit()
+    prepare_process()
     runs[run.name] = run
     start(run, root)
     return run.to_wire()

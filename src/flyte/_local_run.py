@@ -8,6 +8,7 @@ import contextvars
 import functools
 import hashlib
 import importlib
+import os
 import random
 import string
 import threading
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from flyte import wire
-from flyte._context import ActionID, TaskContext, entered, get_custom_context
+from flyte._context import ActionID, TaskContext, entered, forget, get_custom_context
 from flyte._failure import plain, to_error
 from flyte._sync import LoopThread, Outcome, outcome
 from flyte._task import TaskTemplate
@@ -411,14 +412,22 @@ def new_run_name() -> str:
 
 
 @functools.cache
-def wait_at_exit() -> None:
-    """Let the runs that are under way end before the interpreter does; Ctrl-C leaves at once."""
+def prepare_process() -> None:
+    """Let the runs that are under way end before the interpreter does (Ctrl-C leaves at once), and be forgotten by its
+    forked children: what they call is a plain function again, as anywhere outside an action.
+    """
     # Python's own hook: `atexit` comes too late, when no executor takes work any more. The last to register is the
     # first to be called, and the executors register when their module is imported.
     importlib.import_module("concurrent.futures.thread")
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
         register(_finish_runs)
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _forget() -> None:
+    runs.clear()
+    forget()
 
 
 def _finish_runs() -> None:

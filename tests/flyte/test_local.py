@@ -666,6 +666,20 @@ async def test_a_traced_step_is_remembered_by_the_next_attempt() -> None:
     assert "a0" not in seen["step"]
 
 
+async def test_a_run_that_a_traced_function_starts_may_call_tasks() -> None:
+    @flyte.trace
+    async def starts() -> list[int]:
+        run = await flyte.with_runcontext("local").run.aio(parent, 2)
+        await run.wait.aio()
+        return list((await run.outputs.aio())[0])
+
+    @env.task
+    async def traced() -> list[int]:
+        return await starts()
+
+    assert await output(traced) == [0, 2]
+
+
 async def test_of_errors_only_the_final_ones_are_remembered() -> None:
     @env.task(retries=2)
     async def traced(recoverable: bool) -> None:
@@ -1018,3 +1032,48 @@ def test_whatever_ends_a_task_ends_its_action_only(program: Program, task: str, 
     """
     )
     assert said == [f"{'failed' if code else 'succeeded'} {code}", f"child: {code}", "still here"]
+
+
+@pytest.mark.parametrize("of", ["square", "remembered", "starts", "knows"])
+@pytest.mark.parametrize("how", ["squares", "squares_async"])
+def test_in_a_process_pool_of_a_task_calls_are_plain_function_calls(program: Program, how: str, of: str) -> None:
+    said = program(f"""
+        import functools, multiprocessing, warnings
+        from concurrent.futures import ProcessPoolExecutor
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons', of a fork beside threads
+        pool_of_two = functools.partial(ProcessPoolExecutor, 2, multiprocessing.get_context("fork"))
+
+        @env.task
+        def square(x: int) -> int:
+            return x * x
+
+        @flyte.trace
+        def remembered(x: int) -> int:
+            return square(x)
+
+        @env.task
+        def twice_removed(x: int) -> int:
+            return square(x)
+
+        def starts(x: int) -> int:
+            return flyte.run(twice_removed, x).outputs()[0]
+
+        def knows(x: int) -> int:
+            return -1 if flyte.ctx() else x * x
+
+        @env.task
+        def squares(n: int, of: str) -> list[int]:
+            with pool_of_two() as pool:
+                return list(pool.map(globals()[of], range(n)))
+
+        @env.task
+        async def squares_async(n: int, of: str) -> list[int]:
+            loop = asyncio.get_running_loop()
+            with pool_of_two() as pool:
+                return list(await asyncio.gather(*(loop.run_in_executor(pool, globals()[of], x) for x in range(n))))
+
+        if __name__ == "__main__":
+            print(*flyte.run({how}, 5, {of!r}).outputs()[0])
+    """)
+    assert said == ["0 1 4 9 16"]
