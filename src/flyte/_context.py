@@ -123,6 +123,13 @@ class Caller(Protocol):
         self, step: str, name: str, value: Any = None, error: BaseException | None = None, started: float = 0
     ) -> None: ...
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether this process was told to end. A cancellation is not the user's then: the action is taken up again, and
+        nothing that it called may be aborted.
+        """
+        ...
+
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
         """Tell whoever watches the action; returns at once."""
         ...

@@ -239,6 +239,8 @@ class LocalCaller:
     ) -> None:
         self._action.steps[step] = (value, describe(error) if error else None)
 
+    is_ending = False
+
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
         thread.submit(self._progressed(message, body))
 

@@ -358,6 +358,9 @@ async def test_a_fetched_task_can_be_overridden(connected: FakePlatform, task: r
 class _Caller:
     """No children are started in these tests."""
 
+    def __init__(self, is_ending: bool = False) -> None:
+        self.is_ending = is_ending
+
 
 async def test_a_fetched_task_is_called_inside_an_action_only(
     connected: FakePlatform, task: remote.LazyEntity, monkeypatch: pytest.MonkeyPatch
@@ -382,9 +385,9 @@ def _attempt(failures: int = 0, action: str = "a3") -> TaskContext:
     return TaskContext(action=ActionID(action, "r9"), mode="remote", failures=failures)
 
 
-async def _in(context: TaskContext, *calls: Any) -> list[Any]:
+async def _in(context: TaskContext, *calls: Any, is_ending: bool = False) -> list[Any]:
     """What the calls give in an attempt of an action, in order."""
-    caller: Any = object()
+    caller: Any = _Caller(is_ending)
     with entered(context, caller):
         return [await call() for call in calls]
 
@@ -444,6 +447,20 @@ async def test_a_call_that_ended_with_its_cancelled_caller_is_made_anew(connecte
     connected.gate.set()
     assert await _in(_attempt(), task) == ["done"]
     assert [run.record.phase for run in connected.runs.values()] == ["aborted", "succeeded"]
+
+
+async def test_a_call_stands_when_its_process_is_told_to_end(connected: FakePlatform) -> None:
+    """Whoever takes the action up finds it: nobody asked for its end."""
+    connected.task("env.slow", lambda: "done")
+    task = Task.get("env.slow", version="v1")
+    calling = asyncio.ensure_future(_in(_attempt(), task, is_ending=True))
+    assert await asyncio.to_thread(connected.started.wait, 5)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    connected.gate.set()
+    assert await _in(_attempt(), task) == ["done"]
+    assert [run.record.phase for run in connected.runs.values()] == ["succeeded"]
 
 
 # --- apps

@@ -12,15 +12,16 @@ the call is still the same one.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from flyte import wire
-from flyte._context import TaskContext, ctx, current_group
+from flyte._context import TaskContext, ctx, current_caller, current_group
 from flyte._run import RunContext, Runner
 
 if TYPE_CHECKING:
@@ -28,6 +29,28 @@ if TYPE_CHECKING:
     from flyte.remote._task import TaskDetails
 
 CANCELLED = "the action that called it was cancelled"
+
+
+async def ended(call: Coroutine[Any, Any, Run]) -> Run:
+    """The run of a call when it is over; it is aborted when its caller is cancelled, also while it is being started."""
+    starting = asyncio.ensure_future(call)
+    try:
+        run = await asyncio.shield(starting)
+        await run.wait.aio(quiet=True)
+    except asyncio.CancelledError:
+        await _given_up(starting)
+        raise
+    return run
+
+
+async def _given_up(starting: asyncio.Future[Run]) -> None:
+    caller = current_caller()
+    if caller is not None and caller.is_ending:  # the call stands, and whoever takes the action up finds it
+        starting.cancel()
+        return
+    await asyncio.wait([starting])
+    if not starting.cancelled() and starting.exception() is None:
+        await starting.result().abort.aio(CANCELLED)
 
 
 async def called(task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from typing import Any, Literal, cast
@@ -185,14 +184,9 @@ class TaskDetails(Task):
         """
         if ctx().mode != "remote":
             raise RemoteTaskUsageError(f"{self.name} can be called inside an action of a platform; use flyte.run here")
-        from flyte.remote._call import CANCELLED, called
+        from flyte.remote._call import called, ended
 
-        started = await called(self, args, kwargs)
-        try:
-            await started.wait.aio(quiet=True)
-        except asyncio.CancelledError:
-            await started.abort.aio(CANCELLED)
-            raise
+        started = await ended(called(self, args, kwargs))
         await started.raise_for_status.aio()
         outputs = await started.outputs.aio()
         return outputs[0] if len(outputs) == 1 else tuple(outputs)

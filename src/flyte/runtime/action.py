@@ -193,7 +193,7 @@ class Job:
             return await future
         except asyncio.CancelledError:
             self._answers.forget(key)
-            if isinstance(frame, wire.Call) and not self._link.ending:
+            if isinstance(frame, wire.Call) and not self.is_ending:
                 a = self.assign
                 self._link.send(wire.CancelCall(key=key, run=a.run, action=a.action, attempt=a.attempt))
             raise
@@ -251,6 +251,10 @@ class Job:
             error=_cut(describe(error)) if error else None,
             started=started or time.time(),
         )
+
+    @property
+    def is_ending(self) -> bool:
+        return self._link.ending
 
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
         a = self.assign
