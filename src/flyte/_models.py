@@ -19,6 +19,7 @@ import collections
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,7 @@ Change = tuple[str, Any, Any]
 """Where a model is not what it was, what stood there, and what stands there now."""
 
 Leaf = Callable[[Any], Any]
+Form = Callable[[Any, Any], Any]
 
 
 def is_pydantic(cls: type) -> bool:
@@ -67,11 +69,21 @@ class PydanticCodec(Codec):
         self.cls = self.exact = cls
         self.name = cls.__name__
 
+    @functools.cached_property
+    def _forms(self) -> tuple[Form, ...]:
+        """The forms in the order in which they are tried.
+
+        Pydantic writes a set in the order of this process, and a child action is found again by the text of its inputs.
+        """
+        text = repr(self.cls.__pydantic_core_schema__)
+        has_sets = "'type': 'set'" in text or "'type': 'frozenset'" in text
+        return (_field_form, _own_form, _marked_form) if has_sets else (_own_form, _field_form, _marked_form)
+
     def _dump(self, value: Any) -> Any:
         if not isinstance(value, self.cls):
             raise Mismatch(self.name, value)
         problem = Mismatch(self.name, value)
-        for form in (_own_form, _field_form, _marked_form):
+        for form in self._forms:
             try:
                 data = from_bytes(to_bytes(form(value, self.cls)))  # as it will arrive
                 change = _change(self.cls, value, self._load(data, False))
@@ -187,7 +199,9 @@ def _plain(value: Any) -> Any:
         return value.decode()
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else _key(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset | collections.deque):
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value), key=to_bytes)
+    if isinstance(value, list | tuple | collections.deque):
         return [_plain(item) for item in value]
     opened = _opened(value, _plain)
     return _jsonable(value) if opened is None else opened

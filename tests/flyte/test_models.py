@@ -312,6 +312,24 @@ def test_a_member_of_a_union_that_has_to_be_named_passes_the_platform() -> None:
     assert not fits({"$type": 1, "value": "no int"}, whole, whole)
 
 
+class Bag(BaseModel):
+    words: set[str]
+    pairs: frozenset[tuple[int, str]] = frozenset()
+
+
+class Shelf(BaseModel):
+    bags: list[Bag]
+
+
+def test_the_same_set_in_a_model_is_always_the_same_text() -> None:
+    words = [f"word{n}" for n in range(50)]
+    one = Shelf(bags=[Bag(words=set(words), pairs=frozenset((n, w) for n, w in enumerate(words)))])
+    other = Shelf(bags=[Bag(words={*words[::-1]}, pairs=frozenset((n, w) for n, w in [*enumerate(words)][::-1]))])
+    assert encode(one, Shelf) == encode(other, Shelf)
+    assert decode(encode(one, Shelf), Shelf) == one
+    assert to_json(Bag(words={"b", "a"}), Bag)["words"] == ["a", "b"]
+
+
 def test_a_plain_models_json_is_pydantics_own() -> None:
     assert to_json(Area(side=2), Area) == {"side": 2}
     assert to_json(Cleaned(name="a"), Cleaned) == {"name": "a", "color": "red"}
