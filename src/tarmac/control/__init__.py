@@ -95,6 +95,7 @@ class Control:
                     known[task, version] = await self.registry.find(row.project, row.domain, task, version)
             self._runs.restore(row, actions, known)
         await self._runs.resume()
+        await asyncio.to_thread(self.home.remove_checkpoints, but=set(self._runs.live))
 
     async def keep_tidy(self) -> None:
         """Runs for as long as the control plane does."""
