@@ -242,9 +242,15 @@ class LocalCaller:
     is_ending = False
 
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
-        thread.submit(self._progressed(message, body))
+        if thread.is_current():  # at once: an action may end before its loop turns again
+            self._progressed(message, body)
+        else:
+            thread.submit(self._progressed_there(message, body))
 
-    async def _progressed(self, message: str, body: dict[str, Any] | None) -> None:
+    async def _progressed_there(self, message: str, body: dict[str, Any] | None) -> None:
+        self._progressed(message, body)
+
+    def _progressed(self, message: str, body: dict[str, Any] | None) -> None:
         if not self._action.phase.is_terminal:
             self._run.record(self._action, self._action.phase, message, body)
 

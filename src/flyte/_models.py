@@ -19,6 +19,7 @@ import collections
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ from typing import Any
 
 from flyte import _pickles
 from flyte._anything import ANY, has_mark
-from flyte._codecs import Codec, JsonSchema, Schemas, write_float
+from flyte._codecs import SCALARS, Codec, JsonSchema, Schemas, instance, write_float
 from flyte._values import Mismatch, codec_of, from_bytes, shorten, to_bytes
 from flyte.errors import InvalidInputError
 
@@ -38,11 +39,27 @@ Change = tuple[str, Any, Any]
 """Where a model is not what it was, what stood there, and what stands there now."""
 
 Leaf = Callable[[Any], Any]
+Form = Callable[[Any, Any], Any]
 
 
 def is_pydantic(cls: type) -> bool:
     pydantic = sys.modules.get("pydantic")
     return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+
+
+def secret_codec(cls: type) -> Codec | None:
+    """The codec of pydantic's `SecretStr` and `SecretBytes`: the text travels, and arrives as a secret again."""
+    if cls.__module__ != "pydantic.types" or cls.__name__ not in ("SecretStr", "SecretBytes"):
+        return None
+    inner = SCALARS[str if cls.__name__ == "SecretStr" else bytes]
+    return dataclasses.replace(
+        inner,
+        name=cls.__name__,
+        exact=cls,
+        json_schema={**inner.json_schema, "format": "password", "writeOnly": True},
+        write=instance(cls, lambda value: inner.write(value.get_secret_value())),
+        read=lambda data: cls(inner.read(data)),
+    )
 
 
 class PydanticCodec(Codec):
@@ -52,11 +69,21 @@ class PydanticCodec(Codec):
         self.cls = self.exact = cls
         self.name = cls.__name__
 
+    @functools.cached_property
+    def _forms(self) -> tuple[Form, ...]:
+        """The forms in the order in which they are tried.
+
+        Pydantic writes a set in the order of this process, and a child action is found again by the text of its inputs.
+        """
+        text = repr(self.cls.__pydantic_core_schema__)
+        has_sets = "'type': 'set'" in text or "'type': 'frozenset'" in text
+        return (_field_form, _own_form, _marked_form) if has_sets else (_own_form, _field_form, _marked_form)
+
     def _dump(self, value: Any) -> Any:
         if not isinstance(value, self.cls):
             raise Mismatch(self.name, value)
         problem = Mismatch(self.name, value)
-        for form in (_own_form, _field_form, _marked_form):
+        for form in self._forms:
             try:
                 data = from_bytes(to_bytes(form(value, self.cls)))  # as it will arrive
                 change = _change(self.cls, value, self._load(data, False))
@@ -172,7 +199,9 @@ def _plain(value: Any) -> Any:
         return value.decode()
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else _key(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset | collections.deque):
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value), key=to_bytes)
+    if isinstance(value, list | tuple | collections.deque):
         return [_plain(item) for item in value]
     opened = _opened(value, _plain)
     return _jsonable(value) if opened is None else opened
@@ -184,12 +213,23 @@ def _marked(value: Any) -> Any:
         return {_marked(key): _marked(item) for key, item in value.items()}
     if type(value) in (list, tuple, set, frozenset):
         return type(value)(_marked(item) for item in value)
+    if isinstance(value, enum.Enum):
+        return _marked(value.value)
     if isinstance(value, dt.datetime) and value.tzinfo is None:
         return value.isoformat()  # the mark would make it UTC
     if value is None or type(value) in (bool, int, str) or has_mark(value):
         return value
     opened = _opened(value, _marked)
     return _jsonable(value) if opened is None else opened
+
+
+def _untouched(value: Any) -> Any:
+    """Every single value as it is, and what holds them open for validation."""
+    if is_pydantic(type(value)):
+        return _fields(value, type(value), _untouched)
+    if type(value) is dict:
+        return {key: _untouched(item) for key, item in value.items()}
+    return type(value)(map(_untouched, value)) if type(value) in (list, tuple) else value
 
 
 def _key(key: Any) -> str:
@@ -219,11 +259,18 @@ def _change(cls: Any, value: Any, back: Any) -> Change | None:
     if _equal(value, back):
         return None
     changes = list(islice(_changes(value, back, ""), 100))
-    if all(type(was) is not type(now) for _, was, now in changes):
-        again = cls.model_validate(_fields(value, cls, _marked)) if changes else back
-        if next(_changes(again, back, ""), None) is None:
-            return None
-    return next((change for change in changes if type(change[1]) is type(change[2])), changes[0])
+    if not changes:
+        return None
+    same_type = next((change for change in changes if type(change[1]) is type(change[2])), None)
+    return same_type or (None if _is_validation_alone(cls, value, back) else changes[0])
+
+
+def _is_validation_alone(cls: Any, value: Any, back: Any) -> bool:
+    try:
+        validated = cls.model_validate(_fields(value, cls, _untouched))
+    except ValueError:
+        return False
+    return next(_changes(validated, back, ""), None) is None
 
 
 def _changes(was: Any, now: Any, place: str) -> Iterator[Change]:

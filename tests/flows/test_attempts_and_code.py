@@ -88,7 +88,7 @@ print(json.dumps({"report": report, "digest": bundle.digest, "place": str(place)
 PROJECTS = """
 import json
 import flyte
-from flyte.errors import NotFoundError
+from flyte.errors import AlreadyExistsError, NotFoundError
 from flyte.remote import Project
 
 flyte.init_from_config()
@@ -102,6 +102,11 @@ assert "shelf" not in [project.id for project in Project.listall()]
 assert "shelf" in [project.id for project in Project.listall(archived=True)]
 Project.unarchive("shelf")
 assert "shelf" in [project.id for project in Project.listall()]
+assert Project.create("shelf", "Shelves", "books", {"a": "b"}).id == "shelf"  # the same again
+try:
+    Project.create("shelf", "Another")
+except AlreadyExistsError as error:
+    print(error)
 try:
     Project.archive("nope")
 except NotFoundError as error:
@@ -173,4 +178,5 @@ def test_an_action_that_showed_nothing_has_no_report(deployed: Platform) -> None
 def test_a_project_is_changed_archived_and_shown_again(platform: Platform) -> None:
     done = platform.python("-c", PROJECTS)
     assert done.code == 0, done.both
+    assert "project 'shelf' exists" in done.out
     assert "no project 'nope'; there are: " in done.out

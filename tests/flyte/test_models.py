@@ -11,6 +11,7 @@ import threading
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
+import pydantic.dataclasses
 import pytest
 from pydantic import (
     AliasChoices,
@@ -95,6 +96,15 @@ class Data(BaseModel):
 class Upload(BaseModel):
     data: bytes
     at: dt.datetime
+
+
+class Shape(enum.Enum):
+    LONG = (1, 4)
+
+
+class Shaped(BaseModel):
+    shape: Shape
+    by_name: dict[str, Shape] = {}
 
 
 class Loose(BaseModel):
@@ -195,6 +205,7 @@ class Holder:
         (Upload(data=b"\xff", at=dt.datetime(2026, 1, 2)), Upload),
         (Loose(value={1, 2}, meta={"at": dt.date(2026, 1, 2), "$model": (1, b"\xff")}), Loose),
         (Loose(value=(1, "a")), Loose),
+        (Shaped(shape=Shape.LONG, by_name={"a": Shape.LONG}), Shaped),
         (Owner(pet=Cat(token=SecretStr("t")), pets=[Dog(), Cat()], by_id={3: Cat(lives=1)}), Owner),
         (Box[Login](item=Login(user="a", password=SecretStr("x"))), Box[Login]),
         (Box[int](item=1, items=[2]), Box[int]),
@@ -222,6 +233,29 @@ def test_a_secret_arrives_and_is_still_one() -> None:
     assert back.password.get_secret_value() == "s3cret"
     assert back.key.get_secret_value() == b"\xfe"
     assert "s3cret" not in repr(back)
+
+
+@pydantic.dataclasses.dataclass
+class Entry:
+    token: SecretStr
+    ratio: float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (SecretStr("a"), SecretStr),
+        (SecretBytes(b"\xff"), SecretBytes),
+        (None, SecretStr | None),
+        ([SecretStr("a")], list[SecretStr]),
+        (Entry(SecretStr("a"), math.inf), Entry),
+    ],
+)
+def test_secrets_travel_outside_of_models_too(value: Any, kind: Any) -> None:
+    text = encode(value, kind)
+    assert decode(text, kind) == value
+    assert b"pickle" not in text
+    assert fits(msgspec.json.decode(text), schema(kind), schema(kind))
 
 
 class NanStruct(msgspec.Struct):
@@ -278,6 +312,24 @@ def test_a_member_of_a_union_that_has_to_be_named_passes_the_platform() -> None:
     assert not fits({"$type": 1, "value": "no int"}, whole, whole)
 
 
+class Bag(BaseModel):
+    words: set[str]
+    pairs: frozenset[tuple[int, str]] = frozenset()
+
+
+class Shelf(BaseModel):
+    bags: list[Bag]
+
+
+def test_the_same_set_in_a_model_is_always_the_same_text() -> None:
+    words = [f"word{n}" for n in range(50)]
+    one = Shelf(bags=[Bag(words=set(words), pairs=frozenset((n, w) for n, w in enumerate(words)))])
+    other = Shelf(bags=[Bag(words={*words[::-1]}, pairs=frozenset((n, w) for n, w in [*enumerate(words)][::-1]))])
+    assert encode(one, Shelf) == encode(other, Shelf)
+    assert decode(encode(one, Shelf), Shelf) == one
+    assert to_json(Bag(words={"b", "a"}), Bag)["words"] == ["a", "b"]
+
+
 def test_a_plain_models_json_is_pydantics_own() -> None:
     assert to_json(Area(side=2), Area) == {"side": 2}
     assert to_json(Cleaned(name="a"), Cleaned) == {"name": "a", "color": "red"}
@@ -324,6 +376,10 @@ class Opaque:
     pass
 
 
+class Either(BaseModel):
+    color: Color | str
+
+
 class Arbitrary(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True)
     thing: Opaque
@@ -338,6 +394,7 @@ def test_a_serializer_that_loses_something_is_passed_over() -> None:
     [
         (Doubled(x=2), ["x is 4", "would arrive as 8"]),
         (Arbitrary(thing=Opaque()), ["thing", "Opaque"]),
+        (Either(color=Color.RED), ["color is <Color.RED", "would arrive as 'red'"]),
     ],
 )
 def test_a_model_that_would_arrive_as_another_is_refused_by_name(value: BaseModel, words: list[str]) -> None:

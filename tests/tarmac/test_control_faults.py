@@ -296,6 +296,20 @@ async def test_a_task_that_is_not_registered_any_more_does_not_keep_the_platform
     assert (done.phase, done.error and done.error.code) == (ActionPhase.FAILED, "RemoteTaskNotFoundError")
 
 
+async def test_what_ended_runs_saved_is_removed_by_the_next_control_plane_at_the_latest(house: House) -> None:
+    async def behave(act: Act) -> Any:
+        await asyncio.sleep(60)
+
+    over = await house.result("add")
+    house.behave = behave
+    live = await house.run("add")
+    for run in (over, live):
+        (house.home.checkpoints(run.name) / "a0").mkdir(parents=True)  # as if it died before it could remove the first
+    await house.restart()
+    assert not house.home.checkpoints(over.name).exists()
+    assert house.home.checkpoints(live.name).exists()
+
+
 async def test_an_abort_during_the_pause_before_a_retry_is_the_end(house: House) -> None:
     async def behave(act: Act) -> Any:
         raise ValueError("no")

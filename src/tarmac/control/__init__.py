@@ -19,7 +19,7 @@ import msgspec
 
 import tarmac
 from flyte import wire
-from flyte.errors import ActionNotFoundError, NotFoundError, RemoteTaskNotFoundError
+from flyte.errors import ActionNotFoundError, AlreadyExistsError, NotFoundError, RemoteTaskNotFoundError
 from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
 from tarmac.auth import Identities
 from tarmac.blobs import Blobs
@@ -99,6 +99,7 @@ class Control:
                     known[task, version] = await self.registry.find(row.project, row.domain, task, version)
             self._runs.restore(row, actions, known)
         await self._runs.resume()
+        await asyncio.to_thread(self.home.remove_checkpoints, but=set(self._runs.live))
 
     async def keep_tidy(self) -> None:
         """Runs for as long as the control plane does."""
@@ -408,14 +409,22 @@ class Control:
         default = wire.Project(id=wire.DEFAULT_PROJECT, name=wire.DEFAULT_PROJECT)
         return found if any(project.id == default.id for project in found) else [default, *found]
 
+    async def create_project(self, project: wire.Project, by: str) -> wire.Project:
+        """Raises AlreadyExistsError where another project has the id; one that is the same is left as it is."""
+        named = msgspec.structs.replace(project, name=project.name or project.id)
+        known = next((each for each in await self.projects() if each.id == project.id), named)
+        if known != named:
+            raise AlreadyExistsError(f"project {project.id!r} exists; change it with `flyte.remote.Project.update`")
+        return await self._put_project(named)
+
     async def update_project(self, project: wire.Project, by: str) -> wire.Project:
         """Put the record in the place of the one that the project has. Raises NotFoundError."""
         known = [each.id for each in await self.projects()]
         if project.id not in known:
             raise NotFoundError(f"no project {project.id!r}; there are: {', '.join(known)}")
-        return await self.create_project(project, by)
+        return await self._put_project(project)
 
-    async def create_project(self, project: wire.Project, by: str) -> wire.Project:
+    async def _put_project(self, project: wire.Project) -> wire.Project:
         row = ProjectRow(project.id, project.name or project.id, project.description, project.labels, project.archived)
         await self.journal.write(Change(projects=(row,)))
         return project
