@@ -187,11 +187,14 @@ class TaskDetails(Task):
             raise RemoteTaskUsageError(f"{self.name} can be called inside an action of a platform; use flyte.run here")
         from flyte.remote._call import CANCELLED, called
 
-        started = await called(self, args, kwargs)
+        starting = asyncio.ensure_future(called(self, args, kwargs))
         try:
+            started = await asyncio.shield(starting)
             await started.wait.aio(quiet=True)
         except asyncio.CancelledError:
-            await started.abort.aio(CANCELLED)
+            await asyncio.wait([starting])  # it may have been asked for already; who is to end it, if not we?
+            if starting.exception() is None:
+                await starting.result().abort.aio(CANCELLED)
             raise
         await started.raise_for_status.aio()
         outputs = await started.outputs.aio()
