@@ -125,8 +125,9 @@ class Caller(Protocol):
 
     @property
     def is_ending(self) -> bool:
-        """Whether this process was told to end. A cancellation is not the user's then: the action is taken up again, and
-        nothing that it called may be aborted.
+        """Whether this process was told to end.
+
+        A cancellation is not the user's then: the action is taken up again, and nothing that it called may be aborted.
         """
         ...
 

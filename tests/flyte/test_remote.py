@@ -254,6 +254,28 @@ def test_a_listing_longer_than_a_page_has_each_run_once(connected: FakePlatform,
     assert list(Run.listall(limit=0)) == []
 
 
+def test_runs_of_this_process_are_listed_in_the_same_way(project: Program) -> None:
+    program = project.load(
+        """
+        import flyte
+        env = flyte.TaskEnvironment(name="listed")
+
+        @env.task
+        async def one() -> int:
+            return 1
+        """
+    )
+    flyte.init()
+    runs = [flyte.run(program.one) for _ in range(450)]
+    for run in runs:
+        run.wait()
+    assert list(Run.listall(limit=430, task_name="listed.one")) == runs[:19:-1]
+    assert list(Run.listall(limit=3, sort_by=("created_at", "asc"), task_name="listed.one")) == runs[:3]
+    before = TimeFilter(before=runs[7].created_at)
+    assert set(Run.listall(created_at=before, task_name="listed.one")) <= set(runs[:8])  # a datetime has microseconds
+    assert runs[0].first_failure() is None
+
+
 async def test_listings_can_be_awaited(connected: FakePlatform, task: remote.LazyEntity) -> None:
     run = await flyte.run.aio(task, x=1)
     assert [found.name async for found in Run.listall.aio()] == [run.name]

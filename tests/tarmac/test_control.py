@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,19 @@ async def test_a_caller_that_hangs_up_too_early_and_calls_again_finds_its_run(
     assert (calls[0].cancelled(), created) == (True, False)
     assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
     assert len(await house.control.runs(project="flytesnacks", domain="development")) == 1
+
+
+async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when all of them were created in the same instant."""
+    monkeypatch.setattr("tarmac.control.runs.time.time", lambda: 1_700_000_000.0)
+    names = {(await house.run("add")).name for _ in range(5)}
+    listed = partial(house.control.runs, project="flytesnacks", domain="development", limit=2)
+    found = [run.name for run in await listed()]
+    while page := await listed(before_run=found[-1]):
+        found += [run.name for run in page]
+    assert (len(found), set(found)) == (5, names)
 
 
 async def test_wrong_inputs_create_nothing(house: House) -> None:
