@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Literal
 
@@ -92,10 +93,10 @@ PAGE = 200
 """Runs of one question. Each may hold 64 KiB of outputs, and an answer to a program on this machine has 16 MiB."""
 
 
-async def _pages(runs: Runs, size: int, **filters: Any) -> AsyncIterator[wire.Run]:
+async def _pages(runs: Runs, size: int, **filters: Any) -> AsyncGenerator[wire.Run, None]:
     """Every run that there is, newest first, in pages of `size`."""
     last: str | None = None
-    while size > 0:
+    while True:
         found = await runs.list_runs(limit=size, before_run=last, **filters)
         for record in found:
             yield record
@@ -104,10 +105,14 @@ async def _pages(runs: Runs, size: int, **filters: Any) -> AsyncIterator[wire.Ru
         last = found[-1].name
 
 
-async def _ends(newest_first: AsyncIterator[wire.Run], limit: int, oldest: bool) -> AsyncIterator[wire.Run]:
-    """The first `limit` of them or, with `oldest`, the last, backwards; no more are kept than that."""
+async def _ends(
+    newest_first: AsyncIterator[wire.Run], fits: Callable[[wire.Run], bool], limit: int, oldest: bool
+) -> AsyncGenerator[wire.Run, None]:
+    """The first `limit` that fit or, with `oldest`, the last, backwards; no more are kept than that."""
     kept: deque[wire.Run] = deque(maxlen=limit)
     async for record in newest_first:
+        if not fits(record):
+            continue
         kept.append(record)
         if not oldest:
             yield record
@@ -164,7 +169,11 @@ class Run:
         They are asked for page by page, as they are wanted. By `created_by_subject`, `with_label_keys` and `updated_at`
         this process chooses, and for the oldest it looks at every run: name a task, a time or a label besides.
         """
+        if limit < 1:
+            return
         runs: Runs = runs_in_force().scoped(project, domain)
+        oldest = sort_by is not None and sort_by[1] == "asc"
+        chooses = oldest or bool(created_by_subject or with_label_keys or updated_at)
         phases = [ActionPhase.PAUSED] if paused_actions_only else phases_of(in_phase)
 
         def fits(record: wire.Run) -> bool:
@@ -174,9 +183,9 @@ class Run:
                 and (updated_at is None or updated_at.holds(record.ended or record.started or record.created))
             )
 
-        every = _pages(
+        pages = _pages(
             runs,
-            size=min(limit, PAGE) if not (created_by_subject or with_label_keys or updated_at) else PAGE,
+            size=PAGE if chooses else min(limit, PAGE),
             phase=phases[0] if len(phases) == 1 else phases or None,
             task=task_name,
             version=task_version,
@@ -184,9 +193,9 @@ class Run:
             created_after=created_at.after_seconds() if created_at else None,
             created_before=created_at.before_seconds() if created_at else None,
         )
-        fitting = (record async for record in every if fits(record))
-        async for record in _ends(fitting, limit, oldest=sort_by is not None and sort_by[1] == "asc"):
-            yield Run(record, runs)
+        async with aclosing(pages) as every, aclosing(_ends(every, fits, limit, oldest)) as chosen:
+            async for record in chosen:
+                yield Run(record, runs)
 
     # --- what is known
 
