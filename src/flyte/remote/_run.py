@@ -7,8 +7,7 @@ answer renews the snapshot. Waiting and watching are pushed by the platform, and
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Literal
@@ -24,7 +23,6 @@ from flyte.remote._action import (
     Action,
     ActionDetails,
     WaitFor,
-    actions_of,
     check_wait_for,
     no_outputs,
     phases_of,
@@ -44,6 +42,7 @@ from flyte.remote._io import (
     typed,
 )
 from flyte.remote._listing import listing
+from flyte.remote._pages import RUNS, actions_of, ends, runs_of
 from flyte.remote._time_filter import TimeFilter, moment
 from flyte.remote._update import RunUpdate, moved, of_event, of_run
 from flyte.wire import ActionPhase
@@ -87,40 +86,6 @@ def _has_outputs(self: Run) -> bool:
 def _failed_at(action: wire.Action) -> tuple[float, float]:
     """What failed at the same moment failed from below."""
     return action.ended or 0, -action.created
-
-
-PAGE = 200
-"""Runs of one question. Each may hold 64 KiB of outputs, and an answer to a program on this machine has 16 MiB."""
-
-
-async def _pages(runs: Runs, size: int, **filters: Any) -> AsyncGenerator[wire.Run, None]:
-    """Every run that there is, newest first, in pages of `size`."""
-    last: str | None = None
-    while True:
-        found = await runs.list_runs(limit=size, before_run=last, **filters)
-        for record in found:
-            yield record
-        if len(found) < size:
-            return
-        last = found[-1].name
-
-
-async def _ends(
-    newest_first: AsyncIterator[wire.Run], fits: Callable[[wire.Run], bool], limit: int, oldest: bool
-) -> AsyncGenerator[wire.Run, None]:
-    """The first `limit` that fit or, with `oldest`, the last, backwards; no more are kept than that."""
-    kept: deque[wire.Run] = deque(maxlen=limit)
-    async for record in newest_first:
-        if not fits(record):
-            continue
-        kept.append(record)
-        if not oldest:
-            yield record
-            if len(kept) == limit:
-                return
-    if oldest:
-        for record in reversed(kept):
-            yield record
 
 
 class Run:
@@ -183,9 +148,9 @@ class Run:
                 and (updated_at is None or updated_at.holds(record.ended or record.started or record.created))
             )
 
-        pages = _pages(
+        pages = runs_of(
             runs,
-            size=PAGE if chooses else min(limit, PAGE),
+            size=RUNS if chooses else min(limit, RUNS),
             phase=phases[0] if len(phases) == 1 else phases or None,
             task=task_name,
             version=task_version,
@@ -193,7 +158,7 @@ class Run:
             created_after=created_at.after_seconds() if created_at else None,
             created_before=created_at.before_seconds() if created_at else None,
         )
-        async with aclosing(pages) as every, aclosing(_ends(every, fits, limit, oldest)) as chosen:
+        async with aclosing(pages) as every, aclosing(ends(every, fits, limit, oldest)) as chosen:
             async for record in chosen:
                 yield Run(record, runs)
 
