@@ -1,9 +1,9 @@
 """Calls to a platform on this machine over its link: the routes of the HTTP API as frames on a unix socket.
 
 A call costs a few microseconds here, where HTTP through a client and a server library costs most of a millisecond; a
-program that only makes calls never loads an HTTP client. What is large (the content of blobs) and what goes on
-(streams) goes by HTTP. So does everything when nobody listens on the link, or who does refuses us: the front door waits
-for a platform that is being restarted, and says what is wrong.
+program that only makes calls never loads an HTTP client. What is large (the content of blobs, and a list that turns out
+to be) and what goes on (streams) goes by HTTP. So does everything when nobody listens on the link, or who does refuses
+us: the front door waits for a platform that is being restarted, and says what is wrong.
 
 One connection carries all calls of an event loop at once; answers come in any order.
 """

@@ -85,7 +85,7 @@ class Request:
 
     @property
     def is_small(self) -> bool:
-        """Whether it, and surely its answer, are small enough for a line."""
+        """Whether it, and most likely its answer, are small enough for a line."""
         content = self.method == "GET" and self.path.startswith(("/v1/blobs/", "/v1/bundles/"))
         return not content and len(self.body or b"") <= LARGEST
 
@@ -195,9 +195,12 @@ class Transport:
     async def _once(self, request: Request) -> Reply:
         if self.route.shortcut is not None and request.is_small and not forwarded.get():
             try:
-                return await self._call(request, self.route.shortcut)
+                reply = await self._call(request, self.route.shortcut)
             except NoLine:
                 pass  # nothing was sent
+            else:
+                if request.method != "GET" or reply.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                    return reply  # else the answer is too large for a line: a question never is
         return await self._by_http(request)
 
     async def _call(self, request: Request, link: str) -> Reply:

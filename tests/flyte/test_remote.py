@@ -243,6 +243,7 @@ def test_a_limit_counts_the_runs_that_fit_and_not_those_that_were_looked_at(conn
 def test_the_oldest_runs_come_first_where_that_is_asked(connected: FakePlatform) -> None:
     names = _many(connected, 450)
     assert [run.name for run in Run.listall(sort_by=("created_at", "asc"), limit=3)] == names[:3]
+    assert connected.count()["GET /v1/runs"] == 3
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 2000])
@@ -251,7 +252,7 @@ def test_a_listing_longer_than_a_page_has_each_run_once(connected: FakePlatform,
     names = _many(connected, 1500, at_once)
     assert [run.name for run in Run.listall(limit=1400)] == names[:99:-1]
     assert [run.name for run in Run.listall(limit=5000)] == names[::-1]
-    assert list(Run.listall(limit=0)) == []
+    assert list(Run.listall(limit=0)) == list(Run.listall(limit=0, created_by_subject="ann")) == []
 
 
 def test_runs_of_this_process_are_listed_in_the_same_way(project: Program) -> None:

@@ -16,6 +16,7 @@ from flyte import _line, wire
 from flyte._client import Client
 from flyte._line import Line, NoLine
 from flyte.errors import RemoteTaskNotFoundError, RunNotFoundError
+from flyte.wire import ActionPhase
 from tarmac import settings as all_settings
 from tarmac.api import make_app
 from tarmac.api.line import Caller
@@ -165,6 +166,13 @@ async def test_a_line_that_nobody_welcomes_is_closed(tmp_path: Path, how: str, m
         with pytest.raises(NoLine if how == "times out" else asyncio.CancelledError):
             await connecting
         await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_a_list_that_is_too_large_for_a_line_comes_by_http(server: Server, link: str) -> None:
+    for _ in range(300):
+        server.control.move(await add(server), ActionPhase.SUCCEEDED, outputs=["x" * 64_000])
+    client = Client(server.address, OWNER, shortcut=link)
+    assert len(await client.list_runs(limit=1000)) == 300
 
 
 async def test_a_key_that_is_deleted_starts_nothing_any_more(server: Server, link: str) -> None:

@@ -25,6 +25,7 @@ from flyte.remote._io import (
     outputs_of,
 )
 from flyte.remote._listing import listing
+from flyte.remote._pages import actions_of
 from flyte.remote._time_filter import TimeFilter, moment
 from flyte.wire import ActionPhase
 
@@ -44,9 +45,6 @@ def runs_in_force() -> Runs:
     return LocalClient(state.project, state.domain)
 
 
-PAGE = 1000
-"""What a list of actions holds at most."""
-
 WaitFor = Literal["terminal", "running"]
 
 
@@ -54,17 +52,6 @@ def check_wait_for(wanted: str) -> None:
     """Raises InvalidInputError for what nobody can wait for."""
     if wanted not in get_args(WaitFor):
         raise InvalidInputError(f"wait_for is {wanted!r}; it is 'terminal' (the end) or 'running' (the beginning)")
-
-
-async def actions_of(runs: Runs, run: str, **filters: Any) -> AsyncIterator[wire.Action]:
-    """Every action of a run, in the order of their creation, in pages of PAGE."""
-    seen = 0
-    while page := await runs.list_actions(run, limit=PAGE, offset=seen, **filters):
-        for action in page:
-            yield action
-        seen += len(page)
-        if len(page) < PAGE:
-            return
 
 
 class Action:

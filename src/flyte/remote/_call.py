@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +59,14 @@ async def called(task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, 
     call = _call(action, task, bytes(request.inputs))
     sequence = action.calls[call]
     action.calls[call] += 1
-    for generation in itertools.count():
+    generation = 0
+    while True:
         request = msgspec.structs.replace(request, idempotency_key=_key(call, sequence, generation))
         # a run that is told before it can have ended is not taken for one of an earlier attempt
         run = await runner.start(client, request, task, hasty=generation >= action.failures)
         if not _is_void(run, generation < action.failures):
             return run
-    raise AssertionError("count() does not end")
+        generation += 1
 
 
 def _call(action: TaskContext, task: TaskDetails, inputs: bytes) -> tuple[str, ...]:

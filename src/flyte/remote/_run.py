@@ -7,8 +7,8 @@ answer renews the snapshot. Waiting and watching are pushed by the platform, and
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,6 @@ from flyte.remote._action import (
     Action,
     ActionDetails,
     WaitFor,
-    actions_of,
     check_wait_for,
     no_outputs,
     phases_of,
@@ -46,6 +45,7 @@ from flyte.remote._io import (
     typed,
 )
 from flyte.remote._listing import listing
+from flyte.remote._pages import RUNS, actions_of, ends, runs_of
 from flyte.remote._time_filter import TimeFilter, moment
 from flyte.remote._update import RunUpdate, moved, of_event, of_run
 from flyte.wire import ActionPhase
@@ -89,36 +89,6 @@ def _has_outputs(self: Run) -> bool:
 def _failed_at(action: wire.Action) -> tuple[float, float]:
     """What failed at the same moment failed from below."""
     return action.ended or 0, -action.created
-
-
-PAGE = 200
-"""Runs of one question. Each may hold 64 KiB of outputs, and an answer to a program on this machine has 16 MiB."""
-
-
-async def _pages(runs: Runs, size: int, **filters: Any) -> AsyncIterator[wire.Run]:
-    """Every run that there is, newest first, in pages of `size`."""
-    last: str | None = None
-    while size > 0:
-        found = await runs.list_runs(limit=size, before_run=last, **filters)
-        for record in found:
-            yield record
-        if len(found) < size:
-            return
-        last = found[-1].name
-
-
-async def _ends(newest_first: AsyncIterator[wire.Run], limit: int, oldest: bool) -> AsyncIterator[wire.Run]:
-    """The first `limit` of them or, with `oldest`, the last, backwards; no more are kept than that."""
-    kept: deque[wire.Run] = deque(maxlen=limit)
-    async for record in newest_first:
-        kept.append(record)
-        if not oldest:
-            yield record
-            if len(kept) == limit:
-                return
-    if oldest:
-        for record in reversed(kept):
-            yield record
 
 
 class Run:
@@ -167,7 +137,11 @@ class Run:
         They are asked for page by page, as they are wanted. By `created_by_subject`, `with_label_keys` and `updated_at`
         this process chooses, and for the oldest it looks at every run: name a task, a time or a label besides.
         """
+        if limit < 1:
+            return
         runs: Runs = runs_in_force().scoped(project, domain)
+        oldest = sort_by is not None and sort_by[1] == "asc"
+        chooses = oldest or bool(created_by_subject or with_label_keys or updated_at)
         phases = [ActionPhase.PAUSED] if paused_actions_only else phases_of(in_phase)
 
         def fits(record: wire.Run) -> bool:
@@ -177,9 +151,9 @@ class Run:
                 and (updated_at is None or updated_at.holds(record.ended or record.started or record.created))
             )
 
-        every = _pages(
+        pages = runs_of(
             runs,
-            size=min(limit, PAGE) if not (created_by_subject or with_label_keys or updated_at) else PAGE,
+            size=RUNS if chooses else min(limit, RUNS),
             phase=phases[0] if len(phases) == 1 else phases or None,
             task=task_name,
             version=task_version,
@@ -187,9 +161,9 @@ class Run:
             created_after=created_at.after_seconds() if created_at else None,
             created_before=created_at.before_seconds() if created_at else None,
         )
-        fitting = (record async for record in every if fits(record))
-        async for record in _ends(fitting, limit, oldest=sort_by is not None and sort_by[1] == "asc"):
-            yield Run(record, runs)
+        async with aclosing(pages) as every, aclosing(ends(every, fits, limit, oldest)) as chosen:
+            async for record in chosen:
+                yield Run(record, runs)
 
     # --- what is known
 
