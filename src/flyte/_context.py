@@ -2,7 +2,8 @@
 
 The worker (or local mode) puts an action's `TaskContext` and its `Caller` in force with `entered`, or, in a process
 that runs one action at a time, with `set_process_action`, which threads of the user's own see too. Everything else
-asks `ctx()` and `current_caller()`; outside an action they are a falsy null object and None.
+asks `ctx()` and `current_caller()`; outside an action they are a falsy null object and None. A process that an action
+forks is outside of it (`forget`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -111,13 +112,29 @@ class Caller(Protocol):
 
 
 _NOWHERE = TaskContext()
-_context: ContextVar[TaskContext | None] = ContextVar("flyte_context", default=None)
-_caller: ContextVar[Caller | None] = ContextVar("flyte_caller", default=None)
-_group: ContextVar[str | None] = ContextVar("flyte_group", default=None)
-_tracing: ContextVar[bool] = ContextVar("flyte_tracing", default=False)
-_custom: ContextVar[Mapping[str, str] | None] = ContextVar("flyte_custom_context", default=None)
-_ENTERED: tuple[ContextVar[Any], ...] = (_context, _caller, _group, _custom)
-_process: tuple[TaskContext, Caller] | None = None
+_context: ContextVar[TaskContext | None]
+_caller: ContextVar[Caller | None]
+_group: ContextVar[str | None]
+_tracing: ContextVar[bool]
+_custom: ContextVar[Mapping[str, str] | None]
+_process: tuple[TaskContext, Caller] | None
+
+
+def forget() -> None:
+    """Have no action in force any more, in no context and no thread; for a process that was forked inside one.
+
+    The variables are new ones: what stands in the old ones cannot be taken out of contexts that are not at hand.
+    """
+    global _context, _caller, _group, _tracing, _custom, _process
+    _context = ContextVar("flyte_context", default=None)
+    _caller = ContextVar("flyte_caller", default=None)
+    _group = ContextVar("flyte_group", default=None)
+    _tracing = ContextVar("flyte_tracing", default=False)
+    _custom = ContextVar("flyte_custom_context", default=None)
+    _process = None
+
+
+forget()
 
 
 def ctx() -> TaskContext:
@@ -133,12 +150,17 @@ def current_caller() -> Caller | None:
 @contextmanager
 def entered(context: TaskContext, caller: Caller) -> Iterator[None]:
     """Put an action in force for the block, and for what it starts with this context."""
-    tokens: tuple[Any, ...] = (_context.set(context), _caller.set(caller), _group.set(None), _custom.set(None))
+    tokens = (_context.set(context), _caller.set(caller), _group.set(None), _custom.set(None))
     try:
         yield
     finally:
-        for variable, token in zip(_ENTERED, tokens, strict=True):
-            variable.reset(token)
+        _reset(*tokens)
+
+
+def _reset(*tokens: Token[Any]) -> None:
+    """Undo what was set, in the variables that it was set in."""
+    for token in tokens:
+        token.var.reset(token)
 
 
 def set_process_action(context: TaskContext | None, caller: Caller | None) -> None:
@@ -159,7 +181,7 @@ def group(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _group.reset(token)
+        _reset(token)
 
 
 def is_tracing() -> bool:
@@ -176,8 +198,7 @@ def tracing(step: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _context.reset(outer)
-        _tracing.reset(token)
+        _reset(outer, token)
 
 
 def get_custom_context() -> dict[str, str]:
@@ -195,4 +216,4 @@ def custom_context(**pairs: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _custom.reset(token)
+        _reset(token)

@@ -6,6 +6,8 @@ raises SystemExit in a sync one, so that `finally` blocks run before the grace p
 told: the control plane has given the action up, or takes it for lost with its worker and has it tried again.
 
 Between two actions the main thread reads the link itself (see `link`); a small function costs no switch of threads.
+
+A process that a task forks has no part in any of this (see `forks`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from flyte._values import from_bytes
 from flyte.errors import ActionAbortedError, TaskInterruptedError
 from flyte.runtime import held, loader, output
 from flyte.runtime.action import Answers, Job, restore_environment, set_environment
+from flyte.runtime.forks import Forks
 from flyte.runtime.link import Link
 from flyte.runtime.values import unpack_value
 
@@ -67,6 +70,7 @@ class Worker:
         self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
         self._link = Link(link, self._hello, self.receive)
         self._answers = Answers(self._link)
+        self._forks = Forks()
 
     # ------------------------------------------------------------------ the link's side
 
@@ -131,6 +135,7 @@ class Worker:
     def run(self) -> None:
         """Serve until there is no more to do: after one action, or for a reused worker when it is told to retire."""
         signal.signal(signal.SIGTERM, self._terminate)
+        self._forks.watch(self._link.abandon)
         runner = asyncio.Runner(loop_factory=new_loop)
         out = output.Output(os.environ[output.FILE])
         hand = _hand()
@@ -173,10 +178,13 @@ class Worker:
         try:
             with entered(context, job):
                 set_process_action(context, job)
-                return job.succeeded(self._call(job, runner))
+                outputs = self._call(job, runner)
+                self._forks.see_who_it_is()
+                return job.succeeded(outputs)
         except loader.BrokenImport as broken:
             return job.failed(broken)
         except BaseException as error:  # noqa: BLE001 - a stranger's code
+            self._forks.see_who_it_is(error)
             if self._aborting:
                 sys.exit(ABORTED)
             return job.failed(_plain(error))
@@ -238,6 +246,7 @@ class Worker:
         assert self._loop is not None
         self._retired = asyncio.Event()
         self._loop.add_signal_handler(signal.SIGTERM, self._leave)
+        self._forks.watch(self._link.abandon)
         self._hand = _hand()
         self._link.start()
         self._link.watch()
@@ -269,8 +278,11 @@ class Worker:
         stream = output.follow(job.assign.log)
         try:
             with entered(job.context(), job):
-                finished = job.succeeded(await self._await(job))
+                outputs = await self._await(job)
+                self._forks.see_who_it_is()
+                finished = job.succeeded(outputs)
         except BaseException as error:  # noqa: BLE001 - a stranger's code
+            self._forks.see_who_it_is(error)
             finished = self._failed(job, error)
         with contextlib.suppress(OSError):
             stream.close()
