@@ -264,6 +264,7 @@ class Worker:
             self._retired.set()
             return
         self._hand.holds(self._held())
+        set_environment(assign.env)  # all that come to this process have the same
         job = self._jobs[assign.run, assign.action]
         task = asyncio.ensure_future(self._one_of_many(job))
         self._tasks[job.key] = task

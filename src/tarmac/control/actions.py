@@ -414,7 +414,8 @@ class Actions:
     async def _make_pool(self, action: LiveAction) -> BaseRuntimeError | None:
         assert action.task is not None, f"{action.id} has no task"
         try:
-            action.pool = await self._pools.make(action.task, self._spec(action) if action.spec else None)
+            override = self._spec(action) if action.spec else None
+            action.pool = await self._pools.make(action.task, override, action.run.request.env_vars)
         except BaseRuntimeError as problem:
             return problem
         return None
