@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,10 @@ class Busy:
         done = platform.cli("deploy", platform.write("busy.py", BUSY), "--all")
         assert done.code == 0, done.both
 
+    def connect_again(self) -> None:
+        self.http.close()
+        self.http = self.platform.client()
+
     def start(self, task: str, *names: str) -> list[str]:
         """A run for each name, once each has begun."""
         inputs = [{"where": str(self.where), "name": name} for name in names] if names else [{}]
@@ -174,16 +178,27 @@ def busy(platform: Platform, tmp_path: Path) -> Iterator[Busy]:
         yield busy
 
 
-def test_when_the_agent_is_renewed_what_runs_together_in_one_process_is_tried_again(
-    fresh_platform: Platform, tmp_path: Path
-) -> None:
+def renew_agent(platform: Platform) -> None:
     """SIGTERM is how a part is renewed; the control plane is there and hears whatever the workers say."""
+    parts = json.loads(platform.cli("status", "-o", "json").out)["parts"]
+    os.kill(next(part["pid"] for part in parts if part["name"] == "agent"), signal.SIGTERM)
+
+
+def down_and_up(platform: Platform) -> None:
+    platform.down()
+    platform.up()
+
+
+@pytest.mark.parametrize("hurt", [renew_agent, down_and_up])
+def test_what_runs_together_in_one_process_is_tried_again_when_the_platform_ends_it(
+    fresh_platform: Platform, tmp_path: Path, hurt: Callable[[Platform], None]
+) -> None:
     with contextlib.closing(Busy(fresh_platform, tmp_path / "busy")) as busy:
         names = ["a", "b", "c", "d"]
         runs = busy.start("busy.hold", *names)
         assert len(busy.processes()) == 1
-        parts = json.loads(fresh_platform.cli("status", "-o", "json").out)["parts"]
-        os.kill(next(part["pid"] for part in parts if part["name"] == "agent"), signal.SIGTERM)
+        hurt(fresh_platform)
+        busy.connect_again()
         wait_for(lambda: len(busy.began()) == 8, "all have begun again", 30, fresh_platform.log_tails)
         busy.open()
         assert [busy.result(run) for run in runs] == [("succeeded", name) for name in names]

@@ -150,7 +150,7 @@ class Worker:
             self._finish(finished)
             self._running = False
             self._link.busy(False)
-            if not self._reuse:
+            if self._aborting or not self._reuse:
                 break
         runner.close()
         if not self._reuse:
@@ -218,8 +218,10 @@ class Worker:
                 # not `Runner.run`: its guard against Ctrl-C, which nobody presses here, costs as much as all the rest
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt):
-                if self._aborting or task.done():
+                if self._aborting:
                     raise
+                if task.done():
+                    return task.result()
                 traceback.print_exc()
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
