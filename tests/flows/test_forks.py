@@ -63,6 +63,12 @@ def processes(what: str) -> list[int]:
         return pool.map(FUNCTIONS[what], range(4))
 
 
+def started(how: str) -> list[int]:
+    context = multiprocessing.get_context(how)
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as executor:
+        return [*executor.map(square, range(4)), *executor.map(cube, range(4)), *executor.map(known, range(2))]
+
+
 def code(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -106,6 +112,16 @@ def kept_pools(what: str) -> list[int]:
 @busy.task
 async def busy_pools(what: str) -> list[int]:
     return pool(what) + await asyncio.to_thread(processes, what) + [await square.aio(9), cube(9)]
+
+
+@kept.task
+def kept_starts(how: str) -> list[int]:
+    return started(how) + [square(9), cube(9)]
+
+
+@busy.task
+async def busy_starts(how: str) -> list[int]:
+    return started(how) + [await square.aio(9), cube(9)]
 
 
 @fresh.task
@@ -174,6 +190,13 @@ def test_a_pool_of_processes_calls_tasks_and_traced_functions_as_functions(
 ) -> None:
     """The parent's own calls are children and steps as ever, with the answers that are meant for them."""
     assert forking.run(task, what=what) == ([*values, *values, 81, 729], ["cube", "square"])
+
+
+@pytest.mark.parametrize("how", ["spawn", "forkserver"])
+@pytest.mark.parametrize("task", ["kept.kept_starts", "busy.busy_starts"])
+def test_processes_that_are_started_and_not_forked_are_no_different(forking: Forking, task: str, how: str) -> None:
+    values = [0, 1, 4, 9, 0, 1, 8, 27, 0, 0]
+    assert forking.run(task, how=how) == ([*values, 81, 729], ["cube", "square"])
 
 
 @pytest.mark.parametrize("task", ["fresh.fresh_forks", "kept.kept_forks", "fresh.async_forks", "busy.busy_forks"])
