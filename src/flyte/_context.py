@@ -150,7 +150,7 @@ def current_caller() -> Caller | None:
 @contextmanager
 def entered(context: TaskContext, caller: Caller) -> Iterator[None]:
     """Put an action in force for the block, and for what it starts with this context."""
-    tokens = (_context.set(context), _caller.set(caller), _group.set(None), _custom.set(None))
+    tokens = (_context.set(context), _caller.set(caller), _group.set(None), _custom.set(None), _tracing.set(False))
     try:
         yield
     finally:
