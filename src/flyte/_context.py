@@ -9,6 +9,7 @@ forks is outside of it (`forget`).
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from flyte._checkpoint import Checkpoint
     from flyte._task import TaskTemplate
 
 Mode = Literal["local", "remote"]
@@ -51,11 +53,19 @@ class TaskContext:
     input_path: str | None = None
     output_path: str | None = None
     run_base_dir: str | None = None
+    checkpoint_paths: str | None = None
+    """Below all checkpoints, the folder of this action's."""
     code_bundle: str | None = None
+    compiled_image_cache: None = None
+    """None: images are interpreters of this machine."""
     data: dict[str, Any] = field(default_factory=dict)
     """A place for whatever the user's code wants to keep for the time of the action."""
     report: Any = None
     """The action's `flyte.report.Report`, once something was written to it."""
+    failures: int = 0
+    """How often the action failed by its own fault in earlier attempts."""
+    calls: Counter[tuple[str, ...]] = field(default_factory=Counter, repr=False, compare=False)
+    """How often this attempt made each call of a fetched task; see `remote.TaskDetails`."""
     interactive_mode: bool = False
     disable_run_cache: bool = False
 
@@ -66,6 +76,13 @@ class TaskContext:
     def attempt_number(self) -> int:
         """0 for the first attempt, as in `FLYTE_ATTEMPT_NUMBER`."""
         return self.attempt - 1
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """What this action saved in earlier attempts, and where it saves; None outside an action."""
+        from flyte._checkpoint import checkpoint_of
+
+        return checkpoint_of(self)
 
     @property
     def task_action(self) -> ActionID:
@@ -105,6 +122,14 @@ class Caller(Protocol):
     def trace_record_blocking(
         self, step: str, name: str, value: Any = None, error: BaseException | None = None, started: float = 0
     ) -> None: ...
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether this process was told to end.
+
+        A cancellation is not the user's then: the action is taken up again, and nothing that it called may be aborted.
+        """
+        ...
 
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
         """Tell whoever watches the action; returns at once."""

@@ -58,6 +58,37 @@ def often(word: str, opens: str = "") -> int:
 """
 
 
+FAILING = """
+import os
+
+import flyte
+
+env = flyte.TaskEnvironment(name="failing")
+
+
+@env.task(retries=3)
+def fails() -> None:
+    print(f"try {os.environ['FLYTE_ATTEMPT_NUMBER']}", flush=True)
+    raise ValueError("no")
+
+
+if __name__ == "__main__":
+    flyte.init_from_config()
+    run = flyte.run(fails)
+    print(list(run.get_logs(follow=True)), run.sync().status)
+    print(list(run.get_logs(follow=True)), list(run.get_logs()))
+"""
+
+
+def test_who_follows_a_run_reads_every_attempt_however_quickly_it_failed(platform: Platform) -> None:
+    done = platform.python(platform.write("failing.py", FAILING))
+    assert done.code == 0, done.both
+    tries = ["try 0", "try 1", "try 2", "try 3"]
+    assert done.out.splitlines() == [f"{tries} failed", f"{tries} {tries[-1:]}"]
+    shown = platform.cli("run", "failing.py", "fails")
+    assert [line for line in shown.err.splitlines() if "| try" in line] == [f"  | {line}" for line in tries]
+
+
 @pytest.fixture(scope="module")
 def speaking(platform: Platform) -> Platform:
     program = platform.write("speaking.py", PROGRAM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,44 @@ async def test_a_fresh_key_that_comes_twice_starts_one_run(house: House) -> None
     runs = [await house.control.create_run(request, "owner", fresh=fresh) for fresh in (True, False, True)]
     assert [created for _, created in runs] == [True, False, False]
     assert len({run.name for run, _ in runs}) == 1
+
+
+async def test_a_caller_that_hangs_up_too_early_and_calls_again_finds_its_run(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call ends with its connection, in the middle of the commit; what it began goes on."""
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    commit = house.control.journal.commit
+
+    async def held(*change: Any) -> None:
+        begun.set()
+        await goes_on.wait()
+        await commit(*change)
+
+    monkeypatch.setattr(house.control.journal, "commit", held)
+    request = wire.RunRequest(task="add", inputs=msgspec.Raw(b'{"x": 1}'), idempotency_key="key")
+    calls = [asyncio.ensure_future(house.control.create_run(request, "owner")) for _ in range(2)]
+    await begun.wait()
+    calls[0].cancel()
+    await asyncio.wait(calls[:1])
+    goes_on.set()
+    run, created = await calls[1]
+    assert (calls[0].cancelled(), created) == (True, False)
+    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+    assert len(await house.control.runs(project="flytesnacks", domain="development")) == 1
+
+
+async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when all of them were created in the same instant."""
+    monkeypatch.setattr("tarmac.control.runs.time.time", lambda: 1_700_000_000.0)
+    names = {(await house.run("add")).name for _ in range(5)}
+    listed = partial(house.control.runs, project="flytesnacks", domain="development", limit=2)
+    found = [run.name for run in await listed()]
+    while page := await listed(before_run=found[-1]):
+        found += [run.name for run in page]
+    assert (len(found), set(found)) == (5, names)
 
 
 async def test_wrong_inputs_create_nothing(house: House) -> None:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ABORTED = 143
-"""Exit code of a worker that was told to stop in the middle of an action (128 + SIGTERM)."""
+"""Exit code of a worker that was told to stop (128 + SIGTERM): what it had is lost, and was not ended by itself."""
 
 
 class Worker:
@@ -67,6 +67,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running = False
         self._aborting = False
+        self._spent = False
         self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
         self._link = Link(link, self._hello, self.receive)
         self._answers = Answers(self._link)
@@ -90,6 +91,8 @@ class Worker:
             reuse=self._reuse,
             concurrency=self._concurrency,
             held=self._held(),
+            place=held.place_of(os.environ.get(held.PLACE, "")),
+            spent=self._spent,
         )
 
     def receive(self, frames: list[wire.AnyFrame]) -> bool:
@@ -101,6 +104,7 @@ class Worker:
                 case wire.CallResult() | wire.TraceResult():
                     results.append(frame)
                 case wire.Assign():
+                    self._spent = not self._reuse
                     self._jobs[frame.run, frame.action] = Job(frame, self._link, self._answers, self._root)
                     ordered = self._order(frame)
                 case wire.FinishedAck():
@@ -150,7 +154,7 @@ class Worker:
             self._finish(finished)
             self._running = False
             self._link.busy(False)
-            if self._aborting or not self._reuse:
+            if not self._reuse:
                 break
         runner.close()
         if not self._reuse:
@@ -180,6 +184,8 @@ class Worker:
                 set_process_action(context, job)
                 outputs = self._call(job, runner)
                 self._forks.see_who_it_is()
+                if self._aborting:  # what the function made of it is not what it was asked for
+                    sys.exit(ABORTED)
                 return job.succeeded(outputs)
         except loader.BrokenImport as broken:
             return job.failed(broken)
@@ -225,9 +231,9 @@ class Worker:
                 traceback.print_exc()
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
-        self._aborting = True
+        self._aborting = self._link.ending = True
         if not self._running:
-            os._exit(0)
+            os._exit(ABORTED)  # an order may be on its way
         if self._main is not None and not self._main.done() and self._loop is not None:
             self._loop.call_soon_threadsafe(self._main.cancel)
         else:
@@ -258,11 +264,11 @@ class Worker:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _leave(self) -> None:
-        self._aborting = bool(self._tasks)
+        self._aborting = self._link.ending = True
         self._retired.set()
 
     def _take(self, assign: wire.Assign | None) -> None:
-        if assign is None:
+        if assign is None or self._aborting:
             self._retired.set()
             return
         self._hand.holds(self._held())
@@ -289,7 +295,7 @@ class Worker:
             finished = self._failed(job, error)
         with contextlib.suppress(OSError):
             stream.close()
-        if not (self._aborting and finished.error):
+        if not self._aborting:  # what the function made of its cancellation is not what it was asked for
             self._finish(finished)
 
     def _failed(self, job: Job, error: BaseException) -> wire.Finished:

@@ -67,6 +67,8 @@ class Worker:
     blocked: bool = False
     """Whether it has some, and all of them wait."""
     stopping: bool = False
+    spent: bool = False
+    """A fresh worker that had its action: it ends by itself."""
     met: bool = False
     """Whether it ever connected."""
     born: float = 0
@@ -79,7 +81,7 @@ class Worker:
 
     @property
     def has_room(self) -> bool:
-        if self.link is None or self.stopping or self.strays:
+        if self.link is None or self.stopping or self.spent or self.strays:
             return False
         return len(self.actions) < self.pool.concurrency
 
