@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,10 @@ class Busy:
         done = platform.cli("deploy", platform.write("busy.py", BUSY), "--all")
         assert done.code == 0, done.both
 
+    def connect_again(self) -> None:
+        self.http.close()
+        self.http = self.platform.client()
+
     def start(self, task: str, *names: str) -> list[str]:
         """A run for each name, once each has begun."""
         inputs = [{"where": str(self.where), "name": name} for name in names] if names else [{}]
@@ -174,16 +178,27 @@ def busy(platform: Platform, tmp_path: Path) -> Iterator[Busy]:
         yield busy
 
 
-def test_when_the_agent_is_renewed_what_runs_together_in_one_process_is_tried_again(
-    fresh_platform: Platform, tmp_path: Path
-) -> None:
+def renew_agent(platform: Platform) -> None:
     """SIGTERM is how a part is renewed; the control plane is there and hears whatever the workers say."""
+    parts = json.loads(platform.cli("status", "-o", "json").out)["parts"]
+    os.kill(next(part["pid"] for part in parts if part["name"] == "agent"), signal.SIGTERM)
+
+
+def down_and_up(platform: Platform) -> None:
+    platform.down()
+    platform.up()
+
+
+@pytest.mark.parametrize("hurt", [renew_agent, down_and_up])
+def test_what_runs_together_in_one_process_is_tried_again_when_the_platform_ends_it(
+    fresh_platform: Platform, tmp_path: Path, hurt: Callable[[Platform], None]
+) -> None:
     with contextlib.closing(Busy(fresh_platform, tmp_path / "busy")) as busy:
         names = ["a", "b", "c", "d"]
         runs = busy.start("busy.hold", *names)
         assert len(busy.processes()) == 1
-        parts = json.loads(fresh_platform.cli("status", "-o", "json").out)["parts"]
-        os.kill(next(part["pid"] for part in parts if part["name"] == "agent"), signal.SIGTERM)
+        hurt(fresh_platform)
+        busy.connect_again()
         wait_for(lambda: len(busy.began()) == 8, "all have begun again", 30, fresh_platform.log_tails)
         busy.open()
         assert [busy.result(run) for run in runs] == [("succeeded", name) for name in names]
@@ -222,3 +237,64 @@ def test_one_of_several_in_a_process_is_aborted_and_the_others_go_on(busy: Busy)
     assert busy.result(parent) == ("succeeded", "c-1")
     assert sorted(busy.children(parent)) == ["aborted", "succeeded"]
     assert len(busy.processes()) == 1
+
+
+MODES = """
+import asyncio
+import os
+import pathlib
+import sys
+
+import flyte
+
+below = flyte.TaskEnvironment(name="below", reusable=flyte.ReusePolicy(replicas=1, concurrency=4))
+above = flyte.TaskEnvironment(name="above", reusable=flyte.ReusePolicy(replicas=1, concurrency=4), depends_on=[below])
+
+
+@below.task
+async def child() -> list[str]:
+    return [os.environ.get("MODE", "none"), str(os.getpid())]
+
+
+@above.task
+async def mode(opens: str) -> list[str]:
+    found = [os.environ.get("MODE", "none"), str(os.getpid()), *await child()]
+    while opens and not pathlib.Path(opens).exists():
+        await asyncio.sleep(0.02)
+    return found + [os.environ.get("MODE", "none")]
+"""
+
+DRIVE_MODES = """
+import pathlib, sys
+
+import flyte
+
+flyte.init_from_config(root_dir=pathlib.Path(sys.argv[1]).parent)
+sys.path.insert(0, str(pathlib.Path(sys.argv[1]).parent))
+import modes
+
+opens = pathlib.Path(sys.argv[1]).parent / "open-modes"
+asked = ["none", "full", "none", "quick", "full"]
+runs = [
+    (flyte.with_runcontext(env_vars={"MODE": word}) if word != "none" else flyte).run(modes.mode, opens=str(opens))
+    for word in asked
+]
+opens.touch()
+found = []
+for run in runs:
+    run.wait()
+    assert run.status == "succeeded", (run.status, run.error)
+    found.append(run.outputs()[0])
+assert [each[0::2] for each in found] == [[word] * 3 for word in asked], found
+processes = {word: {(each[1], each[3]) for each in found if each[0] == word} for word in asked}
+assert all(len(pids) == 1 for pids in processes.values()), processes
+assert len(set.union(*processes.values())) == 3, processes
+print("good")
+"""
+
+
+def test_the_variables_of_a_run_reach_tasks_that_share_a_process_and_nobody_elses(platform: Platform) -> None:
+    """`with_runcontext(env_vars=…)`; runs that set the same share processes, others have none in common."""
+    program = platform.write("modes.py", MODES)
+    done = platform.python(str(platform.write("drive_modes.py", DRIVE_MODES)), str(program), timeout=60)
+    assert done.out.strip().endswith("good"), done.both

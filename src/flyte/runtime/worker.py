@@ -6,6 +6,8 @@ raises SystemExit in a sync one, so that `finally` blocks run before the grace p
 told: the control plane has given the action up, or takes it for lost with its worker and has it tried again.
 
 Between two actions the main thread reads the link itself (see `link`); a small function costs no switch of threads.
+
+A process that a task forks has no part in any of this (see `forks`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from flyte._values import from_bytes
 from flyte.errors import ActionAbortedError, TaskInterruptedError
 from flyte.runtime import held, loader, output
 from flyte.runtime.action import Answers, Job, restore_environment, set_environment
+from flyte.runtime.forks import Forks
 from flyte.runtime.link import Link
 from flyte.runtime.values import unpack_value
 
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ABORTED = 143
-"""Exit code of a worker that was told to stop in the middle of an action (128 + SIGTERM)."""
+"""Exit code of a worker that was told to stop (128 + SIGTERM): what it had is lost, and was not ended by itself."""
 
 
 class Worker:
@@ -68,6 +71,7 @@ class Worker:
         self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
         self._link = Link(link, self._hello, self.receive)
         self._answers = Answers(self._link)
+        self._forks = Forks()
 
     # ------------------------------------------------------------------ the link's side
 
@@ -135,6 +139,7 @@ class Worker:
     def run(self) -> None:
         """Serve until there is no more to do: after one action, or for a reused worker when it is told to retire."""
         signal.signal(signal.SIGTERM, self._terminate)
+        self._forks.watch(self._link.abandon)
         runner = asyncio.Runner(loop_factory=new_loop)
         out = output.Output(os.environ[output.FILE])
         hand = _hand()
@@ -178,12 +183,14 @@ class Worker:
             with entered(context, job):
                 set_process_action(context, job)
                 outputs = self._call(job, runner)
+                self._forks.see_who_it_is()
                 if self._aborting:  # what the function made of it is not what it was asked for
                     sys.exit(ABORTED)
                 return job.succeeded(outputs)
         except loader.BrokenImport as broken:
             return job.failed(broken)
         except BaseException as error:  # noqa: BLE001 - a stranger's code
+            self._forks.see_who_it_is(error)
             if self._aborting:
                 sys.exit(ABORTED)
             return job.failed(_plain(error))
@@ -217,14 +224,16 @@ class Worker:
                 # not `Runner.run`: its guard against Ctrl-C, which nobody presses here, costs as much as all the rest
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt):
-                if self._aborting or task.done():
+                if self._aborting:
                     raise
+                if task.done():
+                    return task.result()
                 traceback.print_exc()
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self._aborting = self._link.ending = True
         if not self._running:
-            os._exit(0)
+            os._exit(ABORTED)  # an order may be on its way
         if self._main is not None and not self._main.done() and self._loop is not None:
             self._loop.call_soon_threadsafe(self._main.cancel)
         else:
@@ -245,6 +254,7 @@ class Worker:
         assert self._loop is not None
         self._retired = asyncio.Event()
         self._loop.add_signal_handler(signal.SIGTERM, self._leave)
+        self._forks.watch(self._link.abandon)
         self._hand = _hand()
         self._link.start()
         self._link.watch()
@@ -254,15 +264,15 @@ class Worker:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _leave(self) -> None:
-        self._link.ending = True
-        self._aborting = bool(self._tasks)
+        self._aborting = self._link.ending = True
         self._retired.set()
 
     def _take(self, assign: wire.Assign | None) -> None:
-        if assign is None:
+        if assign is None or self._aborting:
             self._retired.set()
             return
         self._hand.holds(self._held())
+        set_environment(assign.env)  # all that come to this process have the same
         job = self._jobs[assign.run, assign.action]
         task = asyncio.ensure_future(self._one_of_many(job))
         self._tasks[job.key] = task
@@ -277,8 +287,11 @@ class Worker:
         stream = output.follow(job.assign.log)
         try:
             with entered(job.context(), job):
-                finished = job.succeeded(await self._await(job))
+                outputs = await self._await(job)
+                self._forks.see_who_it_is()
+                finished = job.succeeded(outputs)
         except BaseException as error:  # noqa: BLE001 - a stranger's code
+            self._forks.see_who_it_is(error)
             finished = self._failed(job, error)
         with contextlib.suppress(OSError):
             stream.close()

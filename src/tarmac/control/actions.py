@@ -204,7 +204,8 @@ class Actions:
     async def make_pool(self, action: LiveAction) -> BaseRuntimeError | None:
         assert action.task is not None, f"{action.id} has no task"
         try:
-            action.pool = await self._pools.make(action.task, action.task_spec if action.spec else None)
+            override = action.task_spec if action.spec else None
+            action.pool = await self._pools.make(action.task, override, action.run.request.env_vars)
         except BaseRuntimeError as problem:
             return problem
         return None

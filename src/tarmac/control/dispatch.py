@@ -13,12 +13,14 @@ have (`settling.py`), so that an action which still runs is found again and not 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import itertools
+import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from flyte import wire
@@ -406,11 +408,27 @@ class Dispatch:
     def pool(self, spec: wire.PoolSpec, project: str, domain: str, reuse: wire.ReuseSpec | None) -> Pool:
         """The pool for `spec`, made when it is not there."""
         key = spec.id if reuse is None else f"{spec.id}-r{reuse.max_replicas}x{reuse.concurrency}"
-        pool = self.pools.get(key)
-        if pool is None:
-            pool = self.pools[key] = Pool(key, spec, project, domain, reuse, used=self._loop.time())
-        elif not pool.known:
-            pool.spec, pool.project, pool.domain, pool.reuse, pool.known = spec, project, domain, reuse, True
+        return self._kept(Pool(key, spec, project, domain, reuse, used=self._loop.time()))
+
+    def apart(self, pool: Pool, variables: Mapping[str, str]) -> Pool:
+        """The pool for actions of a run that sets `variables`.
+
+        A process has one set of them. Where it has one action at a time they come and go with the action; what runs
+        with other actions shares a process with those that get the same.
+        """
+        if not variables or pool.concurrency == 1:
+            return pool
+        text = json.dumps(variables, sort_keys=True)
+        key = f"{pool.key}-e{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        own = Pool(key, pool.spec, pool.project, pool.domain, pool.reuse, used=self._loop.time(), proven=pool.proven)
+        return self._kept(own)
+
+    def _kept(self, wanted: Pool) -> Pool:
+        """The pool of that key that is there; else this one, from now on."""
+        pool = self.pools.setdefault(wanted.key, wanted)
+        if not pool.known:
+            pool.spec, pool.project, pool.domain, pool.reuse = wanted.spec, wanted.project, wanted.domain, wanted.reuse
+            pool.known = True
         return pool
 
     def _pool_ready(self, frame: wire.PoolReady) -> None:

@@ -197,7 +197,7 @@ class Runs:
         root.inputs, root.inputs_blob = await self._stored(request)
         root.spec = None if request.overrides is None else msgspec.json.encode(request.overrides)
         root.custom_context = request.custom_context
-        pool = await self._pools.make(known, request.overrides)
+        pool = await self._pools.make(known, request.overrides, request.env_vars)
         run.add(root)
         self.live[row.name] = run
         if request.idempotency_key is not None:
