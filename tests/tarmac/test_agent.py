@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -24,7 +26,7 @@ import uvloop
 from flyte import wire
 from flyte.errors import CodeBundleError
 from tarmac import process
-from tarmac.agent import Agent, bundle, probe
+from tarmac.agent import Agent, bundle, probe, shortage
 from tarmac.agent import unit as units
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
@@ -349,9 +351,18 @@ async def test_when_a_zygote_is_killed_its_units_are_reported_and_the_next_unit_
 # ------------------------------------------------------------------------------------- what zygotes are forked from
 
 
+def bases() -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "flyte.runtime.base" in child.cmdline():
+                found.append(child)
+    return found
+
+
 def base_of(scene: Scene) -> psutil.Process:
     """The process that zygotes are forked from."""
-    (found,) = (child for child in psutil.Process().children() if "flyte.runtime.base" in child.cmdline())
+    (found,) = bases()
     return found
 
 
@@ -396,6 +407,124 @@ async def test_a_base_that_dies_at_an_order_is_done_without(scene: Scene, monkey
     await fact(log.exists, "the order is on its way")
     base.kill()
     assert (await scene.control.exited("w")).code == 0
+
+
+# ------------------------------------------------------------------------------- what is no fault of the user's code
+
+SLOW_ONCE = """
+import pathlib, time
+begun = pathlib.Path("begun")
+if not begun.exists():
+    begun.touch()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("victim", ["zygote", "base"])
+async def test_an_import_that_is_killed_is_done_once_more_and_fails_nothing(scene: Scene, victim: str) -> None:
+    (scene.root / "mine.py").write_text(SLOW_ONCE)
+    pool = scene.pool("mine")
+    scene.start_worker("w", pool=pool)
+    await fact((scene.root / "begun").exists, "the import has begun")
+    base = base_of(scene)
+    (zygote,) = base.children()
+    (base if victim == "base" else zygote).kill()
+    await scene.control.started("w")
+    assert not alive(zygote.pid)
+    assert not [frame for frame in scene.control.frames if isinstance(frame, wire.PoolFailed)]
+
+
+async def test_an_import_that_ends_its_process_every_time_is_told_as_a_loss(scene: Scene) -> None:
+    (scene.root / "mine.py").write_text("import os\nprint('trying')\nos.kill(os.getpid(), 9)\n")
+    scene.start_worker("w", pool=scene.pool("mine"))
+    failed = await scene.control.wait(wire.PoolFailed)
+    assert (failed.error.code, failed.error.kind) == ("WorkerLostError", "system")
+    assert failed.error.message == "the process that imports mine ended before it was done"
+    assert failed.tail.count("trying") == 2
+    await scene.control.exited("w")
+
+
+async def test_an_agent_that_ends_tries_no_import_once_more(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    await scene.open()
+    (scene.root / "mine.py").write_text("print('trying')\nimport time; time.sleep(600)\n")
+    pool = scene.pool("mine")
+    scene.start_worker("w", pool=pool)
+    await scene.log(lambda text: "trying" in text, pool)
+    await scene.close()
+    assert (await scene.log(bool, pool)).count("trying") == 1
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine is short of, it is short of for two short moments."""
+    monkeypatch.setattr(shortage, "PAUSES", (0.01, 0.01))
+
+
+def failing(times: int, error: Exception, then: Callable[..., Any]) -> Callable[..., Any]:
+    """`then`, but the first so many calls raise."""
+    left = [error] * times
+
+    def call(*args: Any, **options: Any) -> Any:
+        if left:
+            raise left.pop()
+        return then(*args, **options)
+
+    return call
+
+
+NO_ROOM = OSError(errno.ENOSPC, "No space left on device")
+NO_PROCESS = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+NO_THREAD = RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("error", [NO_ROOM, NO_THREAD])
+async def test_a_bundle_that_finds_no_room_is_unpacked_a_moment_later(
+    scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(bundle, "unpack", failing(2, error, bundle.unpack))
+    digest = store(scene.home, {"mine.py": ""})
+    pool = msgspec.structs.replace(scene.pool("mine", bundle=digest), root=str(scene.home.code / digest))
+    scene.start_worker("w", pool=pool)
+    await scene.control.started("w")
+
+
+@pytest.mark.parametrize("error", [NO_ROOM, NO_THREAD])
+async def test_where_there_is_no_room_at_all_that_is_not_told_as_the_users_failure(
+    scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(bundle, "unpack", failing(3, error, bundle.unpack))
+    scene.start_worker("w", pool=scene.pool("mine", bundle=store(scene.home, {"mine.py": ""})))
+    failed = (await scene.control.wait(wire.PoolFailed)).error
+    assert (failed.code, failed.kind, failed.message) == ("WorkerLostError", "system", str(error))
+    await scene.control.exited("w")
+
+
+def test_no_room_while_a_bundle_is_unpacked_is_no_fault_of_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "h")
+    home.prepare()
+    digest = store(home, {"mine.py": "x"})
+    monkeypatch.setattr("shutil.copyfileobj", failing(1, NO_ROOM, lambda *args: None))
+    with pytest.raises(OSError, match="No space left"):
+        bundle.unpack(home.blobs / digest, digest, home.code / digest)
+    assert list(home.code.iterdir()) == []
+
+
+@pytest.mark.parametrize(("times", "kind"), [(2, ""), (3, "system")])
+async def test_an_interpreter_that_cannot_be_started_for_a_moment_is_started_later(
+    scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch, times: int, kind: str
+) -> None:
+    await fact(bases, "the base has been started before")
+    monkeypatch.setattr(subprocess, "Popen", failing(times, NO_PROCESS, subprocess.Popen))
+    scene.start_worker("w", pool=scene.pool(env={"PYTHONOPTIMIZE": "2"}))
+    if kind:
+        failed = (await scene.control.wait(wire.PoolFailed)).error
+        assert (failed.code, failed.kind) == ("WorkerLostError", kind)
+        await scene.control.exited("w")
+    else:
+        await scene.control.started("w")
 
 
 # ------------------------------------------------------------------------------------------------------------ replicas

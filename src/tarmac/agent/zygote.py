@@ -34,11 +34,20 @@ WORKER = "flyte.runtime.worker"
 
 
 class PoolBroken(Exception):
-    """Raised when a pool has no zygote and will not have one; `failure` is what the control plane is told."""
+    """Raised when a pool has no zygote and will not have one; `failure` is what the control plane is told.
 
-    def __init__(self, failure: wire.PoolFailed) -> None:
+    `lost`: nobody has said that the code is to blame, so that another attempt may do better.
+    """
+
+    def __init__(self, failure: wire.PoolFailed, lost: bool = False) -> None:
         super().__init__(failure.error.message)
         self.failure = failure
+        self.lost = lost
+
+
+def system_failure(pool: PoolSpec, message: str) -> wire.PoolFailed:
+    """The platform is to blame, or nobody knows who: what waits for the pool is tried again."""
+    return wire.PoolFailed(pool=pool.id, error=ErrorInfo(code="WorkerLostError", message=message, kind="system"))
 
 
 class Zygote(asyncio.Protocol):
@@ -60,7 +69,6 @@ class Zygote(asyncio.Protocol):
         """0 until one that is forked from the base has said who it is."""
         self._transport: asyncio.Transport
         self._unpacker = wire.Unpacker()
-        self._failure: wire.PoolFailed | None = None
         self._deadline = loop.call_later(IMPORT_LIMIT, self._too_slow)
 
     # ----------------------------------------------------------------------------------------------------- its life
@@ -71,19 +79,20 @@ class Zygote(asyncio.Protocol):
 
         It is forked from `base`, or else an interpreter of its own with the environment `env`.
         """
-        zygote = Zygote(pool, log)
-        ours, theirs = socket.socketpair()
         log.parent.mkdir(parents=True, exist_ok=True)
-        with theirs, log.open("ab") as output:
-            try:
-                if base is not None:
-                    base.fork(theirs.fileno(), output.fileno())
-                else:
-                    zygote._spawn(env, worker, theirs.fileno(), output.fileno())
-            except OSError:
-                ours.close()
-                zygote._deadline.cancel()
-                raise
+        with log.open("ab") as output:
+            ours, theirs = socket.socketpair()
+            zygote = Zygote(pool, log)
+            with theirs:
+                try:
+                    if base is not None:
+                        base.fork(theirs.fileno(), output.fileno())
+                    else:
+                        zygote._spawn(env, worker, theirs.fileno(), output.fileno())
+                except OSError:
+                    ours.close()
+                    zygote._deadline.cancel()
+                    raise
         await asyncio.get_running_loop().create_connection(lambda: zygote, sock=ours)
         zygote._send(wire.LoadPool(pool=pool))
         return zygote
@@ -198,12 +207,12 @@ class Zygote(asyncio.Protocol):
             case _:
                 log.warning("the zygote of %s sent a %s", self.pool.name, type(frame).__name__)
 
-    def _failed(self, frame: wire.PoolFailed) -> None:
-        self._failure = wire.PoolFailed(pool=frame.pool, error=frame.error, tail=tail(self.log))
+    def _failed(self, frame: wire.PoolFailed, lost: bool = False) -> None:
+        failure = wire.PoolFailed(pool=frame.pool, error=frame.error, tail=tail(self.log))
         if self.loaded.done():
-            self.on_failed(self._failure)
+            self.on_failed(failure)
         else:
-            self.loaded.set_exception(PoolBroken(self._failure))
+            self.loaded.set_exception(PoolBroken(failure, lost))
             self.end()
 
     def _too_slow(self) -> None:
@@ -216,7 +225,7 @@ class Zygote(asyncio.Protocol):
         self.gone.set()
         if not self.loaded.done():
             message = f"the process that imports {', '.join(self.pool.modules) or 'nothing'} ended before it was done"
-            self._failed(wire.PoolFailed(pool=self.pool.id, error=ErrorInfo(code="ModuleLoadError", message=message)))
+            self._failed(system_failure(self.pool, message), lost=True)
         for unit in list(self.units.values()):
             if unit.pid:
                 process.signal_group(unit.pid, signal.SIGKILL)
