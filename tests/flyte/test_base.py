@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flyte import wire
@@ -18,7 +19,7 @@ from tests.platform_fixture import ROOT, wait_for
 
 
 class BaseDriver:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, worker: str = "stub_worker") -> None:
         self.link, theirs = socket.socketpair()
         self.link.settimeout(15)
         self._log = folder / "base.log"
@@ -26,7 +27,7 @@ class BaseDriver:
         command = [sys.executable, "-P", "-m", "flyte.runtime.base", "--fd", str(theirs.fileno())]
         with theirs, self._log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*command, "--worker", "stub_worker"],
+                [*command, "--worker", worker],
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -142,3 +143,18 @@ def test_zygotes_end_with_the_base(driver: BaseDriver, root: Path, tmp_path: Pat
     else:
         zygote.link.close()
     wait_for(lambda: gone(pid), "the zygote is gone")
+
+
+def test_a_fork_that_fails_ends_no_other_zygote_and_leaves_no_descriptor(root: Path, tmp_path: Path) -> None:
+    driver = BaseDriver(tmp_path, "no_forks")
+    try:
+        (root / "main.py").touch()
+        base = psutil.Process(driver.process.pid)
+        refused = driver.zygote(tmp_path / "refused")
+        assert refused.link.recv(1) == b"", "its socket is closed, so that it is started otherwise"
+        wait_for(lambda: not [file for file in base.open_files() if "refused" in file.path], "so is its log")
+        pid = driver.zygote(tmp_path / "log").next(wire.UnitStarted).pid
+        assert psutil.Process(pid).ppid() == base.pid
+        assert "no zygote can be forked: [Errno 11]" in (tmp_path / "base.log").read_text()
+    finally:
+        driver.end()

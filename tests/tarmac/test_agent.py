@@ -527,6 +527,79 @@ async def test_an_interpreter_that_cannot_be_started_for_a_moment_is_started_lat
         await scene.control.started("w")
 
 
+REFUSES_ONCE = """
+import errno, os
+fork = os.fork
+
+def refuse():
+    os.fork = fork
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+os.fork = refuse
+"""
+
+
+async def test_a_worker_that_cannot_be_forked_for_a_moment_is_forked_later(scene: Scene, short: None) -> None:
+    (scene.root / "mine.py").write_text(REFUSES_ONCE)
+    scene.start_worker("w", "exit:3", scene.pool("mine"))
+    assert (await scene.control.exited("w")).code == 3
+
+
+async def test_where_no_process_can_be_made_at_all_a_unit_ends_and_the_others_go_on(scene: Scene, short: None) -> None:
+    (scene.root / "mine.py").write_text(REFUSES_ONCE.replace("os.fork = fork", "fork"))
+    scene.start_worker("other")
+    other = await scene.control.started("other")
+    scene.start_worker("w", "exit:3", scene.pool("mine"))
+    exited = await scene.control.exited("w")
+    assert exited.reason == "no process can be made: [Errno 11] Resource temporarily unavailable"
+    assert alive(other)
+
+
+async def test_a_replica_for_which_there_is_no_port_for_a_moment_gets_one_later(
+    scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scene.root / "main.py").write_text(APP)
+    monkeypatch.setattr("tarmac.agent.free_port", failing(2, OSError(errno.EMFILE, "files"), units.free_port))
+    scene.start_replica("r", "asgi", "main:env", ("main",))
+    await scene.control.ready("r")
+
+
+async def test_a_unit_whose_life_the_agent_cannot_follow_ends_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.start_worker("other")
+    other = await scene.control.started("other")
+    monkeypatch.setattr(scene.agent._memory, "admit", failing(1, NO_THREAD, scene.agent._memory.admit))
+    scene.start_worker("w")
+    assert (await scene.control.exited("w")).reason == "the agent: can't start new thread"
+    scene.start_worker("x")
+    await scene.control.started("x")
+    assert alive(other)
+
+
+async def test_without_a_thread_to_look_for_it_what_a_unit_left_behind_is_ended_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.agent._SHORTAGE_PAUSE", 0.01)
+    monkeypatch.setattr(process, "leftovers", failing(2, NO_THREAD, process.leftovers))
+    scene.start_worker("w", "children")
+    text = await scene.log(lambda text: "children" in text)
+    away = int(text.rpartition("children")[2].split()[1])
+    scene.control.send(wire.StopUnit(unit="w", grace=2))
+    await scene.control.exited("w")
+    await fact(lambda: not alive(away), "what it left is gone")
+
+
+async def test_without_a_thread_to_look_at_memory_it_is_looked_at_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory(lambda: None)
+    monkeypatch.setattr(memory, "excess", failing(1, NO_THREAD, memory.excess))
+    monkeypatch.setattr(scene.agent, "_memory", memory)
+    scene.start_worker("bad", "hoard:400", scene.pool(memory=100 * 2**20))
+    assert (await scene.control.exited("bad")).oom
+
+
 # ------------------------------------------------------------------------------------------------------------ replicas
 
 APP = """

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flyte import wire
 from tarmac import process, pulse
-from tarmac.agent import probe
+from tarmac.agent import probe, shortage
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.nursery import Nursery
@@ -38,6 +38,7 @@ LAST_WARNING = 1.0
 _PORT_ATTEMPTS = 3
 _SWEEP_PAUSE = 0.1
 _MEMORY_PAUSE = 0.5
+_SHORTAGE_PAUSE = 1.0
 
 
 class Agent:
@@ -163,13 +164,22 @@ class Agent:
     # ------------------------------------------------------------------------------------------------- a unit's life
 
     async def _live(self, unit: Unit) -> None:
-        exited = await self._run(unit)
+        try:
+            exited = await self._run(unit)
+        except (OSError, RuntimeError) as error:  # the machine is short of something: the other units go on
+            log.exception("%s cannot be kept", unit.name)
+            exited = self._give_up(unit, error)
         del self._units[unit.name]
         self._link.send(exited)
         if unit.pid and (unit.order.kind == "replica" or exited.code != 0):
             self._ended[unit.name] = unit.pid
             self._sweep_wanted.set()
         self._nursery.end_idle(self._pools_in_use)
+
+    def _give_up(self, unit: Unit, error: Exception) -> wire.UnitExited:
+        if unit.pid:
+            process.signal_group(unit.pid, signal.SIGKILL)
+        return self._memory.release(wire.UnitExited(unit=unit.name, reason=f"the agent: {error}"), unasked=False)
 
     async def _run(self, unit: Unit) -> wire.UnitExited:
         """From the order to the end, put into words."""
@@ -193,10 +203,27 @@ class Agent:
         return in_words(unit, exited, why)
 
     async def _run_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
-        """One process: why we ended it, where we did, and its end."""
+        """One process: why we ended it, where we did, and its end. Where none can be made now, one is made later."""
+        why, exited = await self._try_once(unit, zygote)
+        for pause in shortage.PAUSES:
+            if exited.code is not None or exited.signal is not None or zygote.gone.is_set():
+                break  # there was one, or there will be none
+            log.warning("%s: %s; tried again in %g s", unit.name, exited.reason, pause)
+            await asyncio.sleep(pause)
+            if unit.stop is not None:
+                break
+            unit.begin_again()
+            why, exited = await self._try_once(unit, zygote)
+        return why, exited
+
+    async def _try_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
         replica = unit.order.replica
         if replica is not None:
-            unit.port = free_port({other.port for other in self._units.values()})
+            try:
+                unit.port = free_port({other.port for other in self._units.values()})
+            except OSError as error:
+                unit.finish(wire.UnitExited(unit=unit.name, reason=f"no port can be had: {error}"))
+                return "", unit.ended.result()
         zygote.fork(unit, self._memory.admit(unit.name, unit.order.pool.memory))
         unit.started.add_done_callback(lambda _: self._report(unit))
         why = await self._make_ready(unit, zygote, replica) if replica is not None else ""
@@ -229,7 +256,14 @@ class Agent:
             await asyncio.sleep(_SWEEP_PAUSE)
             self._sweep_wanted.clear()
             ended, self._ended = self._ended, {}
-            left = await asyncio.to_thread(process.leftovers, ended)
+            try:
+                left = await asyncio.to_thread(process.leftovers, ended)
+            except (OSError, RuntimeError) as error:
+                log.warning("what ended units left behind is looked for later: %s", error)
+                self._ended.update(ended)
+                self._sweep_wanted.set()
+                await asyncio.sleep(_SHORTAGE_PAUSE)
+                continue
             process.kill(left - {unit.pid for unit in self._units.values()})
 
     async def _watch_memory(self) -> None:
@@ -240,7 +274,12 @@ class Agent:
             if not self._memory.watching:
                 continue
             sessions = [(unit.name, unit.pid) for unit in self._units.values() if unit.pid]
-            for name in await asyncio.to_thread(self._memory.excess, sessions):
+            try:
+                excess = await asyncio.to_thread(self._memory.excess, sessions)
+            except (OSError, RuntimeError) as error:
+                log.warning("the units' memory is looked at later: %s", error)
+                continue
+            for name in excess:
                 unit = self._units.get(name)
                 if unit is not None and unit.zygote is not None:
                     self._memory.condemn(name)
@@ -275,7 +314,10 @@ async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:
     outcome = await probe.until_ready(unit.port, replica.health_path, deadline - loop.time())
     if outcome.listening:
         return outcome
-    ports = await asyncio.to_thread(_listening_ports, unit.pid)
+    try:
+        ports = await asyncio.to_thread(_listening_ports, unit.pid)
+    except (OSError, RuntimeError):  # no thread or file is left to find out with
+        return outcome
     if not ports:
         return probe.Outcome(False, f"nothing listens on the port that it declares, {replica.port}")
     found = ", ".join(map(str, sorted(ports)))
