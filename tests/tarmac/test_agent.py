@@ -360,10 +360,17 @@ def bases() -> list[psutil.Process]:
     return found
 
 
-def base_of(scene: Scene) -> psutil.Process:
+async def base_of(scene: Scene) -> psutil.Process:
     """The process that zygotes are forked from."""
+    await fact(bases, "there is a base")
     (found,) = bases()
     return found
+
+
+async def base_of_apps(scene: Scene) -> None:
+    """Wait until there is one that has imported the server stack."""
+    base = scene.agent._nursery._base_of_apps
+    await fact(lambda: base.suits(scene.pool()) and base._warmth == "warm", "there is a base with the server stack", 30)
 
 
 async def test_pools_forked_from_one_base_share_no_environment(scene: Scene) -> None:
@@ -372,7 +379,7 @@ async def test_pools_forked_from_one_base_share_no_environment(scene: Scene) -> 
         pool = scene.pool("mine", env={name: "1"})
         scene.start_worker(name, pool=pool)
         zygote = psutil.Process(await scene.control.started(name)).ppid()
-        assert psutil.Process(zygote).ppid() == base_of(scene).pid
+        assert psutil.Process(zygote).ppid() == (await base_of(scene)).pid
         assert (await scene.log(bool, pool)).startswith("True False;" if name == "A" else "False True;")
 
 
@@ -386,21 +393,37 @@ async def test_a_pool_with_variables_that_python_reads_at_its_start_gets_an_inte
     assert (await scene.log(bool, pool)).startswith("2")
 
 
-async def test_when_the_base_is_killed_its_units_are_reported_and_the_next_pool_starts_without_it(
+async def test_when_the_base_is_killed_its_units_are_reported_and_the_next_zygote_grows_from_another(
     scene: Scene,
 ) -> None:
     pool = scene.pool()
     scene.start_worker("a", "deaf", pool)
     pid = await scene.control.started("a")
-    base_of(scene).kill()
+    killed = await base_of(scene)
+    killed.kill()
     assert "was lost" in (await scene.control.exited("a")).reason
     await fact(lambda: not alive(pid), "the unit died with it")
+    await fact(lambda: bases() and killed not in bases(), "there is another base", limit=5)
     scene.start_worker("b", pool=pool)
-    await scene.control.started("b")
+    zygote = psutil.Process(await scene.control.started("b")).parent()
+    assert zygote
+    assert zygote.parent() == await base_of(scene)
+
+
+async def test_the_base_of_apps_that_is_killed_is_replaced_and_imports_the_server_stack_again(scene: Scene) -> None:
+    (scene.root / "main.py").write_text(APP)
+    scene.start_replica("r", "asgi", "main:env", ("main",))
+    await scene.control.ready("r")
+    await base_of_apps(scene)
+    before = bases()
+    for killed in before:
+        killed.kill()
+    await fact(lambda: len(bases()) == 2 and not set(bases()) & set(before), "there are two others")
+    await base_of_apps(scene)
 
 
 async def test_a_base_that_dies_at_an_order_is_done_without(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = base_of(scene)
+    base = await base_of(scene)
     base.suspend()
     scene.start_worker("w", "exit:0")
     log = scene.home.logs / "pools" / f"{scene.pool().id}.log"
@@ -426,7 +449,7 @@ async def test_an_import_that_is_killed_is_done_once_more_and_fails_nothing(scen
     pool = scene.pool("mine")
     scene.start_worker("w", pool=pool)
     await fact((scene.root / "begun").exists, "the import has begun")
-    base = base_of(scene)
+    base = await base_of(scene)
     (zygote,) = base.children()
     (base if victim == "base" else zygote).kill()
     await scene.control.started("w")
@@ -516,7 +539,7 @@ def test_no_room_while_a_bundle_is_unpacked_is_no_fault_of_the_bundle(
 async def test_an_interpreter_that_cannot_be_started_for_a_moment_is_started_later(
     scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch, times: int, kind: str
 ) -> None:
-    await fact(bases, "the base has been started before")
+    await base_of(scene)  # it has been started before
     monkeypatch.setattr(subprocess, "Popen", failing(times, NO_PROCESS, subprocess.Popen))
     scene.start_worker("w", pool=scene.pool(env={"PYTHONOPTIMIZE": "2"}))
     if kind:

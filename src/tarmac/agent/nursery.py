@@ -39,6 +39,7 @@ class Nursery:
         self._base = Base(env, log_file, worker)
         self._base_of_apps = Base(env, log_file, worker)
         """A second one, with the apps' server stack: a worker forked from that would be twice as large, and as slow."""
+        self._keepers: dict[Base, asyncio.Task[None]] = {}
         self._report = report
         self._tasks = tasks
         self._zygotes: dict[str, asyncio.Future[Zygote]] = {}
@@ -126,18 +127,16 @@ class Nursery:
 
     def prepare(self) -> None:
         """Make the first starts of pools fast."""
-        self._start_base(self._base)
-
-    def _start_base(self, base: Base) -> None:
-        try:
-            base.start()
-        except OSError as error:
-            log.warning("zygotes start slowly, since what they are forked from cannot be started: %s", error)
+        self._keep_base(self._base)
 
     def expect_apps(self) -> None:
         """Make the first starts of apps fast, too."""
-        self._start_base(self._base_of_apps)
         self._base_of_apps.warm()
+        self._keep_base(self._base_of_apps)
+
+    def _keep_base(self, base: Base) -> None:
+        if base not in self._keepers:
+            self._keepers[base] = self._tasks.create_task(base.keep())
 
     def keep(self, pools: Collection[str]) -> None:
         self._keep = set(pools)
@@ -152,8 +151,8 @@ class Nursery:
                 self._living.pop(pool).end()
 
     def end_all(self) -> None:
-        for raising in self._raising:
-            raising.cancel()  # what is lost from now on is not to be tried once more
+        for task in (*self._raising, *self._keepers.values()):
+            task.cancel()  # what is lost from now on is not to be had once more
         for zygote in self._living.values():
             zygote.end()
         self._base.end()
