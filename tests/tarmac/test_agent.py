@@ -422,6 +422,61 @@ async def test_the_base_of_apps_that_is_killed_is_replaced_and_imports_the_serve
     await base_of_apps(scene)
 
 
+async def test_a_base_that_hangs_is_replaced_and_lives_as_long_as_what_was_forked_from_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (scene.pool(env={"POOL": name}) for name in ("first", "second", "third"))
+    scene.start_worker("a", pool=first)
+    running = await scene.control.started("a")
+    hangs = await base_of(scene)
+    hangs.suspend()
+    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 0.5)
+    scene.start_worker("b", pool=second)
+    await scene.control.started("b")
+    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 30)
+    await fact(lambda: len(bases()) == 2, "there is another base")
+    (other,) = (base for base in bases() if base != hangs)
+    scene.start_worker("c", pool=third)
+    zygote = psutil.Process(await scene.control.started("c")).parent()
+    assert zygote
+    assert zygote.parent() == other
+    assert alive(running)
+    assert alive(hangs.pid)
+    scene.control.send(wire.StopUnit(unit="a"))
+    await scene.control.exited("a")
+    scene.control.send(wire.KeepPools(pools=[second.id, third.id]))
+    await fact(lambda: not alive(hangs.pid), "the base that hung has ended with its last zygote")
+    assert bases() == [other]
+
+
+async def test_a_base_that_hangs_is_killed_at_once_where_nothing_was_forked_from_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = await base_of(scene)
+    hangs.suspend()
+    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 0.5)
+    scene.start_worker("w", "exit:3")
+    assert (await scene.control.exited("w")).code == 3
+    await fact(lambda: not alive(hangs.pid), "it is gone")
+    await fact(lambda: len(bases()) == 1, "there is another")
+
+
+async def test_an_agent_ends_a_base_that_hangs_with_all_that_was_forked_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path)
+    await scene.open()
+    scene.start_worker("a")
+    await scene.control.started("a")
+    hangs = await base_of(scene)
+    hangs.suspend()
+    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 0.5)
+    scene.start_worker("b", pool=scene.pool(env={"POOL": "second"}))
+    await scene.control.started("b")
+    await scene.close()
+    assert not alive(hangs.pid)
+
+
 async def test_a_base_that_dies_at_an_order_is_done_without(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     base = await base_of(scene)
     base.suspend()

@@ -35,35 +35,55 @@ READ_AT_START = re.compile(r"PYTHON|LD_|DYLD_|LC_|LANG|TZ$|MALLOC_|GLIBC_|SSL_|O
 
 @dataclass(eq=False, slots=True)
 class Trunk:
-    """One such process. `left` is set when it is not to be forked from any more."""
+    """One such process. `left` is set when nothing more is to be forked from it."""
 
     process: subprocess.Popen[bytes]
     link: socket.socket
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    zygotes: int = 0
+    """How many were asked for and have not ended."""
+    retired: bool = False
 
-    async def live(self) -> None:
-        """See it end."""
-        await process.ended(self.process)
+    def retire(self) -> None:
+        """It does not answer. What was forked from it would die with it, so it lives as long as that does."""
+        if not self.left.is_set():
+            log.warning("the process that zygotes are forked from does not answer; another is started")
+        self.retired = True
         self.left.set()
+        self._end_if_bare()
+
+    def lost_one(self) -> None:
+        """A zygote that was forked from it has ended."""
+        self.zygotes -= 1
+        self._end_if_bare()
+
+    def _end_if_bare(self) -> None:
+        if self.retired and self.zygotes == 0:
+            self.process.kill()
 
     def end(self) -> None:
         """Hang up; it exits, and with it whatever was forked from it."""
         self.link.close()
         try:
-            self.process.wait(2)
+            self.process.wait(0 if self.retired else 2)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
 
 class Base:
-    """`env` is what all pools have in common. There is one process at a time, which `keep` replaces when it ends."""
+    """`env` is what all pools have in common.
+
+    There is one process to fork from, which `keep` replaces when it has ended or hangs. One that hangs is not killed as
+    long as there are zygotes that were forked from it: they and their units run on, and would die with it.
+    """
 
     def __init__(self, env: Mapping[str, str], log: Path, worker: str) -> None:
         self._env = env
         self._log = log
         self._worker = worker
         self._trunk: Trunk | None = None
+        self._living: set[Trunk] = set()
         self._for_apps = False
         self._warmth = "cold"
         """Or `warming`, `warm`, or `never`: it ended over it once."""
@@ -84,10 +104,16 @@ class Base:
         except OSError as error:
             log.warning("zygotes start slowly, since what they are forked from cannot be started: %s", error)
             return
-        lives.create_task(trunk.live())
+        lives.create_task(self._see_end(trunk))
         await trunk.left.wait()
-        self._lose()
-        trunk.link.close()
+        self._lose(trunk)
+
+    async def _see_end(self, trunk: Trunk) -> None:
+        await process.ended(trunk.process)
+        self._living.discard(trunk)
+        trunk.left.set()
+        if trunk.retired:
+            trunk.link.close()
 
     def start(self) -> Trunk:
         """Have the process running. Raises OSError where it cannot be started."""
@@ -101,6 +127,7 @@ class Base:
             except OSError:
                 ours.close()
                 raise
+        self._living.add(self._trunk)
         if self._for_apps:
             self.warm()
         return self._trunk
@@ -120,16 +147,20 @@ class Base:
 
     def suits(self, pool: PoolSpec) -> bool:
         """Whether a zygote forked from it is what an interpreter of the pool's own would be."""
-        if self._trunk is None or self._trunk.process.poll() is not None or pool.python != sys.executable:
+        if self._trunk is None or self._trunk.left.is_set() or self._trunk.process.poll() is not None:
+            return False
+        if pool.python != sys.executable:
             return False
         told_otherwise = any(READ_AT_START.match(name) and self._env.get(name) != pool.env[name] for name in pool.env)
         return not self._is_warming() and not told_otherwise
 
-    def fork(self, link: int, output: int) -> None:
-        """Have a zygote forked that has the socket `link` and writes to `output`. Raises OSError."""
+    def fork(self, link: int, output: int) -> Trunk:
+        """Ask for a zygote that has the socket `link` and writes to `output`; whose it will be. Raises OSError."""
         if self._trunk is None:
             raise ProcessLookupError("it has ended")
         socket.send_fds(self._trunk.link, [FORK], [link, output])
+        self._trunk.zygotes += 1
+        return self._trunk
 
     def warm(self) -> None:
         """There are apps here: let it import their server stack, for the next ones."""
@@ -146,21 +177,26 @@ class Base:
                     self._warmth = "warm"
         return self._warmth == "warming"
 
-    def _lose(self) -> None:
-        """It has ended by itself: over the server stack, and then that is not tried again, or for another reason."""
-        if self._is_warming():
-            log.warning("the server stack cannot be imported ahead of the apps; see %s", self._log)
-            self._warmth = "never"
-        else:
-            log.warning("the process that zygotes are forked from has ended; another is started")
+    def _lose(self, trunk: Trunk) -> None:
+        """It hangs, or has ended by itself: over the server stack, and then that is not tried again, or otherwise."""
+        if trunk.process.returncode is None:
             self._warmth = "cold"
+        else:
+            if self._is_warming():
+                log.warning("the server stack cannot be imported ahead of the apps; see %s", self._log)
+                self._warmth = "never"
+            else:
+                log.warning("the process that zygotes are forked from has ended; another is started")
+                self._warmth = "cold"
+            trunk.link.close()
         self._trunk = None
 
     def end(self) -> None:
-        """End the process. Nobody may `keep` it any more."""
-        if self._trunk is not None:
-            self._trunk.end()
-            self._trunk = None
+        """End all its processes. Nobody may `keep` it any more."""
+        for trunk in self._living:
+            trunk.end()
+        self._living.clear()
+        self._trunk = None
 
 
 def pause(deaths: int) -> float:

@@ -20,13 +20,16 @@ from typing import cast
 from flyte import wire
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac import process
-from tarmac.agent.base import Base
+from tarmac.agent.base import Base, Trunk
 from tarmac.agent.unit import Unit, tail
 
 log = logging.getLogger("tarmac.agent")
 
 IMPORT_LIMIT = 300.0
 """Seconds a pool's modules may take to be imported."""
+
+HELLO_LIMIT = 5.0
+"""Seconds in which a zygote that is forked from a base says who it is; it takes milliseconds, unless the base hangs."""
 
 _LOST = "the process that forks this environment's processes was lost"
 
@@ -69,6 +72,8 @@ class Zygote(asyncio.Protocol):
         """0 until one that is forked from the base has said who it is."""
         self._transport: asyncio.Transport
         self._unpacker = wire.Unpacker()
+        self._trunk: Trunk | None = None
+        """What it is forked from, where it is."""
         self._deadline = loop.call_later(IMPORT_LIMIT, self._too_slow)
 
     # ----------------------------------------------------------------------------------------------------- its life
@@ -86,7 +91,7 @@ class Zygote(asyncio.Protocol):
             with theirs:
                 try:
                     if base is not None:
-                        base.fork(theirs.fileno(), output.fileno())
+                        zygote._wait_for_hello(base.fork(theirs.fileno(), output.fileno()))
                     else:
                         zygote._spawn(env, worker, theirs.fileno(), output.fileno())
                 except OSError:
@@ -112,6 +117,22 @@ class Zygote(asyncio.Protocol):
         )
         self.pid = self._process.pid
 
+    def _wait_for_hello(self, trunk: Trunk) -> None:
+        self._trunk = trunk
+        self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(HELLO_LIMIT, self._never_forked)
+
+    def _never_forked(self) -> None:
+        """What it was to be forked from hangs. Should that go on one day, the zygote finds nobody and exits."""
+        if self._trunk is not None:
+            self._trunk.retire()
+        self._transport.abort()
+
+    def _greet(self, pid: int) -> None:
+        self.pid = pid
+        self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(IMPORT_LIMIT, self._too_slow)
+
     def end(self) -> None:
         """Hang up: the zygote kills what units it has and exits."""
         self._deadline.cancel()
@@ -124,6 +145,8 @@ class Zygote(asyncio.Protocol):
             process.signal_group(self.pid, signal.SIGKILL)
         if self._process is not None:
             await process.ended(self._process)
+        if self._trunk is not None:
+            self._trunk.lost_one()
 
     # -------------------------------------------------------------------------------------------------------- orders
 
@@ -192,7 +215,7 @@ class Zygote(asyncio.Protocol):
             case wire.PoolFailed():
                 self._failed(frame)
             case wire.UnitStarted(unit=""):
-                self.pid = frame.pid
+                self._greet(frame.pid)
             case wire.UnitStarted():
                 if (unit := self.units.get(frame.unit)) and not unit.started.done():
                     unit.started.set_result(frame.pid)
@@ -224,7 +247,8 @@ class Zygote(asyncio.Protocol):
         self._deadline.cancel()
         self.gone.set()
         if not self.loaded.done():
-            message = f"the process that imports {', '.join(self.pool.modules) or 'nothing'} ended before it was done"
+            how = "ended before it was done" if self.pid else "was not forked"
+            message = f"the process that imports {', '.join(self.pool.modules) or 'nothing'} {how}"
             self._failed(system_failure(self.pool, message), lost=True)
         for unit in list(self.units.values()):
             if unit.pid:
