@@ -47,9 +47,9 @@ class Scene:
         self.agent: Agent
         self._task: asyncio.Task[None]
 
-    async def open(self) -> None:
+    async def open(self, lease: float = 60) -> None:
         await self.control.open()
-        self.agent = Agent(self.home, "stub_worker", grace=2)
+        self.agent = Agent(self.home, "stub_worker", grace=2, lease=lease)
         self._task = asyncio.create_task(self.agent.run())
         await self.control.hello()
 
@@ -485,6 +485,54 @@ async def test_a_base_that_dies_at_an_order_is_done_without(scene: Scene, monkey
     await fact(log.exists, "the order is on its way")
     base.kill()
     assert (await scene.control.exited("w")).code == 0
+
+
+# --------------------------------------------------------------------------------------------------- what stands still
+
+
+@pytest.fixture
+async def impatient(tmp_path: Path) -> AsyncIterator[Scene]:
+    """A scene whose agent has a short lease."""
+    scene = Scene(tmp_path)
+    await scene.open(lease=3)
+    try:
+        yield scene
+    finally:
+        await scene.close()
+
+
+async def test_a_zygote_that_is_stopped_while_it_imports_is_replaced(impatient: Scene) -> None:
+    scene = impatient
+    (scene.root / "mine.py").write_text(SLOW_ONCE)
+    scene.start_worker("w", pool=scene.pool("mine"))
+    await fact((scene.root / "begun").exists, "the import has begun")
+    (zygote,) = (await base_of(scene)).children()
+    zygote.suspend()
+    await scene.control.started("w")
+    assert not alive(zygote.pid)
+
+
+async def test_a_replica_that_is_stopped_is_ended_and_that_is_said_and_others_are_not(impatient: Scene) -> None:
+    scene = impatient
+    (scene.root / "main.py").write_text(APP)
+    for unit in ("stopped", "other"):
+        scene.start_replica(unit, "asgi", "main:env", ("main",))
+        await scene.control.ready(unit)
+    os.kill(await scene.control.started("stopped"), signal.SIGSTOP)
+    exited = await scene.control.exited("stopped")
+    assert (exited.signal, exited.reason, exited.oom) == (signal.SIGKILL, "it was stopped for 3 s", False)
+    assert alive(await scene.control.started("other"))
+
+
+async def test_a_unit_that_is_stopped_while_it_imports_for_itself_is_ended(impatient: Scene) -> None:
+    scene = impatient
+    (scene.root / "mine.py").write_text("print('begun')\nimport time; time.sleep(600)\n")
+    pool = scene.pool("mine", fork=False)
+    scene.start_worker("w", pool=pool)
+    pid = await scene.control.started("w")
+    await scene.log(lambda text: "begun" in text, pool)
+    os.kill(pid, signal.SIGSTOP)
+    assert (await scene.control.exited("w")).reason == "it was stopped for 3 s"
 
 
 # ------------------------------------------------------------------------------- what is no fault of the user's code

@@ -23,6 +23,7 @@ from tarmac.agent import probe, shortage
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.nursery import Nursery
+from tarmac.agent.standstill import Standstill
 from tarmac.agent.unit import Unit, free_port, in_words, size
 from tarmac.agent.zygote import WORKER, PoolBroken, Zygote
 from tarmac.home import Home
@@ -44,7 +45,7 @@ _SHORTAGE_PAUSE = 1.0
 class Agent:
     """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end.
 
-    `lease`: seconds without a sign of life after which a zygote is killed.
+    `lease`: seconds without a sign of life after which a zygote is killed, and for which others may be stopped.
     `worker`: the module whose `serve` is a worker's life. `common`: variables that the environments of all pools have.
     """
 
@@ -81,7 +82,7 @@ class Agent:
             self._tasks = tasks
             self._nursery = Nursery(self._home, self._worker, self._link.send, tasks, self._common)
             link = tasks.create_task(self._link.run())
-            watching = (self._sweep(), self._watch_memory(), self._watch_zygotes())
+            watching = (self._sweep(), self._watch_memory(), self._watch_life())
             others = [tasks.create_task(one) for one in watching]
             await self._stopping.wait()
             link.cancel()  # first: what ends from now on has not failed, and nothing new is to be started
@@ -228,6 +229,7 @@ class Agent:
         unit.started.add_done_callback(lambda _: self._report(unit))
         why = await self._make_ready(unit, zygote, replica) if replica is not None else ""
         exited = await unit.ended
+        why = why or unit.verdict
         return why, self._memory.release(exited, unasked=not why and unit.stop is None)
 
     async def _make_ready(self, unit: Unit, zygote: Zygote, replica: wire.ReplicaSpec) -> str:
@@ -285,22 +287,40 @@ class Agent:
                     self._memory.condemn(name)
                     unit.zygote.signal(unit, signal.SIGKILL)
 
-    async def _watch_zygotes(self) -> None:
-        """Kill those that hang: their units are lost, and tried again."""
+    async def _watch_life(self) -> None:
         loop = asyncio.get_running_loop()
-        watch = pulse.Watch(self._lease, loop.time())
+        watch, standstill = pulse.Watch(self._lease, loop.time()), Standstill(self._lease, loop.time())
         while True:
             await asyncio.sleep(pulse.pause(self._lease))
-            zygotes = self._nursery.loaded()
-            for pid, zygote in zygotes.items():
-                if zygote.spoke:
-                    watch.hear(pid, loop.time())
-                    zygote.spoke = False
-            for pid in watch.silent(loop.time(), zygotes):
-                log.warning("%s: no sign of life for %g s: killed", zygotes[pid].pool.name, self._lease)
-                zygotes.pop(pid).kill()
-            for zygote in zygotes.values():
-                zygote.ping()
+            self._end_silent(watch, loop.time())
+            self._end_stopped(standstill, loop.time())
+
+    def _end_silent(self, watch: pulse.Watch, now: float) -> None:
+        """Kill the zygotes that hang: their units are lost, and tried again."""
+        zygotes = self._nursery.loaded()
+        for pid, zygote in zygotes.items():
+            if zygote.spoke:
+                watch.hear(pid, now)
+                zygote.spoke = False
+        for pid in watch.silent(now, zygotes):
+            log.warning("%s: no sign of life for %g s: killed", zygotes[pid].pool.name, self._lease)
+            zygotes.pop(pid).kill()
+        for zygote in zygotes.values():
+            zygote.ping()
+
+    def _end_stopped(self, standstill: Standstill, now: float) -> None:
+        """Kill what gives no sign of life by itself, and was stopped: zygotes that import, and units."""
+        zygotes = self._nursery.importing()
+        units = {unit.pid: unit for unit in self._units.values() if unit.pid}
+        for pid in standstill.found({*zygotes, *units}, now):
+            verdict = f"it was stopped for {self._lease:g} s"
+            unit, importing = units.get(pid), zygotes.get(pid)
+            log.warning("%s: %s: killed", unit.name if unit else f"the zygote {pid}", verdict)
+            if unit is not None and unit.zygote is not None:
+                unit.verdict = verdict
+                unit.zygote.signal(unit, signal.SIGKILL)
+            elif importing is not None:
+                importing.kill()
 
 
 async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:

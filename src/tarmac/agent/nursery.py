@@ -164,6 +164,10 @@ class Nursery:
             zygote.pid: zygote for zygote in self._living.values() if zygote.loaded.done() and not zygote.gone.is_set()
         }
 
+    def importing(self) -> dict[int, Zygote]:
+        """The zygotes that have yet to do their import, by pid."""
+        return {zygote.pid: zygote for zygote in self._living.values() if zygote.pid and not zygote.loaded.done()}
+
     def log(self, pool: PoolSpec) -> Path:
         """What the pool's modules write while they are imported, and workers before they have an action."""
         return self._home.logs / "pools" / f"{pool.id}.log"
