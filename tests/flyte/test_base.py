@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -158,3 +159,20 @@ def test_a_fork_that_fails_ends_no_other_zygote_and_leaves_no_descriptor(root: P
         assert "no zygote can be forked: [Errno 11]" in (tmp_path / "base.log").read_text()
     finally:
         driver.end()
+
+
+def test_what_the_import_starts_does_not_hold_the_zygotes_link_open(
+    driver: BaseDriver, root: Path, tmp_path: Path
+) -> None:
+    """Else the zygote's death would go unnoticed for as long as that runs."""
+    (root / "main.py").write_text("import os\nos.system('sleep 600 & echo $! > started')\n")
+    zygote = driver.zygote(tmp_path / "log")
+    pid = zygote.next(wire.UnitStarted).pid
+    load(zygote, root)
+    started = int((root / "started").read_text())
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert zygote.link.recv(1) == b""
+        assert not gone(started)
+    finally:
+        os.kill(started, signal.SIGKILL)

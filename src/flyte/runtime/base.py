@@ -89,6 +89,7 @@ class Base:
         os.setsid()
         offspring.die_with(parent)
         self._link.close()
+        os.set_inheritable(link, False)  # descriptors that were sent arrive inheritable
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
