@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -305,7 +306,7 @@ def test_a_fork_that_fails_is_told_and_costs_the_other_units_nothing(
         driver.send(wire.ForkUnit(unit=unit, kind="worker", env={"STUB": "wait", "FLYTE_OUTPUT": str(output)}))
         exited = driver.next(wire.UnitExited, unit)
         assert (exited.code, exited.signal) == (None, None)
-        assert exited.reason == "no process can be made: [Errno 11] Resource temporarily unavailable"
+        assert exited.reason == f"no process can be made: [Errno {errno.EAGAIN}] Resource temporarily unavailable"
     assert psutil.Process(driver.process.pid).num_fds() == before
     assert not gone(living)
     assert driver.worker("c", "exit:3")

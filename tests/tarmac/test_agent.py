@@ -677,7 +677,7 @@ async def test_where_no_process_can_be_made_at_all_a_unit_ends_and_the_others_go
     other = await scene.control.started("other")
     scene.start_worker("w", "exit:3", scene.pool("mine"))
     exited = await scene.control.exited("w")
-    assert exited.reason == "no process can be made: [Errno 11] Resource temporarily unavailable"
+    assert exited.reason == f"no process can be made: [Errno {errno.EAGAIN}] Resource temporarily unavailable"
     assert alive(other)
 
 
