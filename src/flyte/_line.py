@@ -42,12 +42,17 @@ class Line(asyncio.Protocol):
     async def connect(cls, path: str, token: str | None) -> Line:
         """Raises NoLine."""
         loop = asyncio.get_running_loop()
+        line = cls(token)
         try:
-            _, line = await loop.create_unix_connection(lambda: cls(token), path)
             async with asyncio.timeout(_HELLO_TIMEOUT):
+                await loop.create_unix_connection(lambda: line, path)
                 await line._welcome
-        except (OSError, TimeoutError) as error:
-            raise NoLine(str(error)) from error
+        except BaseException as error:
+            line._welcome.cancel()
+            line.close()  # also when the caller gave up: nobody else has it
+            if isinstance(error, OSError):  # a TimeoutError is one
+                raise NoLine(str(error) or "no welcome in time") from error
+            raise
         return line
 
     async def call(self, method: str, path: str, body: bytes, headers: dict[str, str], fresh: bool) -> Answer:

@@ -117,6 +117,8 @@ class Job:
             run_url=a.url,
             run_start_time=datetime.datetime.fromtimestamp(a.started, datetime.UTC),
             custom_context=a.custom_context,
+            failures=a.failures,
+            checkpoint_paths=f"{a.run}/{a.action}",
         )
 
     def environment(self) -> dict[str, str]:
@@ -191,7 +193,7 @@ class Job:
             return await future
         except asyncio.CancelledError:
             self._answers.forget(key)
-            if isinstance(frame, wire.Call):
+            if isinstance(frame, wire.Call) and not self.is_ending:
                 a = self.assign
                 self._link.send(wire.CancelCall(key=key, run=a.run, action=a.action, attempt=a.attempt))
             raise
@@ -249,6 +251,10 @@ class Job:
             error=_cut(describe(error)) if error else None,
             started=started or time.time(),
         )
+
+    @property
+    def is_ending(self) -> bool:
+        return self._link.ending
 
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
         a = self.assign

@@ -136,9 +136,10 @@ class Late(io.TextIOBase):
         return self._made().buffer
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-        super().close()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+        super().close()  # it flushes what is still there: nothing
 
 
 def follow(path: str) -> Late:

@@ -1,8 +1,9 @@
 """A worker process: take an action, run its function, tell how it ended; once, or again and again.
 
 The zygote has imported the user's code before the fork, so `serve` has little left to do: connect, say that it is
-ready, wait. A sync task runs on the main thread, an async one on an event loop there. SIGTERM (abort) cancels an async
-task and raises SystemExit in a sync one, so that `finally` blocks run before the grace period ends.
+ready, wait. A sync task runs on the main thread, an async one on an event loop there. SIGTERM cancels an async task and
+raises SystemExit in a sync one, so that `finally` blocks run before the grace period ends. What it cuts off is not
+told: the control plane has given the action up, or takes it for lost with its worker and has it tried again.
 
 Between two actions the main thread reads the link itself (see `link`); a small function costs no switch of threads.
 """
@@ -17,10 +18,11 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections import deque
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flyte import wire
 from flyte._context import entered, set_process_action
@@ -41,8 +43,10 @@ if TYPE_CHECKING:
 
     from flyte._task import TaskTemplate
 
+T = TypeVar("T")
+
 ABORTED = 143
-"""Exit code of a worker that was told to stop (128 + SIGTERM)."""
+"""Exit code of a worker that was told to stop in the middle of an action (128 + SIGTERM)."""
 
 
 class Worker:
@@ -52,12 +56,15 @@ class Worker:
         self._jobs: dict[tuple[str, str], Job] = {}
         """What was taken and is not acknowledged as finished."""
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._unwanted: set[tuple[str, str]] = set()
+        """Those of them that the control plane has cancelled."""
         self._inbox: deque[wire.Assign | None] = deque()
         self._news = threading.Event()
         """Set by the link's thread when the main thread may have something to do."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running = False
         self._aborting = False
+        self._spent = False
         self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
         self._link = Link(link, self._hello, self.receive)
         self._answers = Answers(self._link)
@@ -80,6 +87,8 @@ class Worker:
             reuse=self._reuse,
             concurrency=self._concurrency,
             held=self._held(),
+            place=held.place_of(os.environ.get(held.PLACE, "")),
+            spent=self._spent,
         )
 
     def receive(self, frames: list[wire.AnyFrame]) -> bool:
@@ -91,6 +100,7 @@ class Worker:
                 case wire.CallResult() | wire.TraceResult():
                     results.append(frame)
                 case wire.Assign():
+                    self._spent = not self._reuse
                     self._jobs[frame.run, frame.action] = Job(frame, self._link, self._answers, self._root)
                     ordered = self._order(frame)
                 case wire.FinishedAck():
@@ -114,9 +124,8 @@ class Worker:
         return True
 
     def _abort(self, frame: wire.AbortAction) -> None:
-        task = self._tasks.get((frame.run, frame.action))
-        if task is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(task.cancel)
+        if self._loop is not None and self._concurrency > 1:
+            self._loop.call_soon_threadsafe(self._cancel, (frame.run, frame.action))
 
     def _finish(self, frame: wire.Finished) -> None:
         self._link.send(frame, keep=("finished", frame.run, frame.action))
@@ -181,7 +190,10 @@ class Worker:
         try:
             with entered(context, job):
                 set_process_action(context, job)
-                return job.succeeded(self._call(job, runner))
+                outputs = self._call(job, runner)
+                if self._aborting:  # what the function made of it is not what it was asked for
+                    sys.exit(ABORTED)
+                return job.succeeded(outputs)
         except loader.BrokenImport as broken:
             return job.failed(broken)
         except BaseException as error:  # noqa: BLE001 - a stranger's code
@@ -202,14 +214,28 @@ class Worker:
         self._loop = runner.get_loop()
         context = contextvars.copy_context()  # the loop's own is that of the first action in this process
         self._main = self._loop.create_task(_await(task.func(*args, **kwargs)), context=context)
-        # not `runner.run`: its guard against Ctrl-C, which nobody presses here, costs as much as all the rest
-        return task.interface.dump_outputs(self._loop.run_until_complete(self._main))
+        return task.interface.dump_outputs(self._run(self._loop, self._main))
 
     _main: asyncio.Task[Any] | None = None
     """What SIGTERM cancels."""
 
+    def _run(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
+        """The task's result, whatever else runs on the loop.
+
+        asyncio stops a loop for a SystemExit or KeyboardInterrupt of any task. Whoever awaits that task gets it; it
+        may belong to another action, or to none any more. So the loop goes on, as after every other exception.
+        """
+        while True:
+            try:
+                # not `Runner.run`: its guard against Ctrl-C, which nobody presses here, costs as much as all the rest
+                return loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt):
+                if self._aborting or task.done():
+                    raise
+                traceback.print_exc()
+
     def _terminate(self, number: int, frame: FrameType | None) -> None:
-        self._aborting = True
+        self._aborting = self._link.ending = True
         if not self._running:
             os._exit(0)
         if self._main is not None and not self._main.done() and self._loop is not None:
@@ -224,12 +250,14 @@ class Worker:
         output.route()
         with asyncio.Runner(loop_factory=new_loop) as runner:
             self._loop = runner.get_loop()
-            runner.run(self._serve_many())
+            self._run(self._loop, self._loop.create_task(self._serve_many()))
+        if self._aborting:
+            sys.exit(ABORTED)
 
     async def _serve_many(self) -> None:
         assert self._loop is not None
         self._retired = asyncio.Event()
-        self._loop.add_signal_handler(signal.SIGTERM, self._retired.set)
+        self._loop.add_signal_handler(signal.SIGTERM, self._leave)
         self._hand = _hand()
         self._link.start()
         self._link.watch()
@@ -237,6 +265,11 @@ class Worker:
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _leave(self) -> None:
+        self._link.ending = True
+        self._aborting = bool(self._tasks)
+        self._retired.set()
 
     def _take(self, assign: wire.Assign | None) -> None:
         if assign is None:
@@ -248,20 +281,35 @@ class Worker:
             return
         task = asyncio.ensure_future(self._one_of_many(job))
         self._tasks[job.key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job.key, None))
+        task.add_done_callback(functools.partial(self._over, job))
+
+    def _cancel(self, key: tuple[str, str]) -> None:
+        if (task := self._tasks.get(key)) is not None:
+            self._unwanted.add(key)
+            task.cancel()
 
     async def _one_of_many(self, job: Job) -> None:
         stream = output.follow(job.assign.log)
         try:
             with entered(job.context(), job):
                 finished = job.succeeded(await self._await(job))
-        except asyncio.CancelledError:
-            finished = job.failed(ActionAbortedError("the action was aborted"))
-        except Exception as error:  # noqa: BLE001 - a stranger's code
-            finished = job.failed(_plain(error))
+        except BaseException as error:  # noqa: BLE001 - a stranger's code
+            finished = self._failed(job, error)
         with contextlib.suppress(OSError):
             stream.close()
-        self._finish(finished)
+        if not self._aborting:  # what the function made of its cancellation is not what it was asked for
+            self._finish(finished)
+
+    def _failed(self, job: Job, error: BaseException) -> wire.Finished:
+        if job.key in self._unwanted and isinstance(error, asyncio.CancelledError):
+            error = ActionAbortedError("the action was aborted")
+        return job.failed(_plain(error))
+
+    def _over(self, job: Job, task: asyncio.Task[None]) -> None:
+        del self._tasks[job.key]
+        if task.cancelled() and not self._aborting:  # before it had begun
+            self._finish(self._failed(job, asyncio.CancelledError()))
+        self._unwanted.discard(job.key)
 
     async def _await(self, job: Job) -> list[Any]:
         task = load(job.assign.entry)
@@ -296,13 +344,27 @@ def _inputs(assign: wire.Assign) -> dict[str, Any]:
 
 
 def _plain(error: BaseException) -> BaseException:
-    """What ended the function, as something that can be told: `sys.exit` and a cancellation are no exceptions."""
-    if isinstance(error, SystemExit):
-        told = TaskInterruptedError(f"the task called sys.exit({error.code!r}); raise an exception to fail")
-        return told.with_traceback(error.__traceback__)
-    if isinstance(error, asyncio.CancelledError):
-        return TaskInterruptedError("the task was cancelled from inside").with_traceback(error.__traceback__)
-    return error
+    """What ended the function, as something that any caller can catch and any loop can carry.
+
+    Exceptions with which Python itself is steered are neither: raised anew in a parent they would steer that.
+    """
+    match error:
+        case SystemExit():
+            told = f"the task called sys.exit({error.code!r}); raise an exception to fail"
+        case asyncio.CancelledError():
+            told = "the task was cancelled from inside"
+        case KeyboardInterrupt() | GeneratorExit():
+            told = f"the task raised {type(error).__name__}"
+        case StopIteration() | StopAsyncIteration():  # as Python has it for coroutines
+            return _raised_from(error, RuntimeError(f"the task raised {type(error).__name__}"))
+        case _:
+            return error
+    return _raised_from(error, TaskInterruptedError(told))
+
+
+def _raised_from(cause: BaseException, error: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error.with_traceback(cause.__traceback__)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

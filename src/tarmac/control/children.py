@@ -99,7 +99,7 @@ class Children:
                 sys_path=code.sys_path,
             )
             stored = task_row(request, spec, time.time())
-            await self._journal.commit(Change(tasks=(stored,)), self._registry.changed)
+            await self._journal.write(Change(tasks=(stored,)), self._registry.changed)
         if stored is None:
             message = f"no task named {frame.task!r} in {row.project}/{row.domain} at {parent.version}"
             return ErrorInfo(code="RemoteTaskNotFoundError", message=message)
