@@ -298,8 +298,9 @@ def test_a_fork_that_fails_is_told_and_costs_the_other_units_nothing(
     driver = zygote()
     driver.load("main")
     driver.next(wire.PoolReady)
+    process = psutil.Process(driver.process.pid)
+    before = process.num_fds()
     living = driver.worker("living")
-    before = psutil.Process(driver.process.pid).num_fds()
     os.kill(driver.process.pid, signal.SIGUSR1)
     output = tmp_path / "output.log"
     for unit in ("a", "b"):
@@ -307,7 +308,9 @@ def test_a_fork_that_fails_is_told_and_costs_the_other_units_nothing(
         exited = driver.next(wire.UnitExited, unit)
         assert (exited.code, exited.signal) == (None, None)
         assert exited.reason == f"no process can be made: [Errno {errno.EAGAIN}] Resource temporarily unavailable"
-    assert psutil.Process(driver.process.pid).num_fds() == before
+    wait_for(
+        lambda: process.num_fds() == before, "no descriptor is left of those, nor of the pipe to the one that lives"
+    )
     assert not gone(living)
     assert driver.worker("c", "exit:3")
     assert driver.next(wire.UnitExited, "c").code == 3
