@@ -264,6 +264,16 @@ async def test_code_that_cannot_be_imported_fails_what_waits_and_is_not_tried_fo
     assert (await house.result("stubborn")).phase is ActionPhase.SUCCEEDED
 
 
+async def test_an_import_that_was_lost_is_tried_again_and_fails_the_run_in_the_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "SYSTEM_RETRIES", 1)
+    house.agent.broken = wire.ErrorInfo(code="WorkerLostError", message="it ended before it was done", kind="system")
+    run = await house.result("add")
+    assert (run.phase, run.error and run.error.code) == (ActionPhase.FAILED, "WorkerLostError")
+    assert (await house.history(run.name))[-1] == (2, "failed")
+
+
 async def test_processes_that_die_before_they_are_ready_fail_the_run_in_the_end(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,8 +45,9 @@ class Output:
         if os.fstat(self._file).st_size == 0:
             return
         _rename(self._path, path)
+        new = _open(self._path)  # before the old one is closed: where there is no room, that goes on
         os.close(self._file)
-        self._file = _open(self._path)
+        self._file = new
         self.turn()
 
 

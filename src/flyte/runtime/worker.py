@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flyte import wire
 from flyte._context import entered, set_process_action
 from flyte._values import from_bytes
-from flyte.errors import ActionAbortedError, TaskInterruptedError
+from flyte.errors import ActionAbortedError, RuntimeSystemError, TaskInterruptedError
 from flyte.runtime import held, loader, output
 from flyte.runtime.action import Answers, Job, restore_environment, set_environment
 from flyte.runtime.forks import Forks
@@ -146,11 +146,13 @@ class Worker:
         self._link.start()
         runner.get_loop()  # while nobody waits for it
         while (assign := self._next()) is not None:
-            hand.holds(self._held())
-            out.turn()
+            job = self._jobs[assign.run, assign.action]
+            finished = self._unready(job, hand, out)
             self._link.busy(True)
-            finished = self.perform(self._jobs[assign.run, assign.action], runner)
-            out.name(assign.log)
+            if finished is None:
+                finished = self.perform(job, runner)
+                with contextlib.suppress(OSError):  # its log keeps the worker's name
+                    out.name(assign.log)
             self._finish(finished)
             self._running = False
             self._link.busy(False)
@@ -172,6 +174,17 @@ class Worker:
                 return
             if not self._link.read_here(happened):
                 self._news.wait()
+
+    def _unready(self, job: Job, hand: held.Hand, out: output.Output | None = None) -> wire.Finished | None:
+        """Write down what is in hand, and turn the output; how the action ends where there is no room for that."""
+        try:
+            hand.holds(self._held())
+            if out is not None:
+                out.turn()
+        except OSError as error:
+            message = f"the worker cannot write down what it has in hand: {error}"
+            return job.failed(RuntimeSystemError("WorkerLostError", message))
+        return None
 
     def perform(self, job: Job, runner: asyncio.Runner) -> wire.Finished:
         """Run the action's function on this thread; how it ended."""
@@ -271,9 +284,11 @@ class Worker:
         if assign is None or self._aborting:
             self._retired.set()
             return
-        self._hand.holds(self._held())
-        set_environment(assign.env)  # all that come to this process have the same
         job = self._jobs[assign.run, assign.action]
+        if (finished := self._unready(job, self._hand)) is not None:
+            self._finish(finished)
+            return
+        set_environment(assign.env)  # all that come to this process have the same
         task = asyncio.ensure_future(self._one_of_many(job))
         self._tasks[job.key] = task
         task.add_done_callback(functools.partial(self._over, job))

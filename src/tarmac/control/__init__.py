@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from flyte import wire
 from flyte.errors import ActionNotFoundError, AlreadyExistsError, NotFoundError, RemoteTaskNotFoundError
 from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
 from tarmac.auth import Identities
-from tarmac.blobs import Blobs
+from tarmac.blobs import Blobs, unfinished
 from tarmac.control import live
 from tarmac.control.agents import Agent
 from tarmac.control.apps import Apps
@@ -103,6 +104,7 @@ class Control:
 
     async def keep_tidy(self) -> None:
         """Runs for as long as the control plane does."""
+        await asyncio.to_thread(unfinished.remove, self.home, time.time())
         while True:
             await asyncio.sleep(self.dispatch.tidy_every)
             self.dispatch.tidy(self._apps.pools())
