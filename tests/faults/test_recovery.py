@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import psutil
 import pytest
 
 from tests.faults.world import PARTS, World, alive
@@ -54,6 +55,62 @@ def test_a_killed_zygote_costs_its_runs_one_attempt(world: World) -> None:
     assert [world.count()[f"leaf-{n}"] for n in range(3)] == [1, 1, 1]
 
 
+SLOW_ONCE = """
+import os, pathlib, sys, time
+
+import flyte
+
+env = flyte.TaskEnvironment(name="slow-{name}")
+
+
+@env.task
+def hello() -> str:
+    return "hello"
+
+
+begun = pathlib.Path({begun!r})
+if __name__ == "__main__":
+    flyte.init_from_config(root_dir=pathlib.Path(__file__).parent)
+    print(flyte.run(hello).name)
+elif not begun.exists():
+    begun.write_text(f"{{os.getpid()}}\\n")
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("victim", ["zygote", "base"])
+def test_an_import_that_is_killed_costs_its_run_nothing(world: World, victim: str) -> None:
+    begun = world.platform.work / f"begun-{victim}"
+    program = world.platform.write(f"slow_{victim}.py", SLOW_ONCE.format(name=victim, begun=str(begun)))
+    started = world.platform.python(program)
+    assert started.code == 0, started.both
+    wait_for(lambda: begun.exists() and begun.read_text().endswith("\n"), "the import has begun")
+    zygote = int(begun.read_text())
+    killed = zygote if victim == "zygote" else psutil.Process(zygote).ppid()
+    assert victim == "zygote" or killed in [base.pid for base in world.bases()]
+    os.kill(killed, signal.SIGKILL)
+    run = started.out.split()[-1]
+    assert world.outputs(run) == "hello"
+    assert world.state(run).get("attempt", 1) == 1
+    wait_for(lambda: not alive(zygote), "the import that was killed is gone")
+
+
+def test_a_base_that_is_stopped_holds_up_a_new_environment_for_some_seconds_and_ends_nothing(world: World) -> None:
+    opens = world.platform.work / "open-stopped-base"
+    run = world.run("gate", opens=str(opens))
+    pid = int(world.noted("gate")[1])
+    (base,) = [base for base in world.bases() if pid in [unit.pid for unit in base.children(recursive=True)]]
+    base.suspend()
+    program = world.platform.write("late.py", SLOW_ONCE.format(name="late", begun="/"))
+    started = world.platform.python(program)
+    assert world.outputs(started.out.split()[-1]) == "hello"
+    wait_for(lambda: len([other for other in world.bases() if other != base]) >= 1, "there is another base")
+    assert alive(pid)
+    opens.touch()
+    assert world.outputs(run) == "open"
+    assert world.state(run).get("attempt", 1) == 1
+
+
 def test_when_a_parent_dies_its_running_child_is_attached_and_not_doubled(world: World) -> None:
     opens = world.platform.work / "open-parent"
     run = world.run("staged", opens=str(opens))
@@ -65,6 +122,27 @@ def test_when_a_parent_dies_its_running_child_is_attached_and_not_doubled(world:
     opens.touch()
     assert world.outputs(run) == [0, 1, 2]
     assert world.count()["gate"] == 1
+
+
+def test_when_a_caller_dies_the_run_that_it_called_is_found_and_not_doubled(world: World) -> None:
+    opens = world.platform.work / "open-calling"
+    run = world.run("calling", opens=str(opens))
+    _, called, _ = world.noted("gate")
+    _, caller, _ = world.noted("calling")
+    os.kill(int(caller), signal.SIGKILL)
+    world.noted("calling", 2)
+    assert alive(int(called))
+    opens.touch()
+    assert world.outputs(run) == "open"
+    assert world.count()["gate"] == 1
+
+
+def test_a_caller_that_failed_by_itself_finds_what_it_called(world: World) -> None:
+    opens = world.platform.work / "open-failing"
+    opens.touch()
+    run = world.run("calling", opens=str(opens), raises=True)
+    assert world.outputs(run) == "open"
+    assert (world.count()["calling"], world.count()["gate"]) == (2, 1)
 
 
 def test_a_worker_that_is_killed_costs_none_of_the_users_retries(world: World) -> None:

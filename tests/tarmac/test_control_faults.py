@@ -300,6 +300,16 @@ async def probe(house: House, unit: str) -> None:
     await asyncio.wait_for(owner.ended.wait(), 5)
 
 
+async def test_an_import_that_was_lost_is_tried_again_and_fails_the_run_in_the_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "SYSTEM_RETRIES", 1)
+    house.agent.broken = wire.ErrorInfo(code="WorkerLostError", message="it ended before it was done", kind="system")
+    run = await house.result("add")
+    assert (run.phase, run.error and run.error.code) == (ActionPhase.FAILED, "WorkerLostError")
+    assert (await house.history(run.name))[-1] == (2, "failed")
+
+
 async def test_processes_that_die_before_they_are_ready_fail_the_run_in_the_end(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +340,20 @@ async def test_a_task_that_is_not_registered_any_more_does_not_keep_the_platform
     control = await house.restart()
     done = await control.wait(run.name, 5)
     assert (done.phase, done.error and done.error.code) == (ActionPhase.FAILED, "RemoteTaskNotFoundError")
+
+
+async def test_what_ended_runs_saved_is_removed_by_the_next_control_plane_at_the_latest(house: House) -> None:
+    async def behave(act: Act) -> Any:
+        await asyncio.sleep(60)
+
+    over = await house.result("add")
+    house.behave = behave
+    live = await house.run("add")
+    for run in (over, live):
+        (house.home.checkpoints(run.name) / "a0").mkdir(parents=True)  # as if it died before it could remove the first
+    await house.restart()
+    assert not house.home.checkpoints(over.name).exists()
+    assert house.home.checkpoints(live.name).exists()
 
 
 async def test_an_abort_during_the_pause_before_a_retry_is_the_end(house: House) -> None:
@@ -372,9 +396,10 @@ async def test_a_limit_goes_on_where_it_was_when_the_control_plane_restarts(
     house.behave = behave
     run = await house.run("limited")
     await asyncio.wait_for(started.wait(), 5)
-    control, wall = house.control, time.time
+    control, wall, steady = house.control, time.time, time.clock_gettime
     for gone in (20, 40):
         monkeypatch.setattr(time, "time", lambda gone=gone: wall() + gone)
+        monkeypatch.setattr(time, "clock_gettime", lambda clock, gone=gone: steady(clock) + gone)
         control = await house.restart()
         assert await eventually(lambda control=control: control.dispatch.busy == 1)  # type: ignore[misc]
         left = control._runs.live[run.name].root.timers["max_runtime"].when() - house.clock.time()
@@ -534,3 +559,24 @@ async def test_the_event_log_has_no_gap_after_crashes(house: House) -> None:
         numbers = [seq for (seq,) in connection.execute("select seq from events order by seq")]
     assert len(numbers) > 15
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_a_clock_that_is_set_while_the_control_plane_is_away_times_nothing_out(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = asyncio.Event()
+
+    async def behave(act: Act) -> Any:
+        await opens.wait()
+        return 1
+
+    house.behave = behave
+    run = await house.run("limited")
+    assert await eventually(lambda: any(worker.held for worker in house.agent.workers.values()))
+    await house.down()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
+    control = await house.up()
+    opens.set()
+    done = await control.wait(run.name, 10)
+    assert (done.phase, done.error) == (ActionPhase.SUCCEEDED, None)

@@ -66,11 +66,20 @@ class Link:
         self._last_busy = 0.0
         self.ending = False
         """Whether this process was told to end. What is broken off then is not over: somebody will take it up."""
+        self.abandoned = False
+        """Whether this is the copy in a process that was forked."""
 
     def start(self) -> None:
         """Connect; from now on there is somebody to read whatever the main thread does."""
         self._connect()
         threading.Thread(target=self._watch_always, name="flyte-link", daemon=True).start()
+
+    def abandon(self) -> None:
+        """In a process that was forked: the connection is the parent's. What is sent from here on goes nowhere."""
+        self.abandoned = True
+        self._lock = threading.Lock()  # the one thread that would open it may not be in this process
+        self._socket = None
+        self._reading.close()
 
     # ------------------------------------------------------------------ writing
 

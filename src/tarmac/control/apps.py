@@ -253,8 +253,7 @@ class Apps:
 
     def _replace(self, app: LiveApp, dead: LiveReplica) -> None:
         """A serving replica died: start another, at once the first time, later when they keep dying young."""
-        age = time.time() - (dead.ready_at or dead.created)
-        app.deaths = app.deaths + 1 if age < YOUNG else 0
+        app.deaths = app.deaths + 1 if self._loop.time() - dead.since < YOUNG else 0
         delay = 0.0 if app.deaths < 2 else min(0.5 * 2 ** (app.deaths - 2), LONGEST_PAUSE)
         message = f"replica {dead.unit} died: {dead.message or 'unknown'}"
         if not app.serving():

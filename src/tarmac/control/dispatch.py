@@ -13,12 +13,14 @@ have (`settling.py`), so that an action which still runs is found again and not 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import itertools
+import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from flyte import wire
@@ -28,8 +30,9 @@ from tarmac.control.agents import Agent
 from tarmac.control.holdings import Holdings
 from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
+from tarmac.control.recovery import Recovery
 from tarmac.control.settling import Settling
-from tarmac.control.workers import Pool, Worker, death, never_started
+from tarmac.control.workers import Pool, Stray, Worker, death, never_started
 from tarmac.home import Home
 from tarmac.settings import Settings
 
@@ -63,12 +66,8 @@ class Lifecycle(Protocol):
     def began(self, action: LiveAction, worker: Worker) -> wire.Assign: ...
     def initializing(self, action: LiveAction, message: str) -> None: ...
     def failed(self, action: LiveAction, error: ErrorInfo, *, counted: bool = True) -> None: ...
-    def held(self, worker: Worker, held: wire.Held) -> LiveAction | None: ...
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None: ...
-    def settled(self) -> None: ...
     def keep_log(self, action: LiveAction, unit: str) -> None: ...
-    def lost(self, holding: wire.Holding) -> None: ...
-    def pool_of(self, held: wire.Held) -> Pool | None: ...
     def on_disk(self, then: Callable[[], None]) -> None: ...
 
 
@@ -79,11 +78,13 @@ class Dispatch:
         settings: Settings,
         identities: Identities,
         lifecycle: Lifecycle,
+        recovery: Recovery,
         addresses: Callable[[str, str], dict[str, str]],
         home: Home,
     ) -> None:
         self.agent = agent
         self.lifecycle = lifecycle
+        self.recovery = recovery
         self.slots = settings.worker_slots()
         self.busy = 0
         self.pools: dict[str, Pool] = {}
@@ -155,7 +156,7 @@ class Dispatch:
         if worker is None:
             return
         if len(worker.actions) > 1:  # others run in the same process
-            worker.send(wire.AbortAction(run=action.run.name, action=action.name, reason=reason))
+            self._cut_off(worker, action.run.name, action.name, action.attempt, reason, self._settings.grace)
         else:
             self.lifecycle.keep_log(action, worker.unit)
             self._stop(worker, self._settings.grace, reason)
@@ -301,7 +302,7 @@ class Dispatch:
         """A worker that has not come back owns what it wrote down; None where nothing of that is its own any more."""
         worker: Worker | None = None
         for held in holding.held:
-            pool = self.lifecycle.pool_of(held)
+            pool = self.recovery.pool_of(held)
             if pool is None:
                 continue
             if worker is None:
@@ -324,29 +325,36 @@ class Dispatch:
 
     def _take_back(self, worker: Worker, held: wire.Held) -> None:
         """The worker still has an action in hand: it is that worker's again, or nobody's."""
-        action = self.lifecycle.held(worker, held)
+        action = self.recovery.held(worker, held)
         if action is None:
-            stray = f"{held.run}/{held.action}"
-            worker.strays.add(stray)
-            worker.send(wire.AbortAction(run=held.run, action=held.action, reason="it is not this worker's any more"))
-            self._loop.call_later(STRAY_PATIENCE, self._end_stray, worker, stray)
+            reason = "it is not this worker's any more"
+            self._cut_off(worker, held.run, held.action, held.attempt, reason, STRAY_PATIENCE)
         elif action.worker is not worker:
             worker.has(action)
             self.busy += 1
 
-    def stray_over(self, worker: Worker, stray: str) -> None:
-        """The worker was done with it, and had only not heard that we knew."""
+    def _cut_off(self, worker: Worker, run: str, action: str, attempt: int, reason: str, patience: float) -> None:
+        """Have the worker cancel what is not its own any more; until it has, it is given nothing."""
+        stray = (run, action, attempt)
+        worker.strays.add(stray)
+        if worker in worker.pool.idle:
+            worker.pool.idle.remove(worker)
+        worker.send(wire.AbortAction(run=run, action=action, attempt=attempt, reason=reason))
+        self._loop.call_later(patience, self._end_stray, worker, stray)
+
+    def stray_over(self, worker: Worker, stray: Stray) -> None:
+        """The worker is done with it."""
         worker.strays.discard(stray)
         if worker.pool.reuse and worker.has_room and worker not in worker.pool.idle:
             worker.pool.idle.append(worker)
             self.pump(worker.pool)
 
-    def _end_stray(self, worker: Worker, stray: str) -> None:
-        """It is still at it. Where others run in the same process it was told to cancel, and that must do."""
-        if stray not in worker.strays:
+    def _end_stray(self, worker: Worker, stray: Stray) -> None:
+        """It is still at it, and does not listen: the process is ended as soon as no others run in it."""
+        if stray not in worker.strays or worker.unit not in self.workers:
             return
         if worker.actions:
-            self.stray_over(worker, stray)
+            self._loop.call_later(STRAY_PATIENCE, self._end_stray, worker, stray)
         else:
             self._stop(worker, 0, "it ran what is not its own any more")
 
@@ -407,11 +415,27 @@ class Dispatch:
     def pool(self, spec: wire.PoolSpec, project: str, domain: str, reuse: wire.ReuseSpec | None) -> Pool:
         """The pool for `spec`, made when it is not there."""
         key = spec.id if reuse is None else f"{spec.id}-r{reuse.max_replicas}x{reuse.concurrency}"
-        pool = self.pools.get(key)
-        if pool is None:
-            pool = self.pools[key] = Pool(key, spec, project, domain, reuse, used=self._loop.time())
-        elif not pool.known:
-            pool.spec, pool.project, pool.domain, pool.reuse, pool.known = spec, project, domain, reuse, True
+        return self._kept(Pool(key, spec, project, domain, reuse, used=self._loop.time()))
+
+    def apart(self, pool: Pool, variables: Mapping[str, str]) -> Pool:
+        """The pool for actions of a run that sets `variables`.
+
+        A process has one set of them. Where it has one action at a time they come and go with the action; what runs
+        with other actions shares a process with those that get the same.
+        """
+        if not variables or pool.concurrency == 1:
+            return pool
+        text = json.dumps(variables, sort_keys=True)
+        key = f"{pool.key}-e{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        own = Pool(key, pool.spec, pool.project, pool.domain, pool.reuse, used=self._loop.time(), proven=pool.proven)
+        return self._kept(own)
+
+    def _kept(self, wanted: Pool) -> Pool:
+        """The pool of that key that is there; else this one, from now on."""
+        pool = self.pools.setdefault(wanted.key, wanted)
+        if not pool.known:
+            pool.spec, pool.project, pool.domain, pool.reuse = wanted.spec, wanted.project, wanted.domain, wanted.reuse
+            pool.known = True
         return pool
 
     def _pool_ready(self, frame: wire.PoolReady) -> None:

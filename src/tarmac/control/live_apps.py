@@ -41,6 +41,8 @@ class LiveReplica:
     address: str = ""
     pid: int | None = None
     ready_at: float | None = None
+    since: float = 0
+    """When it was ordered or, later, became ready, on the loop's clock."""
     message: str = ""
 
     @property

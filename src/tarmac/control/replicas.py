@@ -77,7 +77,7 @@ class Replicas:
         ready: asyncio.Future[None] = self._loop.create_future()
         ready.add_done_callback(_seen)
         gone: asyncio.Future[None] = self._loop.create_future()
-        return LiveReplica(unit, app, version, revision, self, time.time(), ready, gone)
+        return LiveReplica(unit, app, version, revision, self, time.time(), ready, gone, since=self._loop.time())
 
     async def _order(self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec, unit: str) -> wire.StartUnit:
         project, domain, name = app.key
@@ -144,6 +144,7 @@ class Replicas:
         if replica.phase != "starting":
             return
         replica.phase, replica.address, replica.ready_at = "ready", address, time.time()
+        replica.since = self._loop.time()
         if replica.is_current:
             self._apps.route_changed(replica.app)
         if not replica.ready.done():

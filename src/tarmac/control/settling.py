@@ -71,7 +71,7 @@ class Settling:
             self._dispatch.agent.stop(unit, 0, "nobody knows it")
         self._awaited.clear()
         self._take_over()
-        self._dispatch.lifecycle.settled()
+        self._dispatch.recovery.settled()
         self._dispatch.pump_everything()
 
     def _keep(self, place: int, holding: wire.Holding) -> None:
@@ -90,7 +90,7 @@ class Settling:
         taken = {worker.place for worker in self._dispatch.workers.values()}
         for place, holding in self._holdings.left.items():
             if holding.unit not in self._dispatch.workers:
-                self._dispatch.lifecycle.lost(holding)
+                self._dispatch.recovery.lost(holding)
             if place not in taken:
                 self._dispatch.lifecycle.on_disk(functools.partial(self._holdings.give_back, place))
         self._holdings.left.clear()

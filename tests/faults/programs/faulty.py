@@ -79,6 +79,16 @@ async def staged(where: str, opens: str) -> list[int]:
     return done
 
 
+@env.task(retries=1)
+async def calling(where: str, opens: str, raises: bool = False) -> str:
+    """Calls a deployed task, which runs for as long as `opens` is not there."""
+    note(where, "calling")
+    said: str = await flyte.remote.Task.get("faulty.gate", auto_version="latest")(where=where, opens=opens)
+    if raises and os.environ["FLYTE_ATTEMPT_NUMBER"] == "0":
+        raise ValueError("once")
+    return said
+
+
 @pool.task
 async def pooled(where: str, n: int) -> int:
     note(where, f"pooled-{n}")
