@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -199,7 +200,7 @@ def test_an_output_that_does_not_fit_on_the_disk_leaves_it_as_free_as_before(sma
 
 
 def test_a_full_disk_costs_nothing_that_was_acknowledged(small_disk: Platform) -> None:
-    """What is under way goes on, and may print; what is asked for waits until there is room, or is refused."""
+    """What is under way goes on, and hears of it when it prints; what is asked for meanwhile is refused, or waits."""
     world = World(small_disk)
     try:
         _fill_and_go_on(small_disk, world)
@@ -210,25 +211,30 @@ def test_a_full_disk_costs_nothing_that_was_acknowledged(small_disk: Platform) -
 def _fill_and_go_on(small_disk: Platform, world: World) -> None:
     opens = small_disk.work / "open"
     before, talking = world.run("leaf", n=1), world.run("chatter", opens=str(opens))
+    parent = world.run("staged", opens=str(opens))
     assert world.outputs(before) == 1
     world.noted("said")
+    world.noted("gate")
     _checkpoint(small_disk.home / "tarmac.db")
     filler = _fill(small_disk.home)
     started = {f"full-{n}": _is_acknowledged(world, f"full-{n}", n=10 + n) for n in range(3)}
     assert not all(started.values()), "there was no room for that many"
-    said = world.count()["said"]
-    world.noted("said", said + 10)
+    world.noted(f"unsaid-{errno.ENOSPC}", 10)
     filler.unlink()
     wait_for(world.answers, "the platform is back by itself", 20, small_disk.log_tails)
+    said = world.count()["said"]
+    world.noted("said", said + 1)
     opens.touch()
     assert world.outputs(talking) == "open"
-    assert world.count()["chatter"] == 1
+    assert world.outputs(parent) == [0, 1, 2]
     acknowledged = [name for name, is_so in started.items() if is_so]
     for run in [before, *acknowledged]:
         world.outputs(run)
     for number, name in enumerate(started):  # who was refused asks again
         assert world.outputs(world.run("leaf", name=name, n=10 + number)) == 10 + number
-        assert world.count()[f"leaf-{10 + number}"] == 1
+    counts = world.count()
+    assert (counts["chatter"], counts["staged"], counts["gate"]) == (1, 1, 1)
+    assert [counts[f"leaf-{10 + number}"] for number in range(3)] == [1, 1, 1]
 
 
 def _is_acknowledged(world: World, name: str, **inputs: int) -> bool:

@@ -61,11 +61,14 @@ async def talk(where: str, lines: int, pause: float) -> int:
 
 @env.task
 async def chatter(where: str, opens: str) -> str:
-    """Prints for as long as the file `opens` is not there, and notes that it has."""
+    """Prints for as long as the file `opens` is not there. Notes each time that it could, or that there was no room."""
     note(where, "chatter")
     while not os.path.exists(opens):  # noqa: ASYNC240 - the test is in another process
-        print("x" * 10_000, flush=True)
-        note(where, "said")
+        try:
+            print("x" * 10_000, flush=True)
+            note(where, "said")
+        except OSError as error:
+            note(where, f"unsaid-{error.errno}")
         await asyncio.sleep(0.02)
     return "open"
 
