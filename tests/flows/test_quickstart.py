@@ -59,7 +59,7 @@ def test_the_pages_commands_work_as_they_stand(page: Path, empty_place: Platform
     empty_place.wait_until_gone()
 
 
-def test_the_quickstart_adds_one(tmp_path: Path) -> None:
+def test_the_quickstart_adds_one() -> None:
     text = commands(ROOT / "docs" / "quickstart.md")
     assert "add_one_task --x 41" in text
     assert text.rstrip().endswith("flyte down")

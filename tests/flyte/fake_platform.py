@@ -394,7 +394,14 @@ class FakePlatform:
     def _action(self, run: FakeRun) -> wire.ActionDetails:
         record = run.record
         action = wire.Action(
-            run=record.name, name="a0", task=record.task, phase=record.phase, message=record.message, error=record.error
+            run=record.name,
+            name="a0",
+            task=record.task,
+            phase=record.phase,
+            message=record.message,
+            error=record.error,
+            started=1000.0,
+            ended=1001.5 if record.phase.is_terminal else None,
         )
         task = next(task for task in self.tasks.values() if task.name == record.task)
         return wire.ActionDetails(

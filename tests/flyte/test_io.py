@@ -42,7 +42,7 @@ async def test_a_new_file_is_written_and_read_in_both_ways() -> None:
     assert file.exists_sync()
 
 
-async def test_a_local_file_is_kept_where_other_actions_find_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_local_file_is_kept_where_other_actions_find_it(place: Path) -> None:
     source = place / "source.txt"
     source.write_text("content")
     file: File[str] = await File.from_local(source, hash_method="h")

@@ -33,7 +33,7 @@ def zygote(tmp_path: Path, root: Path) -> Iterator[Zygotes]:
 # ---------------------------------------------------------------------------------------------------------- importing
 
 
-def test_a_module_is_imported_once_and_shared_by_all_forks(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+def test_a_module_is_imported_once_and_shared_by_all_forks(zygote: Zygotes, root: Path) -> None:
     (root / "mine.py").write_text("print('imported')\nimport os\nwho = os.getpid()\n")
     driver = zygote()
     driver.load("mine")

@@ -145,14 +145,6 @@ async def _json(connection: ClientConnection, timeout: float = 10) -> Any:
     return json.loads(await _text(connection, timeout))
 
 
-async def _hears_nothing(connection: ClientConnection) -> bool:
-    try:
-        await _text(connection, timeout=0.2)
-    except TimeoutError:
-        return True
-    return False
-
-
 # ------------------------------------------------------------------------------------------- echo
 
 
@@ -254,8 +246,12 @@ async def test_a_message_reaches_the_others_of_its_room_and_nobody_else(sockets:
         assert await _text(bob) == "hello"
         await bob.send("and hello")
         assert await _text(ann) == "and hello"
-        assert await _hears_nothing(eve)
-        assert await _hears_nothing(bob)
+        async with _open(f"{sockets}/chat/coffee") as fay:
+            await _answers(sockets, "/rooms", {"tea": 2, "coffee": 2})
+            await fay.send("of coffee")
+            assert await _text(eve) == "of coffee", "the first that she hears"
+        await ann.send("and goodbye")
+        assert await _text(bob) == "and goodbye", "the next after his own, which he did not hear"
 
 
 # ------------------------------------------------------------------------------------------- the task runner

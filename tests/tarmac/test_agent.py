@@ -477,7 +477,7 @@ async def test_an_agent_ends_a_base_that_hangs_with_all_that_was_forked_from_it(
     assert not alive(hangs.pid)
 
 
-async def test_a_base_that_dies_at_an_order_is_done_without(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_base_that_dies_at_an_order_is_done_without(scene: Scene) -> None:
     base = await base_of(scene)
     base.suspend()
     scene.start_worker("w", "exit:0")

@@ -73,7 +73,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [10, 70, 200])
-def test_the_paths_of_sockets_are_short_however_long_the_homes_is(tmp_path: Path, length: int) -> None:
+def test_the_paths_of_sockets_are_short_however_long_the_homes_is(length: int) -> None:
     home = Home(Path("/tmp") / ("x" * length))
     sockets = [getattr(home, name) for name in dir(Home) if name.endswith("_socket")]
     assert len(sockets) >= 7

@@ -104,7 +104,7 @@ def test_without_the_controller_there_are_no_groups_and_units_are_watched(tmp_pa
     assert memory.watching
 
 
-def test_a_unit_without_a_limit_is_left_alone(tmp_path: Path) -> None:
+def test_a_unit_without_a_limit_is_left_alone() -> None:
     memory = Memory(nowhere)
     assert memory.admit("w", None) == ""
     assert not memory.watching
@@ -121,7 +121,7 @@ def test_the_watchdog_names_who_is_over_and_that_end_is_for_memory() -> None:
     assert memory.release(KILLED, unasked=False).oom
 
 
-def test_what_a_process_uses_is_counted(tmp_path: Path) -> None:
+def test_what_a_process_uses_is_counted() -> None:
     before = usage(os.getpid())
     hoard = bytearray(b"x") * 2**25
     assert usage(os.getpid()) - before > 2**24

@@ -258,7 +258,7 @@ async def test_a_child_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) 
     link.close()
 
 
-async def test_an_order_fails_when_the_stem_ends_before_it_answers(tmp_path: Path) -> None:
+async def test_an_order_fails_when_the_stem_ends_before_it_answers() -> None:
     lost: list[bool] = []
     ours, theirs = socket.socketpair()
     link = stem.Link(lambda: lost.append(True))
@@ -274,7 +274,7 @@ async def test_an_order_fails_when_the_stem_ends_before_it_answers(tmp_path: Pat
         await link.order("one")
 
 
-async def test_a_stem_that_cannot_fork_says_why(tmp_path: Path) -> None:
+async def test_a_stem_that_cannot_fork_says_why() -> None:
     ours, theirs = socket.socketpair()
     link = stem.Link(lambda: None)
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
