@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import pytest
 
 from tarmac import process
 from tarmac.home import Home
-from tarmac.supervisor import stem
+from tarmac.supervisor import part_logs, stem
 from tarmac.supervisor.door import Door, GivenUp
 from tarmac.supervisor.lock import holder, locked
 from tarmac.supervisor.part import Part, pause
@@ -199,6 +200,73 @@ def test_a_log_that_has_grown_too_long_is_begun_anew_and_the_last_ones_are_kept(
     kept = [tmp_path / f"a.log.{number}" for number in (1, 2, 3)]
     assert [file.read_text().split()[-1] for file in kept] == ["4", "3", "2"]
     assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be copied."""
+
+    def copyfile(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfile", copyfile)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_log_that_cannot_be_kept_is_begun_anew_all_the_same(tmp_path: Path) -> None:
+    log, older = tmp_path / "a.log", tmp_path / "a.log.1"
+    log.write_text("new")
+    older.write_text("old")
+    rotate(log, limit=2)
+    assert log.read_text() == ""
+    assert not older.exists()
+    assert (tmp_path / "a.log.2").read_text() == "old"
+
+
+def test_a_log_that_cannot_even_be_emptied_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def truncate(file: Path, length: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.truncate", truncate)
+    log = tmp_path / "a.log"
+    log.write_text("new")
+    rotate(log, limit=2)
+    assert log.read_text() == "new"
+
+
+@pytest.mark.usefixtures("full_disk")
+async def test_a_full_disk_ends_neither_the_supervisor_nor_a_part_whose_log_is_too_long(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.supervisor.whole._LOG_CHECK", 0.01)
+    file = home.part_log("one")
+    file.touch()
+    os.truncate(file, part_logs.LIMIT + 1)
+    async with running(home, Part("one", program(FOREVER))) as supervisor:
+        assert file.stat().st_size == 0, "it was emptied before the start"
+        os.truncate(file, part_logs.LIMIT + 1)
+        await fact(lambda: file.stat().st_size == 0, "it is emptied while the part runs")
+        (row,) = supervisor.told()["parts"]
+        assert (row["state"], row["restarts"]) == ("running", 0)
+
+
+async def test_a_fault_in_keeping_one_part_is_one_more_end_of_that_part(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = process.ended
+    faults = [ZeroDivisionError("a fault of ours")]
+
+    async def ended(child: process.Child) -> int:
+        if faults:
+            raise faults.pop()
+        return await seen(child)
+
+    monkeypatch.setattr(process, "ended", ended)
+    async with running(home, Part("one", program(FOREVER))) as supervisor:
+        await fact(lambda: supervisor.told()["parts"][0]["restarts"] == 1, "it was started again")
+        await fact(lambda: len(pids(home)) == 1, "there is one, and not two")
+        assert "a fault of ours" in supervisor.told()["parts"][0]["last_end"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ SETTLED = 1.0
 
 LONGEST_PAUSE = 2.0
 
+_KILLED_WITHIN = 2.0
+"""Seconds that are waited for the end of what was killed."""
+
 _SOFTLY = ((signal.SIGUSR1, 1.0), (signal.SIGTERM, 2.0))
 
 
@@ -99,7 +102,7 @@ class Keeper:
         """Start it, and again whenever it has ended, until `stop`."""
         while not self.stopping:
             began = time.monotonic()
-            end = await self._once()
+            end = await self._one_life()
             if self.stopping:
                 return
             had_come_up = self.heard is not None or time.monotonic() - began >= SETTLED
@@ -110,6 +113,26 @@ class Keeper:
                 self.hopeless.set()
             log.warning("%s: %s; it is started again", self.part.name, end)
             await asyncio.sleep(pause(self.deaths))
+
+    async def _one_life(self) -> str:
+        """As `_once`; a fault of ours in it is an end like any other, since it would end the whole platform."""
+        try:
+            return await self._once()
+        except Exception as error:
+            log.error("%s: its keeper failed", self.part.name, exc_info=error)
+            await self._abandon()
+            return f"its keeper failed: {error!r}"
+
+    async def _abandon(self) -> None:
+        """Be rid of the process that is there, if one is: another one follows it."""
+        child = self.child
+        if child is not None:
+            process.signal_group(child.pid, signal.SIGKILL)
+            deadline = time.monotonic() + _KILLED_WITHIN
+            while child.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        self.child = None
+        self.over.set()
 
     async def _once(self) -> str:
         """One process, from its start to its end; the end in words."""
@@ -147,7 +170,7 @@ class Keeper:
                 return
         log.warning("%s does not end: killed", self.part.name)
         process.signal_group(running.pid, signal.SIGKILL)
-        await self._gone(2.0)
+        await self._gone(_KILLED_WITHIN)
 
     async def _gone(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
