@@ -107,9 +107,11 @@ async def _close(
 
 
 def _fail(error: BaseException) -> None:
-    """The store refused: end at once, and start again from what is on disk."""
-    print(f"the control plane ends: {error}", file=sys.stderr, flush=True)
-    os._exit(1)
+    """The store refused: end at once, and start again from what is on disk; also when nobody can be told why."""
+    try:
+        print(f"the control plane ends: {error}", file=sys.stderr, flush=True)
+    finally:  # the log may be on the disk that is full
+        os._exit(1)
 
 
 def _reachable(host: str) -> str:

@@ -18,6 +18,7 @@ import pytest
 from flyte import wire
 from flyte.errors import InitializationError
 from tarmac.gateway import folder, runtime_api
+from tarmac.gateway.config import BACKENDS_FILE
 from tarmac.gateway.runtime_api import HAProxyAway
 from tests.tarmac.gateway_world import APP, World, until, world
 
@@ -181,6 +182,23 @@ async def test_a_certificate_that_cannot_be_used_leaves_everything_as_it_is(tmp_
         certificate(pem, 2)
         await until_reloaded(gateway, old)
         await until(lambda: gateway.control.statuses[-1].message == "", "the trouble is over")
+
+
+async def test_a_configuration_that_cannot_be_written_leaves_everything_as_it_is(gateway: World) -> None:
+    await gateway.serve(await gateway.upstream())
+    old = await gateway.worker()
+    gateway.kill_brain()
+    backends = gateway.home.gateway / BACKENDS_FILE
+    backends.unlink()
+    backends.mkdir()  # stands for a full disk: root may write everywhere
+    gateway.start_brain(hold_timeout=7.0)
+    await until(lambda: gateway.control.statuses[-1].message, "the control plane is told")
+    assert BACKENDS_FILE in gateway.control.statuses[-1].message
+    await gateway.serve(await gateway.upstream("two"))
+    assert (await gateway.get())[1]["server"] == "two"
+    assert await gateway.worker() == old
+    assert gateway.brain is not None
+    assert gateway.brain.poll() is None
 
 
 # ---------------------------------------------------------------------------------------------------- the control plane
