@@ -185,26 +185,35 @@ def guard(fds: str, command: Sequence[str]) -> int:
 
 @dataclass(slots=True)
 class Adopted:
-    """A child that was started by another process and became ours (`adopt_orphans`); like a `Popen`."""
+    """A child that was started by another process and becomes ours (`adopt_orphans`); like a `Popen`.
+
+    We may know of it before it is ours: until the process between has ended, it is that one's child.
+    """
 
     pid: int
     returncode: int | None = None
 
     def poll(self) -> int | None:
-        """How it ended, negative for a signal; None as long as it lives."""
-        return self._reap(os.WNOHANG)
-
-    def wait(self) -> int:
-        code = self._reap(0)
-        assert code is not None
-        return code
-
-    def _reap(self, flags: int) -> int | None:
+        """How it ended, negative for a signal; None as long as it lives, or is somebody else's."""
         if self.returncode is None:
-            pid, status = os.waitpid(self.pid, flags)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self.returncode = None if _is_there(self.pid) else -signal.SIGKILL  # nobody knows how it ended
+            else:
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
+
+
+def _is_there(pid: int) -> bool:
+    """Whether the table of processes has it; a zombie is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 Child = subprocess.Popen[bytes] | Adopted
@@ -222,23 +231,23 @@ def reap_strangers(known: Collection[int]) -> None:
 async def ended(process: Child, pause: float = 0.05) -> int:
     """Wait until a child has ended; its return code, negative for a signal.
 
-    A pidfd wakes us at once; where there is none we look every `pause` seconds.
+    A pidfd wakes us at once; where there is none, or another process has to end before the child is ours, we look every
+    `pause` seconds.
     """
     import asyncio
 
     fd = _pidfd(process.pid)
-    if fd is None:
-        while (code := process.poll()) is None:  # noqa: ASYNC110 - no event tells
-            await asyncio.sleep(pause)
-        return code
-    loop, over = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(fd, over.set)
-    try:
-        await over.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
-    return process.wait()
+    if fd is not None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(fd, over.set)
+        try:
+            await over.wait()
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+    while (code := process.poll()) is None:  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(pause)
+    return code
 
 
 async def gone(pid: int, limit: float, pause: float = 0.05) -> bool:

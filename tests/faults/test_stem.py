@@ -78,6 +78,25 @@ def test_without_stem_and_supervisor_nothing_is_left(empty_place: Platform) -> N
     empty_place.wait_until_gone()
 
 
+def test_where_python_has_no_pidfds_parts_are_forked_and_their_ends_noticed_all_the_same(
+    empty_place: Platform, tmp_path: Path
+) -> None:
+    """As Conda's Python is, and kernels before 5.3."""
+    (tmp_path / "sitecustomize.py").write_text("import os\nif hasattr(os, 'pidfd_open'):\n    del os.pidfd_open\n")
+    path = os.pathsep.join((str(tmp_path), empty_place.env["PYTHONPATH"]))
+    done = empty_place.cli("up", "--port", "0", timeout=90, PYTHONPATH=path)
+    assert done.code == 0, done.both
+    world = World(empty_place)
+    for _ in range(3):
+        world.restart(*PARTS)
+    told = world.told()
+    assert {told[part]["last_end"] for part in PARTS} == {"killed by SIGKILL"}
+    assert told["stem"]["restarts"] == 0
+    assert world.outputs(world.run("leaf", n=1)) == 1
+    world.http.close()
+    empty_place.down()
+
+
 # --------------------------------------------------------------------------------------------------------- upgrading
 
 

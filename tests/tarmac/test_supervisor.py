@@ -298,11 +298,9 @@ async def test_without_a_stem_that_answers_a_part_is_an_interpreter_of_its_own(
 ) -> None:
     monkeypatch.setattr(stem, "PATIENCE", 0.1)
     child = await stem.Stem(spawn).fork(FORKED, tmp_path / "one.log")
-    try:
-        assert isinstance(child, subprocess.Popen)
-    finally:
-        process.kill({child.pid})
-        child.wait()
+    process.kill({child.pid})
+    assert await process.ended(child) == -signal.SIGKILL
+    assert isinstance(child, subprocess.Popen)
 
 
 async def test_where_orphans_cannot_be_adopted_there_is_no_stem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
