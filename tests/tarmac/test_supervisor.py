@@ -297,7 +297,7 @@ async def test_without_a_stem_that_answers_a_part_is_an_interpreter_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stem, "PATIENCE", 0.1)
-    child = await stem.Stem(spawn).fork(FORKED, tmp_path / "one.log")
+    child = await stem.Stem(spawn, print).fork(FORKED, tmp_path / "one.log")
     process.kill({child.pid})
     assert await process.ended(child) == -signal.SIGKILL
     assert isinstance(child, subprocess.Popen)
@@ -316,7 +316,7 @@ async def test_a_child_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) 
     """Its order was given up, and somebody else is that part by now."""
     late = spawn(FORKED, tmp_path / "late.log", ())
     ours, theirs = socket.socketpair()
-    link = stem.Link(lambda: None)
+    link = stem.Link(ours, lambda: None)
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
     with theirs:
         theirs.sendall(json.dumps({"part": "one", "pid": late.pid}).encode() + b"\n")
@@ -327,7 +327,7 @@ async def test_a_child_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) 
 async def test_an_order_fails_when_the_stem_ends_before_it_answers(tmp_path: Path) -> None:
     lost: list[bool] = []
     ours, theirs = socket.socketpair()
-    link = stem.Link(lambda: lost.append(True))
+    link = stem.Link(ours, lambda: lost.append(True))
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
     order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
     await asyncio.sleep(0)
@@ -340,9 +340,60 @@ async def test_an_order_fails_when_the_stem_ends_before_it_answers(tmp_path: Pat
         await link.order("one")
 
 
+async def test_what_the_stem_said_before_it_is_let_go_counts_and_what_it_says_later_fails() -> None:
+    ours, theirs = socket.socketpair()
+    link = stem.Link(ours, lambda: None)
+    await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+    order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
+    await asyncio.sleep(0)
+    with theirs:
+        theirs.sendall(b'{"part": "one", "pid": 7}\n')
+        link.close()
+        assert await asyncio.wait_for(order, 5) == 7
+        with pytest.raises(BrokenPipeError):
+            theirs.sendall(b'{"part": "one", "pid": 8}\n')
+
+
+async def test_a_stem_that_is_continued_after_its_order_was_given_up_starts_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.adopt_orphans()
+    env = process.family_environment(home.path, {**os.environ, "TARMAC_HOME": str(home.path), "TARMAC_HAPROXY": "none"})
+    ends: list[str] = []
+    made = stem.Stem(stem.spawner(env, home.path), ends.append)
+    child = await made.start(stem.PART, home.part_log("stem"))
+    try:
+        assert await made.lives()
+        os.kill(child.pid, signal.SIGSTOP)
+        monkeypatch.setattr(stem, "PATIENCE", 0.1)
+        part = await made.fork(Part("one", program(FOREVER), module="tarmac.gateway.haproxy"), home.part_log("one"))
+        assert ends == ["it forked nothing for 0.1 s"]
+        os.kill(child.pid, signal.SIGCONT)
+        assert await process.ended(child) == 0
+        await fact(lambda: pids(home) == {part.pid}, "what it forked is gone")
+        assert home.part_log("one").read_text() == "", "and has not begun to be the part"
+    finally:
+        process.kill(pids(home))
+    await process.ended(part)
+
+
+async def test_a_stem_that_is_stopped_while_a_part_is_started_is_replaced(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stem, "PATIENCE", 0.3)
+    async with running(home, Part("brain", program(FOREVER), module="tarmac.gateway.__main__")) as supervisor:
+        await fact(lambda: supervisor.told()["parts"][0]["pid"], "the part runs")
+        told = supervisor.told()
+        os.kill(told["stem"]["pid"], signal.SIGSTOP)
+        os.kill(told["parts"][0]["pid"], signal.SIGKILL)
+        await fact(lambda: supervisor.told()["stem"]["last_end"], "the stem is ended")
+        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it forked nothing for 0.3 s"
+        await fact(lambda: supervisor.told()["parts"][0]["state"] == "running", "the part runs")
+
+
 async def test_a_stem_that_cannot_fork_says_why(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
-    link = stem.Link(lambda: None)
+    link = stem.Link(ours, lambda: None)
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
     order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
     with theirs:

@@ -46,7 +46,7 @@ class Supervisor:
         self._home = home
         self._door = door
         spawn = stem.spawner(env, home.path)
-        self._stem = Stem(spawn)
+        self._stem = Stem(spawn, lambda why: self._stem_keeper.kill(why))
         self._stem_keeper = Keeper(stem.PART, home, self._stem.start)
         forked = any(part.module for part in parts) and process.adopt_orphans()
 
