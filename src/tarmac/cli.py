@@ -296,11 +296,7 @@ def _kill_rest(home: Home, pid: int | None) -> set[int]:
     if pid and lock.holder(home) == pid:
         click.echo("it takes too long to stop: it is killed", err=True)
         process.kill({pid})
-    deadline = time.monotonic() + 5
-    while (left := process.marked(home.path)) and time.monotonic() < deadline:
-        process.kill(left)
-        time.sleep(_PAUSE)
-    return left
+    return process.end_marked(home.path, 5)
 
 
 # -------------------------------------------------------------------------------------------------------------- status
@@ -344,7 +340,7 @@ def _table(state: dict[str, Any]) -> str:
     if not state["running"]:
         return f"The platform is not running ({state['home']})."
     lines = [f"The platform runs: {state.get('endpoint', 'it is being started')}   ({state['home']})"]
-    for part in (*state.get("parts", ()), *filter(None, [state.get("stem")])):
+    for part in (*state.get("parts", ()), *filter(None, [state.get("stem"), state.get("will")])):
         restarts = f"   restarts: {part['restarts']} (last: {part['last_end']})" if part["restarts"] else ""
         lines.append(f"  {part['name']:<10} {part['state']:<8} pid {part['pid'] or '-'}{restarts}")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Processes of the operating system: who dies with whom, how an end is awaited, and what an end left behind.
 
-Nothing of the platform may outlive it, whatever kills it. Three means, each for the holes of the one before:
+Nothing of the platform may outlive it, whatever kills it. Four means, each for the holes of the one before:
 
 1. Linux ends a child when its parent is gone (PR_SET_PDEATHSIG), even when the parent was killed. Elsewhere the child
    is put behind a *guard*: a small process of ours that holds the reading end of a pipe whose writing end only the
@@ -10,6 +10,7 @@ Nothing of the platform may outlive it, whatever kills it. Three means, each for
 3. Every process carries a mark in its environment, which its descendants inherit: TARMAC_PLATFORM, the folder of the
    platform. Whoever starts or ends a platform looks through the table of processes for that mark (`marked`), and so
    finds what was orphaned, changed its session, or was started by something that is long gone.
+4. Beside the supervisor waits a process that does that as soon as the supervisor is gone (`supervisor.will`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ UNIT_MARK = "TARMAC_AGENT"
 """What the agent's offspring carries besides: the agent's pid."""
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_LOOK_AGAIN = 0.02
 _PROC = Path("/proc")
 _LINUX = sys.platform == "linux"
 
@@ -139,8 +142,11 @@ def start(
 
 
 @functools.cache
-def _lifeline() -> int:
-    """The reading end of a pipe that nobody ever writes to; only this process holds the other end."""
+def lifeline() -> int:
+    """The reading end of a pipe that nobody ever writes to; only this process holds the other end.
+
+    That is closed at each exec, and nothing forks from this process without one.
+    """
     reading, _writing = os.pipe()
     return reading
 
@@ -153,7 +159,7 @@ def _start_guarded(
         [sys.executable, "-m", "tarmac.process", fds, *command],
         env=env,
         cwd=cwd,
-        stdin=_lifeline(),
+        stdin=lifeline(),
         stdout=output,
         stderr=output,
         pass_fds=tuple(pass_fds),
@@ -422,6 +428,15 @@ def kill(pids: set[int], number: int = signal.SIGKILL) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
+
+
+def end_marked(home: Path, limit: float) -> set[int]:
+    """Kill every process of the platform in `home` but the caller; those that are not gone within `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while (left := marked(home)) and time.monotonic() < deadline:
+        kill(left)
+        time.sleep(_LOOK_AGAIN)
+    return left
 
 
 def family_environment(home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

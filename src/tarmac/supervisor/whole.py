@@ -17,7 +17,7 @@ from tarmac import __version__, process, pulse
 from tarmac.gateway import alive
 from tarmac.home import Home
 from tarmac.settings import Settings
-from tarmac.supervisor import stem
+from tarmac.supervisor import stem, will
 from tarmac.supervisor.door import START_LIMIT, Door, GivenUp, answers_health
 from tarmac.supervisor.part import Keeper, Part, parts
 from tarmac.supervisor.part_logs import rotate, tail
@@ -25,11 +25,17 @@ from tarmac.supervisor.stem import Stem
 
 _LOG_CHECK = 30.0
 
+_CLEARED_WITHIN = 2.0
+"""Seconds that are waited for what another life of the platform, or this one, left behind."""
+
+HEIR = Part("will", will.COMMAND, ((signal.SIGKILL, 1.0),))
+
 
 class Supervisor:
     """`healthy` says whether the platform answers; `announce` hears once how the start went: None, or why it failed.
 
-    A part that has given signs of life and gives none for `lease` seconds is killed, and so started again.
+    A part that has given signs of life and gives none for `lease` seconds is killed, and so started again. `heir` is
+    what cleans up after a supervisor that is killed.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class Supervisor:
         healthy: Callable[[], Awaitable[bool]],
         announce: Callable[[GivenUp | None], None] = lambda failure: None,
         lease: float = 60,
+        heir: Part | None = None,
     ) -> None:
         own = {"TARMAC_HOME": str(home.path), "TARMAC_PORT": str(door.port), process.SUPERVISOR: str(os.getpid())}
         env = process.family_environment(home.path, {**os.environ, **own})
@@ -48,17 +55,24 @@ class Supervisor:
         spawn = stem.spawner(env, home.path)
         self._stem = Stem(spawn, lambda why: self._stem_keeper.kill(why))
         self._stem_keeper = Keeper(stem.PART, home, self._stem.start)
-        forked = any(part.module for part in parts) and process.adopt_orphans()
+        self._forked = any(part.module for part in parts) and process.adopt_orphans()
 
         async def start(part: Part, log: Path) -> process.Child:
-            if not forked or not part.module:
+            if not self._forked or not part.module:
                 return spawn(part, log, ())
             child = await self._stem.fork(part, log)
             asyncio.get_running_loop().call_soon(self.reap)  # who ended meanwhile
             return child
 
         self._keepers = [Keeper(part, home, start, self._ended) for part in parts]
-        self._all = [self._stem_keeper, *self._keepers] if forked else self._keepers
+        self._all = [self._stem_keeper, *self._keepers] if self._forked else self._keepers
+        """What a start depends on."""
+
+        async def start_heir(part: Part, log: Path) -> process.Child:
+            return will.start(env, home.path, log)
+
+        self._heirs = [Keeper(heir, home, start_heir)] if heir is not None else []
+        self._kept = [*self._heirs, *self._all]
         self._lease = lease
         self._watch = pulse.Watch(lease, time.monotonic())
         self._healthy = healthy
@@ -71,11 +85,11 @@ class Supervisor:
 
     async def run(self) -> bool:
         """Keep the platform running until `stop`; False when it could not be started."""
-        process.kill(process.marked(self._home.path))
+        process.end_marked(self._home.path, _CLEARED_WITHIN)
         self._home.supervisor_socket.unlink(missing_ok=True)
         async with asyncio.TaskGroup() as tasks:
             status = await asyncio.start_unix_server(self._tell, self._home.supervisor_socket)
-            kept = [tasks.create_task(keeper.run()) for keeper in self._all]
+            kept = [tasks.create_task(keeper.run()) for keeper in self._kept]
             ears = await self._listen()
             others = [tasks.create_task(self._rotate_logs()), tasks.create_task(self._watch_always())]
             failure = await self._first_answer()
@@ -91,7 +105,7 @@ class Supervisor:
             self._stem.renew()
             ears.close()
             status.close()
-        process.kill(process.marked(self._home.path))
+        process.end_marked(self._home.path, _CLEARED_WITHIN)
         return failure is None
 
     async def _first_answer(self) -> GivenUp | None:
@@ -123,9 +137,9 @@ class Supervisor:
         return all(keeper.heard is not None for keeper in self._keepers if keeper.part.beats)
 
     async def _stop_all(self) -> None:
-        for keeper in self._all:
+        for keeper in self._kept:
             keeper.stopping = True  # none is started again while another is being stopped
-        for keeper in reversed(self._all):
+        for keeper in reversed(self._kept):
             await keeper.stop()
 
     def _write_state(self) -> None:
@@ -137,7 +151,7 @@ class Supervisor:
     async def _rotate_logs(self) -> None:
         while True:
             await asyncio.sleep(_LOG_CHECK)
-            for file in (*(keeper.log for keeper in self._all), self._home.part_log("supervisor")):
+            for file in (*(keeper.log for keeper in self._kept), self._home.part_log("supervisor")):
                 rotate(file)
 
     async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -148,8 +162,10 @@ class Supervisor:
     def told(self) -> dict[str, Any]:
         """The state of this platform and of each of its parts."""
         state = {"pid": os.getpid(), "started": self._started, "parts": [keeper.status() for keeper in self._keepers]}
-        if self._all is not self._keepers:
+        if self._forked:
             state["stem"] = self._stem_keeper.status()
+        for keeper in self._heirs:
+            state["will"] = keeper.status()
         return state
 
     # --------------------------------------------------------------------------------------------- ends, and silence
@@ -162,8 +178,8 @@ class Supervisor:
 
     def reap(self) -> None:
         """Reap the orphans that became ours."""
-        if self._all is not self._keepers and not self._stem.busy:
-            process.reap_strangers({keeper.child.pid for keeper in self._all if keeper.child is not None})
+        if self._forked and not self._stem.busy:
+            process.reap_strangers({keeper.child.pid for keeper in self._kept if keeper.child is not None})
 
     async def _listen(self) -> asyncio.BaseTransport:
         """Hear the parts' signs of life."""
@@ -209,7 +225,7 @@ class _Ear(asyncio.DatagramProtocol):
 async def supervise(home: Home, settings: Settings, announce: Callable[[GivenUp | None], None]) -> bool:
     """Run the platform in `home` until SIGTERM or SIGINT; False when it could not be started."""
     door = Door(settings.host, settings.port)
-    supervisor = Supervisor(home, door, parts(settings), lambda: answers_health(door), announce, settings.lease)
+    supervisor = Supervisor(home, door, parts(settings), lambda: answers_health(door), announce, settings.lease, HEIR)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, supervisor.reap)
     for number in (signal.SIGTERM, signal.SIGINT):
