@@ -41,6 +41,7 @@ an eighth of the time of a fan-out.
 
 async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     """Run the control plane until SIGTERM, or until the store fails it."""
+    came_up = pulse.begin(home, settings.lease)
     store = await open_store(settings.database_url, home.database, settings.fsync)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -61,7 +62,7 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     links = await listen(home.link_socket, accept)
     tidy = asyncio.create_task(control.keep_tidy())
     http = asyncio.create_task(server.serve())
-    pulse.begin(home, settings.lease)
+    came_up()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

@@ -23,7 +23,7 @@ from tarmac.supervisor import part_logs, stem
 from tarmac.supervisor.door import Door, GivenUp
 from tarmac.supervisor.lock import holder, locked
 from tarmac.supervisor.part import Part, pause
-from tarmac.supervisor.part_logs import rotate
+from tarmac.supervisor.part_logs import rotate, tail
 from tarmac.supervisor.whole import Supervisor
 from tests.platform_fixture import wait_for
 
@@ -58,18 +58,28 @@ def home(tmp_path: Path) -> Home:
 
 
 @contextlib.asynccontextmanager
-async def running(home: Home, *parts: Part) -> AsyncIterator[Supervisor]:
-    """A supervisor of `parts` that has said it is up."""
-    news: list[GivenUp | None] = []
-    supervisor = Supervisor(home, Door("127.0.0.1", 30080), parts, yes, news.append)
+async def begun(
+    home: Home, *parts: Part, lease: float = 60, news: list[GivenUp | None] | None = None
+) -> AsyncIterator[Supervisor]:
+    """A supervisor of `parts`; what it says of its start goes into `news`."""
+    heard: list[GivenUp | None] = [] if news is None else news
+    supervisor = Supervisor(home, Door("127.0.0.1", 30080), parts, yes, heard.append, lease)
     task = asyncio.create_task(supervisor.run())
     try:
-        await fact(lambda: news, "the supervisor says how the start went")
-        await fact(lambda: len(process.marked(home.path)) >= len(parts), "every part runs")
         yield supervisor
     finally:
         supervisor.stop()
         await task
+
+
+@contextlib.asynccontextmanager
+async def running(home: Home, *parts: Part) -> AsyncIterator[Supervisor]:
+    """A supervisor of `parts` that has said it is up."""
+    news: list[GivenUp | None] = []
+    async with begun(home, *parts, news=news) as supervisor:
+        await fact(lambda: news, "the supervisor says how the start went")
+        await fact(lambda: len(process.marked(home.path)) >= len(parts), "every part runs")
+        yield supervisor
 
 
 def pids(home: Home) -> set[int]:
@@ -432,3 +442,75 @@ async def test_a_part_that_had_come_up_is_started_again_without_a_pause(
             os.kill(int(str(one()["pid"])), signal.SIGKILL)
             await fact(lambda restarts=restarts: one()["restarts"] == restarts, "it has ended")  # type: ignore[misc]
     assert deaths == [1] * 7
+
+
+# ------------------------------------------------------------------------------------------------------ signs of life
+
+
+def first(supervisor: Supervisor) -> dict[str, object]:
+    row: dict[str, object] = supervisor.told()["parts"][0]
+    return row
+
+
+async def test_a_part_that_never_gives_a_sign_of_life_is_started_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    async with begun(home, Part("mute", program(FOREVER), beats=True), lease=0.5) as supervisor:
+        await fact(lambda: first(supervisor)["restarts"], "it is started again")
+        assert first(supervisor)["last_end"] == "killed by SIGKILL: it gave no sign of life for 1 s"
+
+
+async def test_a_part_that_is_stopped_as_soon_as_it_is_there_is_started_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it has not become the leader of its group yet."""
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    brain = Part("brain", program(FOREVER), module="tarmac.gateway.__main__", beats=True)
+    async with begun(home, brain, lease=1) as supervisor:
+        await fact(lambda: first(supervisor)["pid"], "it is there")
+        os.kill(int(str(first(supervisor)["pid"])), signal.SIGSTOP)
+        await fact(lambda: first(supervisor)["restarts"], "it is started again")
+        assert first(supervisor)["last_end"] == "killed by SIGKILL: it gave no sign of life for 1 s"
+
+
+async def test_a_stem_that_is_stopped_as_soon_as_it_is_there_is_replaced(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    async with begun(home, Part("one", program(FOREVER), module="tarmac.gateway.__main__"), lease=1) as supervisor:
+        await fact(lambda: supervisor.told()["stem"]["pid"], "it is there")
+        os.kill(supervisor.told()["stem"]["pid"], signal.SIGSTOP)
+        await fact(lambda: supervisor.told()["stem"]["restarts"], "it is started again")
+        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it gave no sign of life for 1 s"
+
+
+SLOW = """
+import os, socket, sys, time
+sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    sock.sendto(b"%d?" % os.getpid(), sys.argv[1])
+    time.sleep(0.05)
+print("three leases are over", flush=True)
+sock.sendto(b"%d" % os.getpid(), sys.argv[1])
+time.sleep(600)
+"""
+
+
+async def test_a_part_that_is_slow_to_come_up_and_says_that_it_lives_is_let_live(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    news: list[GivenUp | None] = []
+    part = Part("slow", (*program(SLOW), str(home.pulse_socket)), beats=True)
+    async with begun(home, part, lease=1, news=news) as supervisor:
+
+        def has_come_up() -> bool:
+            is_over = "are over" in tail(home.part_log("slow"))
+            assert first(supervisor)["restarts"] == 0
+            assert is_over or (first(supervisor)["silent"] is None and not news)
+            return bool(news)
+
+        await fact(has_come_up, "it has come up", limit=30)
+        assert news == [None]

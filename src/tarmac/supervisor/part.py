@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tarmac import process
@@ -45,7 +45,9 @@ class Part:
     module: str = ""
     """Its `main` is what the command runs; empty: it is a program of its own, which the stem cannot fork."""
     beats: bool = False
-    """It gives signs of life by itself, the first when it has come up."""
+    """It gives signs of life by itself, and says when it has come up."""
+    asked: bool = False
+    """It is asked for signs of life."""
 
 
 def parts(settings: Settings) -> tuple[Part, ...]:
@@ -55,15 +57,14 @@ def parts(settings: Settings) -> tuple[Part, ...]:
         # it gives its units `grace`, and then needs a moment to see them gone
         _python("agent", "tarmac.agent.__main__", ((signal.SIGTERM, settings.grace + 6),)),
         # first let open requests end, then do not
-        _python("haproxy", "tarmac.gateway.haproxy", _SOFTLY, beats=False),
+        replace(_python("haproxy", "tarmac.gateway.haproxy", _SOFTLY), beats=False, asked=True),
         _python("gateway", "tarmac.gateway.__main__"),
     )
 
 
-def _python(
-    name: str, module: str, farewell: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),), beats: bool = True
-) -> Part:
-    return Part(name, (sys.executable, "-m", module.removesuffix(".__main__")), farewell, module, beats)
+def _python(name: str, module: str, farewell: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),)) -> Part:
+    command = (sys.executable, "-m", module.removesuffix(".__main__"))
+    return Part(name, command, farewell, module, beats=True)
 
 
 def pause(deaths: int) -> float:
@@ -85,7 +86,7 @@ class Keeper:
     deaths: int = 0
     """In a row, of processes that had not come up."""
     heard: float | None = None
-    """When the present process gave its last sign of life, on the monotonic clock; None before the first."""
+    """When the present process gave its last sign of life, on the monotonic clock; None before it has come up."""
     verdict: str = ""
     """Why we ended the present process ourselves."""
     last_end: str = ""
@@ -127,7 +128,7 @@ class Keeper:
         """Be rid of the process that is there, if one is: another one follows it."""
         child = self.child
         if child is not None:
-            process.signal_group(child.pid, signal.SIGKILL)
+            self._kill(child)
             deadline = time.monotonic() + _KILLED_WITHIN
             while child.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.01)
@@ -156,7 +157,11 @@ class Keeper:
         """End the process that is there, so that another one is started."""
         if self.child is not None:
             self.verdict = why
-            process.signal_group(self.child.pid, signal.SIGKILL)
+            self._kill(self.child)
+
+    def _kill(self, child: Child) -> None:
+        process.kill({child.pid})  # one that was just forked has no group yet
+        process.signal_group(child.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """End it, by its farewell and then by SIGKILL."""
@@ -169,7 +174,7 @@ class Keeper:
             if await self._gone(seconds):
                 return
         log.warning("%s does not end: killed", self.part.name)
-        process.signal_group(running.pid, signal.SIGKILL)
+        self._kill(running)
         await self._gone(_KILLED_WITHIN)
 
     async def _gone(self, seconds: float) -> bool:

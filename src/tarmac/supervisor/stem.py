@@ -16,6 +16,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +29,7 @@ log = logging.getLogger("tarmac.supervisor")
 PATIENCE = 10.0
 """Seconds for the stem to fork a part; it takes milliseconds, or a second where it has to import the part's code."""
 
-PART = Part("stem", (sys.executable, "-m", "tarmac.stem"))
+PART = Part("stem", (sys.executable, "-m", "tarmac.stem"), asked=True)
 
 Start = Callable[[Part, Path, tuple[int, ...]], Child]
 
@@ -116,7 +117,7 @@ class Stem:
         """Start the stem itself. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
-            numbered = Part(part.name, (*part.command, str(theirs.fileno())))
+            numbered = replace(part, command=(*part.command, str(theirs.fileno())))
             child = self._spawn(numbered, log, (theirs.fileno(),))
         link = Link(ours, lambda: self._lost(link))
         await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)

@@ -34,8 +34,9 @@ HEIR = Part("will", will.COMMAND, ((signal.SIGKILL, 1.0),))
 class Supervisor:
     """`healthy` says whether the platform answers; `announce` hears once how the start went: None, or why it failed.
 
-    A part that has given signs of life and gives none for `lease` seconds is killed, and so started again. `heir` is
-    what cleans up after a supervisor that is killed.
+    A part that gives no sign of life for `lease` seconds, or for `pulse.BIRTH` since its start, is killed, and so
+    started again; of one that neither beats nor is asked none is expected. `heir` cleans up after a supervisor that is
+    killed.
     """
 
     def __init__(
@@ -190,20 +191,27 @@ class Supervisor:
         )
         return transport
 
-    def _hear(self, pid: int) -> None:
+    def _hear(self, pid: int, is_up: bool = True) -> None:
+        now = time.monotonic()
         for keeper in self._all:
             if keeper.child is not None and keeper.child.pid == pid:
-                keeper.heard = time.monotonic()
-                self._watch.hear(pid, keeper.heard)
+                keeper.heard = now if is_up else keeper.heard
+                self._watch.hear(pid, now)
 
     async def _watch_always(self) -> None:
         """Kill what is silent. HAProxy and the stem are asked, the others speak by themselves."""
         while True:
             await asyncio.sleep(pulse.pause(self._lease))
             await asyncio.gather(self._ask("haproxy", alive.answers(self._home)), self._ask("stem", self._stem.lives()))
-            running = {keeper.child.pid: keeper for keeper in self._all if keeper.child is not None}
-            for pid in self._watch.silent(time.monotonic(), running):
-                running[pid].kill(f"it gave no sign of life for {self._lease:g} s")
+            self._end_silent(time.monotonic())
+
+    def _end_silent(self, now: float) -> None:
+        running = {keeper.child.pid: keeper for keeper in self._all if keeper.child is not None}
+        for pid, keeper in running.items():
+            if keeper.part.beats or keeper.part.asked:
+                self._watch.expect(pid, now)
+        for pid in self._watch.silent(now, running):
+            running[pid].kill(f"it gave no sign of life for {self._watch.patience(pid):g} s")
 
     async def _ask(self, name: str, asking: Awaitable[bool]) -> None:
         with contextlib.suppress(TimeoutError):
@@ -214,12 +222,12 @@ class Supervisor:
 
 
 class _Ear(asyncio.DatagramProtocol):
-    def __init__(self, hear: Callable[[int], None]) -> None:
+    def __init__(self, hear: Callable[[int, bool], None]) -> None:
         self._hear = hear
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        if data.isdigit():
-            self._hear(int(data))
+        if (sign := pulse.understood(data)) is not None:
+            self._hear(*sign)
 
 
 async def supervise(home: Home, settings: Settings, announce: Callable[[GivenUp | None], None]) -> bool:
