@@ -32,8 +32,8 @@ from pathlib import Path
 MARK = "TARMAC_PLATFORM"
 """The environment variable that every process of a platform carries: the platform's folder."""
 
-SUPERVISOR = "TARMAC_SUPERVISOR"
-"""The environment variable with the pid of the supervisor that started the platform."""
+LIFE = "TARMAC_LIFE"
+"""The environment variable with a random word for the time from a start of the platform to its end."""
 
 UNIT_MARK = "TARMAC_AGENT"
 """What the agent's offspring carries besides: the agent's pid."""
@@ -444,9 +444,9 @@ def family_environment(home: Path, environ: Mapping[str, str] = os.environ) -> d
     return with_absolute_path({**environ, MARK: str(home)})
 
 
-def supervisor() -> int:
-    """The pid of the supervisor that this part of the platform was started by; a part started alone has its parent."""
-    return int(os.environ.get(SUPERVISOR) or os.getppid())
+def life() -> str:
+    """The word for this life of the platform; for a part that was started alone it is that of its parent."""
+    return os.environ.get(LIFE) or str(os.getppid())
 
 
 def with_absolute_path(environ: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -238,7 +237,7 @@ async def test_replicas_of_an_earlier_platform_are_not_believed(gateway: World) 
     gateway.kill_brain()
     gateway.brain = None
     gateway.kill_haproxy()
-    folder.remember(gateway.home, folder.Memory(memory.supervisor + 1, memory.routes, memory.keys))
+    folder.remember(gateway.home, folder.Memory(memory.life + "1", memory.routes, memory.keys))
     gateway.start_haproxy()
     await until(lambda: answers(gateway.settings.port), "HAProxy listens")
     present = await gateway.present()
@@ -356,7 +355,7 @@ async def test_ports_that_others_hold_are_reported_and_the_rest_is_used() -> Non
 
 async def test_a_front_door_that_is_taken_is_said_to_be_taken(gateway: World) -> None:
     with pytest.raises(InitializationError, match=f"port {gateway.settings.port} of 127.0.0.1 is in use"):
-        folder.prepare(gateway.home, gateway.settings, os.getpid())
+        folder.prepare(gateway.home, gateway.settings, "a-life")
 
 
 async def test_a_second_gateway_does_not_share_a_port_with_the_first(gateway: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from tarmac import process
 from tarmac.home import Home
 from tarmac.supervisor import part_logs, stem
 from tarmac.supervisor.door import Door, GivenUp
-from tarmac.supervisor.lock import holder, locked
+from tarmac.supervisor.lock import holder, lock_file, locked
 from tarmac.supervisor.part import Part, pause
 from tarmac.supervisor.part_logs import rotate, tail
 from tarmac.supervisor.whole import Supervisor
@@ -173,6 +174,30 @@ def test_only_one_supervisor_holds_a_home(home: Home) -> None:
         with pytest.raises(BlockingIOError), locked(home, patience=0.05):
             pass
     assert holder(home) is None
+
+
+def test_two_that_look_for_the_supervisor_at_once_do_not_take_each_other_for_it(home: Home) -> None:
+    with locked(home):
+        pass
+    with lock_file(home).open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as the other one does
+        assert holder(home) is None
+
+
+async def test_where_an_earlier_platform_answered_is_forgotten_before_this_one_does(home: Home) -> None:
+    home.write_state(endpoint="http://127.0.0.1:1", pid=os.getpid())
+    async with begun(home, Part("mute", program(FOREVER), beats=True)):
+        await fact(lambda: pids(home), "it has begun")
+        assert home.state() is None
+
+
+async def test_each_life_of_the_platform_has_a_word_of_its_own_also_under_the_same_pid(home: Home) -> None:
+    part = Part("one", program(f"import os; print(os.environ['TARMAC_LIFE'], flush=True); {FOREVER}"))
+    for lives in (1, 2):
+        async with running(home, part):
+            await fact(lambda lives=lives: len(tail(home.part_log("one")).split()) == lives, "it has said its word")  # type: ignore[misc]
+    words = tail(home.part_log("one")).split()
+    assert len(set(words)) == 2
 
 
 WHOLE = """
@@ -390,14 +415,15 @@ async def test_a_stem_that_is_continued_after_its_order_was_given_up_starts_noth
 async def test_a_stem_that_is_stopped_while_a_part_is_started_is_replaced(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stem, "PATIENCE", 0.3)
     async with running(home, Part("brain", program(FOREVER), module="tarmac.gateway.__main__")) as supervisor:
         await fact(lambda: supervisor.told()["parts"][0]["pid"], "the part runs")
         told = supervisor.told()
+        assert told["stem"]["restarts"] == 0
+        monkeypatch.setattr(stem, "PATIENCE", 0.1)
         os.kill(told["stem"]["pid"], signal.SIGSTOP)
         os.kill(told["parts"][0]["pid"], signal.SIGKILL)
         await fact(lambda: supervisor.told()["stem"]["last_end"], "the stem is ended")
-        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it forked nothing for 0.3 s"
+        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it forked nothing for 0.1 s"
         await fact(lambda: supervisor.told()["parts"][0]["state"] == "running", "the part runs")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import time
@@ -49,7 +50,7 @@ class Supervisor:
         lease: float = 60,
         heir: Part | None = None,
     ) -> None:
-        own = {"TARMAC_HOME": str(home.path), "TARMAC_PORT": str(door.port), process.SUPERVISOR: str(os.getpid())}
+        own = {"TARMAC_HOME": str(home.path), "TARMAC_PORT": str(door.port), process.LIFE: secrets.token_hex(8)}
         env = process.family_environment(home.path, {**os.environ, **own})
         self._home = home
         self._door = door
@@ -86,6 +87,7 @@ class Supervisor:
 
     async def run(self) -> bool:
         """Keep the platform running until `stop`; False when it could not be started."""
+        self._home.state_file.unlink(missing_ok=True)  # an earlier one was killed
         process.end_marked(self._home.path, _CLEARED_WITHIN)
         self._home.supervisor_socket.unlink(missing_ok=True)
         async with asyncio.TaskGroup() as tasks:
