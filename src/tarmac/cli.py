@@ -36,6 +36,9 @@ START_LIMIT = door.START_LIMIT + 15
 """Seconds `up` waits for the supervisor's verdict."""
 
 DOWN_LIMIT = 30.0
+_LEFTOVERS_LIMIT = 5.0
+"""Seconds for what is killed to be gone."""
+
 _PAUSE = 0.02
 _PORTS_OF_ONE = 600
 """How far apart the front doors of platforms on one machine should be: the apps' ports lie between."""
@@ -83,9 +86,12 @@ def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> 
         return
     try:
         settings = _prepared(home, port)
+        running = _make_room(home, settings)
     except (BaseRuntimeError, PermissionError) as error:
         raise Refused(str(error)) from error
-    if foreground:
+    if running is not None:
+        say(_already(running))
+    elif foreground:
         _stay(home, settings, say)
     elif (failure := _detach(home)) is None:
         say(f"The platform runs: {door.Door(settings.host, settings.port).endpoint}")
@@ -127,9 +133,23 @@ def _prepared(home: Home, port: int | None) -> Settings:
 
     find(settings)
     home.prepare()
-    if not is_free(settings.host, settings.port):
-        raise InitializationError("PortInUse", "user", _in_use(settings.host, settings.port))
     return settings
+
+
+def _make_room(home: Home, settings: Settings) -> dict[str, Any] | None:
+    """See that the port is free. Where another `up` was quicker, the platform that runs now, else None.
+
+    What an earlier life of this platform left there is ended. Raises InitializationError where a stranger has the port.
+    """
+    if is_free(settings.host, settings.port):
+        return None
+    with contextlib.suppress(BlockingIOError), lock.locked(home, patience=0.1):
+        process.end_marked(home.path, _LEFTOVERS_LIMIT)
+    if is_free(settings.host, settings.port):
+        return None
+    if (running := _running(home)) is None:
+        raise InitializationError("PortInUse", "user", _in_use(settings.host, settings.port))
+    return running
 
 
 def refuse_official() -> None:
@@ -296,7 +316,7 @@ def _kill_rest(home: Home, pid: int | None) -> set[int]:
     if pid and lock.holder(home) == pid:
         click.echo("it takes too long to stop: it is killed", err=True)
         process.kill({pid})
-    return process.end_marked(home.path, 5)
+    return process.end_marked(home.path, _LEFTOVERS_LIMIT)
 
 
 # -------------------------------------------------------------------------------------------------------------- status

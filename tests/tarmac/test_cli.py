@@ -10,11 +10,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tarmac import process
+from tarmac.cli import _free_port, is_free
 from tarmac.home import Home
 from tarmac.supervisor import lock
 from tests.platform_fixture import wait_for
@@ -79,6 +82,34 @@ def test_when_its_supervisor_is_killed_nothing_is_left_and_it_comes_up_again(pla
     wait_for(lambda: not place.pids(), "everything beneath has ended")
     assert place.tarmac("status").returncode == 2
     assert place.tarmac("up", "--port", "0").returncode == 0
+    assert place.tarmac("down").returncode == 0
+
+
+def test_it_comes_up_where_what_an_earlier_platform_left_holds_its_port(place: Place) -> None:
+    assert place.tarmac("up", "--port", "0").returncode == 0
+    told = json.loads(place.tarmac("status", "-o", "json").stdout)
+    (haproxy,) = (psutil.Process(part["pid"]) for part in told["parts"] if part["name"] == "haproxy")
+    (worker,) = haproxy.children()
+    worker.suspend()
+    os.kill(told["pid"], signal.SIGSTOP)  # so that it does not see its last will end
+    for pid in (told["will"]["pid"], told["pid"]):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: place.pids() == {worker.pid}, "all but the worker have ended")
+    assert not is_free("127.0.0.1", told["port"])
+    again = place.tarmac("up", "--port", str(told["port"]))
+    assert (again.returncode, again.stderr) == (0, "")
+    assert worker.pid not in place.pids()
+    assert place.tarmac("down").returncode == 0
+
+
+def test_of_two_that_start_it_at_once_one_does_and_the_other_says_that_it_runs(place: Place) -> None:
+    port = _free_port("127.0.0.1")
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda _: place.tarmac("up", "--port", str(port)), range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    firsts, seconds = (done.stdout.splitlines()[0] for done in (first, second))
+    endpoint = f"http://127.0.0.1:{port}"
+    assert {firsts, seconds} == {f"The platform runs: {endpoint}", f"The platform is running already: {endpoint}"}
     assert place.tarmac("down").returncode == 0
 
 
