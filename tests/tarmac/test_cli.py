@@ -160,6 +160,15 @@ def test_a_part_that_cannot_start_is_named_with_the_end_of_its_log(place: Place)
     assert place.pids() == set()
 
 
+def test_a_master_key_that_was_lost_is_named_with_what_to_do(place: Place) -> None:
+    place.home.prepare()
+    place.home.master_key_file.write_text("")
+    done = place.tarmac("up", "--port", "0")
+    assert done.returncode == 2
+    assert f"{place.home.master_key_file} does not hold a key" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_wrong_setting_is_named(place: Place) -> None:
     done = place.tarmac("up", TARMAC_SLOTS="many")
     assert done.returncode == 2
