@@ -39,6 +39,10 @@ UNIT_MARK = "TARMAC_AGENT"
 """What the agent's offspring carries besides: the agent's pid."""
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_FILES = 65_536
+_FILES_OF_MACOS = 10_240
+"""What macOS lets a process have where it says that there is no limit."""
+
 _LOOK_AGAIN = 0.02
 _PROC = Path("/proc")
 _LINUX = sys.platform == "linux"
@@ -110,6 +114,23 @@ def be_called(words: Sequence[str]) -> None:
         text = b"\0".join(word.encode() for word in words)
         if 0 < len(text) < end - first:
             ctypes.memmove(first, text.ljust(end - first, b"\0"), end - first)
+
+
+def open_many_files() -> None:
+    """Raise this process's limit on open files, which its children inherit, as far as the system lets us.
+
+    The usual 1,024 are used up by as many connections. Not higher than `_FILES`: there are programs that close every
+    number up to the limit.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (_FILES, _FILES_OF_MACOS):
+        files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft != resource.RLIM_INFINITY and files > soft:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+                return
 
 
 def start(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -40,6 +41,12 @@ class Place:
             text=True,
             timeout=90,
         )
+
+    def tarmac_with_few_files(self, files: int, *words: str) -> subprocess.CompletedProcess[str]:
+        """As `tarmac`, from a shell with that soft limit on open files."""
+        command = ["sh", "-c", f'ulimit -Sn {files}; exec "$@"', "sh", sys.executable, "-m", "tarmac", *words]
+        env = {**os.environ, "TARMAC_HOME": str(self.home.path)}
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)
 
     def pids(self) -> set[int]:
         return process.marked(self.home.path)
@@ -110,6 +117,18 @@ def test_of_two_that_start_it_at_once_one_does_and_the_other_says_that_it_runs(p
     firsts, seconds = (done.stdout.splitlines()[0] for done in (first, second))
     endpoint = f"http://127.0.0.1:{port}"
     assert {firsts, seconds} == {f"The platform runs: {endpoint}", f"The platform is running already: {endpoint}"}
+    assert place.tarmac("down").returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be read on Linux alone")
+def test_its_processes_may_open_many_files_whatever_the_shell_allows(place: Place) -> None:
+    done = place.tarmac_with_few_files(256, "up", "--port", "0")
+    assert done.returncode == 0, done.stderr
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    told = json.loads(place.tarmac("status", "-o", "json").stdout)
+    for part in [*told["parts"], told["stem"]]:
+        soft, _ = resource.prlimit(part["pid"], resource.RLIMIT_NOFILE)
+        assert soft == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)), part["name"]
     assert place.tarmac("down").returncode == 0
 
 

@@ -234,6 +234,7 @@ class _Ear(asyncio.DatagramProtocol):
 
 async def supervise(home: Home, settings: Settings, announce: Callable[[GivenUp | None], None]) -> bool:
     """Run the platform in `home` until SIGTERM or SIGINT; False when it could not be started."""
+    process.open_many_files()
     door = Door(settings.host, settings.port)
     supervisor = Supervisor(home, door, parts(settings), lambda: answers_health(door), announce, settings.lease, HEIR)
     loop = asyncio.get_running_loop()
