@@ -36,6 +36,8 @@ START_LIMIT = door.START_LIMIT + 15
 """Seconds `up` waits for the supervisor's verdict."""
 
 DOWN_LIMIT = 30.0
+"""Seconds that `down` waits at least."""
+
 _LEFTOVERS_LIMIT = 5.0
 """Seconds for what is killed to be gone."""
 
@@ -283,7 +285,8 @@ def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
         raise Failed(str(error)) from error
     for failure in failures:
         raise Failed(_verdict(failure, home.part_log("supervisor")))
-    say("The platform has stopped.")
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        say("The platform has stopped.")
 
 
 # ---------------------------------------------------------------------------------------------------------------- down
@@ -291,17 +294,20 @@ def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
 
 @main.command()
 @click.option(
-    "--timeout", type=float, default=DOWN_LIMIT, show_default=True, help="Seconds before what is left is killed."
+    "--timeout",
+    type=float,
+    help="Seconds before what is left is killed.  [default: 30, or what TARMAC_GRACE makes it take]",
 )
 @_HOME
-def down(timeout: float, folder: Path | None) -> None:
+def down(timeout: float | None, folder: Path | None) -> None:
     """Stop the platform, with all tasks and apps on it; return when every process of it is gone."""
     home = _home(folder)
     pid = lock.holder(home)
     if pid:
+        limit = _stops_within(home) if timeout is None else timeout
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + limit
         while lock.holder(home) == pid and time.monotonic() < deadline:
             time.sleep(_PAUSE)
     left = _kill_rest(home, pid)
@@ -309,6 +315,11 @@ def down(timeout: float, folder: Path | None) -> None:
         raise Failed(f"these processes of the platform do not end: {', '.join(map(str, sorted(left)))}")
     home.state_file.unlink(missing_ok=True)
     click.echo("The platform has stopped." if pid else "The platform is not running.")
+
+
+def _stops_within(home: Home) -> float:
+    """Seconds that the platform that runs may take to stop in order; it said so when it came up."""
+    return max(DOWN_LIMIT, float((home.state() or {}).get("stops_within", 0)))
 
 
 def _kill_rest(home: Home, pid: int | None) -> set[int]:

@@ -6,6 +6,7 @@ a folder with a long name has its sockets in a short one beside it, in the syste
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -148,10 +149,13 @@ class Home:
         Raises PermissionError for a folder of somebody else, InitializationError for keys that cannot be used.
         """
         logs = (self.logs, self.worker_logs, self.logs / "platform")
-        for folder in (self.path, self.blobs, self.code, *logs, self.gateway, self.sockets):
-            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.blobs, self.code, *logs, self.gateway):
+            folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+        _check_owner(self.path, self.path.stat())
+        with contextlib.suppress(FileExistsError):
+            self.sockets.mkdir(mode=stat.S_IRWXU)
+        _check_owner(self.sockets, self.sockets.lstat())  # it may be in a folder where anybody can put a link
         for folder in (self.path, self.sockets):
-            _check_owner(folder)
             folder.chmod(stat.S_IRWXU)
         _write_once(self.token_file, "tk_" + secrets.token_urlsafe(32))
         _write_once(self.master_key_file, secrets.token_hex(_KEY_LENGTH))
@@ -243,6 +247,6 @@ def _written_beside(path: Path, text: str) -> str:
     return temporary
 
 
-def _check_owner(folder: Path) -> None:
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else; remove it, or set TARMAC_HOME to a folder of yours")
+def _check_owner(folder: Path, found: os.stat_result) -> None:
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise PermissionError(f"{folder} is no folder of yours; remove it, or set TARMAC_HOME to another place")

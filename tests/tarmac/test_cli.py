@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tarmac import process
-from tarmac.cli import _free_port, is_free
+from tarmac.cli import _free_port, _stops_within, is_free
 from tarmac.home import Home
 from tarmac.supervisor import lock
 from tests.platform_fixture import wait_for
@@ -142,6 +142,31 @@ def test_in_the_foreground_it_stays_until_it_is_interrupted(place: Place) -> Non
         assert up.stdout.read() == "The platform has stopped.\n"
     assert up.returncode == 0
     assert place.pids() == set()
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_in_the_foreground_it_stops_in_order_when_its_terminal_is_closed(place: Place, ignored: bool) -> None:
+    """Unless that is ignored: `nohup flyte up --foreground`."""
+    env = {**os.environ, "TARMAC_HOME": str(place.home.path)}
+    nohup = "trap '' HUP; " if ignored else ""
+    command = ["sh", "-c", f'{nohup}exec "$@"', "sh", sys.executable, "-u", "-m", "tarmac", "up", "--foreground"]
+    with subprocess.Popen([*command, "--port", "0"], env=env, stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        assert up.stdout.readline().startswith("The platform runs: http://127.0.0.1:")
+        up.send_signal(signal.SIGHUP)
+        if ignored:
+            assert place.tarmac("status").returncode == 0
+            up.send_signal(signal.SIGTERM)
+        assert up.stdout.read() == "The platform has stopped.\n"
+    assert up.returncode == 0
+    assert place.pids() == set()
+
+
+def test_down_waits_for_as_long_as_the_platform_said_that_its_end_may_take(place: Place) -> None:
+    assert place.tarmac("up", "--port", "0", TARMAC_GRACE="100").returncode == 0
+    assert 100 < _stops_within(place.home) < 150
+    assert place.tarmac("down").returncode == 0
+    assert _stops_within(place.home) == 30
 
 
 def test_a_port_in_use_is_named_with_who_holds_it_and_another_to_take(place: Place) -> None:

@@ -96,6 +96,30 @@ def test_a_home_with_a_long_name_has_its_sockets_in_a_private_folder_elsewhere(t
         shutil.rmtree(home.sockets)
 
 
+def test_a_link_in_the_place_of_the_sockets_is_refused(tmp_path: Path) -> None:
+    """In the folder for temporary files anybody may have put it there."""
+    home = Home(tmp_path / ("x" * 100))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    home.sockets.symlink_to(theirs)
+    try:
+        with pytest.raises(PermissionError, match="is no folder of yours; remove it"):
+            home.prepare()
+        assert mode(theirs) == 0o755
+        theirs.rmdir()
+        with pytest.raises(PermissionError, match="is no folder of yours; remove it"):
+            home.prepare()
+    finally:
+        home.sockets.unlink()
+
+
+def test_the_home_itself_may_be_a_link_of_its_owners(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "disk")
+    Home(tmp_path / "home").prepare()
+    assert mode(tmp_path / "disk") == 0o700
+
+
 def test_logs_have_their_places(tmp_path: Path) -> None:
     home = Home(tmp_path)
     paths = [

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tarmac import process
@@ -491,13 +492,17 @@ async def test_a_part_that_is_stopped_as_soon_as_it_is_there_is_started_again(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it has not become the leader of its group yet."""
-    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 3.0)
     brain = Part("brain", program(FOREVER), module="tarmac.gateway.__main__", beats=True)
-    async with begun(home, brain, lease=1) as supervisor:
-        await fact(lambda: first(supervisor)["pid"], "it is there")
+    async with begun(home, brain, lease=3) as supervisor:
+        await fact(lambda: supervisor.told()["stem"]["silent"] is not None, "the stem forks at once from now on", 30)
+        await fact(lambda: first(supervisor)["pid"], "the first is there")
+        before = int(str(first(supervisor)["pid"]))
+        os.kill(before, signal.SIGKILL)
+        await fact(lambda: first(supervisor)["pid"] not in (None, before), "there is another one")
         os.kill(int(str(first(supervisor)["pid"])), signal.SIGSTOP)
-        await fact(lambda: first(supervisor)["restarts"], "it is started again")
-        assert first(supervisor)["last_end"] == "killed by SIGKILL: it gave no sign of life for 1 s"
+        await fact(lambda: first(supervisor)["restarts"] == 2, "it is started again", 30)
+        assert first(supervisor)["last_end"] == "killed by SIGKILL: it gave no sign of life for 3 s"
 
 
 async def test_a_stem_that_is_stopped_as_soon_as_it_is_there_is_replaced(
@@ -511,10 +516,32 @@ async def test_a_stem_that_is_stopped_as_soon_as_it_is_there_is_replaced(
         assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it gave no sign of life for 1 s"
 
 
+ORPHAN = """
+import os, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    os._exit(0)
+time.sleep(600)
+"""
+
+
+async def test_orphans_are_reaped_also_when_the_stem_hangs(home: Home) -> None:
+    forked = Part("brain", program(FOREVER), module="tarmac.gateway.__main__")
+    async with begun(home, forked, Part("mother", program(ORPHAN)), lease=1) as supervisor:
+        await fact(lambda: tail(home.part_log("mother")), "there is an orphan")
+        await fact(lambda: supervisor.told()["stem"]["silent"] is not None, "the stem is asked for signs of life")
+        os.kill(supervisor.told()["stem"]["pid"], signal.SIGSTOP)
+        orphan = int(tail(home.part_log("mother")))
+        os.kill(orphan, signal.SIGKILL)
+        await fact(lambda: not psutil.pid_exists(orphan), "it is reaped")
+
+
 SLOW = """
 import os, socket, sys, time
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-end = time.monotonic() + 3
+end = time.monotonic() + 6
 while time.monotonic() < end:
     sock.sendto(b"%d?" % os.getpid(), sys.argv[1])
     time.sleep(0.05)
@@ -527,10 +554,10 @@ time.sleep(600)
 async def test_a_part_that_is_slow_to_come_up_and_says_that_it_lives_is_let_live(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 2.0)
     news: list[GivenUp | None] = []
     part = Part("slow", (*program(SLOW), str(home.pulse_socket)), beats=True)
-    async with begun(home, part, lease=1, news=news) as supervisor:
+    async with begun(home, part, lease=2, news=news) as supervisor:
 
         def has_come_up() -> bool:
             is_over = "are over" in tail(home.part_log("slow"))

@@ -28,7 +28,7 @@ SETTLED = 1.0
 
 LONGEST_PAUSE = 2.0
 
-_KILLED_WITHIN = 2.0
+KILLED_WITHIN = 2.0
 """Seconds that are waited for the end of what was killed."""
 
 _SOFTLY = ((signal.SIGUSR1, 1.0), (signal.SIGTERM, 2.0))
@@ -48,6 +48,11 @@ class Part:
     """It gives signs of life by itself, and says when it has come up."""
     asked: bool = False
     """It is asked for signs of life."""
+
+    @property
+    def stops_within(self) -> float:
+        """Seconds that its end may take, by farewell and then by SIGKILL."""
+        return sum(seconds for _, seconds in self.farewell) + KILLED_WITHIN
 
 
 def parts(settings: Settings) -> tuple[Part, ...]:
@@ -129,7 +134,7 @@ class Keeper:
         child = self.child
         if child is not None:
             self._kill(child)
-            deadline = time.monotonic() + _KILLED_WITHIN
+            deadline = time.monotonic() + KILLED_WITHIN
             while child.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.01)
         self.child = None
@@ -175,7 +180,7 @@ class Keeper:
                 return
         log.warning("%s does not end: killed", self.part.name)
         self._kill(running)
-        await self._gone(_KILLED_WITHIN)
+        await self._gone(KILLED_WITHIN)
 
     async def _gone(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

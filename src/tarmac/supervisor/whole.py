@@ -56,7 +56,7 @@ class Supervisor:
         self._door = door
         spawn = stem.spawner(env, home.path)
         self._stem = Stem(spawn, lambda why: self._stem_keeper.kill(why))
-        self._stem_keeper = Keeper(stem.PART, home, self._stem.start)
+        self._stem_keeper = Keeper(stem.PART, home, self._stem.start, lambda part, code: self.reap())
         self._forked = any(part.module for part in parts) and process.adopt_orphans()
 
         async def start(part: Part, log: Path) -> process.Child:
@@ -148,7 +148,12 @@ class Supervisor:
     def _write_state(self) -> None:
         door = self._door
         self._home.write_state(
-            endpoint=door.endpoint, port=door.port, pid=os.getpid(), version=__version__, started=self._started
+            endpoint=door.endpoint,
+            port=door.port,
+            pid=os.getpid(),
+            version=__version__,
+            started=self._started,
+            stops_within=sum(keeper.part.stops_within for keeper in self._kept),
         )
 
     async def _rotate_logs(self) -> None:
@@ -206,6 +211,7 @@ class Supervisor:
             await asyncio.sleep(pulse.pause(self._lease))
             await asyncio.gather(self._ask("haproxy", alive.answers(self._home)), self._ask("stem", self._stem.lives()))
             self._end_silent(time.monotonic())
+            self.reap()  # who ended while the stem had not answered
 
     def _end_silent(self, now: float) -> None:
         running = {keeper.child.pid: keeper for keeper in self._all if keeper.child is not None}
@@ -233,12 +239,16 @@ class _Ear(asyncio.DatagramProtocol):
 
 
 async def supervise(home: Home, settings: Settings, announce: Callable[[GivenUp | None], None]) -> bool:
-    """Run the platform in `home` until SIGTERM or SIGINT; False when it could not be started."""
+    """Run the platform in `home` until SIGTERM, SIGINT or SIGHUP; False when it could not be started.
+
+    SIGHUP is what a terminal that is closed sends; one that is ignored (`nohup`) stays ignored.
+    """
     process.open_many_files()
     door = Door(settings.host, settings.port)
     supervisor = Supervisor(home, door, parts(settings), lambda: answers_health(door), announce, settings.lease, HEIR)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, supervisor.reap)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, supervisor.stop)
     return await supervisor.run()
