@@ -218,7 +218,9 @@ def _listener(port: int) -> str:
 
 
 def _environment(home: Home) -> dict[str, str]:
-    return process.family_environment(home.path, {**os.environ, "TARMAC_HOME": str(home.path)})
+    """For the supervisor. It has no mark, only what it starts has: whoever ends what is left spares one that waits."""
+    inherited = {name: value for name, value in os.environ.items() if name != process.MARK}
+    return process.with_absolute_path({**inherited, "TARMAC_HOME": str(home.path)})
 
 
 def _detach(home: Home) -> door.GivenUp | None:
@@ -327,7 +329,11 @@ def _kill_rest(home: Home, pid: int | None) -> set[int]:
     if pid and lock.holder(home) == pid:
         click.echo("it takes too long to stop: it is killed", err=True)
         process.kill({pid})
-    return process.end_marked(home.path, _LEFTOVERS_LIMIT)
+    left = process.end_marked(home.path, _LEFTOVERS_LIMIT)
+    deadline = time.monotonic() + _LEFTOVERS_LIMIT
+    while pid and process.lives(pid) and time.monotonic() < deadline:  # it has no mark
+        time.sleep(_PAUSE)
+    return left | ({pid} if pid and process.lives(pid) else set())
 
 
 # -------------------------------------------------------------------------------------------------------------- status

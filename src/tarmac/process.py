@@ -7,9 +7,9 @@ Nothing of the platform may outlive it, whatever kills it. Four means, each for 
    parent has; the end of that pipe is the end of the parent (`guarded`, and this module as a program).
 2. A parent and its children are each in a session of their own, so that one signal reaches everything that a child
    started (`signal_group`).
-3. Every process carries a mark in its environment, which its descendants inherit: TARMAC_PLATFORM, the folder of the
-   platform. Whoever starts or ends a platform looks through the table of processes for that mark (`marked`), and so
-   finds what was orphaned, changed its session, or was started by something that is long gone.
+3. Every process but the supervisor carries a mark in its environment, which its descendants inherit: TARMAC_PLATFORM,
+   the folder of the platform. Whoever starts or ends a platform looks through the table of processes for that mark
+   (`marked`), and so finds what was orphaned, changed its session, or was started by something that is long gone.
 4. Beside the supervisor waits a process that does that as soon as the supervisor is gone (`supervisor.will`).
 """
 
@@ -30,7 +30,7 @@ from pathlib import Path
 # asyncio and psutil are imported where they are used: `flyte up` and `flyte down` pass here and need neither
 
 MARK = "TARMAC_PLATFORM"
-"""The environment variable that every process of a platform carries: the platform's folder."""
+"""The environment variable that every process beneath a supervisor carries: the platform's folder."""
 
 LIFE = "TARMAC_LIFE"
 """The environment variable with a random word for the time from a start of the platform to its end."""
@@ -226,13 +226,13 @@ class Adopted:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
             except ChildProcessError:
-                self.returncode = None if _is_there(self.pid) else -signal.SIGKILL  # nobody knows how it ended
+                self.returncode = None if is_there(self.pid) else -signal.SIGKILL  # nobody knows how it ended
             else:
                 self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
 
 
-def _is_there(pid: int) -> bool:
+def is_there(pid: int) -> bool:
     """Whether the table of processes has it; a zombie is there."""
     try:
         os.kill(pid, 0)
@@ -287,17 +287,20 @@ async def gone(pid: int, limit: float, pause: float = 0.05) -> bool:
         loop.add_reader(fd, over.set)
     deadline = loop.time() + limit
     try:
-        while not over.is_set() and _lives(pid) and loop.time() < deadline:
+        while not over.is_set() and lives(pid) and loop.time() < deadline:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), limit if fd is not None else pause)
-        return over.is_set() or not _lives(pid)
+        return over.is_set() or not lives(pid)
     finally:
         if fd is not None:
             loop.remove_reader(fd)
             os.close(fd)
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether it is there and has not ended; a zombie has."""
+    if _PROC.joinpath("self/stat").exists():
+        return _entry(pid) is not None
     import psutil
 
     try:
@@ -400,7 +403,7 @@ def _portable_environment(pid: int) -> dict[str, str]:
 
 
 def marked(home: Path) -> set[int]:
-    """Every process of the platform in `home`, except the caller and those it descends from."""
+    """Every process beneath the supervisor of `home`, except the caller and those it descends from."""
     return find(lambda env: env.get(MARK) == str(home), _hint(home)) - _ancestry()
 
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tarmac import process
-from tarmac.cli import _free_port, _stops_within, is_free
+from tarmac.cli import _environment, _free_port, _stops_within, is_free
 from tarmac.home import Home
 from tarmac.supervisor import lock
 from tests.platform_fixture import wait_for
@@ -109,6 +109,28 @@ def test_it_comes_up_where_what_an_earlier_platform_left_holds_its_port(place: P
     assert place.tarmac("down").returncode == 0
 
 
+def test_it_comes_up_while_the_last_life_is_still_being_ended(place: Place) -> None:
+    """The last will of a supervisor that was killed works at the same time, or is about to."""
+    port = _free_port("127.0.0.1")
+    assert place.tarmac("up", "--port", str(port)).returncode == 0
+    for _ in range(4):
+        supervisor = lock.holder(place.home)
+        assert supervisor is not None
+        os.kill(supervisor, signal.SIGKILL)
+        again = place.tarmac("up", "--port", str(port))
+        assert (again.returncode, again.stderr) == (0, "")
+        assert lock.holder(place.home) not in (None, supervisor)
+    assert place.tarmac("down").returncode == 0
+
+
+def test_a_supervisor_that_waits_for_its_turn_is_not_taken_for_a_leftover(place: Place) -> None:
+    with subprocess.Popen(SLEEP, env=_environment(place.home)) as waiting:
+        try:
+            assert place.pids() == set()
+        finally:
+            waiting.kill()
+
+
 def test_of_two_that_start_it_at_once_one_does_and_the_other_says_that_it_runs(place: Place) -> None:
     port = _free_port("127.0.0.1")
     with ThreadPoolExecutor(2) as both:
@@ -167,6 +189,18 @@ def test_down_waits_for_as_long_as_the_platform_said_that_its_end_may_take(place
     assert 100 < _stops_within(place.home) < 150
     assert place.tarmac("down").returncode == 0
     assert _stops_within(place.home) == 30
+
+
+def test_down_ends_a_supervisor_that_does_not_listen(place: Place) -> None:
+    assert place.tarmac("up", "--port", "0").returncode == 0
+    supervisor = lock.holder(place.home)
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGSTOP)
+    down = place.tarmac("down", "--timeout", "0.1")
+    assert (down.returncode, down.stdout) == (0, "The platform has stopped.\n")
+    assert down.stderr == "it takes too long to stop: it is killed\n"
+    assert not process.lives(supervisor)
+    assert place.pids() == set()
 
 
 def test_a_port_in_use_is_named_with_who_holds_it_and_another_to_take(place: Place) -> None:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -57,6 +57,15 @@ def home(tmp_path: Path) -> Home:
     place = Home(tmp_path / "h")
     place.prepare()
     return place
+
+
+@pytest.fixture(autouse=True)
+def own_orphans_alone() -> Iterator[None]:
+    """A supervisor in this process has it adopt orphans: no other test is to have them."""
+    yield
+    if (prctl := process._prctl()) is not None:
+        prctl(process._PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    process.reap_strangers(())
 
 
 @contextlib.asynccontextmanager
@@ -183,6 +192,16 @@ def test_two_that_look_for_the_supervisor_at_once_do_not_take_each_other_for_it(
     with lock_file(home).open() as other:
         fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as the other one does
         assert holder(home) is None
+
+
+def test_the_pid_that_a_killed_supervisor_left_is_not_the_next_ones(home: Home) -> None:
+    """In the moment between taking the lock and saying who has it."""
+    with subprocess.Popen(program("")) as dead:
+        pass
+    lock_file(home).write_text(f"{dead.pid:<20}")
+    with lock_file(home).open() as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        assert holder(home) == 0
 
 
 async def test_where_an_earlier_platform_answered_is_forgotten_before_this_one_does(home: Home) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tarmac import process
 from tarmac.home import Home
 
 _WIDTH = 20
@@ -44,7 +45,7 @@ def _try_lock(fd: int, kind: int) -> bool:
 
 
 def holder(home: Home) -> int | None:
-    """The pid of the supervisor that runs the platform in `home`, None where none does.
+    """The pid of the supervisor that runs the platform in `home`, None where none does; 0: it has not said so yet.
 
     Looks by a lock that many may have at once: two that look must not take each other for a supervisor.
     """
@@ -53,6 +54,9 @@ def holder(home: Home) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        return None if _try_lock(fd, fcntl.LOCK_SH) else int(os.read(fd, _WIDTH) or 0)
+        if _try_lock(fd, fcntl.LOCK_SH):
+            return None
+        pid = int(os.read(fd, _WIDTH) or 0)
+        return pid if pid and process.is_there(pid) else 0  # else it is the last one's
     finally:
         os.close(fd)
