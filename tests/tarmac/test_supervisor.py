@@ -161,6 +161,20 @@ async def test_a_start_that_cannot_succeed_is_given_up_with_the_tail_of_the_log(
     assert pids(home) == set()
 
 
+async def test_a_start_that_cannot_say_where_the_platform_is_is_given_up(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_state(self: Home, **state: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Home, "write_state", write_state)
+    news: list[GivenUp | None] = []
+    parts = (Part("good", program(FOREVER)),)
+    assert await Supervisor(home, Door("127.0.0.1", 1), parts, yes, news.append).run() is False
+    assert news == [GivenUp(f"{home.state_file} cannot be written: No space left on device")]
+    assert pids(home) == set()
+
+
 async def test_it_tells_how_its_parts_are(home: Home) -> None:
     async with running(home, Part("one", program(FOREVER))):
         reader, writer = await asyncio.open_unix_connection(home.supervisor_socket)

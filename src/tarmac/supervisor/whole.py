@@ -95,9 +95,7 @@ class Supervisor:
             kept = [tasks.create_task(keeper.run()) for keeper in self._kept]
             ears = await self._listen()
             others = [tasks.create_task(self._rotate_logs()), tasks.create_task(self._watch_always())]
-            failure = await self._first_answer()
-            if failure is None:
-                self._write_state()
+            failure = await self._first_answer() or self._write_state()
             self._announce(failure)
             if failure is None:
                 await self._stopping.wait()
@@ -145,16 +143,21 @@ class Supervisor:
         for keeper in reversed(self._kept):
             await keeper.stop()
 
-    def _write_state(self) -> None:
+    def _write_state(self) -> GivenUp | None:
+        """Say where the platform is; else why that cannot be said."""
         door = self._door
-        self._home.write_state(
-            endpoint=door.endpoint,
-            port=door.port,
-            pid=os.getpid(),
-            version=__version__,
-            started=self._started,
-            stops_within=sum(keeper.part.stops_within for keeper in self._kept),
-        )
+        try:
+            self._home.write_state(
+                endpoint=door.endpoint,
+                port=door.port,
+                pid=os.getpid(),
+                version=__version__,
+                started=self._started,
+                stops_within=sum(keeper.part.stops_within for keeper in self._kept),
+            )
+        except OSError as error:
+            return GivenUp(f"{self._home.state_file} cannot be written: {error.strerror}")
+        return None
 
     async def _rotate_logs(self) -> None:
         while True:
