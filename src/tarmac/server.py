@@ -28,7 +28,7 @@ from tarmac.api.line import Caller
 from tarmac.auth import Authenticator
 from tarmac.console import pages as _  # noqa: F401 - the application is made of it; here the stem imports it
 from tarmac.control import Control
-from tarmac.control.links import Link, Peer, listen
+from tarmac.control.links import Link, Links, Peer, listen
 from tarmac.store import Store, open_store
 
 log = logging.getLogger("tarmac.server")
@@ -48,7 +48,12 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     endpoint = f"http://{_reachable(settings.host)}:{settings.port}"
-    control = Control(store, home, settings, endpoint, settings.port, _fail)
+
+    def failed(error: BaseException) -> None:
+        """Start again from what is on disk. Who ends in order, ends in order."""
+        _fail(error, 0 if stop.is_set() else 1)
+
+    control = Control(store, home, settings, endpoint, settings.port, failed)
     await control.start()
     authenticator = Authenticator(home.token(), control.identities, control.key_rows)
     app = make_app(control, authenticator, settings)
@@ -96,7 +101,7 @@ def _http(app: object, socket: Path) -> uvicorn.Server:
 async def _close(
     server: uvicorn.Server,
     http: asyncio.Task[None],
-    links: asyncio.AbstractServer,
+    links: Links,
     tidy: asyncio.Task[None],
     store: Store,
 ) -> None:
@@ -107,12 +112,12 @@ async def _close(
     await store.close()
 
 
-def _fail(error: BaseException) -> None:
-    """The store refused: end at once, and start again from what is on disk; also when nobody can be told why."""
+def _fail(error: BaseException, code: int) -> None:
+    """The store refused: end at once, also when nobody can be told why."""
     try:
         print(f"the control plane ends: {error}", file=sys.stderr, flush=True)
-    finally:  # the log may be on the disk that is full
-        os._exit(1)
+    finally:  # the disk that is full may be the log's too
+        os._exit(code)
 
 
 def _reachable(host: str) -> str:

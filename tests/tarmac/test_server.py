@@ -12,7 +12,7 @@ FAIL = """
 import contextlib, os
 from tarmac import server
 with contextlib.suppress(OSError):  # as an event loop goes on after a callback that failed
-    server._fail(OSError("database or disk is full"))
+    server._fail(OSError("database or disk is full"), 1)
 os._exit(7)
 """
 

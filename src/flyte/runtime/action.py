@@ -25,7 +25,7 @@ from flyte._context import ActionID, TaskContext, get_custom_context
 from flyte._failure import to_error
 from flyte._sync import block, in_event_loop
 from flyte._values import from_bytes, to_bytes
-from flyte.errors import ActionAbortedError, BaseRuntimeError
+from flyte.errors import ActionAbortedError, BaseRuntimeError, NotInTaskContextError
 from flyte.runtime.loader import describe
 from flyte.runtime.values import pack_value, unpack_value
 
@@ -54,6 +54,12 @@ class Answers:
         """The loop that will send what was asked for in its present turn."""
 
     def ask(self, key: int, frame: wire.Frame, loop: asyncio.AbstractEventLoop | None, answered: Answered) -> None:
+        """Raises NotInTaskContextError in a process that was forked off, which would wait for ever."""
+        if self._link.abandoned:
+            raise NotInTaskContextError(
+                "this process was forked inside a task or traced function and came back out of it; "
+                "end it with os._exit, or use multiprocessing, which does"
+            )
         self._waiting[key] = (loop, answered)
         self._link.watch()
         if loop is None:
@@ -72,10 +78,16 @@ class Answers:
         self._waiting.pop(key, None)
         self._link.answered(key)
 
+    def cancel(self, key: int, frame: wire.CancelCall) -> None:
+        """Nobody waits for the call any more. A control plane that has not heard of it hears of both."""
+        self._waiting.pop(key, None)
+        self._link.send(frame, keep=_cancelled(key))
+
     def receive(self, frames: list[wire.CallResult | wire.TraceResult]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[Answered, wire.AnyFrame]]] = {}
         for frame in frames:
             self._link.answered(frame.key)
+            self._link.answered(_cancelled(frame.key))
             if (waiting := self._waiting.pop(frame.key, None)) is not None:
                 by_loop.setdefault(waiting[0], []).append((waiting[1], frame))
         for loop, answers in by_loop.items():
@@ -85,9 +97,18 @@ class Answers:
                 loop.call_soon_threadsafe(_deliver, answers)
 
 
+def _cancelled(key: int) -> tuple[str, int]:
+    """Under what the cancellation of a call is kept."""
+    return ("cancel", key)
+
+
 def _deliver(answers: list[tuple[Answered, wire.AnyFrame]]) -> None:
     for answered, frame in answers:
         answered(frame)
+
+
+JobKey = tuple[str, str, int]
+"""Run, action, attempt: the next attempt may come to a process in which the last one is still being cancelled."""
 
 
 class Job:
@@ -101,8 +122,8 @@ class Job:
         self._lock = threading.Lock()
 
     @property
-    def key(self) -> tuple[str, str]:
-        return (self.assign.run, self.assign.action)
+    def key(self) -> JobKey:
+        return (self.assign.run, self.assign.action, self.assign.attempt)
 
     def context(self) -> TaskContext:
         a = self.assign
@@ -117,6 +138,8 @@ class Job:
             run_url=a.url,
             run_start_time=datetime.datetime.fromtimestamp(a.started, datetime.UTC),
             custom_context=a.custom_context,
+            failures=a.failures,
+            checkpoint_paths=f"{a.run}/{a.action}",
         )
 
     def environment(self) -> dict[str, str]:
@@ -190,10 +213,11 @@ class Job:
         try:
             return await future
         except asyncio.CancelledError:
-            self._answers.forget(key)
-            if isinstance(frame, wire.Call):
+            if isinstance(frame, wire.Call) and not self.is_ending:
                 a = self.assign
-                self._link.send(wire.CancelCall(key=key, run=a.run, action=a.action, attempt=a.attempt))
+                self._answers.cancel(key, wire.CancelCall(key=key, run=a.run, action=a.action, attempt=a.attempt))
+            else:
+                self._answers.forget(key)
             raise
 
     def _ask_blocking(self, key: int, frame: wire.Frame) -> Any:
@@ -249,6 +273,10 @@ class Job:
             error=_cut(describe(error)) if error else None,
             started=started or time.time(),
         )
+
+    @property
+    def is_ending(self) -> bool:
+        return self._link.ending
 
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
         a = self.assign

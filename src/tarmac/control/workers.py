@@ -51,6 +51,10 @@ class Pool:
     """Workers that can take nothing since all they have waits for children."""
 
 
+Stray = tuple[str, str, int]
+"""Run, action, attempt."""
+
+
 @dataclass(slots=True, eq=False)
 class Worker:
     """One worker process; also the peer at the control plane's end of its link."""
@@ -67,19 +71,21 @@ class Worker:
     blocked: bool = False
     """Whether it has some, and all of them wait."""
     stopping: bool = False
+    spent: bool = False
+    """A fresh worker that had its action: it ends by itself."""
     met: bool = False
     """Whether it ever connected."""
     born: float = 0
     """When it was asked for, on the loop's clock."""
-    strays: set[str] = field(default_factory=set)
-    """Actions that it came back with and that are not its own any more."""
+    strays: set[Stray] = field(default_factory=set)
+    """What it is still at, or was when it came back, and what is not its own any more."""
     pid: int = 0
     token: str = ""
     """What it proves with who it is; empty for one that an earlier control plane started."""
 
     @property
     def has_room(self) -> bool:
-        if self.link is None or self.stopping or self.strays:
+        if self.link is None or self.stopping or self.spent or self.strays:
             return False
         return len(self.actions) < self.pool.concurrency
 
@@ -103,7 +109,7 @@ class Worker:
     def frame(self, frame: wire.AnyFrame) -> None:
         self.dispatch.lifecycle.from_worker(self, frame)
         if self.strays and isinstance(frame, wire.Finished):
-            self.dispatch.stray_over(self, f"{frame.run}/{frame.action}")
+            self.dispatch.stray_over(self, (frame.run, frame.action, frame.attempt))
 
     def lost(self, link: Link) -> None:
         if link is self.link:
@@ -134,6 +140,9 @@ def never_started(pool: Pool, exit: wire.UnitExited) -> str:
     return f"no worker of {pool.spec.name} lives long enough to take an action: {exit.reason or 'unknown'}{tail}"
 
 
+TOLD_TO_STOP = 128 + 15
+"""Exit code of a worker that SIGTERM cut off (`flyte.runtime.worker.ABORTED`)."""
+
 _CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV", 31: "SIGSYS"}
 
 
@@ -144,7 +153,7 @@ def death(exit: wire.UnitExited) -> ErrorInfo:
         return ErrorInfo(code="OOMError", message=f"the process used more memory than it may{tail}")
     if exit.signal in _CRASHES:
         return ErrorInfo(code="ProcessCrashed", message=f"the process crashed ({_CRASHES[exit.signal]}){tail}")
-    if exit.code is not None:
+    if exit.code is not None and exit.code != TOLD_TO_STOP:
         message = f"the process exited with code {exit.code} before the task returned{tail}"
         return ErrorInfo(code="ProcessExited", message=message)
     reason = exit.reason or "its process was lost"
