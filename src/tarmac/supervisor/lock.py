@@ -17,8 +17,11 @@ _WIDTH = 20
 
 
 @contextlib.contextmanager
-def locked(home: Home, patience: float = 2.0) -> Iterator[None]:
-    """Hold the platform's lock. Raises BlockingIOError when another supervisor goes on holding it."""
+def locked(home: Home, patience: float = 5.0) -> Iterator[None]:
+    """Hold the platform's lock. Raises BlockingIOError when another one holds it for `patience` seconds.
+
+    The last will of one that was killed (`will`) holds it for a moment, too.
+    """
     fd = os.open(lock_file(home), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         deadline = time.monotonic() + patience

@@ -24,8 +24,8 @@ from tarmac import process
 from tarmac.process import Child
 from tarmac.supervisor.lock import locked
 
-LIMIT = 10.0
-"""Seconds within which what is killed should be gone."""
+LIMIT = 4.0
+"""Seconds within which what is killed should be gone: less than the next supervisor waits for the lock."""
 
 _LOCK_PATIENCE = 0.5
 
