@@ -1,7 +1,8 @@
 """The platform of this machine: found by its state file, started when there is none.
 
-`$TARMAC_HOME` (default `~/.tarmac`) holds `platform.json`, which a running platform writes and removes, and `token`,
-the owner's key. Everything here blocks; async code calls it on a thread.
+`$TARMAC_HOME` (default `~/.tarmac`) holds `platform.json`, which a running platform writes and removes,
+`supervisor.lock`, which it holds, and `token`, the owner's key. Everything here blocks; async code calls it on a
+thread.
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ def find_or_start() -> Found:
 
 
 def find(patience: float = RESTART_TIMEOUT) -> Found | None:
-    """The running platform of this machine, or None; one whose process lives gets `patience` seconds to answer."""
+    """The running platform of this machine, or None; one that is there gets `patience` seconds to answer."""
     end = time.monotonic() + patience
     while (state := _state()) is not None:
         endpoint, pid = state
         health = probe(endpoint)
         if health is not None and health.status == "ok":
             return Found(endpoint, _token())
-        if not _lives(pid):
+        if not _is_held():
             return None
         if time.monotonic() > end:
             raise InitializationError(
@@ -140,14 +141,22 @@ def _token() -> str:
         ) from None
 
 
-def _lives(pid: int) -> bool:
+def _is_held() -> bool:
+    """Whether anybody runs the platform of this folder, or cleans up after it: that one holds the lock.
+
+    The pid in the state file does not tell: a platform that was killed leaves the file, and a reboot gives its pid to
+    somebody else.
+    """
+    import fcntl  # here: where there is none, `import flyte` still works
+
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+        with (home() / "supervisor.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    return True
+    except OSError:
+        return False
+    return False
 
 
 def _start() -> None:

@@ -36,6 +36,11 @@ START_LIMIT = door.START_LIMIT + 15
 """Seconds `up` waits for the supervisor's verdict."""
 
 DOWN_LIMIT = 30.0
+"""Seconds that `down` waits at least."""
+
+_LEFTOVERS_LIMIT = 5.0
+"""Seconds for what is killed to be gone."""
+
 _PAUSE = 0.02
 _PORTS_OF_ONE = 600
 """How far apart the front doors of platforms on one machine should be: the apps' ports lie between."""
@@ -83,9 +88,12 @@ def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> 
         return
     try:
         settings = _prepared(home, port)
+        running = _make_room(home, settings)
     except (BaseRuntimeError, PermissionError) as error:
         raise Refused(str(error)) from error
-    if foreground:
+    if running is not None:
+        say(_already(running))
+    elif foreground:
         _stay(home, settings, say)
     elif (failure := _detach(home)) is None:
         say(f"The platform runs: {door.Door(settings.host, settings.port).endpoint}")
@@ -127,9 +135,23 @@ def _prepared(home: Home, port: int | None) -> Settings:
 
     find(settings)
     home.prepare()
-    if not is_free(settings.host, settings.port):
-        raise InitializationError("PortInUse", "user", _in_use(settings.host, settings.port))
     return settings
+
+
+def _make_room(home: Home, settings: Settings) -> dict[str, Any] | None:
+    """See that the port is free. Where another `up` was quicker, the platform that runs now, else None.
+
+    What an earlier life of this platform left there is ended. Raises InitializationError where a stranger has the port.
+    """
+    if is_free(settings.host, settings.port):
+        return None
+    with contextlib.suppress(BlockingIOError), lock.locked(home, patience=0.1):
+        process.end_marked(home.path, _LEFTOVERS_LIMIT)
+    if is_free(settings.host, settings.port):
+        return None
+    if (running := _running(home)) is None:
+        raise InitializationError("PortInUse", "user", _in_use(settings.host, settings.port))
+    return running
 
 
 def refuse_official() -> None:
@@ -196,7 +218,9 @@ def _listener(port: int) -> str:
 
 
 def _environment(home: Home) -> dict[str, str]:
-    return process.family_environment(home.path, {**os.environ, "TARMAC_HOME": str(home.path)})
+    """For the supervisor. It has no mark, only what it starts has: whoever ends what is left spares one that waits."""
+    inherited = {name: value for name, value in os.environ.items() if name != process.MARK}
+    return process.with_absolute_path({**inherited, "TARMAC_HOME": str(home.path)})
 
 
 def _detach(home: Home) -> door.GivenUp | None:
@@ -263,7 +287,8 @@ def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
         raise Failed(str(error)) from error
     for failure in failures:
         raise Failed(_verdict(failure, home.part_log("supervisor")))
-    say("The platform has stopped.")
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        say("The platform has stopped.")
 
 
 # ---------------------------------------------------------------------------------------------------------------- down
@@ -271,17 +296,20 @@ def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
 
 @main.command()
 @click.option(
-    "--timeout", type=float, default=DOWN_LIMIT, show_default=True, help="Seconds before what is left is killed."
+    "--timeout",
+    type=float,
+    help="Seconds before what is left is killed.  [default: 30, or what TARMAC_GRACE makes it take]",
 )
 @_HOME
-def down(timeout: float, folder: Path | None) -> None:
+def down(timeout: float | None, folder: Path | None) -> None:
     """Stop the platform, with all tasks and apps on it; return when every process of it is gone."""
     home = _home(folder)
     pid = lock.holder(home)
     if pid:
+        limit = _stops_within(home) if timeout is None else timeout
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + limit
         while lock.holder(home) == pid and time.monotonic() < deadline:
             time.sleep(_PAUSE)
     left = _kill_rest(home, pid)
@@ -291,16 +319,21 @@ def down(timeout: float, folder: Path | None) -> None:
     click.echo("The platform has stopped." if pid else "The platform is not running.")
 
 
+def _stops_within(home: Home) -> float:
+    """Seconds that the platform that runs may take to stop in order; it said so when it came up."""
+    return max(DOWN_LIMIT, float((home.state() or {}).get("stops_within", 0)))
+
+
 def _kill_rest(home: Home, pid: int | None) -> set[int]:
     """Kill what is left of the platform, and see it gone; what will not go."""
     if pid and lock.holder(home) == pid:
         click.echo("it takes too long to stop: it is killed", err=True)
         process.kill({pid})
-    deadline = time.monotonic() + 5
-    while (left := process.marked(home.path)) and time.monotonic() < deadline:
-        process.kill(left)
+    left = process.end_marked(home.path, _LEFTOVERS_LIMIT)
+    deadline = time.monotonic() + _LEFTOVERS_LIMIT
+    while pid and process.lives(pid) and time.monotonic() < deadline:  # it has no mark
         time.sleep(_PAUSE)
-    return left
+    return left | ({pid} if pid and process.lives(pid) else set())
 
 
 # -------------------------------------------------------------------------------------------------------------- status
@@ -344,7 +377,7 @@ def _table(state: dict[str, Any]) -> str:
     if not state["running"]:
         return f"The platform is not running ({state['home']})."
     lines = [f"The platform runs: {state.get('endpoint', 'it is being started')}   ({state['home']})"]
-    for part in (*state.get("parts", ()), *filter(None, [state.get("stem")])):
+    for part in (*state.get("parts", ()), *filter(None, [state.get("stem"), state.get("will")])):
         restarts = f"   restarts: {part['restarts']} (last: {part['last_end']})" if part["restarts"] else ""
         lines.append(f"  {part['name']:<10} {part['state']:<8} pid {part['pid'] or '-'}{restarts}")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ a folder with a long name has its sockets in a short one beside it, in the syste
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,6 +18,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from flyte.errors import InitializationError
+
+_KEY_LENGTH = 32
+"""Bytes of the master key."""
 
 _LONGEST_SOCKET_NAME = 24
 
@@ -155,21 +161,47 @@ class Home:
         return self.logs / "platform" / f"{part}.log"
 
     def prepare(self) -> None:
-        """Make the folders, the owner's token and the master key, each readable by the owner alone."""
+        """Make the folders, the owner's token and the master key, each readable by the owner alone.
+
+        Raises PermissionError for a folder of somebody else, InitializationError for keys that cannot be used.
+        """
         logs = (self.logs, self.worker_logs, self.logs / "platform")
-        for folder in (self.path, self.blobs, self.code, *logs, self.gateway, self.sockets):
-            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.blobs, self.code, *logs, self.gateway):
+            folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+        _check_owner(self.path, self.path.stat())
+        with contextlib.suppress(FileExistsError):
+            self.sockets.mkdir(mode=stat.S_IRWXU)
+        _check_owner(self.sockets, self.sockets.lstat())  # it may be in a folder where anybody can put a link
         for folder in (self.path, self.sockets):
-            _check_owner(folder)
             folder.chmod(stat.S_IRWXU)
         _write_once(self.token_file, "tk_" + secrets.token_urlsafe(32))
-        _write_once(self.master_key_file, secrets.token_hex(32))
+        _write_once(self.master_key_file, secrets.token_hex(_KEY_LENGTH))
+        self.token()
+        self.master_key()
 
     def token(self) -> str:
-        return self.token_file.read_text().strip()
+        """The owner's token. Raises InitializationError where the file is empty."""
+        token = self.token_file.read_text().strip()
+        if not token:
+            raise InitializationError(
+                "BadToken", "user", f"{self.token_file} is empty; remove it, then `flyte up` makes another one"
+            )
+        return token
 
     def master_key(self) -> bytes:
-        return bytes.fromhex(self.master_key_file.read_text().strip())
+        """Raises InitializationError where the file does not hold one: a key that is guessed signs anything."""
+        try:
+            key = bytes.fromhex(self.master_key_file.read_text().strip())
+        except ValueError:
+            key = b""
+        if len(key) != _KEY_LENGTH:
+            raise InitializationError(
+                "BadMasterKey",
+                "user",
+                f"{self.master_key_file} does not hold a key of {_KEY_LENGTH} bytes in hexadecimal; put your copy of "
+                "it back. Without one: `flyte down`, remove it, `flyte up`, and set every secret again",
+            )
+        return key
 
     def state(self) -> dict[str, Any] | None:
         """The content of the state file, or None where there is none that can be read."""
@@ -191,30 +223,47 @@ def find() -> Home:
 
 def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
     """Write `path` whole or not at all."""
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(temporary, mode)
-    os.replace(temporary, path)
+    temporary = _written_beside(path, text)
+    try:
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Create `path` with `text` unless it exists; two that race agree on one content."""
+    """Create `path` with `text` unless it exists; two that race agree on one content. A power cut leaves it whole."""
     if path.exists():
         return
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
+    temporary = _written_beside(path, text)
     try:
         os.link(temporary, path)
     except FileExistsError:
         pass
     finally:
         os.unlink(temporary)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
-def _check_owner(folder: Path) -> None:
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else; remove it, or set TARMAC_HOME to a folder of yours")
+def _written_beside(path: Path, text: str) -> str:
+    """A file in the same folder, mode 0600, with `text` on disk; none is left where that fails."""
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        os.unlink(temporary)
+        raise
+    return temporary
+
+
+def _check_owner(folder: Path, found: os.stat_result) -> None:
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise PermissionError(f"{folder} is no folder of yours; remove it, or set TARMAC_HOME to another place")

@@ -1,15 +1,16 @@
 """Processes of the operating system: who dies with whom, how an end is awaited, and what an end left behind.
 
-Nothing of the platform may outlive it, whatever kills it. Three means, each for the holes of the one before:
+Nothing of the platform may outlive it, whatever kills it. Four means, each for the holes of the one before:
 
 1. Linux ends a child when its parent is gone (PR_SET_PDEATHSIG), even when the parent was killed. Elsewhere the child
    is put behind a *guard*: a small process of ours that holds the reading end of a pipe whose writing end only the
    parent has; the end of that pipe is the end of the parent (`guarded`, and this module as a program).
 2. A parent and its children are each in a session of their own, so that one signal reaches everything that a child
    started (`signal_group`).
-3. Every process carries a mark in its environment, which its descendants inherit: TARMAC_PLATFORM, the folder of the
-   platform. Whoever starts or ends a platform looks through the table of processes for that mark (`marked`), and so
-   finds what was orphaned, changed its session, or was started by something that is long gone.
+3. Every process but the supervisor carries a mark in its environment, which its descendants inherit: TARMAC_PLATFORM,
+   the folder of the platform. Whoever starts or ends a platform looks through the table of processes for that mark
+   (`marked`), and so finds what was orphaned, changed its session, or was started by something that is long gone.
+4. Beside the supervisor waits a process that does that as soon as the supervisor is gone (`supervisor.will`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +30,20 @@ from pathlib import Path
 # asyncio and psutil are imported where they are used: `flyte up` and `flyte down` pass here and need neither
 
 MARK = "TARMAC_PLATFORM"
-"""The environment variable that every process of a platform carries: the platform's folder."""
+"""The environment variable that every process beneath a supervisor carries: the platform's folder."""
 
-SUPERVISOR = "TARMAC_SUPERVISOR"
-"""The environment variable with the pid of the supervisor that started the platform."""
+LIFE = "TARMAC_LIFE"
+"""The environment variable with a random word for the time from a start of the platform to its end."""
 
 UNIT_MARK = "TARMAC_AGENT"
 """What the agent's offspring carries besides: the agent's pid."""
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_FILES = 65_536
+_FILES_OF_MACOS = 10_240
+"""What macOS lets a process have where it says that there is no limit."""
+
+_LOOK_AGAIN = 0.02
 _PROC = Path("/proc")
 _LINUX = sys.platform == "linux"
 
@@ -109,6 +116,23 @@ def be_called(words: Sequence[str]) -> None:
             ctypes.memmove(first, text.ljust(end - first, b"\0"), end - first)
 
 
+def open_many_files() -> None:
+    """Raise this process's limit on open files, which its children inherit, as far as the system lets us.
+
+    The usual 1,024 are used up by as many connections. Not higher than `_FILES`: there are programs that close every
+    number up to the limit.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (_FILES, _FILES_OF_MACOS):
+        files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft != resource.RLIM_INFINITY and files > soft:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+                return
+
+
 def start(
     command: Sequence[str],
     *,
@@ -139,8 +163,11 @@ def start(
 
 
 @functools.cache
-def _lifeline() -> int:
-    """The reading end of a pipe that nobody ever writes to; only this process holds the other end."""
+def lifeline() -> int:
+    """The reading end of a pipe that nobody ever writes to; only this process holds the other end.
+
+    That is closed at each exec, and nothing forks from this process without one.
+    """
     reading, _writing = os.pipe()
     return reading
 
@@ -153,7 +180,7 @@ def _start_guarded(
         [sys.executable, "-m", "tarmac.process", fds, *command],
         env=env,
         cwd=cwd,
-        stdin=_lifeline(),
+        stdin=lifeline(),
         stdout=output,
         stderr=output,
         pass_fds=tuple(pass_fds),
@@ -185,26 +212,35 @@ def guard(fds: str, command: Sequence[str]) -> int:
 
 @dataclass(slots=True)
 class Adopted:
-    """A child that was started by another process and became ours (`adopt_orphans`); like a `Popen`."""
+    """A child that was started by another process and becomes ours (`adopt_orphans`); like a `Popen`.
+
+    We may know of it before it is ours: until the process between has ended, it is that one's child.
+    """
 
     pid: int
     returncode: int | None = None
 
     def poll(self) -> int | None:
-        """How it ended, negative for a signal; None as long as it lives."""
-        return self._reap(os.WNOHANG)
-
-    def wait(self) -> int:
-        code = self._reap(0)
-        assert code is not None
-        return code
-
-    def _reap(self, flags: int) -> int | None:
+        """How it ended, negative for a signal; None as long as it lives, or is somebody else's."""
         if self.returncode is None:
-            pid, status = os.waitpid(self.pid, flags)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self.returncode = None if is_there(self.pid) else -signal.SIGKILL  # nobody knows how it ended
+            else:
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
+
+
+def is_there(pid: int) -> bool:
+    """Whether the table of processes has it; a zombie is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 Child = subprocess.Popen[bytes] | Adopted
@@ -222,23 +258,23 @@ def reap_strangers(known: Collection[int]) -> None:
 async def ended(process: Child, pause: float = 0.05) -> int:
     """Wait until a child has ended; its return code, negative for a signal.
 
-    A pidfd wakes us at once; where there is none we look every `pause` seconds.
+    A pidfd wakes us at once; where there is none, or another process has to end before the child is ours, we look every
+    `pause` seconds.
     """
     import asyncio
 
     fd = _pidfd(process.pid)
-    if fd is None:
-        while (code := process.poll()) is None:  # noqa: ASYNC110 - no event tells
-            await asyncio.sleep(pause)
-        return code
-    loop, over = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(fd, over.set)
-    try:
-        await over.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
-    return process.wait()
+    if fd is not None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(fd, over.set)
+        try:
+            await over.wait()
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+    while (code := process.poll()) is None:  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(pause)
+    return code
 
 
 async def gone(pid: int, limit: float, pause: float = 0.05) -> bool:
@@ -251,17 +287,20 @@ async def gone(pid: int, limit: float, pause: float = 0.05) -> bool:
         loop.add_reader(fd, over.set)
     deadline = loop.time() + limit
     try:
-        while not over.is_set() and _lives(pid) and loop.time() < deadline:
+        while not over.is_set() and lives(pid) and loop.time() < deadline:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), limit if fd is not None else pause)
-        return over.is_set() or not _lives(pid)
+        return over.is_set() or not lives(pid)
     finally:
         if fd is not None:
             loop.remove_reader(fd)
             os.close(fd)
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
+    """Whether it is there and has not ended; a zombie has."""
+    if _PROC.joinpath("self/stat").exists():
+        return _entry(pid) is not None
     import psutil
 
     try:
@@ -382,7 +421,7 @@ def _portable_environment(pid: int) -> dict[str, str]:
 
 
 def marked(home: Path) -> set[int]:
-    """Every process of the platform in `home`, except the caller and those it descends from."""
+    """Every process beneath the supervisor of `home`, except the caller and those it descends from."""
     return find(lambda env: env.get(MARK) == str(home), _hint(home)) - _ancestry()
 
 
@@ -433,14 +472,23 @@ def kill(pids: set[int], number: int = signal.SIGKILL) -> None:
             os.kill(pid, number)
 
 
+def end_marked(home: Path, limit: float) -> set[int]:
+    """Kill every process of the platform in `home` but the caller; those that are not gone within `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while (left := marked(home)) and time.monotonic() < deadline:
+        kill(left)
+        time.sleep(_LOOK_AGAIN)
+    return left
+
+
 def family_environment(home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment for the platform's own processes: with the mark, and PYTHONPATH free of relative folders."""
     return with_absolute_path({**environ, MARK: str(home)})
 
 
-def supervisor() -> int:
-    """The pid of the supervisor that this part of the platform was started by; a part started alone has its parent."""
-    return int(os.environ.get(SUPERVISOR) or os.getppid())
+def life() -> str:
+    """The word for this life of the platform; for a part that was started alone it is that of its parent."""
+    return os.environ.get(LIFE) or str(os.getppid())
 
 
 def with_absolute_path(environ: Mapping[str, str]) -> dict[str, str]:

@@ -41,6 +41,7 @@ an eighth of the time of a fan-out.
 
 async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     """Run the control plane until SIGTERM, or until the store fails it."""
+    came_up = pulse.begin(home, settings.lease)
     store = await open_store(settings.database_url, home.database, settings.fsync)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -49,10 +50,8 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     endpoint = f"http://{_reachable(settings.host)}:{settings.port}"
 
     def failed(error: BaseException) -> None:
-        """The store refused: end at once, and start again from what is on disk. Who ends in order, ends in order."""
-        with contextlib.suppress(OSError):  # the disk that is full may be the log's too
-            print(f"the control plane ends: {error}", file=sys.stderr, flush=True)
-        os._exit(0 if stop.is_set() else 1)
+        """Start again from what is on disk. Who ends in order, ends in order."""
+        _fail(error, 0 if stop.is_set() else 1)
 
     control = Control(store, home, settings, endpoint, settings.port, failed)
     await control.start()
@@ -68,7 +67,7 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     links = await listen(home.link_socket, accept)
     tidy = asyncio.create_task(control.keep_tidy())
     http = asyncio.create_task(server.serve())
-    pulse.begin(home, settings.lease)
+    came_up()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -111,6 +110,14 @@ async def _close(
     tidy.cancel()
     await asyncio.wait([http, tidy], timeout=4)
     await store.close()
+
+
+def _fail(error: BaseException, code: int) -> None:
+    """The store refused: end at once, also when nobody can be told why."""
+    try:
+        print(f"the control plane ends: {error}", file=sys.stderr, flush=True)
+    finally:  # the disk that is full may be the log's too
+        os._exit(code)
 
 
 def _reachable(host: str) -> str:

@@ -83,7 +83,8 @@ class Stem:
         try:
             importlib.import_module(module)
         except Exception:  # noqa: BLE001 - whatever is wrong with the code: the part says it again, in its own log
-            traceback.print_exc()
+            with contextlib.suppress(OSError):  # the disk is full
+                traceback.print_exc()
         gc.freeze()  # a collection in a child would copy what it shares
 
     def _branch(self, order: Order) -> bool:

@@ -22,7 +22,7 @@ def supervisor(world: World) -> psutil.Process:
 def test_every_part_is_a_child_of_the_supervisor_under_its_own_name_and_the_stem_has_one_thread(world: World) -> None:
     pids = world.pids()
     children = {child.pid: child for child in supervisor(world).children()}
-    assert set(children) == {*pids.values(), world.stem()}
+    assert set(children) == {*pids.values(), world.stem(), world.will()}
     assert "tarmac.server" in children[pids["control"]].cmdline()
     assert "tarmac.agent" in children[pids["agent"]].cmdline()
     assert "tarmac.gateway" in children[pids["gateway"]].cmdline()
@@ -63,19 +63,79 @@ def test_orphans_become_the_supervisors_and_are_reaped(world: World) -> None:
     wait_for(lambda: not any(alive(pid) for pid in units), "they ended")
 
     def nobody_is_left() -> bool:
-        return {child.pid for child in supervisor(world).children()} == {*world.pids().values(), world.stem()}
+        left = {child.pid for child in supervisor(world).children()}
+        return left == {*world.pids().values(), world.stem(), world.will()}
 
     wait_for(nobody_is_left, "no zombie is left", describe=lambda: str(supervisor(world).children()))
 
 
-def test_without_stem_and_supervisor_nothing_is_left(empty_place: Platform) -> None:
+@pytest.fixture
+def burdened(empty_place: Platform) -> World:
+    """A platform with what its end alone would not end: programs that a task started, and a stopped HAProxy."""
     empty_place.up()
     world = World(empty_place)
+    world.run("leaves_behind")
+    world.noted("all-started")
+    for worker in psutil.Process(world.pids()["haproxy"]).children():
+        worker.suspend()
     world.http.close()
-    victims = [world.stem(), empty_place.state["pid"]]
+    return world
+
+
+def programs_of_the_task(world: World) -> list[int]:
+    return [int(words[0].removeprefix("started-")) for words in world.lines() if words[0].startswith("started-")]
+
+
+def test_without_stem_and_supervisor_nothing_is_left(burdened: World) -> None:
+    place, programs = burdened.platform, programs_of_the_task(burdened)
+    assert len(programs) == 2
+    assert all(map(alive, programs))
+    victims = [burdened.stem(), place.state["pid"]]
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
-    empty_place.wait_until_gone()
+    place.wait_until_gone()
+    assert not any(map(alive, programs))
+    assert not (place.home / "platform.json").exists()
+
+
+def test_a_last_will_that_is_killed_is_replaced_and_done_by_the_next(burdened: World) -> None:
+    place, will = burdened.platform, burdened.will()
+    os.kill(will, signal.SIGKILL)
+    wait_for(lambda: burdened.will() not in (0, will), "there is another one")
+    os.kill(place.state["pid"], signal.SIGKILL)
+    place.wait_until_gone()
+
+
+def test_what_outlived_the_supervisor_and_its_last_will_is_ended_by_the_next_platform(burdened: World) -> None:
+    place, programs = burdened.platform, programs_of_the_task(burdened)
+    will, chief = burdened.will(), supervisor(burdened)
+    chief.suspend()  # so that it does not see its last will end
+    for pid in (will, chief.pid):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not alive(chief.pid), "the supervisor is gone")
+    assert any(map(alive, programs))
+    place.up()
+    assert not any(map(alive, programs))
+    place.down()
+
+
+def test_where_python_has_no_pidfds_parts_are_forked_and_their_ends_noticed_all_the_same(
+    empty_place: Platform, tmp_path: Path
+) -> None:
+    """As Conda's Python is, and kernels before 5.3."""
+    (tmp_path / "sitecustomize.py").write_text("import os\nif hasattr(os, 'pidfd_open'):\n    del os.pidfd_open\n")
+    path = os.pathsep.join((str(tmp_path), empty_place.env["PYTHONPATH"]))
+    done = empty_place.cli("up", "--port", "0", timeout=90, PYTHONPATH=path)
+    assert done.code == 0, done.both
+    world = World(empty_place)
+    for _ in range(3):
+        world.restart(*PARTS)
+    told = world.told()
+    assert {told[part]["last_end"] for part in PARTS} == {"killed by SIGKILL"}
+    assert told["stem"]["restarts"] == 0
+    assert world.outputs(world.run("leaf", n=1)) == 1
+    world.http.close()
+    empty_place.down()
 
 
 # --------------------------------------------------------------------------------------------------------- upgrading

@@ -123,7 +123,7 @@ class World:
     # ------------------------------------------------------------------ who is there, and hurting them
 
     def told(self) -> dict[str, dict[str, Any]]:
-        """Part → what the supervisor says of it; the stem is one of them."""
+        """Part → what the supervisor says of it; the stem and the last will are among them."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
             connection.connect(str(self.platform.home / "run" / "supervisor.sock"))
@@ -131,7 +131,7 @@ class World:
             while piece := connection.recv(65_536):
                 data += piece
         state = json.loads(data)
-        return {part["name"]: part for part in [*state["parts"], state["stem"]]}
+        return {part["name"]: part for part in [*state["parts"], state["stem"], state["will"]]}
 
     def pids(self) -> dict[str, int]:
         """Part → pid; parts that are down are left out."""
@@ -140,6 +140,10 @@ class World:
     def stem(self) -> int:
         """Its pid, 0 while there is none."""
         return self.told()["stem"]["pid"] or 0
+
+    def will(self) -> int:
+        """The pid of what cleans up after the supervisor, 0 while there is none."""
+        return self.told()["will"]["pid"] or 0
 
     def bases(self) -> list[psutil.Process]:
         """What zygotes are forked from, where that suits."""

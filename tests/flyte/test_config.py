@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import importlib
 import json
 import os
@@ -228,6 +229,27 @@ def test_a_state_file_of_a_dead_platform_does_not_count(
     monkeypatch.setenv("FAKE_ENDPOINT", fake.endpoint)
     _init.init_from_config()
     assert _init.client().endpoint == fake.endpoint
+
+
+def test_a_state_file_whose_pid_is_somebody_elses_by_now_does_not_count(
+    fake: FakePlatform, tarmac: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a reboot."""
+    _write(_platform.home() / "supervisor.lock", f"{os.getppid():<20}")
+    _write(_platform.home() / "platform.json", json.dumps({"endpoint": "http://127.0.0.1:9", "pid": os.getppid()}))
+    monkeypatch.setenv("FAKE_ENDPOINT", fake.endpoint)
+    _init.init_from_config()
+    assert _init.client().endpoint == fake.endpoint
+
+
+def test_a_platform_that_is_there_and_does_not_answer_is_named_with_what_to_do() -> None:
+    lock = _write(_platform.home() / "supervisor.lock", f"{os.getpid():<20}")
+    _write(_platform.home() / "platform.json", json.dumps({"endpoint": "http://127.0.0.1:9", "pid": os.getpid()}))
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InitializationError, match=r"does not answer at http://127\.0\.0\.1:9; look into"):
+            _platform.find(patience=0)
+    assert _platform.find(patience=0) is None
 
 
 def test_a_platform_that_does_not_start_says_why(tarmac: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,7 +263,7 @@ class World:
     # --- processes
 
     def start_haproxy(self) -> None:
-        command = folder.prepare(self.home, self.settings, os.getpid())
+        command = folder.prepare(self.home, self.settings, str(os.getpid()))
         self.haproxy = subprocess.Popen(command, stdout=self._log, stderr=self._log, start_new_session=True)
 
     def start_brain(self, **changed: Any) -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tarmac import process
+from tarmac.cli import _environment, _free_port, _stops_within, is_free
 from tarmac.home import Home
 from tarmac.supervisor import lock
 from tests.platform_fixture import wait_for
@@ -37,6 +41,12 @@ class Place:
             text=True,
             timeout=90,
         )
+
+    def tarmac_with_few_files(self, files: int, *words: str) -> subprocess.CompletedProcess[str]:
+        """As `tarmac`, from a shell with that soft limit on open files."""
+        command = ["sh", "-c", f'ulimit -Sn {files}; exec "$@"', "sh", sys.executable, "-m", "tarmac", *words]
+        env = {**os.environ, "TARMAC_HOME": str(self.home.path)}
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)
 
     def pids(self) -> set[int]:
         return process.marked(self.home.path)
@@ -82,6 +92,68 @@ def test_when_its_supervisor_is_killed_nothing_is_left_and_it_comes_up_again(pla
     assert place.tarmac("down").returncode == 0
 
 
+def test_it_comes_up_where_what_an_earlier_platform_left_holds_its_port(place: Place) -> None:
+    assert place.tarmac("up", "--port", "0").returncode == 0
+    told = json.loads(place.tarmac("status", "-o", "json").stdout)
+    (haproxy,) = (psutil.Process(part["pid"]) for part in told["parts"] if part["name"] == "haproxy")
+    (worker,) = haproxy.children()
+    worker.suspend()
+    os.kill(told["pid"], signal.SIGSTOP)  # so that it does not see its last will end
+    for pid in (told["will"]["pid"], told["pid"]):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: place.pids() == {worker.pid}, "all but the worker have ended")
+    assert not is_free("127.0.0.1", told["port"])
+    again = place.tarmac("up", "--port", str(told["port"]))
+    assert (again.returncode, again.stderr) == (0, "")
+    assert worker.pid not in place.pids()
+    assert place.tarmac("down").returncode == 0
+
+
+def test_it_comes_up_while_the_last_life_is_still_being_ended(place: Place) -> None:
+    """The last will of a supervisor that was killed works at the same time, or is about to."""
+    port = _free_port("127.0.0.1")
+    assert place.tarmac("up", "--port", str(port)).returncode == 0
+    for _ in range(4):
+        supervisor = lock.holder(place.home)
+        assert supervisor is not None
+        os.kill(supervisor, signal.SIGKILL)
+        again = place.tarmac("up", "--port", str(port))
+        assert (again.returncode, again.stderr) == (0, "")
+        assert lock.holder(place.home) not in (None, supervisor)
+    assert place.tarmac("down").returncode == 0
+
+
+def test_a_supervisor_that_waits_for_its_turn_is_not_taken_for_a_leftover(place: Place) -> None:
+    with subprocess.Popen(SLEEP, env=_environment(place.home)) as waiting:
+        try:
+            assert place.pids() == set()
+        finally:
+            waiting.kill()
+
+
+def test_of_two_that_start_it_at_once_one_does_and_the_other_says_that_it_runs(place: Place) -> None:
+    port = _free_port("127.0.0.1")
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda _: place.tarmac("up", "--port", str(port)), range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    firsts, seconds = (done.stdout.splitlines()[0] for done in (first, second))
+    endpoint = f"http://127.0.0.1:{port}"
+    assert {firsts, seconds} == {f"The platform runs: {endpoint}", f"The platform is running already: {endpoint}"}
+    assert place.tarmac("down").returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be read on Linux alone")
+def test_its_processes_may_open_many_files_whatever_the_shell_allows(place: Place) -> None:
+    done = place.tarmac_with_few_files(256, "up", "--port", "0")
+    assert done.returncode == 0, done.stderr
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    told = json.loads(place.tarmac("status", "-o", "json").stdout)
+    for part in [*told["parts"], told["stem"]]:
+        soft, _ = resource.prlimit(part["pid"], resource.RLIMIT_NOFILE)
+        assert soft == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)), part["name"]
+    assert place.tarmac("down").returncode == 0
+
+
 def test_in_the_foreground_it_stays_until_it_is_interrupted(place: Place) -> None:
     env = {**os.environ, "TARMAC_HOME": str(place.home.path)}
     command = [sys.executable, "-u", "-m", "tarmac", "up", "--foreground", "--port", "0"]
@@ -91,6 +163,43 @@ def test_in_the_foreground_it_stays_until_it_is_interrupted(place: Place) -> Non
         up.send_signal(signal.SIGINT)
         assert up.stdout.read() == "The platform has stopped.\n"
     assert up.returncode == 0
+    assert place.pids() == set()
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_in_the_foreground_it_stops_in_order_when_its_terminal_is_closed(place: Place, ignored: bool) -> None:
+    """Unless that is ignored: `nohup flyte up --foreground`."""
+    env = {**os.environ, "TARMAC_HOME": str(place.home.path)}
+    nohup = "trap '' HUP; " if ignored else ""
+    command = ["sh", "-c", f'{nohup}exec "$@"', "sh", sys.executable, "-u", "-m", "tarmac", "up", "--foreground"]
+    with subprocess.Popen([*command, "--port", "0"], env=env, stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        assert up.stdout.readline().startswith("The platform runs: http://127.0.0.1:")
+        up.send_signal(signal.SIGHUP)
+        if ignored:
+            assert place.tarmac("status").returncode == 0
+            up.send_signal(signal.SIGTERM)
+        assert up.stdout.read() == "The platform has stopped.\n"
+    assert up.returncode == 0
+    assert place.pids() == set()
+
+
+def test_down_waits_for_as_long_as_the_platform_said_that_its_end_may_take(place: Place) -> None:
+    assert place.tarmac("up", "--port", "0", TARMAC_GRACE="100").returncode == 0
+    assert 100 < _stops_within(place.home) < 150
+    assert place.tarmac("down").returncode == 0
+    assert _stops_within(place.home) == 30
+
+
+def test_down_ends_a_supervisor_that_does_not_listen(place: Place) -> None:
+    assert place.tarmac("up", "--port", "0").returncode == 0
+    supervisor = lock.holder(place.home)
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGSTOP)
+    down = place.tarmac("down", "--timeout", "0.1")
+    assert (down.returncode, down.stdout) == (0, "The platform has stopped.\n")
+    assert down.stderr == "it takes too long to stop: it is killed\n"
+    assert not process.lives(supervisor)
     assert place.pids() == set()
 
 
@@ -127,6 +236,15 @@ def test_a_part_that_cannot_start_is_named_with_the_end_of_its_log(place: Place)
     assert "'control' ended 3 times in a row: exit code" in done.stderr
     assert f"The end of {place.home.part_log('control')}:" in done.stderr
     assert place.pids() == set()
+
+
+def test_a_master_key_that_was_lost_is_named_with_what_to_do(place: Place) -> None:
+    place.home.prepare()
+    place.home.master_key_file.write_text("")
+    done = place.tarmac("up", "--port", "0")
+    assert done.returncode == 2
+    assert f"{place.home.master_key_file} does not hold a key" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_wrong_setting_is_named(place: Place) -> None:

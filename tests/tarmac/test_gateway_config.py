@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import os
 import resource
 import shutil
 import stat
@@ -34,7 +33,7 @@ def free_place(count: int) -> dict[str, str]:
 
 
 def test_what_prepare_writes_is_taken_by_haproxy_whatever_the_folder_is_called(home: Home) -> None:
-    command = folder.prepare(home, load(home.path, free_place(20)), os.getpid())
+    command = folder.prepare(home, load(home.path, free_place(20)), "a-life")
     checked = subprocess.run([*command, "-c"], capture_output=True, text=True, check=False, timeout=30)
     assert checked.returncode == 0, checked.stderr
     assert "WARNING" not in checked.stderr
@@ -45,19 +44,19 @@ def test_on_a_full_disk_haproxy_starts_with_the_configuration_that_is_there(
 ) -> None:
     """But not with that of an earlier platform, whose replicas' ports may be anybody's."""
     settings = load(home.path, free_place(3))
-    command = folder.prepare(home, settings, os.getpid())
+    command = folder.prepare(home, settings, "a-life")
 
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(folder, "replace_file", full)
-    assert folder.prepare(home, settings, os.getpid()) == command
+    assert folder.prepare(home, settings, "a-life") == command
     with pytest.raises(OSError, match="No space left"):
-        folder.prepare(home, settings, os.getpid() + 1)
+        folder.prepare(home, settings, "another life")
 
 
 def test_only_the_owner_can_read_the_configuration_which_holds_a_secret(home: Home) -> None:
-    folder.prepare(home, load(home.path, free_place(3)), os.getpid())
+    folder.prepare(home, load(home.path, free_place(3)), "a-life")
     assert home.master_key().hex() not in (home.gateway / "haproxy.cfg").read_text()
     for path in home.gateway.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -82,7 +81,7 @@ def test_every_setting_that_haproxy_needs_a_reload_for_is_another_shape(home: Ho
 def test_a_certificate_that_is_missing_is_named(home: Home) -> None:
     settings = load(home.path, free_place(3) | {"TARMAC_TLS_CERT": "/nowhere/cert.pem"})
     with pytest.raises(InitializationError, match=r"TARMAC_TLS_CERT is '/nowhere/cert\.pem': No such file"):
-        folder.prepare(home, settings, os.getpid())
+        folder.prepare(home, settings, "a-life")
 
 
 def test_connections_stay_within_the_limit_on_open_files(monkeypatch: pytest.MonkeyPatch) -> None:

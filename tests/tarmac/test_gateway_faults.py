@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ import pytest
 from flyte import wire
 from flyte.errors import InitializationError
 from tarmac.gateway import folder, runtime_api
+from tarmac.gateway.config import BACKENDS_FILE
 from tarmac.gateway.runtime_api import HAProxyAway
 from tests.tarmac.gateway_world import APP, World, until, world
 
@@ -183,6 +183,23 @@ async def test_a_certificate_that_cannot_be_used_leaves_everything_as_it_is(tmp_
         await until(lambda: gateway.control.statuses[-1].message == "", "the trouble is over")
 
 
+async def test_a_configuration_that_cannot_be_written_leaves_everything_as_it_is(gateway: World) -> None:
+    await gateway.serve(await gateway.upstream())
+    old = await gateway.worker()
+    gateway.kill_brain()
+    backends = gateway.home.gateway / BACKENDS_FILE
+    backends.unlink()
+    backends.mkdir()  # stands for a full disk: root may write everywhere
+    gateway.start_brain(hold_timeout=7.0)
+    await until(lambda: gateway.control.statuses[-1].message, "the control plane is told")
+    assert BACKENDS_FILE in gateway.control.statuses[-1].message
+    await gateway.serve(await gateway.upstream("two"))
+    assert (await gateway.get())[1]["server"] == "two"
+    assert await gateway.worker() == old
+    assert gateway.brain is not None
+    assert gateway.brain.poll() is None
+
+
 # ---------------------------------------------------------------------------------------------------- the control plane
 
 
@@ -220,7 +237,7 @@ async def test_replicas_of_an_earlier_platform_are_not_believed(gateway: World) 
     gateway.kill_brain()
     gateway.brain = None
     gateway.kill_haproxy()
-    folder.remember(gateway.home, folder.Memory(memory.supervisor + 1, memory.routes, memory.keys))
+    folder.remember(gateway.home, folder.Memory(memory.life + "1", memory.routes, memory.keys))
     gateway.start_haproxy()
     await until(lambda: answers(gateway.settings.port), "HAProxy listens")
     present = await gateway.present()
@@ -343,7 +360,7 @@ async def test_ports_that_others_hold_are_reported_and_the_rest_is_used() -> Non
 
 async def test_a_front_door_that_is_taken_is_said_to_be_taken(gateway: World) -> None:
     with pytest.raises(InitializationError, match=f"port {gateway.settings.port} of 127.0.0.1 is in use"):
-        folder.prepare(gateway.home, gateway.settings, os.getpid())
+        folder.prepare(gateway.home, gateway.settings, "a-life")
 
 
 async def test_a_second_gateway_does_not_share_a_port_with_the_first(gateway: World) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import stat
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from flyte.errors import InitializationError
 from tarmac.home import Home, find, replace_file
 
 
@@ -93,6 +96,30 @@ def test_a_home_with_a_long_name_has_its_sockets_in_a_private_folder_elsewhere(t
         shutil.rmtree(home.sockets)
 
 
+def test_a_link_in_the_place_of_the_sockets_is_refused(tmp_path: Path) -> None:
+    """In the folder for temporary files anybody may have put it there."""
+    home = Home(tmp_path / ("x" * 100))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    home.sockets.symlink_to(theirs)
+    try:
+        with pytest.raises(PermissionError, match="is no folder of yours; remove it"):
+            home.prepare()
+        assert mode(theirs) == 0o755
+        theirs.rmdir()
+        with pytest.raises(PermissionError, match="is no folder of yours; remove it"):
+            home.prepare()
+    finally:
+        home.sockets.unlink()
+
+
+def test_the_home_itself_may_be_a_link_of_its_owners(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "disk")
+    Home(tmp_path / "home").prepare()
+    assert mode(tmp_path / "disk") == 0o700
+
+
 def test_logs_have_their_places(tmp_path: Path) -> None:
     home = Home(tmp_path)
     paths = [
@@ -133,3 +160,60 @@ def test_the_environment_says_where_home_is(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TARMAC_HOME", "here")
     assert find().path == tmp_path / "here"
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "file"
+    replace_file(path, "one")
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match="No space"):
+        replace_file(path, "two")
+    assert (path.read_text(), os.listdir(tmp_path)) == ("one", ["file"])
+
+
+@pytest.mark.parametrize("text", ["", "00" * 31, "00" * 33, "no hexadecimal at all"])
+def test_a_master_key_that_is_none_is_refused_with_what_to_do(tmp_path: Path, text: str) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    home.master_key_file.write_text(text)
+    for refused in (home.master_key, home.prepare):
+        with pytest.raises(InitializationError, match=r"master\.key does not hold a key of 32 bytes .* remove it, "):
+            refused()
+    assert home.master_key_file.read_text() == text
+
+
+def test_an_empty_token_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    home.token_file.write_text("")
+    with pytest.raises(InitializationError, match="token is empty; remove it"):
+        home.prepare()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="which file an fd is of is read from /proc")
+def test_keys_are_on_disk_before_they_have_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves a whole key, or none."""
+    seen: list[tuple[str, str]] = []
+    fsync, link = os.fsync, os.link
+
+    def noted_fsync(fd: int) -> None:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}")).rpartition(".")[0].strip(".")
+        seen.append(("flushed", name))
+        fsync(fd)
+
+    def noted_link(source: str, target: Path) -> None:
+        assert Path(source).read_text()
+        seen.append(("named", target.name))
+        link(source, target)
+
+    monkeypatch.setattr("os.fsync", noted_fsync)
+    monkeypatch.setattr("os.link", noted_link)
+    folder = tmp_path / "home"
+    Home(folder).prepare()
+    assert seen == [
+        *[("flushed", "token"), ("named", "token"), ("flushed", "")],
+        *[("flushed", "master.key"), ("named", "master.key"), ("flushed", "")],
+    ]

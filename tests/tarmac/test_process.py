@@ -89,6 +89,58 @@ async def test_an_end_is_noticed_with_and_without_pidfds(
     assert await process.ended(child, pause=0.01) == 3
 
 
+STILL_ANOTHERS = """
+import asyncio, os, signal, sys
+from tarmac import process
+
+if sys.argv[1] == "False":
+    del os.pidfd_open
+process.adopt_orphans()
+telling, told = os.pipe()
+waiting, go = os.pipe()
+us = os.getpid()
+if os.fork() == 0:  # the process between
+    process.die_with(us)
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    os.write(told, str(child).encode())
+    os.read(waiting, 1)
+    os._exit(0)
+
+
+class Looked(process.Adopted):
+    looks = 0
+
+    def poll(self):
+        Looked.looks += 1
+        if Looked.looks == 3:  # only now does the process between end
+            os.write(go, b"!")
+        return super().poll()
+
+
+child = Looked(int(os.read(telling, 20)))
+os.kill(child.pid, signal.SIGKILL)
+print(asyncio.run(asyncio.wait_for(process.ended(child, 0.01), 20)), Looked.looks >= 3)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux alone")
+@pytest.mark.parametrize("pidfd", [True, False])
+def test_the_end_of_a_child_is_noticed_that_was_killed_before_it_became_ours(pidfd: bool) -> None:
+    command = [sys.executable, "-c", STILL_ANOTHERS, str(pidfd)]
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True)
+    assert done.stdout == "-9 True\n", done.stderr
+
+
+def test_of_an_adopted_child_that_somebody_else_has_reaped_no_end_is_waited_for(
+    started: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    child = started((sys.executable, "-S", "-c", ""))
+    child.wait()
+    assert process.Adopted(child.pid).poll() == -signal.SIGKILL
+
+
 async def test_the_end_of_a_process_that_ended_long_ago_is_noticed(
     started: Callable[..., subprocess.Popen[bytes]],
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -11,18 +13,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tarmac import process
 from tarmac.home import Home
-from tarmac.supervisor import stem
+from tarmac.supervisor import part_logs, stem
 from tarmac.supervisor.door import Door, GivenUp
-from tarmac.supervisor.lock import holder, locked
+from tarmac.supervisor.lock import holder, lock_file, locked
 from tarmac.supervisor.part import Part, pause
-from tarmac.supervisor.part_logs import rotate
+from tarmac.supervisor.part_logs import rotate, tail
 from tarmac.supervisor.whole import Supervisor
 from tests.platform_fixture import wait_for
 
@@ -56,19 +59,38 @@ def home(tmp_path: Path) -> Home:
     return place
 
 
+@pytest.fixture(autouse=True)
+def own_orphans_alone() -> Iterator[None]:
+    """A supervisor in this process has it adopt orphans: no other test is to have them."""
+    yield
+    if (prctl := process._prctl()) is not None:
+        prctl(process._PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    process.reap_strangers(())
+
+
 @contextlib.asynccontextmanager
-async def running(home: Home, *parts: Part) -> AsyncIterator[Supervisor]:
-    """A supervisor of `parts` that has said it is up."""
-    news: list[GivenUp | None] = []
-    supervisor = Supervisor(home, Door("127.0.0.1", 30080), parts, yes, news.append)
+async def begun(
+    home: Home, *parts: Part, lease: float = 60, news: list[GivenUp | None] | None = None
+) -> AsyncIterator[Supervisor]:
+    """A supervisor of `parts`; what it says of its start goes into `news`."""
+    heard: list[GivenUp | None] = [] if news is None else news
+    supervisor = Supervisor(home, Door("127.0.0.1", 30080), parts, yes, heard.append, lease)
     task = asyncio.create_task(supervisor.run())
     try:
-        await fact(lambda: news, "the supervisor says how the start went")
-        await fact(lambda: len(process.marked(home.path)) >= len(parts), "every part runs")
         yield supervisor
     finally:
         supervisor.stop()
         await task
+
+
+@contextlib.asynccontextmanager
+async def running(home: Home, *parts: Part) -> AsyncIterator[Supervisor]:
+    """A supervisor of `parts` that has said it is up."""
+    news: list[GivenUp | None] = []
+    async with begun(home, *parts, news=news) as supervisor:
+        await fact(lambda: news, "the supervisor says how the start went")
+        await fact(lambda: len(process.marked(home.path)) >= len(parts), "every part runs")
+        yield supervisor
 
 
 def pids(home: Home) -> set[int]:
@@ -139,6 +161,20 @@ async def test_a_start_that_cannot_succeed_is_given_up_with_the_tail_of_the_log(
     assert pids(home) == set()
 
 
+async def test_a_start_that_cannot_say_where_the_platform_is_is_given_up(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_state(self: Home, **state: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Home, "write_state", write_state)
+    news: list[GivenUp | None] = []
+    parts = (Part("good", program(FOREVER)),)
+    assert await Supervisor(home, Door("127.0.0.1", 1), parts, yes, news.append).run() is False
+    assert news == [GivenUp(f"{home.state_file} cannot be written: No space left on device")]
+    assert pids(home) == set()
+
+
 async def test_it_tells_how_its_parts_are(home: Home) -> None:
     async with running(home, Part("one", program(FOREVER))):
         reader, writer = await asyncio.open_unix_connection(home.supervisor_socket)
@@ -162,6 +198,40 @@ def test_only_one_supervisor_holds_a_home(home: Home) -> None:
         with pytest.raises(BlockingIOError), locked(home, patience=0.05):
             pass
     assert holder(home) is None
+
+
+def test_two_that_look_for_the_supervisor_at_once_do_not_take_each_other_for_it(home: Home) -> None:
+    with locked(home):
+        pass
+    with lock_file(home).open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as the other one does
+        assert holder(home) is None
+
+
+def test_the_pid_that_a_killed_supervisor_left_is_not_the_next_ones(home: Home) -> None:
+    """In the moment between taking the lock and saying who has it."""
+    with subprocess.Popen(program("")) as dead:
+        pass
+    lock_file(home).write_text(f"{dead.pid:<20}")
+    with lock_file(home).open() as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        assert holder(home) == 0
+
+
+async def test_where_an_earlier_platform_answered_is_forgotten_before_this_one_does(home: Home) -> None:
+    home.write_state(endpoint="http://127.0.0.1:1", pid=os.getpid())
+    async with begun(home, Part("mute", program(FOREVER), beats=True)):
+        await fact(lambda: pids(home), "it has begun")
+        assert home.state() is None
+
+
+async def test_each_life_of_the_platform_has_a_word_of_its_own_also_under_the_same_pid(home: Home) -> None:
+    part = Part("one", program(f"import os; print(os.environ['TARMAC_LIFE'], flush=True); {FOREVER}"))
+    for lives in (1, 2):
+        async with running(home, part):
+            await fact(lambda lives=lives: len(tail(home.part_log("one")).split()) == lives, "it has said its word")  # type: ignore[misc]
+    words = tail(home.part_log("one")).split()
+    assert len(set(words)) == 2
 
 
 WHOLE = """
@@ -201,6 +271,73 @@ def test_a_log_that_has_grown_too_long_is_begun_anew_and_the_last_ones_are_kept(
     assert len(list(tmp_path.iterdir())) == 4
 
 
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be copied."""
+
+    def copyfile(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfile", copyfile)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_log_that_cannot_be_kept_is_begun_anew_all_the_same(tmp_path: Path) -> None:
+    log, older = tmp_path / "a.log", tmp_path / "a.log.1"
+    log.write_text("new")
+    older.write_text("old")
+    rotate(log, limit=2)
+    assert log.read_text() == ""
+    assert not older.exists()
+    assert (tmp_path / "a.log.2").read_text() == "old"
+
+
+def test_a_log_that_cannot_even_be_emptied_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def truncate(file: Path, length: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.truncate", truncate)
+    log = tmp_path / "a.log"
+    log.write_text("new")
+    rotate(log, limit=2)
+    assert log.read_text() == "new"
+
+
+@pytest.mark.usefixtures("full_disk")
+async def test_a_full_disk_ends_neither_the_supervisor_nor_a_part_whose_log_is_too_long(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.supervisor.whole._LOG_CHECK", 0.01)
+    file = home.part_log("one")
+    file.touch()
+    os.truncate(file, part_logs.LIMIT + 1)
+    async with running(home, Part("one", program(FOREVER))) as supervisor:
+        assert file.stat().st_size == 0, "it was emptied before the start"
+        os.truncate(file, part_logs.LIMIT + 1)
+        await fact(lambda: file.stat().st_size == 0, "it is emptied while the part runs")
+        (row,) = supervisor.told()["parts"]
+        assert (row["state"], row["restarts"]) == ("running", 0)
+
+
+async def test_a_fault_in_keeping_one_part_is_one_more_end_of_that_part(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = process.ended
+    faults = [ZeroDivisionError("a fault of ours")]
+
+    async def ended(child: process.Child) -> int:
+        if faults:
+            raise faults.pop()
+        return await seen(child)
+
+    monkeypatch.setattr(process, "ended", ended)
+    async with running(home, Part("one", program(FOREVER))) as supervisor:
+        await fact(lambda: supervisor.told()["parts"][0]["restarts"] == 1, "it was started again")
+        await fact(lambda: len(pids(home)) == 1, "there is one, and not two")
+        assert "a fault of ours" in supervisor.told()["parts"][0]["last_end"]
+
+
 @pytest.mark.parametrize(
     ("host", "endpoint"),
     [
@@ -229,12 +366,10 @@ async def test_without_a_stem_that_answers_a_part_is_an_interpreter_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stem, "PATIENCE", 0.1)
-    child = await stem.Stem(spawn).fork(FORKED, tmp_path / "one.log")
-    try:
-        assert isinstance(child, subprocess.Popen)
-    finally:
-        process.kill({child.pid})
-        child.wait()
+    child = await stem.Stem(spawn, print).fork(FORKED, tmp_path / "one.log")
+    process.kill({child.pid})
+    assert await process.ended(child) == -signal.SIGKILL
+    assert isinstance(child, subprocess.Popen)
 
 
 async def test_where_orphans_cannot_be_adopted_there_is_no_stem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +385,7 @@ async def test_a_child_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) 
     """Its order was given up, and somebody else is that part by now."""
     late = spawn(FORKED, tmp_path / "late.log", ())
     ours, theirs = socket.socketpair()
-    link = stem.Link(lambda: None)
+    link = stem.Link(ours, lambda: None)
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
     with theirs:
         theirs.sendall(json.dumps({"part": "one", "pid": late.pid}).encode() + b"\n")
@@ -258,10 +393,10 @@ async def test_a_child_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) 
     link.close()
 
 
-async def test_an_order_fails_when_the_stem_ends_before_it_answers() -> None:
+async def test_an_order_fails_when_the_stem_ends_before_it_answers(tmp_path: Path) -> None:
     lost: list[bool] = []
     ours, theirs = socket.socketpair()
-    link = stem.Link(lambda: lost.append(True))
+    link = stem.Link(ours, lambda: lost.append(True))
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
     order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
     await asyncio.sleep(0)
@@ -274,9 +409,61 @@ async def test_an_order_fails_when_the_stem_ends_before_it_answers() -> None:
         await link.order("one")
 
 
-async def test_a_stem_that_cannot_fork_says_why() -> None:
+async def test_what_the_stem_said_before_it_is_let_go_counts_and_what_it_says_later_fails() -> None:
     ours, theirs = socket.socketpair()
-    link = stem.Link(lambda: None)
+    link = stem.Link(ours, lambda: None)
+    await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+    order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
+    await asyncio.sleep(0)
+    with theirs:
+        theirs.sendall(b'{"part": "one", "pid": 7}\n')
+        link.close()
+        assert await asyncio.wait_for(order, 5) == 7
+        with pytest.raises(BrokenPipeError):
+            theirs.sendall(b'{"part": "one", "pid": 8}\n')
+
+
+async def test_a_stem_that_is_continued_after_its_order_was_given_up_starts_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.adopt_orphans()
+    env = process.family_environment(home.path, {**os.environ, "TARMAC_HOME": str(home.path), "TARMAC_HAPROXY": "none"})
+    ends: list[str] = []
+    made = stem.Stem(stem.spawner(env, home.path), ends.append)
+    child = await made.start(stem.PART, home.part_log("stem"))
+    try:
+        assert await made.lives()
+        os.kill(child.pid, signal.SIGSTOP)
+        monkeypatch.setattr(stem, "PATIENCE", 0.1)
+        part = await made.fork(Part("one", program(FOREVER), module="tarmac.gateway.haproxy"), home.part_log("one"))
+        assert ends == ["it forked nothing for 0.1 s"]
+        os.kill(child.pid, signal.SIGCONT)
+        assert await process.ended(child) == 0
+        await fact(lambda: pids(home) == {part.pid}, "what it forked is gone")
+        assert home.part_log("one").read_text() == "", "and has not begun to be the part"
+    finally:
+        process.kill(pids(home))
+    await process.ended(part)
+
+
+async def test_a_stem_that_is_stopped_while_a_part_is_started_is_replaced(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(home, Part("brain", program(FOREVER), module="tarmac.gateway.__main__")) as supervisor:
+        await fact(lambda: supervisor.told()["parts"][0]["pid"], "the part runs")
+        told = supervisor.told()
+        assert told["stem"]["restarts"] == 0
+        monkeypatch.setattr(stem, "PATIENCE", 0.1)
+        os.kill(told["stem"]["pid"], signal.SIGSTOP)
+        os.kill(told["parts"][0]["pid"], signal.SIGKILL)
+        await fact(lambda: supervisor.told()["stem"]["last_end"], "the stem is ended")
+        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it forked nothing for 0.1 s"
+        await fact(lambda: supervisor.told()["parts"][0]["state"] == "running", "the part runs")
+
+
+async def test_a_stem_that_cannot_fork_says_why(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    link = stem.Link(ours, lambda: None)
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
     order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
     with theirs:
@@ -315,3 +502,101 @@ async def test_a_part_that_had_come_up_is_started_again_without_a_pause(
             os.kill(int(str(one()["pid"])), signal.SIGKILL)
             await fact(lambda restarts=restarts: one()["restarts"] == restarts, "it has ended")  # type: ignore[misc]
     assert deaths == [1] * 7
+
+
+# ------------------------------------------------------------------------------------------------------ signs of life
+
+
+def first(supervisor: Supervisor) -> dict[str, object]:
+    row: dict[str, object] = supervisor.told()["parts"][0]
+    return row
+
+
+async def test_a_part_that_never_gives_a_sign_of_life_is_started_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    async with begun(home, Part("mute", program(FOREVER), beats=True), lease=0.5) as supervisor:
+        await fact(lambda: first(supervisor)["restarts"], "it is started again")
+        assert first(supervisor)["last_end"] == "killed by SIGKILL: it gave no sign of life for 1 s"
+
+
+async def test_a_part_that_is_stopped_as_soon_as_it_is_there_is_started_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it has not become the leader of its group yet."""
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 3.0)
+    brain = Part("brain", program(FOREVER), module="tarmac.gateway.__main__", beats=True)
+    async with begun(home, brain, lease=3) as supervisor:
+        await fact(lambda: supervisor.told()["stem"]["silent"] is not None, "the stem forks at once from now on", 30)
+        await fact(lambda: first(supervisor)["pid"], "the first is there")
+        before = int(str(first(supervisor)["pid"]))
+        os.kill(before, signal.SIGKILL)
+        await fact(lambda: first(supervisor)["pid"] not in (None, before), "there is another one")
+        os.kill(int(str(first(supervisor)["pid"])), signal.SIGSTOP)
+        await fact(lambda: first(supervisor)["restarts"] == 2, "it is started again", 30)
+        assert first(supervisor)["last_end"] == "killed by SIGKILL: it gave no sign of life for 3 s"
+
+
+async def test_a_stem_that_is_stopped_as_soon_as_it_is_there_is_replaced(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    async with begun(home, Part("one", program(FOREVER), module="tarmac.gateway.__main__"), lease=1) as supervisor:
+        await fact(lambda: supervisor.told()["stem"]["pid"], "it is there")
+        os.kill(supervisor.told()["stem"]["pid"], signal.SIGSTOP)
+        await fact(lambda: supervisor.told()["stem"]["restarts"], "it is started again")
+        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it gave no sign of life for 1 s"
+
+
+ORPHAN = """
+import os, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    os._exit(0)
+time.sleep(600)
+"""
+
+
+async def test_orphans_are_reaped_also_when_the_stem_hangs(home: Home) -> None:
+    forked = Part("brain", program(FOREVER), module="tarmac.gateway.__main__")
+    async with begun(home, forked, Part("mother", program(ORPHAN)), lease=1) as supervisor:
+        await fact(lambda: tail(home.part_log("mother")), "there is an orphan")
+        await fact(lambda: supervisor.told()["stem"]["silent"] is not None, "the stem is asked for signs of life")
+        os.kill(supervisor.told()["stem"]["pid"], signal.SIGSTOP)
+        orphan = int(tail(home.part_log("mother")))
+        os.kill(orphan, signal.SIGKILL)
+        await fact(lambda: not psutil.pid_exists(orphan), "it is reaped")
+
+
+SLOW = """
+import os, socket, sys, time
+sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+end = time.monotonic() + 6
+while time.monotonic() < end:
+    sock.sendto(b"%d?" % os.getpid(), sys.argv[1])
+    time.sleep(0.05)
+print("three leases are over", flush=True)
+sock.sendto(b"%d" % os.getpid(), sys.argv[1])
+time.sleep(600)
+"""
+
+
+async def test_a_part_that_is_slow_to_come_up_and_says_that_it_lives_is_let_live(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.pulse.BIRTH", 2.0)
+    news: list[GivenUp | None] = []
+    part = Part("slow", (*program(SLOW), str(home.pulse_socket)), beats=True)
+    async with begun(home, part, lease=2, news=news) as supervisor:
+
+        def has_come_up() -> bool:
+            is_over = "are over" in tail(home.part_log("slow"))
+            assert first(supervisor)["restarts"] == 0
+            assert is_over or (first(supervisor)["silent"] is None and not news)
+            return bool(news)
+
+        await fact(has_come_up, "it has come up", limit=30)
+        assert news == [None]

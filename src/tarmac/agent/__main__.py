@@ -22,7 +22,8 @@ async def run() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)
-    pulse.begin(place, values.lease)
+    came_up = pulse.begin(place, values.lease)
+    came_up()
     await agent.run()
 
 

@@ -18,7 +18,7 @@ async def _run() -> None:
     home = homes.find()
     settings = rows.load(home.path)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    task = asyncio.create_task(brain.run(home, settings, lambda: pulse.begin(home, settings.lease)))
+    task = asyncio.create_task(brain.run(home, settings, pulse.begin(home, settings.lease)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)

@@ -60,7 +60,7 @@ class Brain:
     def __init__(self, home: Home, settings: Settings, came_up: Callable[[], None]) -> None:
         self._home = home
         self._came_up: Callable[[], None] | None = came_up
-        self._memory = folder.adopted(home, process.supervisor())
+        self._memory = folder.adopted(home, process.life())
         self._routes: dict[str, Route] | None = None
         """App → route; None until the control plane, or the memory, has said."""
         self._keys: dict[str, str] = {}
@@ -186,7 +186,7 @@ class Brain:
             await self._unsaved.wait()
             await asyncio.sleep(SAVE_PAUSE)
             self._unsaved.clear()
-            memory = Memory(self._memory.supervisor, list((self._routes or {}).values()), self._keys)
+            memory = Memory(self._memory.life, list((self._routes or {}).values()), self._keys)
             if memory == self._memory:
                 continue
             try:

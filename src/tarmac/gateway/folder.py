@@ -2,8 +2,9 @@
 
 Everything in it can be made again from `memory.json`, the settings and what the ports of this machine allow. The
 memory holds the last routes and keys that the control plane sent, so that an HAProxy or a brain that is restarted
-while the control plane is away has them. Replicas live and die with the supervisor that started the platform: the first
-`prepare` of another one forgets them, since their ports may be anybody's by now.
+while the control plane is away has them. Replicas live and die with the platform: the first `prepare` in another life
+of it forgets them, since their ports may be anybody's by now. A life is known by a random word and not by its
+supervisor's pid, which in a container is the same each time.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _BOUND = re.compile(r"^  bind \S+?:(\d+)(?:-(\d+))?$", re.MULTILINE)
 class Memory(msgspec.Struct, frozen=True):
     """What the control plane said last."""
 
-    supervisor: int = 0
-    """Process id of the supervisor in whose time that was."""
+    life: str = ""
+    """In which life of the platform that was (`process.life`)."""
     routes: list[Route] = []
     keys: dict[str, str] = {}
 
@@ -59,11 +60,11 @@ def _memory_file(home: Home) -> Path:
 # -------------------------------------------------------------------------------------------------- the configuration
 
 
-def prepare(home: Home, settings: Settings, supervisor: int) -> list[str]:
+def prepare(home: Home, settings: Settings, life: str) -> list[str]:
     """Write everything that HAProxy needs, and return the command that runs it in the foreground, with its master.
 
-    For the process that becomes HAProxy; `settings.port` is the real one, `supervisor` the process that started it and
-    everything else. HAProxy comes up with the routes of the memory. Raises InitializationError where no HAProxy is
+    For the process that becomes HAProxy; `settings.port` is the real one, `life` the word for this life of the
+    platform. HAProxy comes up with the routes of the memory. Raises InitializationError where no HAProxy is
     found, the front door's port is taken, or the certificate cannot be read.
     """
     haproxy = program.find(settings)
@@ -75,7 +76,7 @@ def prepare(home: Home, settings: Settings, supervisor: int) -> list[str]:
             "set TARMAC_PORT to another one (0 takes a free one), or end that program",
         )
     before = remembered(home)
-    memory = adopted(home, supervisor)
+    memory = adopted(home, life)
     want, _ = wanted(memory.routes, memory.keys)
     shape = plan(home, settings, frozenset(), want.ports)
     try:
@@ -91,12 +92,12 @@ def prepare(home: Home, settings: Settings, supervisor: int) -> list[str]:
     ]
 
 
-def adopted(home: Home, supervisor: int) -> Memory:
-    """The memory as this supervisor's: without the replicas of an earlier one."""
+def adopted(home: Home, life: str) -> Memory:
+    """The memory as this life's: without the replicas of an earlier one."""
     memory = remembered(home) or Memory()
-    if memory.supervisor != supervisor:
+    if memory.life != life:
         routes = [msgspec.structs.replace(route, replicas=[]) for route in memory.routes]
-        memory = Memory(supervisor, routes, memory.keys)
+        memory = Memory(life, routes, memory.keys)
         remember(home, memory)
     return memory
 

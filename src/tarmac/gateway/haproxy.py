@@ -18,7 +18,7 @@ from tarmac.gateway import folder
 def main() -> int:
     home = homes.find()
     try:
-        command = folder.prepare(home, all_settings.load(home.path), process.supervisor())
+        command = folder.prepare(home, all_settings.load(home.path), process.life())
         os.execv(command[0], command)
     except (BaseRuntimeError, OSError) as error:
         print(f"HAProxy cannot be started: {error}", file=sys.stderr)

@@ -129,7 +129,9 @@ class Proxy:
         try:
             await asyncio.to_thread(folder.write, self._home, shape, want)
             await runtime_api.reload(self._home.haproxy_master_socket)
-        except ReloadFailed as failed:
+        except HAProxyAway:
+            raise
+        except (ReloadFailed, OSError) as failed:  # its files cannot be written: the disk is full
             log.error("%s", failed)
             self._given_up = {stamp: time.monotonic() + RELOAD_PAUSE}
             self.trouble = str(failed)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from flyte.errors import BaseRuntimeError
 from tarmac import home as homes
 from tarmac import settings as all_settings
 from tarmac.supervisor.door import GivenUp
@@ -31,8 +32,12 @@ def _announce_to(fd: int) -> Callable[[GivenUp | None], None]:
 def main(arguments: Sequence[str]) -> int:
     """Run the platform of this environment, until SIGTERM."""
     home = homes.find()
-    home.prepare()
-    settings = all_settings.load(home.path)
+    try:
+        home.prepare()
+        settings = all_settings.load(home.path)
+    except (BaseRuntimeError, PermissionError) as error:
+        print(error, file=sys.stderr)
+        return 2
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     announce = _announce_to(int(arguments[0])) if arguments else lambda failure: None
     if arguments:

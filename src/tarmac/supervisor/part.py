@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tarmac import process
@@ -28,6 +28,9 @@ SETTLED = 1.0
 
 LONGEST_PAUSE = 2.0
 
+KILLED_WITHIN = 2.0
+"""Seconds that are waited for the end of what was killed."""
+
 _SOFTLY = ((signal.SIGUSR1, 1.0), (signal.SIGTERM, 2.0))
 
 
@@ -42,7 +45,14 @@ class Part:
     module: str = ""
     """Its `main` is what the command runs; empty: it is a program of its own, which the stem cannot fork."""
     beats: bool = False
-    """It gives signs of life by itself, the first when it has come up."""
+    """It gives signs of life by itself, and says when it has come up."""
+    asked: bool = False
+    """It is asked for signs of life."""
+
+    @property
+    def stops_within(self) -> float:
+        """Seconds that its end may take, by farewell and then by SIGKILL."""
+        return sum(seconds for _, seconds in self.farewell) + KILLED_WITHIN
 
 
 def parts(settings: Settings) -> tuple[Part, ...]:
@@ -52,15 +62,14 @@ def parts(settings: Settings) -> tuple[Part, ...]:
         # it gives its units `grace`, and then needs a moment to see them gone
         _python("agent", "tarmac.agent.__main__", ((signal.SIGTERM, settings.grace + 6),)),
         # first let open requests end, then do not
-        _python("haproxy", "tarmac.gateway.haproxy", _SOFTLY, beats=False),
+        replace(_python("haproxy", "tarmac.gateway.haproxy", _SOFTLY), beats=False, asked=True),
         _python("gateway", "tarmac.gateway.__main__"),
     )
 
 
-def _python(
-    name: str, module: str, farewell: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),), beats: bool = True
-) -> Part:
-    return Part(name, (sys.executable, "-m", module.removesuffix(".__main__")), farewell, module, beats)
+def _python(name: str, module: str, farewell: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),)) -> Part:
+    command = (sys.executable, "-m", module.removesuffix(".__main__"))
+    return Part(name, command, farewell, module, beats=True)
 
 
 def pause(deaths: int) -> float:
@@ -82,7 +91,7 @@ class Keeper:
     deaths: int = 0
     """In a row, of processes that had not come up."""
     heard: float | None = None
-    """When the present process gave its last sign of life, on the monotonic clock; None before the first."""
+    """When the present process gave its last sign of life, on the monotonic clock; None before it has come up."""
     verdict: str = ""
     """Why we ended the present process ourselves."""
     last_end: str = ""
@@ -99,7 +108,7 @@ class Keeper:
         """Start it, and again whenever it has ended, until `stop`."""
         while not self.stopping:
             began = time.monotonic()
-            end = await self._once()
+            end = await self._one_life()
             if self.stopping:
                 return
             had_come_up = self.heard is not None or time.monotonic() - began >= SETTLED
@@ -110,6 +119,26 @@ class Keeper:
                 self.hopeless.set()
             log.warning("%s: %s; it is started again", self.part.name, end)
             await asyncio.sleep(pause(self.deaths))
+
+    async def _one_life(self) -> str:
+        """As `_once`; a fault of ours in it is an end like any other, since it would end the whole platform."""
+        try:
+            return await self._once()
+        except Exception as error:
+            log.error("%s: its keeper failed", self.part.name, exc_info=error)
+            await self._abandon()
+            return f"its keeper failed: {error!r}"
+
+    async def _abandon(self) -> None:
+        """Be rid of the process that is there, if one is: another one follows it."""
+        child = self.child
+        if child is not None:
+            self._kill(child)
+            deadline = time.monotonic() + KILLED_WITHIN
+            while child.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        self.child = None
+        self.over.set()
 
     async def _once(self) -> str:
         """One process, from its start to its end; the end in words."""
@@ -133,7 +162,11 @@ class Keeper:
         """End the process that is there, so that another one is started."""
         if self.child is not None:
             self.verdict = why
-            process.signal_group(self.child.pid, signal.SIGKILL)
+            self._kill(self.child)
+
+    def _kill(self, child: Child) -> None:
+        process.kill({child.pid})  # one that was just forked has no group yet
+        process.signal_group(child.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """End it, by its farewell and then by SIGKILL."""
@@ -146,8 +179,8 @@ class Keeper:
             if await self._gone(seconds):
                 return
         log.warning("%s does not end: killed", self.part.name)
-        process.signal_group(running.pid, signal.SIGKILL)
-        await self._gone(2.0)
+        self._kill(running)
+        await self._gone(KILLED_WITHIN)
 
     async def _gone(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from pathlib import Path
+
+log = logging.getLogger("tarmac.supervisor")
 
 LIMIT = 10 * 1024 * 1024
 """Bytes at which a log is begun anew."""
@@ -18,18 +21,31 @@ def rotate(file: Path, limit: int = LIMIT) -> None:
     """Begin `file` anew once it is over `limit` bytes, keeping the old ones as `.1` to `.3`.
 
     Whoever writes it has it open for appending and goes on in the file that is emptied; what it writes in the moment
-    between copying and emptying is lost.
+    between copying and emptying is lost. Raises nothing: a disk that is full is a reason to empty a log that cannot be
+    kept, and no reason for the platform to end.
     """
     try:
-        if file.stat().st_size <= limit:
-            return
+        if file.stat().st_size > limit:
+            _keep(file)
+            os.truncate(file, 0)
     except FileNotFoundError:
         return
+    except OSError as error:
+        log.warning("%s cannot be begun anew: %s", file, error)
+
+
+def _keep(file: Path) -> None:
+    """Copy it to `.1`, once those that are there have moved on; nothing is left of a copy that is not whole."""
+    first = _numbered(file, 1)
     for number in range(KEPT, 1, -1):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             _numbered(file, number - 1).replace(_numbered(file, number))
-    shutil.copyfile(file, _numbered(file, 1))
-    os.truncate(file, 0)
+    try:
+        shutil.copyfile(file, first)
+    except OSError as error:
+        log.warning("%s is begun anew, and what it held is lost: %s", file, error)
+        with contextlib.suppress(OSError):
+            first.unlink(missing_ok=True)
 
 
 def _numbered(file: Path, number: int) -> Path:

@@ -1,6 +1,10 @@
 """The stem as the supervisor sees it (`tarmac.stem` is the process itself): it has parts forked.
 
 It only makes starts fast. Where there is none, or it does not answer, a part is an interpreter of its own.
+
+A stem that we let go of may be slow, or stopped, and have orders that it has not read yet. So our end is closed for
+reading first: from then on its answers fail, and a child whose answer fails does not go on. What it had answered before
+is read to the end. So there is no child that we do not know of, and no part twice.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +29,7 @@ log = logging.getLogger("tarmac.supervisor")
 PATIENCE = 10.0
 """Seconds for the stem to fork a part; it takes milliseconds, or a second where it has to import the part's code."""
 
-PART = Part("stem", (sys.executable, "-m", "tarmac.stem"))
+PART = Part("stem", (sys.executable, "-m", "tarmac.stem"), asked=True)
 
 Start = Callable[[Part, Path, tuple[int, ...]], Child]
 
@@ -34,9 +39,10 @@ class Gone(ConnectionError):
 
 
 class Link(asyncio.Protocol):
-    """The line to one stem. `on_lost` is called when it is gone."""
+    """The line to one stem, over `sock`. `on_lost` is called when it is gone."""
 
-    def __init__(self, on_lost: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, on_lost: Callable[[], None]) -> None:
+        self._sock = sock
         self._on_lost = on_lost
         self._answers: dict[str, asyncio.Future[int]] = {}
         self._unread = b""
@@ -62,7 +68,12 @@ class Link(asyncio.Protocol):
                 del self._answers[part]
 
     def close(self) -> None:
-        self._transport.close()
+        """Hear what the stem has said, and let whatever else it says fail."""
+        with contextlib.suppress(OSError):  # it is closed, or has been read to its end
+            self._sock.shutdown(socket.SHUT_RD)
+            while data := self._sock.recv(65_536):
+                self.data_received(data)
+        self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -90,10 +101,11 @@ class Link(asyncio.Protocol):
 
 
 class Stem:
-    """`spawn` starts a part as an interpreter of its own."""
+    """`spawn` starts a part as an interpreter of its own; `end` ends the stem that is there, and hears why."""
 
-    def __init__(self, spawn: Start) -> None:
+    def __init__(self, spawn: Start, end: Callable[[str], None]) -> None:
         self._spawn = spawn
+        self._end = end
         self._link: Link | None = None
         self._there = asyncio.Event()
 
@@ -105,9 +117,9 @@ class Stem:
         """Start the stem itself. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
-            numbered = Part(part.name, (*part.command, str(theirs.fileno())))
+            numbered = replace(part, command=(*part.command, str(theirs.fileno())))
             child = self._spawn(numbered, log, (theirs.fileno(),))
-        link = Link(lambda: self._lost(link))
+        link = Link(ours, lambda: self._lost(link))
         await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
         self._link = link
         self._there.set()
@@ -121,24 +133,32 @@ class Stem:
     def renew(self) -> None:
         """What is started from now on is to be new code: let go of the stem, so that another one is started."""
         if self._link is not None:
-            self._link.close()
-            self._lost(self._link)
+            self._let_go(self._link)
+
+    def _let_go(self, link: Link) -> None:
+        link.close()
+        self._lost(link)
 
     async def fork(self, part: Part, file: Path) -> Child:
         """Start a part: forked, or else as an interpreter of its own. Raises OSError where not even that can be."""
+        link = None
         try:
             async with asyncio.timeout(PATIENCE):
-                return Adopted(await self._order(part, file))
+                while True:
+                    link = await self._linked()
+                    with contextlib.suppress(Gone):
+                        return Adopted(await link.order(part.name, part.module, str(file)))
         except TimeoutError:
             log.warning("%s is started without the stem, which does not answer", part.name)
-            return self._spawn(part, file, ())
+        if link is not None and link is self._link:
+            self._let_go(link)
+            self._end(f"it forked nothing for {PATIENCE:g} s")
+        return self._spawn(part, file, ())
 
-    async def _order(self, part: Part, file: Path) -> int:
-        while True:
+    async def _linked(self) -> Link:
+        while self._link is None:
             await self._there.wait()
-            if self._link is not None:
-                with contextlib.suppress(Gone):
-                    return await self._link.order(part.name, part.module, str(file))
+        return self._link
 
     async def lives(self) -> bool:
         """Whether it answers."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import time
@@ -17,7 +18,7 @@ from tarmac import __version__, process, pulse
 from tarmac.gateway import alive
 from tarmac.home import Home
 from tarmac.settings import Settings
-from tarmac.supervisor import stem
+from tarmac.supervisor import stem, will
 from tarmac.supervisor.door import START_LIMIT, Door, GivenUp, answers_health
 from tarmac.supervisor.part import Keeper, Part, parts
 from tarmac.supervisor.part_logs import rotate, tail
@@ -25,11 +26,18 @@ from tarmac.supervisor.stem import Stem
 
 _LOG_CHECK = 30.0
 
+_CLEARED_WITHIN = 2.0
+"""Seconds that are waited for what another life of the platform, or this one, left behind."""
+
+HEIR = Part("will", will.COMMAND, ((signal.SIGKILL, 1.0),))
+
 
 class Supervisor:
     """`healthy` says whether the platform answers; `announce` hears once how the start went: None, or why it failed.
 
-    A part that has given signs of life and gives none for `lease` seconds is killed, and so started again.
+    A part that gives no sign of life for `lease` seconds, or for `pulse.BIRTH` since its start, is killed, and so
+    started again; of one that neither beats nor is asked none is expected. `heir` cleans up after a supervisor that is
+    killed.
     """
 
     def __init__(
@@ -40,25 +48,33 @@ class Supervisor:
         healthy: Callable[[], Awaitable[bool]],
         announce: Callable[[GivenUp | None], None] = lambda failure: None,
         lease: float = 60,
+        heir: Part | None = None,
     ) -> None:
-        own = {"TARMAC_HOME": str(home.path), "TARMAC_PORT": str(door.port), process.SUPERVISOR: str(os.getpid())}
+        own = {"TARMAC_HOME": str(home.path), "TARMAC_PORT": str(door.port), process.LIFE: secrets.token_hex(8)}
         env = process.family_environment(home.path, {**os.environ, **own})
         self._home = home
         self._door = door
         spawn = stem.spawner(env, home.path)
-        self._stem = Stem(spawn)
-        self._stem_keeper = Keeper(stem.PART, home, self._stem.start)
-        forked = any(part.module for part in parts) and process.adopt_orphans()
+        self._stem = Stem(spawn, lambda why: self._stem_keeper.kill(why))
+        self._stem_keeper = Keeper(stem.PART, home, self._stem.start, lambda part, code: self.reap())
+        self._forked = any(part.module for part in parts) and process.adopt_orphans()
 
         async def start(part: Part, log: Path) -> process.Child:
-            if not forked or not part.module:
+            if not self._forked or not part.module:
                 return spawn(part, log, ())
             child = await self._stem.fork(part, log)
             asyncio.get_running_loop().call_soon(self.reap)  # who ended meanwhile
             return child
 
         self._keepers = [Keeper(part, home, start, self._ended) for part in parts]
-        self._all = [self._stem_keeper, *self._keepers] if forked else self._keepers
+        self._all = [self._stem_keeper, *self._keepers] if self._forked else self._keepers
+        """What a start depends on."""
+
+        async def start_heir(part: Part, log: Path) -> process.Child:
+            return will.start(env, home.path, log)
+
+        self._heirs = [Keeper(heir, home, start_heir)] if heir is not None else []
+        self._kept = [*self._heirs, *self._all]
         self._lease = lease
         self._watch = pulse.Watch(lease, time.monotonic())
         self._healthy = healthy
@@ -71,16 +87,15 @@ class Supervisor:
 
     async def run(self) -> bool:
         """Keep the platform running until `stop`; False when it could not be started."""
-        process.kill(process.marked(self._home.path))
+        self._home.state_file.unlink(missing_ok=True)  # an earlier one was killed
+        process.end_marked(self._home.path, _CLEARED_WITHIN)
         self._home.supervisor_socket.unlink(missing_ok=True)
         async with asyncio.TaskGroup() as tasks:
             status = await asyncio.start_unix_server(self._tell, self._home.supervisor_socket)
-            kept = [tasks.create_task(keeper.run()) for keeper in self._all]
+            kept = [tasks.create_task(keeper.run()) for keeper in self._kept]
             ears = await self._listen()
             others = [tasks.create_task(self._rotate_logs()), tasks.create_task(self._watch_always())]
-            failure = await self._first_answer()
-            if failure is None:
-                self._write_state()
+            failure = await self._first_answer() or self._write_state()
             self._announce(failure)
             if failure is None:
                 await self._stopping.wait()
@@ -91,7 +106,7 @@ class Supervisor:
             self._stem.renew()
             ears.close()
             status.close()
-        process.kill(process.marked(self._home.path))
+        process.end_marked(self._home.path, _CLEARED_WITHIN)
         return failure is None
 
     async def _first_answer(self) -> GivenUp | None:
@@ -123,21 +138,31 @@ class Supervisor:
         return all(keeper.heard is not None for keeper in self._keepers if keeper.part.beats)
 
     async def _stop_all(self) -> None:
-        for keeper in self._all:
+        for keeper in self._kept:
             keeper.stopping = True  # none is started again while another is being stopped
-        for keeper in reversed(self._all):
+        for keeper in reversed(self._kept):
             await keeper.stop()
 
-    def _write_state(self) -> None:
+    def _write_state(self) -> GivenUp | None:
+        """Say where the platform is; else why that cannot be said."""
         door = self._door
-        self._home.write_state(
-            endpoint=door.endpoint, port=door.port, pid=os.getpid(), version=__version__, started=self._started
-        )
+        try:
+            self._home.write_state(
+                endpoint=door.endpoint,
+                port=door.port,
+                pid=os.getpid(),
+                version=__version__,
+                started=self._started,
+                stops_within=sum(keeper.part.stops_within for keeper in self._kept),
+            )
+        except OSError as error:
+            return GivenUp(f"{self._home.state_file} cannot be written: {error.strerror}")
+        return None
 
     async def _rotate_logs(self) -> None:
         while True:
             await asyncio.sleep(_LOG_CHECK)
-            for file in (*(keeper.log for keeper in self._all), self._home.part_log("supervisor")):
+            for file in (*(keeper.log for keeper in self._kept), self._home.part_log("supervisor")):
                 rotate(file)
 
     async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -148,8 +173,10 @@ class Supervisor:
     def told(self) -> dict[str, Any]:
         """The state of this platform and of each of its parts."""
         state = {"pid": os.getpid(), "started": self._started, "parts": [keeper.status() for keeper in self._keepers]}
-        if self._all is not self._keepers:
+        if self._forked:
             state["stem"] = self._stem_keeper.status()
+        for keeper in self._heirs:
+            state["will"] = keeper.status()
         return state
 
     # --------------------------------------------------------------------------------------------- ends, and silence
@@ -162,8 +189,8 @@ class Supervisor:
 
     def reap(self) -> None:
         """Reap the orphans that became ours."""
-        if self._all is not self._keepers and not self._stem.busy:
-            process.reap_strangers({keeper.child.pid for keeper in self._all if keeper.child is not None})
+        if self._forked and not self._stem.busy:
+            process.reap_strangers({keeper.child.pid for keeper in self._kept if keeper.child is not None})
 
     async def _listen(self) -> asyncio.BaseTransport:
         """Hear the parts' signs of life."""
@@ -174,20 +201,28 @@ class Supervisor:
         )
         return transport
 
-    def _hear(self, pid: int) -> None:
+    def _hear(self, pid: int, is_up: bool = True) -> None:
+        now = time.monotonic()
         for keeper in self._all:
             if keeper.child is not None and keeper.child.pid == pid:
-                keeper.heard = time.monotonic()
-                self._watch.hear(pid, keeper.heard)
+                keeper.heard = now if is_up else keeper.heard
+                self._watch.hear(pid, now)
 
     async def _watch_always(self) -> None:
         """Kill what is silent. HAProxy and the stem are asked, the others speak by themselves."""
         while True:
             await asyncio.sleep(pulse.pause(self._lease))
             await asyncio.gather(self._ask("haproxy", alive.answers(self._home)), self._ask("stem", self._stem.lives()))
-            running = {keeper.child.pid: keeper for keeper in self._all if keeper.child is not None}
-            for pid in self._watch.silent(time.monotonic(), running):
-                running[pid].kill(f"it gave no sign of life for {self._lease:g} s")
+            self._end_silent(time.monotonic())
+            self.reap()  # who ended while the stem had not answered
+
+    def _end_silent(self, now: float) -> None:
+        running = {keeper.child.pid: keeper for keeper in self._all if keeper.child is not None}
+        for pid, keeper in running.items():
+            if keeper.part.beats or keeper.part.asked:
+                self._watch.expect(pid, now)
+        for pid in self._watch.silent(now, running):
+            running[pid].kill(f"it gave no sign of life for {self._watch.patience(pid):g} s")
 
     async def _ask(self, name: str, asking: Awaitable[bool]) -> None:
         with contextlib.suppress(TimeoutError):
@@ -198,20 +233,25 @@ class Supervisor:
 
 
 class _Ear(asyncio.DatagramProtocol):
-    def __init__(self, hear: Callable[[int], None]) -> None:
+    def __init__(self, hear: Callable[[int, bool], None]) -> None:
         self._hear = hear
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        if data.isdigit():
-            self._hear(int(data))
+        if (sign := pulse.understood(data)) is not None:
+            self._hear(*sign)
 
 
 async def supervise(home: Home, settings: Settings, announce: Callable[[GivenUp | None], None]) -> bool:
-    """Run the platform in `home` until SIGTERM or SIGINT; False when it could not be started."""
+    """Run the platform in `home` until SIGTERM, SIGINT or SIGHUP; False when it could not be started.
+
+    SIGHUP is what a terminal that is closed sends; one that is ignored (`nohup`) stays ignored.
+    """
+    process.open_many_files()
     door = Door(settings.host, settings.port)
-    supervisor = Supervisor(home, door, parts(settings), lambda: answers_health(door), announce, settings.lease)
+    supervisor = Supervisor(home, door, parts(settings), lambda: answers_health(door), announce, settings.lease, HEIR)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, supervisor.reap)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, supervisor.stop)
     return await supervisor.run()

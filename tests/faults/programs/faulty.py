@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -48,6 +49,17 @@ async def gate(where: str, opens: str) -> str:
     while not os.path.exists(opens):  # noqa: ASYNC110, ASYNC240 - the test is in another process
         await asyncio.sleep(0.02)
     return "open"
+
+
+@env.task
+def leaves_behind(where: str) -> None:
+    """Starts programs of its own, one of them in another session, and waits for them."""
+    started = [subprocess.Popen(["sleep", "600"], start_new_session=apart) for apart in (False, True)]
+    for program in started:
+        note(where, f"started-{program.pid}")
+    note(where, "all-started")
+    for program in started:
+        program.wait()
 
 
 @env.task
