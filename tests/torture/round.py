@@ -17,7 +17,7 @@ from tests.torture.kinds import KINDS
 from tests.torture.victims import Victims
 from tests.torture.workload import Load, deploy_request, programs
 
-LAST_RUNS = 180.0
+LAST_RUNS = 90.0
 """Seconds that the runs have to end after the last kill; what takes longer is stuck."""
 
 SETTINGS = {"lease": "8", "spare_workers": "1", "pool_idle": "60"}

@@ -178,7 +178,7 @@ async def shedder(where: str, key: str, width: int, seconds: float) -> list[str]
         return [type(each).__name__ for each in found]
 
 
-# ------------------------------------------------------------------------------------------ several actions in a process
+# ----------------------------------------------------------------------------------------- several actions in a process
 
 
 @shared.task
