@@ -74,10 +74,10 @@ class Strike:
     """For what else is to be chosen."""
 
 
-def strike(seed: int, number: int, only: Collection[str] = WEIGHTS) -> Strike:
+def strike(seed: int, number: int, only: Collection[str] = WEIGHTS, haste: float = 1) -> Strike:
     """The strike with this number. With `only` some of the kinds, others of them take the place of the rest."""
     chance = random.Random(f"{seed}/{number}")
-    pause = chance.uniform(0.5, 5)
+    pause = chance.uniform(0.5, 5) / haste
     weights = {kind: weight for kind, weight in WEIGHTS.items() if kind in only}
     kind = chance.choices(list(weights), list(weights.values()))[0]
     return Strike(number, kind, pause, chance)

@@ -32,6 +32,8 @@ class Plan:
     seed: int
     kinds: Collection[str] = tuple(KINDS)
     kills: Collection[str] = tuple(WEIGHTS)
+    haste: float = 1
+    """How many times shorter the pauses between strikes are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def torture(platform: Platform, plan: Plan) -> Round:
 def _strike_always(plan: Plan, killer: Killer, load: Load) -> None:
     began, number = time.monotonic(), 0
     while (left := plan.seconds - (time.monotonic() - began)) > 0:
-        coming = strike(plan.seed, number, plan.kills)
+        coming = strike(plan.seed, number, plan.kills, plan.haste)
         time.sleep(min(coming.pause, left))
         if coming.pause < left:
             killer.strike(coming)
