@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flyte import app as app
+    from flyte import config as config
     from flyte import errors as errors
     from flyte import io as io
+    from flyte import models as models
     from flyte import remote as remote
     from flyte import report as report
+    from flyte import syncify as syncify
+    from flyte._checkpoint import BaseCheckpoint as BaseCheckpoint
+    from flyte._checkpoint import Checkpoint as Checkpoint
+    from flyte._checkpoint import latest_checkpoint as latest_checkpoint
     from flyte._context import TaskContext as TaskContext
     from flyte._context import ctx as ctx
     from flyte._context import custom_context as custom_context
     from flyte._context import get_custom_context as get_custom_context
     from flyte._context import group as group
+    from flyte._deploy import ImageBuild as ImageBuild
     from flyte._deploy import build as build
     from flyte._deploy import build_images as build_images
     from flyte._deploy import deploy as deploy
@@ -77,8 +84,9 @@ if TYPE_CHECKING:
     from flyte._version import version as version
 
 _MODULES = {
+    "_checkpoint": "BaseCheckpoint Checkpoint latest_checkpoint",
     "_context": "TaskContext ctx custom_context get_custom_context group",
-    "_deploy": "build build_images deploy",
+    "_deploy": "ImageBuild build build_images deploy",
     "_environment": "Environment TaskEnvironment",
     "_init": "current_domain current_project init init_from_api_key init_from_config init_in_cluster init_passthrough "
     "is_control_plane_available",
@@ -95,7 +103,7 @@ _MODULES = {
     "_version": "__version__ version",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
-_SUBMODULES = ("app", "errors", "io", "remote", "report")
+_SUBMODULES = ("app", "config", "errors", "io", "models", "remote", "report", "syncify")
 
 __all__ = [
     *sorted(name for name in _PLACES if name != "__version__"),
@@ -107,7 +115,9 @@ def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"flyte.{name}")
     if name not in _PLACES:
-        raise AttributeError(f"module 'flyte' has no attribute {name!r}")
+        from flyte._absent import missing
+
+        raise missing("flyte", name)
     value = getattr(importlib.import_module(f"flyte.{_PLACES[name]}"), name)
     globals()[name] = value
     return value

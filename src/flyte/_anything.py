@@ -59,10 +59,8 @@ class AnyCodec(Codec):
             return {"$float": number} if isinstance(number, str) else number
         if kind.__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
             return self._dump(value.item())
-        for mark, marked in _marked().items():
-            if kind is marked or (marked is pathlib.Path and isinstance(value, marked)):
-                return {mark: codec_of(marked).dump(value)}
-        return _pickles.dump(value)
+        mark = _mark_of(value)
+        return {mark: codec_of(_marked()[mark]).dump(value)} if mark else _pickles.dump(value)
 
     def _dump_dict(self, value: dict[Any, Any]) -> Any:
         if all(type(key) is str for key in value):
@@ -98,6 +96,19 @@ def _marked() -> dict[str, Any]:
         "$file": File,
         "$dir": Dir,
     }
+
+
+def _mark_of(value: Any) -> str | None:
+    kind = type(value)
+    for mark, marked in _marked().items():
+        if kind is marked or (marked is pathlib.Path and isinstance(value, marked)):
+            return mark
+    return None
+
+
+def has_mark(value: Any) -> bool:
+    """Whether a value of this class travels under a mark where nothing is declared."""
+    return _mark_of(value) is not None
 
 
 def _is_mark(key: str) -> bool:

@@ -15,10 +15,13 @@ import msgspec
 
 from flyte import wire
 from flyte._follow import EventStream, Kind, follow_events, follow_logs
-from flyte._transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params, check
+from flyte._transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params
 from flyte.errors import NotFoundError
 
 T = TypeVar("T")
+
+PAGE = 1000
+"""What a list holds at most."""
 
 LONGEST_WAIT = 60
 """Seconds for one `?wait=`; a longer wait asks again, so that a lost connection is noticed."""
@@ -79,6 +82,9 @@ class Client:
     async def put_bundle(self, digest: str, data: bytes) -> None:
         await self._put(f"/bundles/{digest}", data, "application/gzip")
 
+    async def get_bundle(self, digest: str) -> bytes:
+        return (await self._send("GET", f"/bundles/{digest}", timeout=300)).body
+
     async def has_blob(self, digest: str) -> bool:
         return await self._exists(f"/blobs/{digest}")
 
@@ -132,9 +138,34 @@ class Client:
         """The run now or, with `wait`, when it has ended or that many seconds are over."""
         return await self._get(f"/runs/{_part(name)}", wire.Run, timeout=30 + (wait or 0), wait=wait)
 
-    async def list_runs(self, *, limit: int = 100, **filters: Any) -> list[wire.Run]:
-        """Newest first. Filters: phase, task, version, label (`k=v`), created_after, before (seconds since 1970)."""
-        return await self._get("/runs", list[wire.Run], limit=limit, **filters)
+    async def list_runs(
+        self,
+        *,
+        limit: int = 100,
+        phase: Any = None,
+        task: str | None = None,
+        version: str | None = None,
+        label: list[str] | None = None,
+        created_after: float | None = None,
+        created_before: float | None = None,
+        before_run: str | None = None,
+    ) -> list[wire.Run]:
+        """Newest first. `phase` is one or several, a label is `key=value`, times are seconds since 1970.
+
+        `before_run` is the last run of the page before: only what follows it. At most 1000 come at once.
+        """
+        return await self._get(
+            "/runs",
+            list[wire.Run],
+            limit=limit,
+            phase=phase,
+            task=task,
+            version=version,
+            label=label,
+            created_after=created_after,
+            created_before=created_before,
+            before_run=before_run,
+        )
 
     async def abort_run(self, name: str, reason: str = "") -> wire.Run:
         return await self._post(f"/runs/{_part(name)}/abort", {"reason": reason}, wire.Run)
@@ -148,16 +179,27 @@ class Client:
         limit: int = 1000,
         offset: int | None = None,
     ) -> list[wire.Action]:
-        """Actions in the order of their creation; `phase` is one phase, or several."""
-        phases = [phase] if isinstance(phase, str) else list(phase or ())
-        one = phases[0] if len(phases) == 1 else None
-        found = await self._get(
-            f"/runs/{_part(run)}/actions", list[wire.Action], parent=parent, phase=one, limit=limit, offset=offset
-        )
-        return found if len(phases) < 2 else [action for action in found if action.phase in phases]
+        """Actions in the order of their creation; `phase` is one phase, or several, which are asked for one by one."""
+        path = f"/runs/{_part(run)}/actions"
+        phases = [phase] if isinstance(phase, str) else list(dict.fromkeys(phase or ()))
+        if len(phases) < 2:
+            one = phases[0] if phases else None
+            return await self._get(path, list[wire.Action], parent=parent, phase=one, limit=limit, offset=offset)
+        start = offset or 0
+        found = [
+            action
+            for one in phases
+            for action in await self._first(path, list[wire.Action], limit + start, parent=parent, phase=one)
+        ]
+        found.sort(key=lambda action: (action.created, action.name))
+        return found[start : start + limit]
 
     async def get_action(self, run: str, action: str = wire.ROOT_ACTION) -> wire.ActionDetails:
         return await self._get(f"/runs/{_part(run)}/actions/{_part(action)}", wire.ActionDetails)
+
+    async def get_report(self, run: str, action: str = wire.ROOT_ACTION, attempt: int | None = None) -> wire.Report:
+        """What the action last showed as its report. Raises NotFoundError where that is nothing."""
+        return await self._get(f"/runs/{_part(run)}/actions/{_part(action)}/report", wire.Report, attempt=attempt)
 
     async def abort_action(self, run: str, action: str, reason: str = "") -> None:
         await self._send("POST", f"/runs/{_part(run)}/actions/{_part(action)}/abort", {"reason": reason})
@@ -184,13 +226,18 @@ class Client:
         after: int | None = None,
         follow: bool = False,
     ) -> AsyncGenerator[wire.LogLine, None]:
-        """The lines that an action wrote; with `follow` until it has ended."""
+        """The lines that an action wrote in an attempt, by default the last one.
+
+        With `follow` those of every attempt, until the action has ended; with `tail` or `after` as well, from the last
+        attempt on.
+        """
 
         async def over() -> bool:
             return (await self.get_action(run, action)).action.phase.is_terminal
 
         path = f"/runs/{_part(run)}/actions/{_part(action)}/logs"
-        request = self._request("GET", path, attempt=attempt, tail=tail, after=after, follow=follow)
+        first = 1 if follow and attempt is None and tail is None and after is None else None
+        request = self._request("GET", path, attempt=attempt, from_attempt=first, tail=tail, after=after, follow=follow)
         return follow_logs(self._transport, request, over if follow else None)
 
     # --- apps
@@ -280,6 +327,10 @@ class Client:
     async def create_project(self, project: wire.Project) -> wire.Project:
         return await self._post("/projects", project, wire.Project)
 
+    async def update_project(self, project: wire.Project) -> wire.Project:
+        reply = await self._send("PUT", f"/projects/{_part(project.id)}", project)
+        return msgspec.json.decode(reply.body, type=wire.Project)
+
     async def list_projects(self, limit: int = 100) -> list[wire.Project]:
         return await self._get("/projects", list[wire.Project], limit=limit)
 
@@ -307,10 +358,21 @@ class Client:
         form = self._request(method, path, **params)
         data = None if body is None else msgspec.json.encode(body)
         whole = Request(method, form.path, form.params, data, sent, repeatable, timeout, fresh)
-        return check(await self._transport.send(whole))
+        return self._transport.check(await self._transport.send(whole))
 
     async def _get(self, path: str, kind: type[T], *, timeout: float = 30, **params: Any) -> T:
-        return msgspec.json.decode((await self._send("GET", path, timeout=timeout, **params)).body, type=kind)
+        return self._transport.decode(await self._send("GET", path, timeout=timeout, **params), kind)
+
+    async def _first(self, path: str, kind: type[list[T]], count: int, **params: Any) -> list[T]:
+        """The first `count` of a list that is paged by offset."""
+        found: list[T] = []
+        while len(found) < count:
+            size = min(PAGE, count - len(found))
+            page = await self._get(path, kind, limit=size, offset=len(found), **params)
+            found += page
+            if len(page) < size:
+                break
+        return found
 
     async def _post(
         self,
@@ -319,8 +381,7 @@ class Client:
         kind: type[T],
         **options: Any,
     ) -> T:
-        reply = await self._send("POST", path, body, **options)
-        return msgspec.json.decode(reply.body, type=kind)
+        return self._transport.decode(await self._send("POST", path, body, **options), kind)
 
     async def _exists(self, path: str) -> bool:
         reply = await self._transport.send(self._request("HEAD", path))
@@ -328,12 +389,14 @@ class Client:
             return False
         if reply.status >= 400:  # a HEAD's answer has no body that says why: ask again in a way that has one
             await self._send("GET", path)
+        self._transport.check(reply)
         return True
 
     async def _put(self, path: str, data: bytes, content_type: str) -> None:
         form = self._request("PUT", path)
         headers = {"Content-Type": content_type}
-        check(await self._transport.send(Request("PUT", form.path, form.params, data, headers, timeout=300)))
+        whole = Request("PUT", form.path, form.params, data, headers, timeout=300)
+        self._transport.check(await self._transport.send(whole))
 
 
 def _part(name: str) -> str:

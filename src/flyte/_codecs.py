@@ -175,10 +175,10 @@ def _whole(data: Any) -> int:
     raise TypeError
 
 
-_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def _write_float(value: Any) -> float | str:
+def write_float(value: Any) -> float | str:
     """A float; JSON has no word for those that are not finite, so that they travel as text."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError
@@ -191,8 +191,8 @@ def _write_float(value: Any) -> float | str:
 def _read_float(data: Any) -> float:
     if type(data) is float:
         return data
-    if type(data) is str and data in _NOT_FINITE:
-        return _NOT_FINITE[data]
+    if type(data) is str and data in NOT_FINITE:
+        return NOT_FINITE[data]
     raise TypeError
 
 
@@ -261,7 +261,7 @@ def _string(**more: Any) -> JsonSchema:
 
 
 INT = Scalar("int", int, {"type": "integer"}, write=instance(numbers.Integral, int), read=_only(int), lenient=_whole)
-FLOAT = Scalar("float", float, {"type": "number"}, write=_write_float, read=_read_float, lenient=instance(int, float))
+FLOAT = Scalar("float", float, {"type": "number"}, write=write_float, read=_read_float, lenient=instance(int, float))
 STR = Scalar("str", str, _string(), write=instance(str, str.__str__), read=_only(str))
 BOOL = Scalar("bool", bool, {"type": "boolean"}, write=_only(bool), read=_only(bool))
 NONE = Scalar("None", type(None), {"type": "null"}, write=_only(type(None)), read=_only(type(None)))

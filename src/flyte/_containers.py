@@ -32,12 +32,11 @@ from flyte._codecs import (
     derived_codec,
     path_codec,
 )
+from flyte._models import PydanticCodec, is_pydantic, secret_codec
 from flyte._objects import (
     FieldsCodec,
-    PydanticCodec,
     StructCodec,
     dataclass_fields,
-    is_pydantic,
     namedtuple_fields,
     typeddict_fields,
 )
@@ -317,6 +316,8 @@ def _class(cls: Any, args: tuple[Any, ...]) -> Codec | None:
         return FieldsCodec(cls, cls.__name__, functools.partial(typeddict_fields, cls))
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         return FieldsCodec(cls, cls.__name__, functools.partial(namedtuple_fields, cls))
+    if (secret := secret_codec(cls)) is not None:
+        return secret
     if is_pydantic(cls):
         return PydanticCodec(cls)
     if dataclasses.is_dataclass(cls):

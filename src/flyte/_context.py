@@ -2,19 +2,22 @@
 
 The worker (or local mode) puts an action's `TaskContext` and its `Caller` in force with `entered`, or, in a process
 that runs one action at a time, with `set_process_action`, which threads of the user's own see too. Everything else
-asks `ctx()` and `current_caller()`; outside an action they are a falsy null object and None.
+asks `ctx()` and `current_caller()`; outside an action they are a falsy null object and None. A process that an action
+forks is outside of it (`forget`).
 """
 
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from flyte._checkpoint import Checkpoint
     from flyte._task import TaskTemplate
 
 Mode = Literal["local", "remote"]
@@ -50,11 +53,19 @@ class TaskContext:
     input_path: str | None = None
     output_path: str | None = None
     run_base_dir: str | None = None
+    checkpoint_paths: str | None = None
+    """Below all checkpoints, the folder of this action's."""
     code_bundle: str | None = None
+    compiled_image_cache: None = None
+    """None: images are interpreters of this machine."""
     data: dict[str, Any] = field(default_factory=dict)
     """A place for whatever the user's code wants to keep for the time of the action."""
     report: Any = None
     """The action's `flyte.report.Report`, once something was written to it."""
+    failures: int = 0
+    """How often the action failed by its own fault in earlier attempts."""
+    calls: Counter[tuple[str, ...]] = field(default_factory=Counter, repr=False, compare=False)
+    """How often this attempt made each call of a fetched task; see `remote.TaskDetails`."""
     interactive_mode: bool = False
     disable_run_cache: bool = False
 
@@ -65,6 +76,13 @@ class TaskContext:
     def attempt_number(self) -> int:
         """0 for the first attempt, as in `FLYTE_ATTEMPT_NUMBER`."""
         return self.attempt - 1
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """What this action saved in earlier attempts, and where it saves; None outside an action."""
+        from flyte._checkpoint import checkpoint_of
+
+        return checkpoint_of(self)
 
     @property
     def task_action(self) -> ActionID:
@@ -105,19 +123,43 @@ class Caller(Protocol):
         self, step: str, name: str, value: Any = None, error: BaseException | None = None, started: float = 0
     ) -> None: ...
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether this process was told to end.
+
+        A cancellation is not the user's then: the action is taken up again, and nothing that it called may be aborted.
+        """
+        ...
+
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
         """Tell whoever watches the action; returns at once."""
         ...
 
 
 _NOWHERE = TaskContext()
-_context: ContextVar[TaskContext | None] = ContextVar("flyte_context", default=None)
-_caller: ContextVar[Caller | None] = ContextVar("flyte_caller", default=None)
-_group: ContextVar[str | None] = ContextVar("flyte_group", default=None)
-_tracing: ContextVar[bool] = ContextVar("flyte_tracing", default=False)
-_custom: ContextVar[Mapping[str, str] | None] = ContextVar("flyte_custom_context", default=None)
-_ENTERED: tuple[ContextVar[Any], ...] = (_context, _caller, _group, _custom)
-_process: tuple[TaskContext, Caller] | None = None
+_context: ContextVar[TaskContext | None]
+_caller: ContextVar[Caller | None]
+_group: ContextVar[str | None]
+_tracing: ContextVar[bool]
+_custom: ContextVar[Mapping[str, str] | None]
+_process: tuple[TaskContext, Caller] | None
+
+
+def forget() -> None:
+    """Have no action in force any more, in no context and no thread; for a process that was forked inside one.
+
+    The variables are new ones: what stands in the old ones cannot be taken out of contexts that are not at hand.
+    """
+    global _context, _caller, _group, _tracing, _custom, _process
+    _context = ContextVar("flyte_context", default=None)
+    _caller = ContextVar("flyte_caller", default=None)
+    _group = ContextVar("flyte_group", default=None)
+    _tracing = ContextVar("flyte_tracing", default=False)
+    _custom = ContextVar("flyte_custom_context", default=None)
+    _process = None
+
+
+forget()
 
 
 def ctx() -> TaskContext:
@@ -133,12 +175,17 @@ def current_caller() -> Caller | None:
 @contextmanager
 def entered(context: TaskContext, caller: Caller) -> Iterator[None]:
     """Put an action in force for the block, and for what it starts with this context."""
-    tokens: tuple[Any, ...] = (_context.set(context), _caller.set(caller), _group.set(None), _custom.set(None))
+    tokens = (_context.set(context), _caller.set(caller), _group.set(None), _custom.set(None), _tracing.set(False))
     try:
         yield
     finally:
-        for variable, token in zip(_ENTERED, tokens, strict=True):
-            variable.reset(token)
+        _reset(*tokens)
+
+
+def _reset(*tokens: Token[Any]) -> None:
+    """Undo what was set, in the variables that it was set in."""
+    for token in tokens:
+        token.var.reset(token)
 
 
 def set_process_action(context: TaskContext | None, caller: Caller | None) -> None:
@@ -159,7 +206,7 @@ def group(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _group.reset(token)
+        _reset(token)
 
 
 def is_tracing() -> bool:
@@ -176,8 +223,7 @@ def tracing(step: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _context.reset(outer)
-        _tracing.reset(token)
+        _reset(outer, token)
 
 
 def get_custom_context() -> dict[str, str]:
@@ -195,4 +241,4 @@ def custom_context(**pairs: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _custom.reset(token)
+        _reset(token)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast, overload
 
 from flyte import wire
+from flyte._absent import Absent
 from flyte._image import Image, image_to_wire
 from flyte._specs import (
     Cache,
@@ -190,6 +191,7 @@ class TaskEnvironment(Environment):
     """None gives every action a fresh process."""
     plugin_config: Any = None
     queue: str | None = None
+    sandbox = Absent("flyte.TaskEnvironment")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
-from flyte.errors import BaseRuntimeError, make
+from flyte.errors import BaseRuntimeError, TaskInterruptedError, make
 from flyte.wire import ErrorInfo
 
 
@@ -14,6 +15,17 @@ def to_error(info: ErrorInfo) -> BaseRuntimeError:
     error = make(info.code, info.kind, info.message, original_class(info.type))
     error.traceback = info.traceback or None
     return error
+
+
+def plain(error: BaseException) -> BaseException:
+    """What ended a task's function, as something that can be told: `sys.exit` and a cancellation are no exceptions."""
+    if isinstance(error, SystemExit):
+        told = TaskInterruptedError(f"the task called sys.exit({error.code!r}); raise an exception to fail")
+    elif isinstance(error, asyncio.CancelledError):
+        told = TaskInterruptedError("the task was cancelled from inside")
+    else:
+        return error
+    return told.with_traceback(error.__traceback__)
 
 
 def original_class(type_name: str) -> type[BaseException] | None:

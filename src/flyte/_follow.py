@@ -130,7 +130,7 @@ async def follow_logs(
                     yield line
             if over is None or (not heard and await over()):
                 return
-            resumed = _again(request)  # it was whole: what is new is in another attempt or replica
+            resumed = _resumed(request, places) if places else _again(request)  # what is new is in another log
         except Silence:
             pauses.reset()  # a log may be silent for as long as it likes; a new connection makes sure of it
             resumed = _resumed(request, places)
@@ -154,13 +154,19 @@ def _seen(line: LogLine, places: dict[str, LogPlace]) -> bool:
 
 
 def _resumed(request: Request, places: dict[str, LogPlace]) -> Request:
-    """`request` from where we are. A byte offset is of one log; where there are several, `_seen` drops what we had."""
+    """`request` from where we are. A byte offset is of one log; where there are several, `_seen` drops what we had.
+
+    An action has one for each attempt: who follows it goes on from that attempt, and not from whichever is the last by
+    now, unless one was named.
+    """
     again = _again(request) if places else request
-    if set(places) == {""} or (len(places) == 1 and "replica" in request.params):
-        (place,) = places.values()
-        own = {} if "replica" in request.params else {"attempt": str(place.attempt)}
-        return replace(again, params={**again.params, **own, "after": str(place.offset)})
-    return again
+    if set(places) != {""} and not (len(places) == 1 and "replica" in request.params):
+        return again
+    (place,) = places.values()
+    params = {**again.params, "after": str(place.offset)}
+    if not request.params.keys() & {"replica", "attempt"}:
+        params["from_attempt" if request.params.get("follow") == "1" else "attempt"] = str(place.attempt)
+    return replace(again, params=params)
 
 
 def _again(request: Request) -> Request:

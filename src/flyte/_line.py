@@ -1,9 +1,9 @@
 """Calls to a platform on this machine over its link: the routes of the HTTP API as frames on a unix socket.
 
 A call costs a few microseconds here, where HTTP through a client and a server library costs most of a millisecond; a
-program that only makes calls never loads an HTTP client. What is large (the content of blobs) and what goes on
-(streams) goes by HTTP. So does everything when nobody listens on the link, or who does refuses us: the front door waits
-for a platform that is being restarted, and says what is wrong.
+program that only makes calls never loads an HTTP client. What is large (the content of blobs, and a list that turns out
+to be) and what goes on (streams) goes by HTTP. So does everything when nobody listens on the link, or who does refuses
+us: the front door waits for a platform that is being restarted, and says what is wrong.
 
 One connection carries all calls of an event loop at once; answers come in any order.
 """
@@ -42,12 +42,17 @@ class Line(asyncio.Protocol):
     async def connect(cls, path: str, token: str | None) -> Line:
         """Raises NoLine."""
         loop = asyncio.get_running_loop()
+        line = cls(token)
         try:
-            _, line = await loop.create_unix_connection(lambda: cls(token), path)
             async with asyncio.timeout(_HELLO_TIMEOUT):
+                await loop.create_unix_connection(lambda: line, path)
                 await line._welcome
-        except (OSError, TimeoutError) as error:
-            raise NoLine(str(error)) from error
+        except BaseException as error:
+            line._welcome.cancel()
+            line.close()  # also when the caller gave up: nobody else has it
+            if isinstance(error, OSError):  # a TimeoutError is one
+                raise NoLine(str(error) or "no welcome in time") from error
+            raise
         return line
 
     async def call(self, method: str, path: str, body: bytes, headers: dict[str, str], fresh: bool) -> Answer:

@@ -7,7 +7,8 @@ platform. What one process cannot give is left out: environment variables, secre
 processes, limits of concurrency; a sync task that is timed out or aborted goes on in its thread, unheard.
 
 Phases and events change on the loop's thread only; `LocalClient` brings every call there. Finished runs stay in memory.
-When the program ends, it waits for the runs that it started.
+When the program ends, it waits for the runs that it started. Its forked children (a process pool's) know nothing of
+them: in there a call of a task is a plain function call.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import msgspec
 
 from flyte import wire
 from flyte._context import ctx, get_custom_context
-from flyte._local_run import LocalAction, LocalRun, Task, ended, new_run_name, runs, start, thread, wait_at_exit
+from flyte._local_run import LocalAction, LocalRun, Task, ended, new_run_name, prepare_process, runs, start, thread
 from flyte._values import to_bytes
-from flyte.errors import ActionNotFoundError, RunAlreadyExistsError, RunNotFoundError
+from flyte.errors import ActionNotFoundError, NotFoundError, RunAlreadyExistsError, RunNotFoundError
 from flyte.wire import ActionPhase
 
 
@@ -49,10 +50,11 @@ class LocalClient:
         custom_context: Mapping[str, str] | None = None,
         **unused: Any,
     ) -> wire.Run:
-        """Start a run of `task` with bound inputs; it goes on in the background.
+        """Start a run of `task` with bound inputs, or find the one that the same name already started; it goes on in
+        the background.
 
         Of a platform's other options (env_vars, overwrite_cache, max_action_concurrency, …) none means anything here.
-        Raises InvalidInputError, and RunAlreadyExistsError where the name is taken.
+        Raises InvalidInputError, and RunAlreadyExistsError for a name that belongs to another task or other inputs.
         """
         data = to_bytes(task.interface.dump_inputs(inputs))
         custom = {**get_custom_context(), **(custom_context or {})}
@@ -74,10 +76,15 @@ class LocalClient:
         return await thread.aio(there())
 
     async def list_runs(self, *, limit: int = 100, **filters: Any) -> list[wire.Run]:
-        """Newest first. Filters: phase, task, version, label (`k=v`), created_after, before (seconds since 1970)."""
+        """Newest first. Filters: phase, task, version, label (`k=v`), created_after, created_before.
+
+        Times are seconds since 1970. With `before_run`, only what follows that run.
+        """
 
         async def there() -> list[wire.Run]:
             newest = [run.to_wire() for run in reversed(runs.values())]
+            if (last := filters.pop("before_run", None)) is not None:
+                newest = newest[[run.name for run in newest].index(_find(last).name) + 1 :]
             return [run for run in newest if _matches(run, filters)][:limit]
 
         return await thread.aio(there())
@@ -147,6 +154,20 @@ class LocalClient:
             if is_over and not events:
                 return
 
+    async def get_report(self, run: str, action: str = wire.ROOT_ACTION, attempt: int | None = None) -> wire.Report:
+        """What the action last showed as its report. Raises NotFoundError where that is nothing."""
+
+        async def there() -> wire.Report:
+            found = _find(run)
+            _find_action(found, action)
+            for event in reversed(found.events):
+                is_its_own = event.subject == f"run/{run}/{action}" and attempt in (None, event.attempt)
+                if is_its_own and "report" in event.body:
+                    return wire.Report(attempt=event.attempt, at=event.at, html=event.body["report"])
+            raise NotFoundError(f"the action {run}/{action} has no report; a task writes one with `flyte.report`")
+
+        return await thread.aio(there())
+
     async def run_logs(
         self, run: str, action: str = wire.ROOT_ACTION, **options: Any
     ) -> AsyncGenerator[wire.LogLine, None]:
@@ -156,9 +177,16 @@ class LocalClient:
 
 
 async def _created(run: LocalRun, root: LocalAction) -> wire.Run:
-    if run.name in runs:
-        raise RunAlreadyExistsError(f"a run named {run.name!r} exists in this process; choose another name")
-    wait_at_exit()
+    """The run that was started; where its name is taken, the one that has it, if it is the same call."""
+    known = runs.get(run.name)
+    if known is not None:
+        if (known.root.task.name, known.project, known.domain) != (root.task.name, run.project, run.domain):
+            place = f"in {known.project}/{known.domain} and runs {known.root.task.name}"
+            raise RunAlreadyExistsError(f"run {run.name!r} exists {place}; choose another name")
+        if msgspec.json.decode(known.root.inputs) != msgspec.json.decode(root.inputs):
+            raise RunAlreadyExistsError(f"run {run.name!r} exists with other inputs; choose another name")
+        return known.to_wire()
+    prepare_process()
     runs[run.name] = run
     start(run, root)
     return run.to_wire()
@@ -191,9 +219,9 @@ def _matches(run: wire.Run, filters: Mapping[str, Any]) -> bool:
         "version": lambda wanted: run.version == wanted,
         "label": lambda wanted: all(run.labels.get(key) == value for key, _, value in map(_split, _listed(wanted))),
         "created_after": lambda wanted: run.created >= wanted,
-        "before": lambda wanted: run.created < wanted,
+        "created_before": lambda wanted: run.created < wanted,
     }
-    return all(tests[name](wanted) for name, wanted in filters.items() if wanted is not None and name in tests)
+    return all(tests[name](wanted) for name, wanted in filters.items() if wanted is not None)
 
 
 def _listed(wanted: Any) -> list[Any]:

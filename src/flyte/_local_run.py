@@ -8,6 +8,7 @@ import contextvars
 import functools
 import hashlib
 import importlib
+import os
 import random
 import string
 import threading
@@ -21,9 +22,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from flyte import wire
-from flyte._context import ActionID, TaskContext, entered, get_custom_context
-from flyte._failure import to_error
-from flyte._sync import LoopThread
+from flyte._context import ActionID, TaskContext, entered, forget, get_custom_context
+from flyte._failure import plain, to_error
+from flyte._sync import LoopThread, Outcome, outcome
 from flyte._task import TaskTemplate
 from flyte._values import from_bytes, to_bytes
 from flyte.errors import (
@@ -32,7 +33,6 @@ from flyte.errors import (
     DeadlineExceededError,
     MaxRuntimeExceededError,
     NonRecoverableError,
-    TaskInterruptedError,
 )
 from flyte.runtime.loader import describe
 from flyte.wire import ActionPhase, ErrorInfo
@@ -239,10 +239,18 @@ class LocalCaller:
     ) -> None:
         self._action.steps[step] = (value, describe(error) if error else None)
 
-    def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
-        thread.submit(self._progressed(message, body))
+    is_ending = False
 
-    async def _progressed(self, message: str, body: dict[str, Any] | None) -> None:
+    def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
+        if thread.is_current():  # at once: an action may end before its loop turns again
+            self._progressed(message, body)
+        else:
+            thread.submit(self._progressed_there(message, body))
+
+    async def _progressed_there(self, message: str, body: dict[str, Any] | None) -> None:
+        self._progressed(message, body)
+
+    def _progressed(self, message: str, body: dict[str, Any] | None) -> None:
         if not self._action.phase.is_terminal:
             self._run.record(self._action, self._action.phase, message, body)
 
@@ -290,23 +298,24 @@ async def _attempt(run: LocalRun, action: LocalAction) -> tuple[ActionPhase, Bas
     began = time.time()
     action.started = action.started or began
     run.record(action, ActionPhase.RUNNING, "running" if action.attempt == 1 else f"running, attempt {action.attempt}")
-    phase, error = ActionPhase.SUCCEEDED, None
+    error: BaseException | None
     caller = LocalCaller(run, action)
     limit, too_late = _limit(action)
     try:
         async with asyncio.timeout(limit) as clock:
-            action.outputs = to_bytes(await _called(run, action, caller))
-    except TimeoutError as failure:
-        phase, error = (ActionPhase.TIMED_OUT, too_late) if clock.expired() else (ActionPhase.FAILED, failure)
-    except asyncio.CancelledError:
+            action.outputs, error = await _called(run, action, caller)
+    except TimeoutError as late:
+        error = late
+    except asyncio.CancelledError as cancelled:
         if _is_cancelled():
             raise
-        phase, error = ActionPhase.FAILED, TaskInterruptedError("the task was cancelled from inside")
-    except Exception as failure:  # noqa: BLE001 - a stranger's code
-        phase, error = ActionPhase.FAILED, failure
+        error = plain(cancelled)
     finally:
         caller.is_over = True
         await _cancelled(caller.children)
+    phase = ActionPhase.SUCCEEDED if error is None else ActionPhase.FAILED
+    if isinstance(error, TimeoutError) and clock.expired():
+        phase, error = ActionPhase.TIMED_OUT, too_late
     info = describe(error) if error else None
     action.attempts.append(
         wire.Attempt(number=action.attempt, phase=phase, started=began, ended=time.time(), error=info)
@@ -333,14 +342,23 @@ def _limit(action: LocalAction) -> tuple[float | None, BaseException]:
     return left, DeadlineExceededError(f"{name} passed its deadline, {spec.deadline} s after it was called")
 
 
-async def _called(run: LocalRun, action: LocalAction, caller: LocalCaller) -> list[Any]:
-    """The function's outputs as JSON."""
+async def _called(run: LocalRun, action: LocalAction, caller: LocalCaller) -> Outcome[bytes]:
+    """The function's outputs as JSON, or what it raised: a coroutine cannot raise StopIteration, and SystemExit would
+    leave the loop that all tasks share.
+    """
     interface = action.task.interface
-    args, kwargs = interface.arguments(interface.load_inputs(from_bytes(action.inputs)))
-    with entered(_context(run, action), caller):
-        if action.task.is_async:
-            return interface.dump_outputs(await action.task.func(*args, **kwargs))
-        return interface.dump_outputs(await _in_thread(functools.partial(action.task.func, *args, **kwargs)))
+    try:
+        args, kwargs = interface.arguments(interface.load_inputs(from_bytes(action.inputs)))
+        call = functools.partial(action.task.func, *args, **kwargs)
+        with entered(_context(run, action), caller):
+            value, raised = (await call(), None) if action.task.is_async else await _in_thread(call)
+            if raised is not None:
+                return None, plain(raised)
+            return to_bytes(interface.dump_outputs(value)), None
+    except (asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as failure:  # noqa: BLE001 - a stranger's code
+        return None, plain(failure)
 
 
 def _context(run: LocalRun, action: LocalAction) -> TaskContext:
@@ -357,27 +375,17 @@ def _context(run: LocalRun, action: LocalAction) -> TaskContext:
         run_url=run.url,
         run_start_time=run.started,
         custom_context=action.custom_context,
+        checkpoint_paths=f"{run.name}/{action.name}",
         raw_data_path=str(data_folder()),
     )
 
 
-async def _in_thread(func: Callable[[], R]) -> R:
+async def _in_thread(func: Callable[[], R]) -> Outcome[R]:
     """Call `func` in a thread of its own: one that waits for its children must not keep theirs from running."""
-    done: concurrent.futures.Future[R] = concurrent.futures.Future()
+    done: concurrent.futures.Future[Outcome[R]] = concurrent.futures.Future()
     done.set_running_or_notify_cancel()
-    context = contextvars.copy_context()
-
-    def target() -> None:
-        try:
-            done.set_result(context.run(func))
-        except SystemExit as ended:
-            done.set_exception(
-                TaskInterruptedError(f"the task called sys.exit({ended.code!r}); raise an exception to fail")
-            )
-        except BaseException as error:  # noqa: BLE001 - a stranger's code
-            done.set_exception(error)
-
-    threading.Thread(target=target, name="flyte-task", daemon=True).start()
+    call = functools.partial(contextvars.copy_context().run, func)
+    threading.Thread(target=lambda: done.set_result(outcome(call)), name="flyte-task", daemon=True).start()
     return await asyncio.wrap_future(done)
 
 
@@ -412,14 +420,22 @@ def new_run_name() -> str:
 
 
 @functools.cache
-def wait_at_exit() -> None:
-    """Let the runs that are under way end before the interpreter does; Ctrl-C leaves at once."""
+def prepare_process() -> None:
+    """Let the runs that are under way end before the interpreter does (Ctrl-C leaves at once), and be forgotten by its
+    forked children: what they call is a plain function again, as anywhere outside an action.
+    """
     # Python's own hook: `atexit` comes too late, when no executor takes work any more. The last to register is the
     # first to be called, and the executors register when their module is imported.
     importlib.import_module("concurrent.futures.thread")
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
         register(_finish_runs)
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _forget() -> None:
+    runs.clear()
+    forget()
 
 
 def _finish_runs() -> None:

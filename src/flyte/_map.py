@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, cast
 
 from flyte._context import group
-from flyte._sync import streamable
+from flyte._sync import streamable, to_thread
 from flyte._task import TaskTemplate
 
 MAX_IN_FLIGHT = 1000
@@ -94,7 +94,7 @@ def _awaitable(func: Any) -> Callable[..., Any]:
         return func.aio
     if inspect.iscoroutinefunction(func):
         return cast("Callable[..., Any]", func)
-    return functools.partial(asyncio.to_thread, func)
+    return functools.partial(to_thread, func)
 
 
 def _name(func: Any) -> str:

@@ -30,15 +30,7 @@ def dump_inputs(values: Mapping[str, Any], declared: list[InputSpec]) -> dict[st
 
 def load(data: Any, schema: Schema) -> Any:
     """An output of a fetched task. Marks become what they stand for; nothing is unpickled."""
-    return from_json(data, Any) if not _says_something(schema) and not _holds_pickle(data) else data
-
-
-def _holds_pickle(data: Any) -> bool:
-    if isinstance(data, list):
-        return any(_holds_pickle(item) for item in data)
-    if isinstance(data, dict):
-        return _pickles.is_pickle(data) or any(_holds_pickle(item) for item in data.values())
-    return False
+    return from_json(data, Any) if not _says_something(schema) and not _pickles.holds_pickle(data) else data
 
 
 def _says_something(schema: Schema) -> bool:
@@ -59,6 +51,8 @@ class _Dumper:
         schema = self._chosen(value, self._resolved(schema))
         if not _says_something(schema):
             return to_json(self._plain(value), Any, self.name)
+        if _is_model(value):
+            return to_json(value, type(value), self.name)
         if isinstance(value, enum.Enum):
             return value.value if value.value in schema.get("enum", ()) else value.name
         data = _opened(value)
@@ -142,11 +136,15 @@ def _opened(value: Any) -> Any:
     """Dataclasses, pydantic models and msgspec structs as dicts of their fields; anything else as it is."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type) and not _has_scalar_form(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if hasattr(type(value), "model_fields") and not _has_scalar_form(value):
+    if _is_model(value):
         return {name: getattr(value, name) for name in type(value).model_fields}
     if hasattr(type(value), "__struct_fields__"):
         return {name: getattr(value, name) for name in type(value).__struct_fields__}
     return value
+
+
+def _is_model(value: Any) -> bool:
+    return hasattr(type(value), "model_fields") and not _has_scalar_form(value)
 
 
 def _has_scalar_form(value: Any) -> bool:

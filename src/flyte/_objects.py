@@ -1,17 +1,16 @@
-"""Codecs of values with named fields: dataclasses, TypedDicts, NamedTuples, pydantic models, msgspec Structs."""
+"""Codecs of values with named fields: dataclasses, TypedDicts, NamedTuples, msgspec Structs."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 import typing
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from flyte._codecs import Codec, JsonSchema, Schemas, Step
+from flyte._codecs import NOT_FINITE, Codec, JsonSchema, Schemas, Step, write_float
 from flyte._values import Mismatch, codec_of
 
 
@@ -76,37 +75,6 @@ class FieldsCodec(Codec):
         return {**schema, "required": required, "additionalProperties": False}
 
 
-class PydanticCodec(Codec):
-    """A pydantic model; its own rules decide what fits."""
-
-    def __init__(self, cls: Any) -> None:
-        self.cls = self.exact = cls
-        self.name = cls.__name__
-
-    def _dump(self, value: Any) -> Any:
-        if not isinstance(value, self.cls):
-            raise Mismatch(self.name, value)
-        return value.model_dump(mode="json", by_alias=True)
-
-    def _load(self, data: Any, strict: bool) -> Any:
-        if isinstance(data, self.cls):
-            return data
-        try:
-            return self.cls.model_validate(data)
-        except ValueError as error:  # pydantic.ValidationError
-            raise self._mismatch(data, error) from None
-
-    def _mismatch(self, data: Any, error: Any) -> Mismatch:
-        problem: dict[str, Any] = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
-        where = ".".join(str(step) for step in problem["loc"])
-        return Mismatch(self.name, data, f"{where}: {problem['msg']}" if where else problem["msg"])
-
-    def schema(self, schemas: Schemas) -> JsonSchema:
-        schema: JsonSchema = self.cls.model_json_schema()
-        schemas.definitions.update(schema.pop("$defs", {}))
-        return schema
-
-
 class StructCodec(Codec):
     """A msgspec Struct."""
 
@@ -117,13 +85,20 @@ class StructCodec(Codec):
     def _dump(self, value: Any) -> Any:
         if not isinstance(value, self.cls):
             raise Mismatch(self.name, value)
-        return msgspec.to_builtins(value)
+        try:
+            return _changed(msgspec.to_builtins(value), _worded)
+        except TypeError as error:  # a field of a type that msgspec does not know
+            raise Mismatch(self.name, value, str(error)) from None
 
     def _load(self, data: Any, strict: bool) -> Any:
         try:
             return msgspec.convert(data, self.cls)
         except msgspec.ValidationError as error:
-            raise Mismatch(self.name, data, str(error)) from None
+            problem = error
+        try:  # the words for what is no finite number are text to msgspec
+            return msgspec.convert(_changed(data, _unworded), self.cls)
+        except msgspec.ValidationError:
+            raise Mismatch(self.name, data, str(problem)) from None
 
     def schema(self, schemas: Schemas) -> JsonSchema:
         (schema,), definitions = msgspec.json.schema_components([self.cls], ref_template="#/$defs/{name}")
@@ -131,9 +106,19 @@ class StructCodec(Codec):
         return schema
 
 
-def is_pydantic(cls: type) -> bool:
-    pydantic = sys.modules.get("pydantic")
-    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+def _changed(data: Any, change: Callable[[Any], Any]) -> Any:
+    """JSON data with every single value in it changed."""
+    if isinstance(data, dict):
+        return {key: _changed(item, change) for key, item in data.items()}
+    return [_changed(item, change) for item in data] if isinstance(data, list | tuple) else change(data)
+
+
+def _worded(item: Any) -> Any:
+    return write_float(item) if isinstance(item, float) else item
+
+
+def _unworded(item: Any) -> Any:
+    return NOT_FINITE.get(item, item) if isinstance(item, str) else item
 
 
 def _hints(cls: type) -> dict[str, Any]:

@@ -42,6 +42,15 @@ def is_pickle(data: Any) -> bool:
     return type(data) is dict and MARK in data and set(data) <= {MARK, _MAIN}
 
 
+def holds_pickle(data: Any) -> bool:
+    """Whether there is a pickle anywhere in JSON data."""
+    if isinstance(data, list):
+        return any(holds_pickle(item) for item in data)
+    if isinstance(data, dict):
+        return is_pickle(data) or any(holds_pickle(item) for item in data.values())
+    return False
+
+
 def load(data: dict[str, Any]) -> Any:
     """The value again. Runs whatever the pickle says; see `_values` for where that may happen."""
     try:

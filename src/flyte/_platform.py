@@ -104,6 +104,14 @@ def shortcut(endpoint: str) -> str | None:
     return str(socket) if os.access(socket, os.R_OK | os.W_OK) else None
 
 
+def home_of(endpoint: str) -> Path | None:
+    """The folder of the platform behind `endpoint`, where that runs on this machine and as this user."""
+    state, folder = _state(), home()
+    if state is None or _place(endpoint) is None or _place(state[0]) != _place(endpoint):
+        return None
+    return folder if folder.stat().st_uid == os.getuid() else None
+
+
 def _place(endpoint: str) -> tuple[str, int] | None:
     """Host and port of an address on this machine, None for any other."""
     parts = urlsplit(endpoint)

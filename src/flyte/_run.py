@@ -148,16 +148,28 @@ class Runner:
             return Run(await self._create(client, request), client, task)
 
     async def _fetched(self, task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
-        values = _named(task, args, kwargs)
-        return await self._started(self._client(), task, _natural.dump_inputs(values, task.interface.inputs))
+        return await self.start(*self.request_of(task, args, kwargs), task)
 
     async def _started(self, client: Client, task: TaskDetails, inputs: Mapping[str, Any]) -> Run:
+        return await self.start(*self._wanted(client, task, inputs), task)
+
+    def request_of(
+        self, task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Client, wire.RunRequest]:
+        """What starts a run of a fetched task, and who is asked for it. Raises InvalidInputError, TooLargeError."""
+        values = _named(task, args, kwargs)
+        return self._wanted(self._client(), task, _natural.dump_inputs(values, task.interface.inputs))
+
+    def _wanted(self, client: Client, task: TaskDetails, inputs: Mapping[str, Any]) -> tuple[Client, wire.RunRequest]:
         scoped = client.scoped(self.context.project or task.project, self.context.domain or task.domain)
         request = self._request(task, dict(inputs), task.version)
-        request = msgspec.structs.replace(request, project=task.project, domain=task.domain)
+        return scoped, msgspec.structs.replace(request, project=task.project, domain=task.domain)
+
+    async def start(self, client: Client, request: wire.RunRequest, task: TaskDetails, hasty: bool = True) -> Run:
+        """The run, or the one that the request's key already stands for. If `hasty`, a quick one has ended already."""
         if self.context.dry_run:
-            return Run(_not_run(request), scoped, interface=task.interface)
-        return Run(await self._create(scoped, request), scoped, interface=task.interface)
+            return Run(_not_run(request), client, interface=task.interface)
+        return Run(await self._create(client, request, hasty), client, interface=task.interface)
 
     # --- their parts
 
@@ -196,7 +208,7 @@ class Runner:
             overwrite_cache=context.overwrite_cache,
         )
 
-    async def _create(self, client: Client, request: wire.RunRequest) -> wire.Run:
+    async def _create(self, client: Client, request: wire.RunRequest, hasty: bool = True) -> wire.Run:
         """Start the run; large inputs go ahead of it."""
         data = bytes(request.inputs)
         if len(data) > wire.INLINE_LIMIT:
@@ -204,7 +216,7 @@ class Runner:
             if not await client.has_blob(digest):
                 await client.put_blob(digest, data)
             request = msgspec.structs.replace(request, inputs=msgspec.Raw(b"{}"), inputs_blob=digest)
-        run = await client.create_run(request, wait=haste.of(request.task))
+        run = await client.create_run(request, wait=haste.of(request.task) if hasty else None)
         haste.learn(run, waited=False)
         return run
 

@@ -123,7 +123,8 @@ class ReusePolicy:
     idle_ttl: int | dt.timedelta = 30
     """Seconds without work after which they all end; at least 30."""
     concurrency: int = 1
-    """Actions at once in each; more than 1 for async tasks only."""
+    """Actions at once in each; more than 1 for async tasks only. They share one environment: what tells actions apart
+    is in `flyte.ctx()`, and runs with different `env_vars` get different processes."""
     scaledown_ttl: int | dt.timedelta = 30
     """Seconds without work after which one ends; at least 30."""
     scope: Literal["global", "run"] = "global"

@@ -24,7 +24,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from types import FrameType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -60,7 +60,14 @@ class LoopThread:
         self.thread: threading.Thread | None = None
 
     def submit(self, coro: Coroutine[Any, Any, R]) -> concurrent.futures.Future[R]:
-        """Run `coro` there, in a copy of the caller's context. To cancel the future cancels it."""
+        """Run `coro` there, in a copy of the caller's context. To cancel the future cancels it.
+
+        Raises RuntimeError while the interpreter ends: no daemon thread runs any more, and the wait would have no end.
+        """
+        if sys.is_finalizing():
+            coro.close()
+            name = getattr(coro, "__qualname__", "a blocking form")
+            raise RuntimeError(f"{name} was called while the interpreter ends; call it before")
         context, loop = contextvars.copy_context(), self._running()
         outcome: concurrent.futures.Future[R] = concurrent.futures.Future()
 
@@ -107,9 +114,20 @@ class LoopThread:
         loop = asyncio.new_event_loop()
         if self._prepare is not None:
             self._prepare(loop)
-        self.thread = threading.Thread(target=loop.run_forever, name=self._name, daemon=True)
+        self.thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
         self.thread.start()
         return loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """The thread's life. A task that calls `sys.exit` ends, and who waits for it is told; but asyncio lets the
+    SystemExit out of the loop as well, which all the other tasks still need.
+    """
+    while True:
+        try:
+            return loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            continue
 
 
 def _hand_over(task: asyncio.Task[R], outcome: concurrent.futures.Future[R]) -> None:
@@ -170,6 +188,26 @@ def at_once(coro: Coroutine[Any, Any, R]) -> R:
         return cast("R", stop.value)
     coro.close()
     raise RuntimeError(f"{coro!r} waits")
+
+
+Outcome = tuple[R | None, BaseException | None]
+"""A result, or what was raised instead."""
+
+
+def outcome(func: Callable[[], R]) -> Outcome[R]:
+    """Call a stranger's function; what it raises comes as a value, because no future takes a StopIteration."""
+    try:
+        return func(), None
+    except BaseException as error:  # noqa: BLE001 - a stranger's code
+        return None, error
+
+
+async def to_thread(func: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    """`asyncio.to_thread`, which in Python 3.11 waits for ever for a function that raises StopIteration."""
+    result, error = await asyncio.to_thread(outcome, functools.partial(func, *args, **kwargs))
+    if error is not None:
+        raise error
+    return cast("R", result)
 
 
 def block(make: Callable[[], Coroutine[Any, Any, R]], name: str) -> R:
@@ -302,25 +340,56 @@ def syncable_classmethod(fn: Callable[Concatenate[Any, P], Coroutine[Any, Any, R
 
 
 class Stream(Generic[T]):
-    """An iterator for `async for` and, in code that is not async, for plain `for`."""
+    """An iterator for `async for` and, in code that is not async, for plain `for`: `next` and `anext` go on where the
+    last one stopped. Nothing begins before the first of them.
+
+    Who leaves early may `close()` it, or `await` its `aclose()`; that happens by itself when nobody holds it any more.
+    """
 
     def __init__(self, source: Callable[[], AsyncIterator[T]], name: str = "stream") -> None:
-        self._source = source
+        self._open = source
         self._name = name
 
+    @functools.cached_property
+    def _source(self) -> AsyncIterator[T]:
+        return self._open()
+
+    @functools.cached_property
+    def _reader(self) -> Generator[T, None, None]:
+        return _read(self._source, self._name)
+
     def __aiter__(self) -> AsyncIterator[T]:
-        return self._source()
+        return self
+
+    async def __anext__(self) -> T:
+        return await self._source.__anext__()
+
+    async def aclose(self) -> None:
+        """End it, and let its source clean up, for at most a minute."""
+        await _close(self._source)
 
     def __iter__(self) -> Iterator[T]:
-        source = self._source()
-        try:
-            while True:
-                try:
-                    yield block(lambda: _next(source), self._name)
-                except StopAsyncIteration:
-                    return
-        finally:
-            block(lambda: _close(source), self._name)
+        return self
+
+    def __next__(self) -> T:
+        return next(self._reader)
+
+    def close(self) -> None:
+        """As `aclose()`, in code that is not async."""
+        self._reader.close()
+
+
+def _read(source: AsyncIterator[T], name: str) -> Generator[T, None, None]:
+    """What plain `for` reads. No method of Stream: it must not hold the stream, whose end is its own."""
+    try:
+        while True:
+            try:
+                yield block(lambda: _next(source), name)
+            except StopAsyncIteration:
+                return
+    finally:
+        if not sys.is_finalizing():  # then no other thread runs any more, and nobody could clean up
+            block(lambda: _close(source), name)
 
 
 async def _next(source: AsyncIterator[T]) -> T:

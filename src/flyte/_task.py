@@ -291,9 +291,7 @@ class TaskTemplate(Generic[P, R, T]):
             return cast("T", await caller.call(self, self._bound(args, kwargs), group=current_group()))
         if self.is_async:
             return await cast("Coroutine[Any, Any, T]", self.forward(*args, **kwargs))
-        import asyncio
-
-        return cast("T", await asyncio.to_thread(self.forward, *args, **kwargs))
+        return cast("T", await _sync.to_thread(self.forward, *args, **kwargs))
 
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, here, whatever runs around it."""

@@ -28,7 +28,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -40,6 +40,9 @@ from flyte.errors import InitializationError, RuntimeSystemError, SystemUnavaila
 if TYPE_CHECKING:
     import aiohttp
 
+T = TypeVar("T")
+Held = TypeVar("Held")
+
 PATIENCE = 30.0
 """Seconds a call is tried again while the platform is away."""
 
@@ -48,6 +51,11 @@ OUTAGE = 60.0
 
 SILENCE = 45.0
 """Seconds without a byte after which a stream counts as lost; the platform sends a sign of life every 15."""
+
+_PAGE = "text/html"
+"""What no route of `/v1` answers, and most other servers do."""
+
+_CHECK = "check FLYTE_ENDPOINT and the config file"
 
 _NOBODY_THERE = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE})
 
@@ -77,7 +85,7 @@ class Request:
 
     @property
     def is_small(self) -> bool:
-        """Whether it, and surely its answer, are small enough for a line."""
+        """Whether it, and most likely its answer, are small enough for a line."""
         content = self.method == "GET" and self.path.startswith(("/v1/blobs/", "/v1/bundles/"))
         return not content and len(self.body or b"") <= LARGEST
 
@@ -87,6 +95,8 @@ class Reply:
     status: int
     body: bytes
     content_type: str = ""
+    location: str = ""
+    """Where a redirect leads."""
 
 
 class _NotSent(Exception):
@@ -185,9 +195,12 @@ class Transport:
     async def _once(self, request: Request) -> Reply:
         if self.route.shortcut is not None and request.is_small and not forwarded.get():
             try:
-                return await self._call(request, self.route.shortcut)
+                reply = await self._call(request, self.route.shortcut)
             except NoLine:
                 pass  # nothing was sent
+            else:
+                if request.method != "GET" or reply.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                    return reply  # else the answer is too large for a line: a question never is
         return await self._by_http(request)
 
     async def _call(self, request: Request, link: str) -> Reply:
@@ -210,7 +223,7 @@ class Transport:
         timeout = aiohttp.ClientTimeout(total=request.timeout, sock_connect=10)
         async with self._open(request, timeout) as response:
             try:
-                return Reply(response.status, await response.read(), response.content_type)
+                return await _read(response)
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise _Broken(_words(error)) from error
 
@@ -266,7 +279,7 @@ class Transport:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE)
         try:
             async with self._open(request, timeout) as response:
-                if response.status != HTTPStatus.OK:
+                if response.status != HTTPStatus.OK or response.content_type == _PAGE:
                     await self._refused(response)
                 rest = b""
                 async for chunk in response.content.iter_any():
@@ -283,11 +296,11 @@ class Transport:
             raise ConnectionError(_words(error)) from error
 
     async def _refused(self, response: aiohttp.ClientResponse) -> None:
-        reply = Reply(response.status, await response.read(), response.content_type)
+        reply = await _read(response)
         if reply.status in _NOBODY_THERE:
             raise _NotSent(_said(reply))
-        check(reply)
-        raise RuntimeSystemError("UnexpectedAnswer", f"{self.route.endpoint} answered {reply.status} to a stream")
+        self.check(reply)
+        raise self.unexpected(f"{reply.status} to a stream")
 
     def unavailable(self, reason: str) -> SystemUnavailableError:
         return SystemUnavailableError(
@@ -295,25 +308,56 @@ class Transport:
             "start it with `flyte up`, or check FLYTE_ENDPOINT and the config file"
         )
 
+    def check(self, reply: Reply) -> Reply:
+        """`reply`, if it is a success. Raises the error that it carries; for a redirect, RuntimeSystemError.
 
-def check(reply: Reply) -> Reply:
-    """`reply`, if it is a success. Raises the error that it carries."""
-    if reply.status < HTTPStatus.BAD_REQUEST:
-        return reply
-    try:
-        info = msgspec.json.decode(reply.body, type=wire.ErrorBody).error
-    except msgspec.DecodeError:
-        raise _bare(reply) from None
-    raise to_error(info)
+        Redirects are not followed: they would carry the key to wherever they lead.
+        """
+        if reply.status < HTTPStatus.MULTIPLE_CHOICES and reply.content_type != _PAGE:
+            return reply
+        if reply.status < HTTPStatus.BAD_REQUEST:
+            raise self._elsewhere(reply)
+        try:
+            info = msgspec.json.decode(reply.body, type=wire.ErrorBody).error
+        except msgspec.DecodeError:
+            raise self._bare(reply) from None
+        raise to_error(info)
+
+    def decode(self, reply: Reply, kind: type[T]) -> T:
+        """The record in a successful answer. Raises RuntimeSystemError where there is something else."""
+        try:
+            return msgspec.json.decode(reply.body, type=kind)
+        except msgspec.MsgspecError as error:
+            raise self.unexpected(f"{_said(reply)} with {reply.content_type or 'no content type'} ({error})") from error
+
+    def _elsewhere(self, reply: Reply) -> RuntimeSystemError:
+        """The error for the answer of something that is no platform, or only leads to one."""
+        if not reply.location:
+            return self.unexpected(f"{_said(reply)} with {reply.content_type or 'no content type'}")
+        parts = urlsplit(reply.location)
+        place = f"{parts.scheme}://{parts.netloc}" if parts.scheme and parts.netloc else ""
+        way = f"set FLYTE_ENDPOINT to {place}" if place not in ("", self.route.endpoint) else _CHECK
+        return RuntimeSystemError(
+            "UnexpectedAnswer", f"{self.route.endpoint} answered {_said(reply)}, to {reply.location}; {way}"
+        )
+
+    def _bare(self, reply: Reply) -> Exception:
+        """The error for an answer without our body: somebody between us and the platform wrote it."""
+        named = {401: "NotAuthenticatedError", 403: "NotAllowedError", 404: "NotFoundError", 413: "TooLargeError"}
+        code = named.get(reply.status)
+        if code is None:
+            return self.unexpected(_said(reply))
+        return by_code()[code](f"{self.route.endpoint} answered {_said(reply)}, in words that are not a platform's")
+
+    def unexpected(self, answer: str) -> RuntimeSystemError:
+        return RuntimeSystemError(
+            "UnexpectedAnswer", f"{self.route.endpoint} answered {answer}, which a platform does not; {_CHECK}"
+        )
 
 
-def _bare(reply: Reply) -> Exception:
-    """The error for an answer without our body: somebody between us and the platform wrote it."""
-    named = {401: "NotAuthenticatedError", 403: "NotAllowedError", 404: "NotFoundError", 413: "TooLargeError"}
-    code = named.get(reply.status)
-    if code is None:
-        return RuntimeSystemError("UnexpectedAnswer", f"the platform answered {_said(reply)}")
-    return by_code()[code](_said(reply))
+async def _read(response: aiohttp.ClientResponse) -> Reply:
+    location = response.headers.get("Location", "")
+    return Reply(response.status, await response.read(), response.content_type, location)
 
 
 def _said(reply: Reply) -> str:
@@ -333,9 +377,6 @@ def _words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__
-
-
-Held = TypeVar("Held")
 
 
 class _PerLoop(Generic[Held]):
@@ -445,7 +486,6 @@ _lines = _Lines()
 def probe(endpoint: str, timeout: float = 2.0) -> wire.Health | None:
     """What the platform at an `http://` address says of its health; None when it does not answer. Blocks."""
     import http.client
-    from urllib.parse import urlsplit
 
     parts = urlsplit(endpoint)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)

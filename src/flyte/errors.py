@@ -4,6 +4,7 @@
     ├── InitializationError                 no platform is configured, or it cannot be reached or started
     ├── RuntimeSystemError                  the platform's fault
     │   ├── SystemUnavailableError          the platform does not answer
+    │   ├── UnionRpcError                   Flyte's, never raised here
     │   └── WorkerLostError                 the process that ran the action died or stopped answering
     ├── RuntimeUnknownError
     └── RuntimeUserError                    the user's fault: code, inputs, names
@@ -24,13 +25,16 @@
         └── …                               the rest of Flyte's names, see below
 
 An ordinary exception raised in a child task reaches its caller as a class that is both `RuntimeUserError` and the
-original type (see `user_error`), so that `except ValueError` and `except flyte.errors.RuntimeUserError` both work.
+original type (see `user_error`), so that `except ValueError` and `except flyte.errors.RuntimeUserError` both work. A
+class that cannot be had without its own arguments (`ExceptionGroup`, pydantic's `ValidationError`) counts as the
+nearest of its bases; what drives Python's iterators and processes (`StopIteration`, `SystemExit`) is never mixed in.
 """
 
 from __future__ import annotations
 
 import builtins
 import functools
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 Kind = Literal["user", "system", "unknown"]
@@ -48,7 +52,7 @@ class BaseRuntimeError(RuntimeError):
     def __init__(
         self, code: str, kind: Kind | None = None, root_cause_message: str = "", worker: str | None = None
     ) -> None:
-        super().__init__(root_cause_message or code)
+        RuntimeError.__init__(self, root_cause_message or code)  # not `super()`: that may be a stranger's, in a mixture
         self.code = code
         self.kind: Kind = kind or self.default_kind
         self.message = root_cause_message or code
@@ -311,8 +315,38 @@ class ConditionFailedError(_Coded):
     """Raised when a condition failed."""
 
 
+class UnionRpcError(RuntimeSystemError):
+    """Flyte's error of a failed remote call. Never raised here: see SystemUnavailableError and the other classes."""
+
+    def __init__(self, root_cause_message: str = "", code: str | None = None) -> None:
+        super().__init__(code or "UnionRpcError", root_cause_message)
+
+
+class SlowDownError(_Coded):
+    """Flyte's answer to too many calls. Never raised here: there are no rate limits."""
+
+    status = 429
+
+
+class ResourceExhaustedError(_Coded):
+    """Flyte's answer where a quota is used up. Never raised here: there are none, and what has no room waits."""
+
+    status = 429
+
+
+class HardwareFaultError(_Coded):
+    """Flyte has classes for faults of GPUs and of Apple Silicon. Never raised here: neither is scheduled."""
+
+
 class LogsNotYetAvailableError(_Coded):
     """Raised when an action has not started, so that there are no logs."""
+
+
+def __getattr__(name: str) -> Any:
+    """The many `GPUFault…` and `AppleSilicon…` classes, so that an `except` that names one hides no other error."""
+    if name.startswith(("GPUFault", "AppleSilicon")):
+        return HardwareFaultError
+    raise AttributeError(f"module 'flyte.errors' has no attribute {name!r}")
 
 
 @functools.cache
@@ -327,25 +361,41 @@ _mixtures: dict[type[BaseException], type[RuntimeUserError]] = {}
 
 def _mixed(original: type[BaseException]) -> type[RuntimeUserError]:
     if original not in _mixtures:
-        try:
-            mixture = type(original.__name__, (RuntimeUserError, original), {"__module__": __name__})
-        except TypeError:  # two layouts that cannot be combined
-            mixture = RuntimeUserError
-        _mixtures[original] = mixture
+        _mixtures[original] = type(original.__name__, (RuntimeUserError, original), {"__module__": __name__})
     return _mixtures[original]
 
 
+def _ways(original: type[BaseException]) -> Iterator[tuple[type[BaseException], type[BaseException]]]:
+    """What an error may be beside RuntimeUserError, the nearest first, and whose `__new__` may make it so.
+
+    Nothing that is no Exception, and neither StopIteration nor StopAsyncIteration: Python makes a RuntimeError of those
+    where a coroutine raises them.
+    """
+    for wanted in original.__mro__:
+        if wanted is Exception and wanted is not original:
+            return
+        if issubclass(wanted, Exception) and not issubclass(wanted, StopIteration | StopAsyncIteration):
+            makers = [maker for maker in wanted.__mro__ if issubclass(maker, BaseException)]
+            yield from ((wanted, maker) for maker in [*makers, RuntimeUserError])  # the last makes a MemoryError
+
+
 def user_error(code: str, message: str, original: type[BaseException] | None = None) -> RuntimeUserError:
-    """An error that is `RuntimeUserError` with `code`, and of the type `original` where that can be had."""
+    """An error that is `RuntimeUserError` with `code`, and of the type `original` or of the nearest base of it that can
+    be had without its arguments.
+    """
     if original is None:
         builtin = getattr(builtins, code, None)
         original = builtin if isinstance(builtin, type) and issubclass(builtin, Exception) else None
     if original is None or issubclass(original, BaseRuntimeError):
         return RuntimeUserError(code, message)
-    cls = _mixed(original)
-    error = original.__new__(cls)  # not `cls.__new__`: OSError's layout accepts only its own
-    RuntimeUserError.__init__(error, code, message)
-    return error
+    for wanted, maker in _ways(original):
+        try:
+            error = maker.__new__(_mixed(wanted))  # not `cls.__new__`: OSError's layout accepts only its own
+            RuntimeUserError.__init__(error, code, message)
+        except Exception:  # noqa: BLE001 - a stranger's class: layouts that do not mix, a `__new__` that asks for more
+            continue
+        return error
+    return RuntimeUserError(code, message)
 
 
 def make(code: str, kind: Kind, message: str, original: type[BaseException] | None = None) -> BaseRuntimeError:

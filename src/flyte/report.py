@@ -1,4 +1,4 @@
-"""HTML reports of actions: tabs that a task fills and the action's page shows.
+"""HTML reports of actions: tabs that a task fills and `flyte.remote.Run.get_report` gives.
 
 Declare the task with `report=True`, then `await flyte.report.log.aio("<h1>…</h1>", do_flush=True)`, or
 `flyte.report.get_tab("Plots").log(...)`. What was flushed last is what is seen.

@@ -384,6 +384,19 @@ class ActionDetails(Record, frozen=True, kw_only=True):
     outputs_blob: str | None = None
     attempts: list[Attempt] = field(default_factory=list)
     interface: InterfaceSpec = InterfaceSpec()
+    version: str = ""
+    """Of its task."""
+    bundle: str | None = None
+    """Digest of the code that it runs; None where that was on the machine already."""
+
+
+class Report(Record, frozen=True, kw_only=True):
+    """What an attempt of an action last showed with `flyte.report.flush`."""
+
+    attempt: int
+    at: float
+    html: str
+    """A whole page, which the task wrote: it is not to be trusted."""
 
 
 class Run(Record, frozen=True, kw_only=True):
@@ -770,6 +783,10 @@ class Hello(Frame, frozen=True, kw_only=True):
     concurrency: int = 1
     held: list[Held] = field(default_factory=list)
     units: list[UnitState] = field(default_factory=list)
+    place: int | None = None
+    """Where the worker writes down what it holds."""
+    spent: bool = False
+    """A fresh worker that had its action, and is about to end."""
 
 
 class Welcome(Frame, frozen=True, kw_only=True):
@@ -805,6 +822,8 @@ class Assign(Frame, frozen=True, kw_only=True):
     url: str = ""
     known: list[str] = field(default_factory=list)
     """Names of the tasks that are registered at this version."""
+    failures: int = 0
+    """How often the action failed by its own fault before; what is lost with a process is not counted."""
 
 
 class Finished(Frame, frozen=True, kw_only=True):

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from flyte.errors import InvalidInputError
 from flyte.wire import Event
-from tarmac.store import Change, Store
+from tarmac.store import Change, Store, Unwritable
 
 WATCHER_LIMIT = 100_000
 """Events a watcher may be behind before it is cut off; it resumes from its last number."""
@@ -75,6 +76,16 @@ class Journal:
 
     def commit(self, change: Change, then: Callable[[], None] | None = None) -> asyncio.Future[None]:
         """As `post`, for who awaits it."""
+        return self._awaited(change, then, harmless=False)
+
+    def write(self, change: Change, then: Callable[[], None] | None = None) -> asyncio.Future[None]:
+        """A change of which memory knows nothing before it is on disk (`then` tells it).
+
+        One that the database refuses concerns who asked for it and nobody else. Raises InvalidInputError then.
+        """
+        return self._awaited(change, then, harmless=True)
+
+    def _awaited(self, change: Change, then: Callable[[], None] | None, harmless: bool) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done() -> None:
@@ -83,7 +94,14 @@ class Journal:
             if not future.done():
                 future.set_result(None)
 
-        self._put(change, done, lambda error: None if future.done() else future.set_exception(error))
+        def failed(error: Exception) -> None:
+            refused = harmless and isinstance(error, Unwritable)
+            if not future.done():
+                future.set_exception(InvalidInputError(f"this cannot be stored: {error}") if refused else error)
+            if not refused:
+                self.on_failure(error)
+
+        self._put(change, done, failed)
         return future
 
     def post(self, change: Change, then: Callable[[], None] | None = None, *, lazy: bool = False) -> None:
@@ -93,27 +111,29 @@ class Journal:
         the disk, which nothing could mend from here: `on_failure` ends this control plane, and the next one starts from
         what is on disk.
         """
-        self._put(change, then, None, lazy and not self._is_watched(change))
+        self._put(change, then, self.on_failure, lazy and not self._is_watched(change))
 
     def _put(
-        self,
-        change: Change,
-        then: Callable[[], None] | None,
-        failed: Callable[[Exception], None] | None,
-        lazy: bool = False,
+        self, change: Change, then: Callable[[], None] | None, failed: Callable[[Exception], None], lazy: bool = False
     ) -> None:
         def answered(error: Exception | None) -> None:
             if error is not None:
-                if failed is not None:
-                    failed(error)
-                self.on_failure(error)
+                failed(error)
                 return
             if then is not None:
-                then()
+                self._follow(then)
             if self._watchers:
                 self._tell(change.events)
 
         self._store.put(change, answered, lazy)
+
+    def _follow(self, then: Callable[[], None]) -> None:
+        """What follows a commit; if that breaks off, memory is not what the disk says it is."""
+        try:
+            then()
+        except Exception as error:
+            self.on_failure(error)
+            raise
 
     def _is_watched(self, change: Change) -> bool:
         return bool(self._watchers) and any(key_of(event.subject) in self._watchers for event in change.events)

@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import stat
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +126,23 @@ class Home:
         return self.path / "holdings"
 
     @property
+    def clock(self) -> Path:
+        """How the clock was set while runs were under way (`tarmac.control.clock`)."""
+        return self.path / "clock"
+
+    @property
     def worker_logs(self) -> Path:
         return self.logs / "workers"
+
+    def checkpoints(self, run: str) -> Path:
+        """What the run's actions saved for their next attempts (`flyte._checkpoint`)."""
+        return self.path / "files" / "checkpoints" / run
+
+    def remove_checkpoints(self, but: Collection[str]) -> None:
+        """Remove those of every run except these."""
+        for folder in self.checkpoints("x").parent.glob("*"):
+            if folder.name not in but:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def replica_log(self, project: str, domain: str, app: str, unit: str) -> Path:
         return self.logs / "apps" / f"{project}.{domain}.{app}" / f"{unit}.log"

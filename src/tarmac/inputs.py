@@ -62,7 +62,7 @@ def fits(value: Any, schema: _Schema | bool, root: _Schema) -> bool:
     if "$ref" in schema:
         return fits(value, _resolve(schema["$ref"], root), root)
     for word in ("anyOf", "oneOf"):
-        if word in schema and not any(fits(value, option, root) for option in schema[word]):
+        if word in schema and not _fits_one(value, schema[word], root):
             return False
     if "allOf" in schema and not all(fits(value, option, root) for option in schema["allOf"]):
         return False
@@ -73,11 +73,30 @@ def fits(value: Any, schema: _Schema | bool, root: _Schema) -> bool:
     return _fits_type(value, schema) and _fits_parts(value, schema, root)
 
 
+def _fits_one(value: Any, options: list[_Schema], root: _Schema) -> bool:
+    """Whether the value fits one of the options, or names the one that it is meant for: `{"$type": 1, "value": …}`."""
+    if any(fits(value, option, root) for option in options):
+        return True
+    if not isinstance(value, dict) or set(value) != {"$type", "value"}:
+        return False
+    at = value["$type"]
+    return isinstance(at, int) and 0 <= at < len(options) and fits(value["value"], options[at], root)
+
+
 def _fits_type(value: Any, schema: _Schema) -> bool:
     wanted = schema.get("type")
-    if wanted is None:
+    if wanted is None or _is_marked(value):
         return True
     return any(_is_a(value, name) for name in ([wanted] if isinstance(wanted, str) else wanted))
+
+
+def _is_marked(value: Any) -> bool:
+    """A pydantic model that no plain JSON stands for; what is in it only the worker can tell."""
+    return isinstance(value, dict) and set(value) == {"$model"}
+
+
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+"""The floats that JSON has no number for, as they travel."""
 
 
 def _is_a(value: Any, name: str) -> bool:
@@ -90,7 +109,7 @@ def _is_a(value: Any, name: str) -> bool:
             whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
             return whole and not isinstance(value, bool)
         case "number":
-            return isinstance(value, int | float) and not isinstance(value, bool)
+            return value in _NOT_FINITE or (isinstance(value, int | float) and not isinstance(value, bool))
         case "string":
             return isinstance(value, str)
         case "array":
@@ -107,7 +126,7 @@ def _fits_parts(value: Any, schema: _Schema, root: _Schema) -> bool:
         rest = schema.get("items", True)
         leading = all(fits(item, part, root) for item, part in zip(value, first, strict=False))
         return leading and all(fits(item, rest, root) for item in value[len(first) :])
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not _is_marked(value):
         properties: Mapping[str, Any] = schema.get("properties", {})
         extra = schema.get("additionalProperties", True)
         if any(name not in value for name in schema.get("required", ())):

@@ -57,5 +57,13 @@ def child_name(
 ) -> str:
     """The name of a child action: the same call of a parent that runs again has the same name."""
     parts = "\0".join((parent, task, group or "", str(sequence), inputs_blob or "", ""))
-    digest = hashlib.sha256(parts.encode() + (inputs or b"")).digest()
-    return base36(int.from_bytes(digest[:17], "big"), 25)
+    return _derived(parts.encode() + (inputs or b""))
+
+
+def step_name(parent: str, step: str) -> str:
+    """The name of a recorded step. `step` is made of the call alone: other actions make the same one."""
+    return _derived(f"{parent}\0{step}".encode())
+
+
+def _derived(text: bytes) -> str:
+    return base36(int.from_bytes(hashlib.sha256(text).digest()[:17], "big"), 25)

@@ -340,6 +340,24 @@ def _portable_table() -> Iterator[Entry]:
             yield Entry(process.pid, process.info["ppid"] or 0, os.getsid(process.pid))
 
 
+def stopped(pid: int) -> bool:
+    """Whether a process was stopped (SIGSTOP), so that it does nothing at all. Linux tells a debugger's halt apart."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return not _PROC.exists() and _portably_stopped(pid)
+    return text[text.rindex(b")") + 2 :].startswith(b"T")
+
+
+def _portably_stopped(pid: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
+
+
 def environment(pid: int, hint: bytes = b"") -> dict[str, str]:
     """The environment that `pid` was started with; empty where it is gone, somebody else's, or without `hint`."""
     try:

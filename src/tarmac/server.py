@@ -28,7 +28,7 @@ from tarmac.api.line import Caller
 from tarmac.auth import Authenticator
 from tarmac.console import pages as _  # noqa: F401 - the application is made of it; here the stem imports it
 from tarmac.control import Control
-from tarmac.control.links import Link, Peer, listen
+from tarmac.control.links import Link, Links, Peer, listen
 from tarmac.store import Store, open_store
 
 log = logging.getLogger("tarmac.server")
@@ -47,7 +47,14 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     endpoint = f"http://{_reachable(settings.host)}:{settings.port}"
-    control = Control(store, home, settings, endpoint, settings.port, _fail)
+
+    def failed(error: BaseException) -> None:
+        """The store refused: end at once, and start again from what is on disk. Who ends in order, ends in order."""
+        with contextlib.suppress(OSError):  # the disk that is full may be the log's too
+            print(f"the control plane ends: {error}", file=sys.stderr, flush=True)
+        os._exit(0 if stop.is_set() else 1)
+
+    control = Control(store, home, settings, endpoint, settings.port, failed)
     await control.start()
     authenticator = Authenticator(home.token(), control.identities, control.key_rows)
     app = make_app(control, authenticator, settings)
@@ -95,7 +102,7 @@ def _http(app: object, socket: Path) -> uvicorn.Server:
 async def _close(
     server: uvicorn.Server,
     http: asyncio.Task[None],
-    links: asyncio.AbstractServer,
+    links: Links,
     tidy: asyncio.Task[None],
     store: Store,
 ) -> None:
@@ -104,12 +111,6 @@ async def _close(
     tidy.cancel()
     await asyncio.wait([http, tidy], timeout=4)
     await store.close()
-
-
-def _fail(error: BaseException) -> None:
-    """The store refused: end at once, and start again from what is on disk."""
-    print(f"the control plane ends: {error}", file=sys.stderr, flush=True)
-    os._exit(1)
 
 
 def _reachable(host: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -183,6 +184,20 @@ def test_a_database_that_may_not_be_written_is_named_and_costs_nothing(fresh: Wo
     assert fresh.call("POST", "/v1/runs", request)["name"] == "later"
     assert [fresh.outputs(run) for run in (before, "later")] == [1, 2]
     assert fresh.count()["leaf-2"] == 1
+
+
+def test_an_output_that_does_not_fit_on_the_disk_leaves_it_as_free_as_before(small_disk: Platform) -> None:
+    world = World(small_disk)
+    try:
+        assert world.outputs(world.run("leaf", n=1)) == 1
+        before = shutil.disk_usage(small_disk.home).free
+        done = world.result(world.run("shout", size=60_000_000, how="return"))
+        assert (done["phase"], done["error"]["message"]) == ("failed", "[Errno 28] No space left on device")
+        assert list((small_disk.home / "blobs").iterdir()) == []
+        assert shutil.disk_usage(small_disk.home).free > before - 5_000_000
+        assert world.outputs(world.run("leaf", n=2)) == 2
+    finally:
+        world.http.close()
 
 
 def test_a_full_disk_costs_nothing_that_was_acknowledged(small_disk: Platform) -> None:

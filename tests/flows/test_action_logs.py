@@ -12,13 +12,15 @@ import pytest
 from tests.platform_fixture import Platform, wait_for
 
 PROGRAM = """
-import os, subprocess, time
+import asyncio, os, subprocess, time
 from pathlib import Path
 
 import flyte
 
 fresh = flyte.TaskEnvironment(name="fresh")
 again = flyte.TaskEnvironment(name="again", reusable=flyte.ReusePolicy(replicas=(1, 1)))
+together = flyte.TaskEnvironment(name="together", reusable=flyte.ReusePolicy(replicas=1, concurrency=8))
+SINGING = []
 
 
 def speak(word: str, opens: str = "") -> int:
@@ -37,10 +39,54 @@ def once(word: str, opens: str = "") -> int:
     return speak(word, opens)
 
 
+@together.task
+async def chorus(word: str, voices: int) -> list[int]:
+    # each waits for the last, so that all speak at once
+    if word:
+        print(word)
+    SINGING.append(word)
+    while len(SINGING) < voices:
+        await asyncio.sleep(0.02)
+    if word:
+        print(word, "and", "out", sep=" ", end="")
+    return [os.getpid()]
+
+
 @again.task
 def often(word: str, opens: str = "") -> int:
     return speak(word, opens)
 """
+
+
+FAILING = """
+import os
+
+import flyte
+
+env = flyte.TaskEnvironment(name="failing")
+
+
+@env.task(retries=3)
+def fails() -> None:
+    print(f"try {os.environ['FLYTE_ATTEMPT_NUMBER']}", flush=True)
+    raise ValueError("no")
+
+
+if __name__ == "__main__":
+    flyte.init_from_config()
+    run = flyte.run(fails)
+    print(list(run.get_logs(follow=True)), run.sync().status)
+    print(list(run.get_logs(follow=True)), list(run.get_logs()))
+"""
+
+
+def test_who_follows_a_run_reads_every_attempt_however_quickly_it_failed(platform: Platform) -> None:
+    done = platform.python(platform.write("failing.py", FAILING))
+    assert done.code == 0, done.both
+    tries = ["try 0", "try 1", "try 2", "try 3"]
+    assert done.out.splitlines() == [f"{tries} failed", f"{tries} {tries[-1:]}"]
+    shown = platform.cli("run", "failing.py", "fails")
+    assert [line for line in shown.err.splitlines() if "| try" in line] == [f"  | {line}" for line in tries]
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +143,16 @@ def test_actions_of_one_process_have_logs_of_their_own_and_silent_ones_have_none
     assert [log(speaking, run) for run in runs] == [[word, f"child of {word}"] if word else [] for word in words]
     folder = speaking.home / "logs" / "runs"
     assert [(folder / run).exists() for run in runs] == [bool(word) for word in words]
+
+
+def test_actions_that_run_at_once_in_one_process_have_logs_of_their_own(speaking: Platform) -> None:
+    words = ["one", "", "three", "four"]
+    with speaking.client() as http:
+        asked = [{"task": "together.chorus", "inputs": {"word": word, "voices": len(words)}} for word in words]
+        runs = [http.post("/v1/runs", json=each).raise_for_status().json()["name"] for each in asked]
+    processes = {result(speaking, run)["outputs"][0][0] for run in runs}
+    assert len(processes) == 1
+    assert [log(speaking, run) for run in runs] == [[word, f"{word} and out"] if word else [] for word in words]
 
 
 def test_a_follower_of_a_silent_action_never_sees_the_words_of_the_next_one(speaking: Platform) -> None:

@@ -43,6 +43,7 @@ class FakeRun:
     events: list[wire.Event] = field(default_factory=list)
     outputs: bytes | None = None
     log: list[str] = field(default_factory=list)
+    children: list[wire.Action] = field(default_factory=list)
 
 
 class Refused(Exception):
@@ -156,8 +157,8 @@ class FakePlatform:
             ("GET", "/runs/{run}", self._get_run),
             ("POST", "/runs/{run}/abort", self._abort),
             ("GET", "/runs/{run}/events", self._run_events),
-            ("GET", "/runs/{run}/actions", lambda r: _json([self._action(self._run(r)).action])),
-            ("GET", "/runs/{run}/actions/{action}", lambda r: _json(self._action(self._run(r)))),
+            ("GET", "/runs/{run}/actions", self._actions),
+            ("GET", "/runs/{run}/actions/{action}", self._get_action),
             ("GET", "/runs/{run}/actions/{action}/logs", self._logs),
             ("GET", "/apps", lambda r: _json(list(self.apps.values()))),
             ("GET", "/apps/{app}", lambda r: _json(self._find_app(r))),
@@ -369,9 +370,19 @@ class FakePlatform:
         return _json(run.record)
 
     async def _list_runs(self, request: web.Request) -> web.Response:
-        wanted = request.query.get("phase", "").split(",") if "phase" in request.query else None
-        found = [run.record for run in self.runs.values() if wanted is None or run.record.phase.value in wanted]
-        return _json(found[::-1][: int(request.query["limit"])])
+        asked = request.query
+        known = {"project", "domain", "limit", "phase", "task", "version", "label", "created_after", "created_before"}
+        if unknown := asked.keys() - known - {"before_run"}:
+            return _error(422, "InvalidInputError", f"GET /v1/runs has no query parameter {unknown}")
+        if int(asked["limit"]) > 1000:
+            return _error(422, "InvalidInputError", "limit is above 1000")
+        wanted = asked["phase"].split(",") if "phase" in asked else None
+        found = sorted((run.record for run in self.runs.values()), key=lambda run: (run.created, run.name))[::-1]
+        if "before_run" in asked:
+            found = found[[run.name for run in found].index(asked["before_run"]) + 1 :]
+        before = float(asked.get("created_before", "inf"))
+        chosen = [run for run in found if (wanted is None or run.phase.value in wanted) and run.created < before]
+        return _json(chosen[: int(asked["limit"])])
 
     async def _abort(self, request: web.Request) -> web.Response:
         run = self._run(request)
@@ -394,6 +405,22 @@ class FakePlatform:
             attempts=[wire.Attempt(number=1, phase=record.phase)],
             interface=task.spec.interface if task.spec else wire.InterfaceSpec(),
         )
+
+    async def _actions(self, request: web.Request) -> web.Response:
+        asked = request.query
+        run = self._run(request)
+        every = [self._action(run).action, *run.children]
+        found = [one for one in every if asked.get("phase") in (None, one.phase)]
+        start = int(asked.get("offset", 0))
+        return _json(found[start : start + int(asked["limit"])])
+
+    async def _get_action(self, request: web.Request) -> web.Response:
+        run, name = self._run(request), request.match_info["action"]
+        found = self._action(run)
+        for child in run.children:
+            if child.name == name:
+                found = wire.ActionDetails(action=child)
+        return _json(found)
 
     async def _run_events(self, request: web.Request) -> web.StreamResponse:
         run = self._run(request)

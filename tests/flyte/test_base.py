@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flyte import wire
@@ -18,7 +21,7 @@ from tests.platform_fixture import ROOT, wait_for
 
 
 class BaseDriver:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, worker: str = "stub_worker") -> None:
         self.link, theirs = socket.socketpair()
         self.link.settimeout(15)
         self._log = folder / "base.log"
@@ -26,7 +29,7 @@ class BaseDriver:
         command = [sys.executable, "-P", "-m", "flyte.runtime.base", "--fd", str(theirs.fileno())]
         with theirs, self._log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*command, "--worker", "stub_worker"],
+                [*command, "--worker", worker],
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -142,3 +145,35 @@ def test_zygotes_end_with_the_base(driver: BaseDriver, root: Path, tmp_path: Pat
     else:
         zygote.link.close()
     wait_for(lambda: gone(pid), "the zygote is gone")
+
+
+def test_a_fork_that_fails_ends_no_other_zygote_and_leaves_no_descriptor(root: Path, tmp_path: Path) -> None:
+    driver = BaseDriver(tmp_path, "no_forks")
+    try:
+        (root / "main.py").touch()
+        base = psutil.Process(driver.process.pid)
+        refused = driver.zygote(tmp_path / "refused")
+        assert refused.link.recv(1) == b"", "its socket is closed, so that it is started otherwise"
+        wait_for(lambda: not [file for file in base.open_files() if "refused" in file.path], "so is its log")
+        pid = driver.zygote(tmp_path / "log").next(wire.UnitStarted).pid
+        assert psutil.Process(pid).ppid() == base.pid
+        assert f"no zygote can be forked: [Errno {errno.EAGAIN}]" in (tmp_path / "base.log").read_text()
+    finally:
+        driver.end()
+
+
+def test_what_the_import_starts_does_not_hold_the_zygotes_link_open(
+    driver: BaseDriver, root: Path, tmp_path: Path
+) -> None:
+    """Else the zygote's death would go unnoticed for as long as that runs."""
+    (root / "main.py").write_text("import os\nos.system('sleep 600 & echo $! > started')\n")
+    zygote = driver.zygote(tmp_path / "log")
+    pid = zygote.next(wire.UnitStarted).pid
+    load(zygote, root)
+    started = int((root / "started").read_text())
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert zygote.link.recv(1) == b""
+        assert not gone(started)
+    finally:
+        os.kill(started, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,68 @@ async def test_an_answer_of_somebody_between_is_an_error_too(fake: FakePlatform,
     fake.broken = ["500"]
     with pytest.raises(RuntimeSystemError, match="500 Internal Server Error"):
         await client.list_runs()
+
+
+@contextlib.asynccontextmanager
+async def _stranger(**answer: Any) -> AsyncIterator[Client]:
+    """A client of something that is no platform, and answers everything in the same way."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return web.Response(**answer)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield Client(f"http://127.0.0.1:{runner.addresses[0][1]}", TOKEN, patience=1, outage=1)
+    finally:
+        await runner.cleanup()
+
+
+_CALLS: dict[str, Callable[[Client], Any]] = {
+    "GET": lambda client: client.list_runs(),
+    "POST": lambda client: client.create_run(_request()),
+    "PUT": lambda client: client.put_bundle("0" * 64, b"x"),
+    "HEAD": lambda client: client.has_bundle("0" * 64),
+    "DELETE": lambda client: client.delete_app("a"),
+    "bytes": lambda client: client.get_blob("0" * 64),
+    "events": lambda client: anext(client.run_events("r")),
+    "log": lambda client: anext(client.run_logs("r", follow=True)),
+}
+
+
+@pytest.mark.parametrize("call", _CALLS)
+async def test_an_address_that_leads_elsewhere_is_named_with_the_right_one(call: str) -> None:
+    async with _stranger(status=301, headers={"Location": "https://flyte.example:8443/v1/runs"}) as client:
+        with pytest.raises(RuntimeSystemError) as caught:
+            await _CALLS[call](client)
+    assert caught.value.code == "UnexpectedAnswer"
+    assert str(caught.value) == (
+        f"{client.endpoint} answered 301 Moved Permanently, to https://flyte.example:8443/v1/runs; "
+        "set FLYTE_ENDPOINT to https://flyte.example:8443"
+    )
+
+
+@pytest.mark.parametrize("call", _CALLS)
+async def test_an_address_of_another_server_is_named_with_what_it_answered(call: str) -> None:
+    async with _stranger(text="<html>Welcome</html>", content_type="text/html") as client:
+        with pytest.raises(RuntimeSystemError) as caught:
+            await _CALLS[call](client)
+    assert str(caught.value) == (
+        f"{client.endpoint} answered 200 OK with text/html, which a platform does not; "
+        "check FLYTE_ENDPOINT and the config file"
+    )
+
+
+@pytest.mark.parametrize("text", ["[1, 2", '{"items": []}', "", "null"])
+@pytest.mark.parametrize("call", ["GET", "POST"])
+async def test_an_answer_that_is_no_record_is_an_error_with_the_address(call: str, text: str) -> None:
+    async with _stranger(text=text, content_type="application/json") as client:
+        with pytest.raises(RuntimeSystemError, match=rf"{client.endpoint} answered 200 OK with application/json \("):
+            await _CALLS[call](client)
 
 
 async def test_a_name_that_is_nowhere_fails_at_once() -> None:

@@ -9,8 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
+
+from flyte.runtime import identity
+from flyte.runtime.identity import HEADER
 
 SEEN: list[str | None] = []
 
@@ -56,6 +60,11 @@ CALLS = {
         "  async with websockets.connect(url.replace('http', 'ws')): pass\n"
         " except websockets.exceptions.InvalidStatus: pass\nasyncio.run(f())"
     ),
+    "websockets-sync": (
+        "import websockets.exceptions\nfrom websockets.sync.client import connect\ntry:\n"
+        "  with connect(url.replace('http', 'ws')): pass\n"
+        "except websockets.exceptions.InvalidStatus: pass"
+    ),
 }
 
 
@@ -84,6 +93,16 @@ def test_a_request_to_anything_else_is_left_alone(client: str, address: str) -> 
 def test_a_key_of_the_users_own_is_left_alone(address: str) -> None:
     run("import httpx; httpx.get(url, headers={'authorization': 'Bearer mine'})", address, guarded=address)
     assert SEEN == ["Bearer mine"]
+
+
+def test_a_blocking_websocket_of_a_version_without_reconnect_carries_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYTE_GUARDED_APPS", '["127.0.0.1:7"]')
+    monkeypatch.setenv("FLYTE_API_KEY", "k")
+    module = ModuleType("websockets.sync.client")
+    module.connect = lambda uri, *, additional_headers=None: additional_headers  # type: ignore[attr-defined]
+    identity.CLIENTS["websockets.sync.client"](module)
+    assert module.connect("ws://127.0.0.1:7/", additional_headers={"X": "1"}) == [("X", "1"), (HEADER, "Bearer k")]
+    assert module.connect("ws://127.0.0.1:8/", additional_headers={"X": "1"}) == {"X": "1"}
 
 
 def test_a_client_that_was_loaded_before_carries_it_too(address: str) -> None:

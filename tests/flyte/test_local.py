@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
+import inspect
 import json
 import subprocess
 import sys
+import textwrap
 import threading
 import time
+import weakref
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,7 @@ from flyte.errors import (
     RunAlreadyExistsError,
     RunNotFoundError,
     RuntimeUserError,
+    TraceDoesNotAllowNestedTasksError,
 )
 from flyte.wire import ActionPhase
 
@@ -131,9 +137,17 @@ async def test_names_sort_by_time_and_may_be_given_once() -> None:
     names = [(await start(add, 1)).name for _ in range(3)]
     assert names == sorted(names)
     mine = f"mine-{time.time_ns()}"
-    assert (await client.create_local(add, {"x": 1}, name=mine, labels={"a": "b"})).labels == {"a": "b"}
-    with pytest.raises(RunAlreadyExistsError, match=mine):
-        await client.create_local(add, {"x": 1}, name=mine)
+    first = await client.create_local(add, {"x": 1}, name=mine, labels={"a": "b"})
+    assert first.labels == {"a": "b"}
+    again = await client.create_local(add, {"x": 1}, name=mine)
+    assert (again.name, again.created, again.labels) == (mine, first.created, {"a": "b"})
+    for task, inputs, scope in (
+        (add, {"x": 2}, client),
+        (slow_add, {"x": 1}, client),
+        (add, {"x": 1}, client.scoped(domain="production")),
+    ):
+        with pytest.raises(RunAlreadyExistsError, match=mine):
+            await scope.create_local(task, inputs, name=mine)
     with pytest.raises(RunNotFoundError, match="nobody"):
         await client.get_run("nobody")
     assert mine in [run.name for run in await client.list_runs()]
@@ -277,6 +291,24 @@ async def test_a_childs_error_is_caught_as_what_it_was_and_as_flytes() -> None:
         return caught
 
     assert await output(catches) == ["first ValueError", "second ValueError"]
+
+
+async def test_a_childs_group_of_errors_reaches_its_parent() -> None:
+    @env.task
+    async def splits() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(broken.forward("in a group"))
+
+    @env.task
+    async def catches() -> str:
+        try:
+            await splits()
+        except RuntimeUserError as error:
+            return f"{error.code}: {error.__cause__!r}"
+        return ""
+
+    assert "ExceptionGroup: ExceptionGroup('unhandled errors" in await output(catches)
+    assert "ValueError('in a group')" in await output(catches)
 
 
 async def test_an_error_that_nobody_catches_fails_the_run_with_its_code_and_traceback() -> None:
@@ -634,6 +666,20 @@ async def test_a_traced_step_is_remembered_by_the_next_attempt() -> None:
     assert "a0" not in seen["step"]
 
 
+async def test_a_run_that_a_traced_function_starts_may_call_tasks() -> None:
+    @flyte.trace
+    async def starts() -> list[int]:
+        run = await flyte.with_runcontext("local").run.aio(parent, 2)
+        await run.wait.aio()
+        return list((await run.outputs.aio())[0])
+
+    @env.task
+    async def traced() -> list[int]:
+        return await starts()
+
+    assert await output(traced) == [0, 2]
+
+
 async def test_of_errors_only_the_final_ones_are_remembered() -> None:
     @env.task(retries=2)
     async def traced(recoverable: bool) -> None:
@@ -656,36 +702,378 @@ async def test_outside_an_action_a_traced_function_is_itself() -> None:
     assert [x async for x in steps(2)] == [0, 1]
 
 
+@flyte.trace
+def echoes(n: int) -> Generator[Any, Any, str]:
+    """Gives what was sent, or the name of what was thrown; then how many there were."""
+    got: Any = "begun"
+    try:
+        for _ in range(n):
+            try:
+                got = yield got
+            except LookupError as error:
+                got = type(error).__name__
+        note("ended", flyte.ctx().action.name)
+        return f"{n} echoes"
+    finally:
+        note("cleaned up")
+
+
+@flyte.trace
+async def async_echoes(n: int) -> AsyncGenerator[Any, Any]:
+    got: Any = "begun"
+    try:
+        for _ in range(n):
+            try:
+                got = yield got
+            except LookupError as error:
+                got = type(error).__name__
+        note("ended", flyte.ctx().action.name)
+    finally:
+        await asyncio.sleep(0)
+        note("cleaned up")
+
+
+def converse() -> list[Any]:
+    """What `echoes` gives when it is spoken to in every way."""
+    got: list[Any] = []
+
+    def all_of_it() -> Generator[Any, Any, None]:
+        got.append((yield from echoes(4)))
+
+    talk = all_of_it()
+    said = [next(talk), talk.send(1), talk.throw(KeyError("x")), talk.send([2])]
+    assert next(talk, None) is None
+    return said + got
+
+
+async def async_converse() -> list[Any]:
+    talk = async_echoes(4)
+    said = [await anext(talk), await talk.asend(1), await talk.athrow(KeyError("x")), await talk.asend([2])]
+    assert await anext(talk, None) is None
+    return said
+
+
+async def test_a_traced_generator_takes_what_is_sent_and_thrown_and_returns_its_value() -> None:
+    said = ["begun", 1, "KeyError", [2], "4 echoes"]
+
+    @env.task
+    def talks() -> list[Any]:
+        return converse()
+
+    @env.task
+    async def talks_async() -> list[Any]:
+        return await async_converse()
+
+    assert converse() == said
+    assert await async_converse() == said[:4]
+    assert seen["ended"] == [None, None]
+    assert await output(talks) == said
+    assert await output(talks_async) == said[:4]
+    assert len(seen["cleaned up"]) == 4
+    assert inspect.isgeneratorfunction(echoes)
+    assert inspect.isasyncgenfunction(async_echoes)
+
+
+async def test_a_traced_generator_that_came_to_its_end_is_remembered_with_what_it_returned() -> None:
+    @env.task(retries=1)
+    def traced() -> list[Any]:
+        got: list[Any] = []
+
+        def reads() -> Generator[Any, Any, None]:
+            got.append((yield from echoes(2)))
+
+        for item in reads():
+            got.append(item)
+        if note("attempt") == 1:
+            raise RuntimeError("again")
+        return got
+
+    assert await output(traced) == ["begun", None, "2 echoes"]
+    assert len(seen["ended"]) == 1
+
+
+async def test_the_reader_of_a_traced_generator_may_call_tasks_and_the_generator_may_not() -> None:
+    @flyte.trace
+    def calls() -> Any:
+        yield "first"
+        yield add(1)
+
+    @flyte.trace
+    async def calls_async() -> Any:
+        yield "first"
+        yield await double(1)
+
+    @env.task
+    def reads() -> int:
+        numbers = calls()
+        assert next(numbers) == "first"
+        assert flyte.ctx().action.name == "a0"
+        total = add(1)
+        with pytest.raises(TraceDoesNotAllowNestedTasksError, match=r"local\.add"):
+            next(numbers)
+        return total
+
+    @env.task
+    async def reads_async() -> int:
+        numbers = calls_async()
+        assert await anext(numbers) == "first"
+        assert flyte.ctx().action.name == "a0"
+        total = await double(1)
+        with pytest.raises(TraceDoesNotAllowNestedTasksError, match=r"local\.double"):
+            await anext(numbers)
+        return total
+
+    assert await output(reads) == 2
+    assert await output(reads_async) == 2
+
+
+async def test_a_traced_generator_that_is_left_early_is_closed_before_its_reader_goes_on() -> None:
+    def leaves() -> None:
+        talk = echoes(4)
+        next(talk)
+        talk.close()
+        note("gone on", len(seen["cleaned up"]))
+
+    async def leaves_async() -> None:
+        async with contextlib.aclosing(async_echoes(4)) as talk:
+            await anext(talk)
+        note("gone on", len(seen["cleaned up"]))
+
+    @env.task
+    def sync_reader() -> None:
+        leaves()
+
+    @env.task
+    async def async_reader() -> None:
+        await leaves_async()
+
+    leaves()
+    await leaves_async()
+    await output(sync_reader)
+    await output(async_reader)
+    assert seen["gone on"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_final_error_of_a_traced_generator_is_remembered(kind: str) -> None:
+    @flyte.trace
+    def gives_up() -> Any:
+        yield note("begun")
+        raise NonRecoverableError("never")
+
+    @flyte.trace
+    async def gives_up_async() -> Any:
+        yield note("begun")
+        raise NonRecoverableError("never")
+
+    @env.task(retries=2)
+    async def reads(kind: str) -> None:
+        note("attempt")
+        try:
+            if kind == "sync":
+                list(gives_up())
+            else:
+                [_ async for _ in gives_up_async()]
+        except NonRecoverableError:
+            raise RuntimeError("try me again") from None
+
+    await finish(reads, kind)
+    assert (len(seen["attempt"]), len(seen["begun"])) == (3, 1)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_outside_an_action_nothing_of_a_traced_generator_is_kept(kind: str) -> None:
+    class Item:
+        pass
+
+    @flyte.trace
+    def items() -> Any:
+        while True:
+            yield Item()
+
+    @flyte.trace
+    async def async_items() -> Any:
+        while True:
+            yield Item()
+
+    if kind == "sync":
+        endless = items()
+        first = weakref.ref(next(endless))
+        next(endless)
+        assert first() is None
+        endless.close()
+    else:
+        async_endless = async_items()
+        first = weakref.ref(await anext(async_endless))
+        await anext(async_endless)
+        assert first() is None
+        await async_endless.aclose()
+
+
 # ----------------------------------------------------------------------------------------------------------- programs
 
 
-def test_a_program_that_ends_waits_for_the_runs_it_started(tmp_path: Path) -> None:
-    script = tmp_path / "program.py"
-    script.write_text(
-        "import asyncio, time, flyte\n"
-        "from flyte._local import LocalClient\n"
-        "from flyte._sync import syncable\n"
-        "env = flyte.TaskEnvironment('env')\n"
-        "@env.task\n"
-        "async def child(x: int) -> int:\n"
-        "    await asyncio.to_thread(time.sleep, 0.2)\n"
-        "    return x + 1\n"
-        "@env.task\n"
-        "def main(x: int) -> int:\n"
-        "    result = asyncio.run(child(x))\n"
-        "    print('finished', result, flush=True)\n"
-        "    return result\n"
-        "syncable(LocalClient().create_local)(main, {'x': 41})\n"
-        "print('end of program', flush=True)\n"
+Program = Callable[..., list[str]]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Runs a program that declares `env`, within half a minute; what it printed. It must not complain of anything."""
+
+    def run(text: str, *command: str, complaints: str = "") -> list[str]:
+        script = tmp_path / "program.py"
+        head = "import asyncio, sys, time, flyte\nenv = flyte.TaskEnvironment('env')\n"
+        script.write_text(head + textwrap.dedent(text))
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *(command or [str(script)])],
+            env={"PYTHONPATH": str(Path(flyte.__file__).parents[1]), "HOME": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.stderr == complaints
+        return done.stdout.splitlines()
+
+    return run
+
+
+def test_a_program_that_ends_waits_for_the_runs_it_started(program: Program) -> None:
+    said = program("""
+        from flyte._local import LocalClient
+        from flyte._sync import syncable
+
+        @env.task
+        async def child(x: int) -> int:
+            await asyncio.to_thread(time.sleep, 0.2)
+            return x + 1
+
+        @env.task
+        def main(x: int) -> int:
+            result = asyncio.run(child(x))
+            print('finished', result, flush=True)
+            return result
+
+        syncable(LocalClient().create_local)(main, {'x': 41})
+        print('end of program', flush=True)
+    """)
+    assert said == ["end of program", "finished 42"]
+
+
+LEAVERS = """
+    @env.task
+    async def leaves() -> None:
+        sys.exit(3)
+
+    @env.task
+    async def leaves_below() -> None:
+        await asyncio.create_task(leaves.forward())
+
+    @env.task
+    async def leaves_in_a_group() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(leaves.forward())
+            group.create_task(asyncio.sleep(60))
+
+    @env.task
+    async def leaves_unheard() -> None:
+        task = asyncio.create_task(leaves.forward())
+        await asyncio.wait([task])
+        task.exception()
+
+    @env.task
+    async def interrupts() -> None:
+        raise KeyboardInterrupt
+
+    @env.task
+    def stops() -> int:
+        return next(iter([]))
+
+    @env.task
+    def cancels() -> None:
+        raise asyncio.CancelledError
+
+    @env.task
+    async def asks(of: str) -> str:
+        try:
+            await globals()[of].aio()
+        except flyte.errors.RuntimeUserError as error:
+            return error.code
+        return ""
+
+    @env.task
+    async def stays() -> str:
+        return "still here"
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "code"),
+    [
+        ("leaves", "TaskInterruptedError"),
+        ("leaves_below", "TaskInterruptedError"),
+        ("leaves_in_a_group", "TaskInterruptedError"),
+        ("leaves_unheard", ""),
+        ("interrupts", "KeyboardInterrupt"),
+        ("stops", "StopIteration"),
+        ("cancels", "TaskInterruptedError"),
+    ],
+)
+def test_whatever_ends_a_task_ends_its_action_only(program: Program, task: str, code: str) -> None:
+    said = program(
+        LEAVERS
+        + f"""
+    run = flyte.run({task})
+    run.wait(quiet=True)
+    print(run.phase, run.error_info.code if run.error_info else "")
+    print("child:", *flyte.run(asks, {task!r}).outputs())
+    print(*flyte.run(stays).outputs())
+    """
     )
-    source = Path(flyte.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
-        env={"PYTHONPATH": str(source), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert done.stdout.splitlines() == ["end of program", "finished 42"]
+    assert said == [f"{'failed' if code else 'succeeded'} {code}", f"child: {code}", "still here"]
+
+
+@pytest.mark.parametrize("of", ["square", "remembered", "starts", "knows"])
+@pytest.mark.parametrize("how", ["squares", "squares_async"])
+def test_in_a_process_pool_of_a_task_calls_are_plain_function_calls(program: Program, how: str, of: str) -> None:
+    said = program(f"""
+        import functools, multiprocessing, warnings
+        from concurrent.futures import ProcessPoolExecutor
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # later Pythons', of a fork beside threads
+        pool_of_two = functools.partial(ProcessPoolExecutor, 2, multiprocessing.get_context("fork"))
+
+        @env.task
+        def square(x: int) -> int:
+            return x * x
+
+        @flyte.trace
+        def remembered(x: int) -> int:
+            return square(x)
+
+        @env.task
+        def twice_removed(x: int) -> int:
+            return square(x)
+
+        def starts(x: int) -> int:
+            return flyte.run(twice_removed, x).outputs()[0]
+
+        def knows(x: int) -> int:
+            return -1 if flyte.ctx() else x * x
+
+        @env.task
+        def squares(n: int, of: str) -> list[int]:
+            with pool_of_two() as pool:
+                return list(pool.map(globals()[of], range(n)))
+
+        @env.task
+        async def squares_async(n: int, of: str) -> list[int]:
+            loop = asyncio.get_running_loop()
+            with pool_of_two() as pool:
+                return list(await asyncio.gather(*(loop.run_in_executor(pool, globals()[of], x) for x in range(n))))
+
+        if __name__ == "__main__":
+            print(*flyte.run({how}, 5, {of!r}).outputs()[0])
+    """)
+    assert said == ["0 1 4 9 16"]

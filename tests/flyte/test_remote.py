@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import flyte
-from flyte import remote, wire
+from flyte import _init, remote, wire
 from flyte._context import ActionID, TaskContext, entered
 from flyte.errors import (
     AppNotFoundError,
@@ -27,7 +27,7 @@ from flyte.errors import (
 )
 from flyte.remote import Action, App, Project, Run, RunUpdate, Secret, Task, TaskDetails, TimeFilter, User
 from tests.flyte.conftest import Project as Program
-from tests.flyte.fake_platform import TOKEN, FakePlatform, Refused
+from tests.flyte.fake_platform import TOKEN, FakePlatform, FakeRun, Refused
 
 
 @pytest.fixture
@@ -115,6 +115,72 @@ def test_waiting_for_the_start_returns_before_the_end(connected: FakePlatform, s
     assert not slow.done()
 
 
+@pytest.mark.parametrize("word", ["finished", "", "activated"])
+async def test_waiting_for_something_that_there_is_not_is_refused(
+    connected: FakePlatform, task: remote.LazyEntity, word: str
+) -> None:
+    run = await flyte.run.aio(task, x=1)
+    await run.wait.aio()
+    wrong: Any = word
+    for asked in (
+        run.wait.aio(wait_for=wrong),
+        run.action.wait(wait_for=wrong),
+        anext(run.action.watch(wait_for=wrong)),
+    ):
+        with pytest.raises(InvalidInputError, match=f"wait_for is '{word}'; it is 'terminal' .* or 'running'"):
+            await asked
+
+
+def test_watching_an_app_for_something_that_there_is_not_is_refused(connected: FakePlatform) -> None:
+    connected.apps["a"] = wire.App(
+        project="p", domain="d", name="a", version="1", status=wire.AppStatus.ACTIVE, url="http://127.0.0.1:9"
+    )
+    wrong: Any = "active"
+    with pytest.raises(InvalidInputError, match="wait_for is 'active'; it is 'activated' or 'deactivated'"):
+        next(iter(App.get("a").watch(wait_for=wrong)))
+
+
+def _with_children(connected: FakePlatform, run: Run, count: int, **failed: float) -> None:
+    """Actions below the root: all succeeded, but those that are named failed at the given times."""
+    connected.runs[run.name].children = [
+        wire.Action(
+            run=run.name,
+            name=f"c{number}",
+            parent="a0",
+            task="env.child",
+            phase=wire.ActionPhase.FAILED if f"c{number}" in failed else wire.ActionPhase.SUCCEEDED,
+            created=1000.0 + number,
+            ended=failed.get(f"c{number}", 5000.0),
+        )
+        for number in range(count)
+    ]
+
+
+def test_the_first_failure_is_found_among_thousands_of_actions(
+    connected: FakePlatform, task: remote.LazyEntity
+) -> None:
+    run = flyte.run(task, x=1)
+    run.wait()
+    assert run.first_failure() is None
+    _with_children(connected, run, 1500, c1499=3000.0, c1200=4000.0)
+    failure = run.first_failure()
+    assert failure is not None
+    assert failure.name == "c1499"
+
+
+async def test_actions_of_several_phases_are_asked_for_phase_by_phase(
+    connected: FakePlatform, task: remote.LazyEntity
+) -> None:
+    run = await flyte.run.aio(task, x=1)
+    await run.wait.aio()
+    _with_children(connected, run, 3000, c2999=3000.0, c1200=4000.0)
+    client = _init.client()
+    found = await client.list_actions(run.name, phase=["timed_out", "failed"], limit=1000)
+    assert [action.name for action in found] == ["c1200", "c2999"]
+    both = await client.list_actions(run.name, phase=["failed", "succeeded"], limit=3, offset=1199)
+    assert [action.name for action in both] == ["c1198", "c1199", "c1200"]
+
+
 def test_properties_ask_nobody(connected: FakePlatform, slow: Run) -> None:
     before = len(connected.seen)
     shown = (slow.name, slow.id, slow.url, slow.phase, slow.status, slow.raw_phase, slow.project, slow.domain)
@@ -139,6 +205,76 @@ def test_runs_are_found_and_listed(connected: FakePlatform, task: remote.LazyEnt
         list(Run.listall(in_phase="gone"))
     with pytest.raises(RunNotFoundError):
         Run.get("nobody")
+
+
+def _many(connected: FakePlatform, count: int, at_once: int = 1) -> list[str]:
+    """Names of ended runs that are there, oldest first; `at_once` of them are created in the same instant."""
+    for number in range(count):
+        record = wire.Run(
+            name=f"r{number:05}",
+            project=wire.DEFAULT_PROJECT,
+            domain=wire.DEFAULT_DOMAIN,
+            task="env.f",
+            version="v1",
+            phase=wire.ActionPhase.SUCCEEDED,
+            url="",
+            created=float(1000 + number // at_once),
+            created_by="ann" if number % 10 == 0 else "bob",
+            labels={"team": "a"} if number % 10 == 5 else {},
+        )
+        connected.runs[record.name] = FakeRun(record, b"{}", wire.RunRequest(task="env.f"))
+    return list(connected.runs)
+
+
+def test_runs_are_listed_by_the_time_of_their_creation(connected: FakePlatform) -> None:
+    names = _many(connected, 10)
+    span = TimeFilter(before=datetime.fromtimestamp(1003, UTC))
+    assert [run.name for run in Run.listall(created_at=span)] == names[2::-1]
+
+
+def test_a_limit_counts_the_runs_that_fit_and_not_those_that_were_looked_at(connected: FakePlatform) -> None:
+    names = _many(connected, 1200)
+    assert [run.name for run in Run.listall(created_by_subject="ann", limit=2)] == [names[1190], names[1180]]
+    assert [run.name for run in Run.listall(with_label_keys=["team"], limit=2)] == [names[1195], names[1185]]
+    old = TimeFilter(before=datetime.fromtimestamp(1002, UTC))
+    assert [run.name for run in Run.listall(updated_at=old, limit=5)] == [names[1], names[0]]
+
+
+def test_the_oldest_runs_come_first_where_that_is_asked(connected: FakePlatform) -> None:
+    names = _many(connected, 450)
+    assert [run.name for run in Run.listall(sort_by=("created_at", "asc"), limit=3)] == names[:3]
+    assert connected.count()["GET /v1/runs"] == 3
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 2000])
+def test_a_listing_longer_than_a_page_has_each_run_once(connected: FakePlatform, at_once: int) -> None:
+    """Also where whole pages were created in one instant."""
+    names = _many(connected, 1500, at_once)
+    assert [run.name for run in Run.listall(limit=1400)] == names[:99:-1]
+    assert [run.name for run in Run.listall(limit=5000)] == names[::-1]
+    assert list(Run.listall(limit=0)) == list(Run.listall(limit=0, created_by_subject="ann")) == []
+
+
+def test_runs_of_this_process_are_listed_in_the_same_way(project: Program) -> None:
+    program = project.load(
+        """
+        import flyte
+        env = flyte.TaskEnvironment(name="listed")
+
+        @env.task
+        async def one() -> int:
+            return 1
+        """
+    )
+    flyte.init()
+    runs = [flyte.run(program.one) for _ in range(450)]
+    for run in runs:
+        run.wait()
+    assert list(Run.listall(limit=430, task_name="listed.one")) == runs[:19:-1]
+    assert list(Run.listall(limit=3, sort_by=("created_at", "asc"), task_name="listed.one")) == runs[:3]
+    before = TimeFilter(before=runs[7].created_at)
+    assert set(Run.listall(created_at=before, task_name="listed.one")) <= set(runs[:8])  # a datetime has microseconds
+    assert runs[0].first_failure() is None
 
 
 async def test_listings_can_be_awaited(connected: FakePlatform, task: remote.LazyEntity) -> None:
@@ -245,6 +381,9 @@ async def test_a_fetched_task_can_be_overridden(connected: FakePlatform, task: r
 class _Caller:
     """No children are started in these tests."""
 
+    def __init__(self, is_ending: bool = False) -> None:
+        self.is_ending = is_ending
+
 
 async def test_a_fetched_task_is_called_inside_an_action_only(
     connected: FakePlatform, task: remote.LazyEntity, monkeypatch: pytest.MonkeyPatch
@@ -263,6 +402,88 @@ async def test_a_fetched_task_is_called_inside_an_action_only(
         connected.functions["env.f"] = fails
         with pytest.raises(KeyError):
             await task(x=1)
+
+
+def _attempt(failures: int = 0, action: str = "a3") -> TaskContext:
+    return TaskContext(action=ActionID(action, "r9"), mode="remote", failures=failures)
+
+
+async def _in(context: TaskContext, *calls: Any, is_ending: bool = False) -> list[Any]:
+    """What the calls give in an attempt of an action, in order."""
+    caller: Any = _Caller(is_ending)
+    with entered(context, caller):
+        return [await call() for call in calls]
+
+
+async def test_an_action_that_runs_again_finds_the_runs_that_it_called(
+    connected: FakePlatform, task: remote.LazyEntity
+) -> None:
+    calls = [lambda: task(x=1), lambda: task(x=2), lambda: task(x=1)]
+    assert await _in(_attempt(), *calls) == [2, 3, 2]
+    assert len(connected.runs) == 3, "equal calls are several"
+    connected.functions["env.f"] = lambda x: x + 100
+    connected.task("env.f", lambda x: x + 100, version="v2")
+    assert await _in(_attempt(), *calls) == [2, 3, 2]
+    assert await _in(_attempt(failures=1), *calls) == [2, 3, 2]
+    assert len(connected.runs) == 3
+    assert await _in(_attempt(action="a4"), calls[0]) == [101]
+
+
+async def test_the_latest_version_is_one_call_whichever_version_that_is_by_now(connected: FakePlatform) -> None:
+    connected.task("env.f", lambda x: x + 1)
+    calls = [lambda: Task.get("env.f", auto_version="latest")(x=1)]
+    await _in(_attempt(), *calls)
+    connected.task("env.f", lambda x: x + 1, version="v2")
+    await _in(_attempt(), *calls)
+    assert [run.record.version for run in connected.runs.values()] == ["v1"]
+
+
+async def test_a_call_that_failed_is_made_anew_by_a_retry_and_not_after_a_loss(
+    connected: FakePlatform, task: remote.LazyEntity
+) -> None:
+    def fails(x: int) -> None:
+        raise Refused(wire.ErrorInfo(code="KeyError", message="'k'", type="builtins:KeyError"))
+
+    connected.functions["env.f"] = fails
+    for _ in range(2):  # the second time its worker was lost: the failure is part of the history
+        with pytest.raises(KeyError):
+            await _in(_attempt(), lambda: task(x=1))
+    assert len(connected.runs) == 1
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            await _in(_attempt(failures=1), lambda: task(x=1))
+    assert len(connected.runs) == 2
+    connected.functions["env.f"] = lambda x: x
+    assert await _in(_attempt(failures=2), lambda: task(x=1)) == [1]
+    assert await _in(_attempt(failures=2), lambda: task(x=1)) == [1]
+    assert len(connected.runs) == 3
+
+
+async def test_a_call_that_ended_with_its_cancelled_caller_is_made_anew(connected: FakePlatform) -> None:
+    connected.task("env.slow", lambda: "done")
+    task = Task.get("env.slow", version="v1")
+    calling = asyncio.ensure_future(_in(_attempt(), task))
+    assert await asyncio.to_thread(connected.started.wait, 5)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    connected.gate.set()
+    assert await _in(_attempt(), task) == ["done"]
+    assert [run.record.phase for run in connected.runs.values()] == ["aborted", "succeeded"]
+
+
+async def test_a_call_stands_when_its_process_is_told_to_end(connected: FakePlatform) -> None:
+    """Whoever takes the action up finds it: nobody asked for its end."""
+    connected.task("env.slow", lambda: "done")
+    task = Task.get("env.slow", version="v1")
+    calling = asyncio.ensure_future(_in(_attempt(), task, is_ending=True))
+    assert await asyncio.to_thread(connected.started.wait, 5)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    connected.gate.set()
+    assert await _in(_attempt(), task) == ["done"]
+    assert [run.record.phase for run in connected.runs.values()] == ["succeeded"]
 
 
 # --- apps

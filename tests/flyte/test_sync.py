@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +23,12 @@ from flyte._sync import (
     BlockingCallWarning,
     CannotBlock,
     LoopThread,
+    Stream,
     streamable,
     syncable,
     syncable_classmethod,
     syncable_when,
+    to_thread,
 )
 
 
@@ -307,6 +314,112 @@ def test_leaving_a_stream_early_runs_its_clean_up() -> None:
     assert closed == [10]
 
 
+def test_a_stream_is_an_iterator_that_goes_on_where_it_stopped() -> None:
+    stream = count(4)
+    assert isinstance(stream, Iterator)
+    assert iter(stream) is stream
+    assert next(stream) == 0
+    assert next(stream, None) == 1
+    assert list(stream) == [2, 3]
+    assert next(stream, None) is None
+    assert list(stream) == []
+
+
+async def test_a_stream_is_an_async_iterator_that_goes_on_where_it_stopped() -> None:
+    stream = count(4)
+    assert isinstance(stream, AsyncIterator)
+    assert aiter(stream) is stream
+    assert await anext(stream) == 0
+    assert await anext(stream, None) == 1
+    assert [n async for n in stream] == [2, 3]
+    assert await anext(stream, None) is None
+
+
+def test_nothing_begins_before_the_first_item_is_asked_for() -> None:
+    begun: list[int] = []
+
+    def source() -> AsyncIterator[int]:
+        begun.append(1)
+        return count.aio(1)
+
+    stream = Stream(source)
+    assert iter(stream) is stream
+    assert begun == []
+    assert list(stream) == [0]
+    assert begun == [1]
+
+
+def test_a_stream_that_is_closed_or_held_by_nobody_any_more_cleans_up_and_is_over() -> None:
+    closed: list[int] = []
+    stream = count(10, closed)
+    assert next(stream) == 0
+    assert closed == []
+    stream.close()
+    assert closed == [10]
+    assert list(stream) == []
+    stream = count(20, closed)
+    assert next(stream) == 0
+    del stream
+    assert closed == [10, 20]
+
+
+async def test_a_stream_is_closed_in_async_code() -> None:
+    closed: list[int] = []
+    async with contextlib.aclosing(count(10, closed)) as stream:
+        assert await anext(stream) == 0
+    assert closed == [10]
+    assert [n async for n in stream] == []
+
+
+def test_a_program_ends_that_still_holds_a_stream_and_what_it_calls_too_late_is_an_error(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        textwrap.dedent("""
+            import asyncio
+            from flyte._sync import streamable, syncable
+
+            @streamable
+            async def naturals():
+                n = 0
+                while True:
+                    yield n
+                    n += 1
+
+            @syncable
+            async def double(x):
+                return 2 * x
+
+            class Last:
+                def __init__(self):
+                    print(double(2))
+
+                def __del__(self, double=double, print=print):
+                    try:
+                        double(3)
+                    except RuntimeError as error:
+                        print(error, flush=True)
+
+            last = Last()
+            numbers = naturals()
+            print(next(numbers), next(numbers), flush=True)
+            loop = iter(naturals())
+            print(next(loop), flush=True)
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        env={"PYTHONPATH": str(Path(_sync.__file__).parents[1]), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr == ""
+    late = "double was called while the interpreter ends; call it before"
+    assert done.stdout.splitlines() == ["4", "0 1", "0", late]
+    assert done.returncode == 0
+
+
 def test_an_error_in_a_stream_reaches_its_reader() -> None:
     @streamable
     async def broken() -> AsyncIterator[int]:
@@ -333,6 +446,33 @@ def test_a_loop_thread_prepares_its_loop_and_is_awaited_from_any_loop() -> None:
     assert asyncio.run(main()) == "prepared"
     assert thread.call(here()) == "prepared"
     assert len(prepared) == 1
+
+
+def test_sys_exit_in_a_coroutine_reaches_who_called_it_and_the_loop_goes_on() -> None:
+    portal, goes_on = LoopThread("left"), asyncio.Event()
+
+    async def leaves() -> None:
+        sys.exit(3)
+
+    async def another() -> str:
+        await goes_on.wait()
+        return "done"
+
+    async def go_on() -> None:
+        goes_on.set()
+
+    waiting = portal.submit(another())
+    with pytest.raises(SystemExit, match="3"):
+        portal.call(leaves())
+    portal.submit(go_on())
+    assert waiting.result(10) == "done"
+
+
+async def test_a_stop_iteration_in_a_thread_is_raised_and_does_not_wait_for_ever() -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await to_thread(next, iter([]))
+        assert await to_thread(next, iter([1])) == 1
 
 
 async def test_cancelling_who_awaits_a_loop_thread_cancels_the_work() -> None:

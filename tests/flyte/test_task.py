@@ -75,6 +75,8 @@ class Recorder:
         self, step: str, name: str, value: Any = None, error: BaseException | None = None, started: float = 0
     ) -> None: ...
 
+    is_ending = False
+
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None: ...
 
 

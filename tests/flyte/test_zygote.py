@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flyte import wire
@@ -268,3 +270,47 @@ def test_units_die_with_a_zygote_that_is_killed(zygote: Zygotes) -> None:
     pid = driver.worker("w", "deaf")
     driver.process.kill()
     wait_for(lambda: gone(pid), "the unit is gone")
+
+
+# ------------------------------------------------------------------------------------------------------ a short machine
+
+REFUSES_TWICE = """
+import errno, os, signal
+fork, refused = os.fork, []
+
+def refuse():
+    if len(refused) == 2:
+        return fork()
+    refused.append(1)
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+def begin(number, frame):
+    os.fork = refuse
+
+signal.signal(signal.SIGUSR1, begin)
+"""
+
+
+def test_a_fork_that_fails_is_told_and_costs_the_other_units_nothing(
+    zygote: Zygotes, root: Path, tmp_path: Path
+) -> None:
+    (root / "main.py").write_text(REFUSES_TWICE)
+    driver = zygote()
+    driver.load("main")
+    driver.next(wire.PoolReady)
+    process = psutil.Process(driver.process.pid)
+    before = process.num_fds()
+    living = driver.worker("living")
+    os.kill(driver.process.pid, signal.SIGUSR1)
+    output = tmp_path / "output.log"
+    for unit in ("a", "b"):
+        driver.send(wire.ForkUnit(unit=unit, kind="worker", env={"STUB": "wait", "FLYTE_OUTPUT": str(output)}))
+        exited = driver.next(wire.UnitExited, unit)
+        assert (exited.code, exited.signal) == (None, None)
+        assert exited.reason == f"no process can be made: [Errno {errno.EAGAIN}] Resource temporarily unavailable"
+    wait_for(
+        lambda: process.num_fds() == before, "no descriptor is left of those, nor of the pipe to the one that lives"
+    )
+    assert not gone(living)
+    assert driver.worker("c", "exit:3")
+    assert driver.next(wire.UnitExited, "c").code == 3

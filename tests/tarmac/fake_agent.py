@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flyte import wire
+from flyte.runtime.held import place_of
 
 Behave = Callable[["Act"], Awaitable[Any]]
 
@@ -91,6 +92,9 @@ class FakeWorker:
         """What has no answer yet; sent again with the next link."""
         self.deaf = False
         """It goes on, and says nothing any more."""
+        self.lingers = False
+        """It does not end when its action is over."""
+        self.spent = False
         self.link: Peer | None = None
 
     def cut(self) -> None:
@@ -108,6 +112,8 @@ class FakeWorker:
                 pool=self.order.env["FLYTE_POOL"],
                 reuse=self.order.reuse,
                 held=list(self.held.values()),
+                place=place_of(self.order.env["FLYTE_HELD"]),
+                spent=self.spent,
             ),
         )
         for kept in self.kept.values():
@@ -116,6 +122,7 @@ class FakeWorker:
             match frame:
                 case wire.Assign():
                     self.agent.assigned.append(frame)
+                    self.spent = not self.order.reuse
                     self.held[frame.run, frame.action] = wire.Held(
                         run=frame.run, action=frame.action, attempt=frame.attempt
                     )
@@ -131,7 +138,7 @@ class FakeWorker:
                 case wire.FinishedAck():
                     self.kept.pop((frame.run, frame.action), None)
                     self.held.pop((frame.run, frame.action), None)
-                    if not self.order.reuse:
+                    if not self.order.reuse and not self.lingers:
                         self.agent.exited(self, code=0)
 
     async def ask(self, frame: wire.Call) -> Any:
@@ -175,6 +182,7 @@ class FakeAgent:
         self.broken: wire.ErrorInfo | None = None
         """Why no worker can be started, where none can."""
         self.link: Peer | None = None
+        self.welcomes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._peers: list[Peer] = []
 
@@ -189,6 +197,8 @@ class FakeAgent:
         self.link = await self.connect(wire.Hello(kind="agent", name="agent", token=self.token, units=units))
         while (frame := await self.link.next()) is not None:
             match frame:
+                case wire.Welcome():
+                    self.welcomes += 1
                 case wire.StartUnit() if self.broken is not None:
                     self.started.append(frame)
                     self.link.send(wire.PoolFailed(pool=frame.pool.id, error=self.broken))

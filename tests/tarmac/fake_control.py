@@ -302,8 +302,12 @@ class FakeControl:
         created_after: float | None = None,
         limit: int = 100,
         before: float | None = None,
+        before_run: str | None = None,
     ) -> list[wire.Run]:
-        every = [await self.run(name) for name in reversed(self._runs)]
+        if before_run is not None:
+            await self.run(before_run)
+        names = list(reversed(self._runs))
+        every = [await self.run(name) for name in names[names.index(before_run) + 1 if before_run else 0 :]]
         return [
             run
             for run in every
@@ -369,6 +373,12 @@ class FakeControl:
             error = wire.ErrorInfo(code="ActionAbortedError", message=f"aborted by {by}: {reason}")
             self.move(run, ActionPhase.ABORTED, reason, action=action, error=error)
         return (await self.action(run, action)).action
+
+    async def report(self, run: str, name: str, attempt: int | None) -> wire.Report:
+        action = (await self.action(run, name)).action
+        if attempt not in (None, action.attempt):
+            raise NotFoundError(f"attempt {attempt} of the action {run}/{name} has no report")
+        return wire.Report(attempt=action.attempt, at=self.now, html=f"<p>{action.task}</p>")
 
     async def action_log(self, run: str, action: str, attempt: int | None) -> tuple[Path, IsOver, int]:
         number = attempt or (await self.action(run, action)).action.attempt
@@ -494,6 +504,13 @@ class FakeControl:
 
     async def projects(self) -> list[wire.Project]:
         return [wire.Project(id=wire.DEFAULT_PROJECT, name=wire.DEFAULT_PROJECT), *self._projects.values()]
+
+    async def update_project(self, project: wire.Project, by: str) -> wire.Project:
+        known = [each.id for each in await self.projects()]
+        if project.id not in known:
+            raise NotFoundError(f"no project {project.id!r}; there are: {', '.join(known)}")
+        self._projects[project.id] = project
+        return project
 
     async def create_project(self, project: wire.Project, by: str) -> wire.Project:
         if not project.id:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,12 @@ TASKS = [
     task("tree"),
     task("flaky", retries=RetrySpec(count=2)),
     task("slow", timeout=TimeoutSpec(max_runtime=0.05)),
+    task("hasty", timeout=TimeoutSpec(max_queued_time=0.5, max_runtime=0.7)),
     task("limited", timeout=TimeoutSpec(max_runtime=0.5, deadline=30)),
     task("patient", retries=RetrySpec(count=1, base=60)),
     task("stubborn", retries=RetrySpec(count=1)),
     task("reused", environment={"reuse": wire.ReuseSpec(max_replicas=1)}),
+    task("reused_again", environment={"reuse": wire.ReuseSpec(max_replicas=1)}, retries=RetrySpec(count=1)),
 ]
 
 
@@ -55,7 +57,8 @@ class House:
     async def _behave(self, act: Act) -> Any:
         return await self.behave(act)
 
-    async def up(self) -> Control:
+    async def up(self, *, busy: Collection[FakeWorker] = ()) -> Control:
+        """`busy` workers do not connect by themselves."""
         self.store = await open_store("", self.home.database, "normal")
         settings = all_settings.load(self.home.path, self.environ)
         number = self.restarts
@@ -69,7 +72,8 @@ class House:
         self.links = await listen(self.home.link_socket, self.control.accept)
         self.agent.run(self.agent.live())
         for worker in list(self.agent.workers.values()):
-            self.agent.run(worker.live())
+            if worker not in busy:
+                self.agent.run(worker.live())
         return self.control
 
     async def down(self) -> None:

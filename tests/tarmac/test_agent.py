@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -24,7 +26,7 @@ import uvloop
 from flyte import wire
 from flyte.errors import CodeBundleError
 from tarmac import process
-from tarmac.agent import Agent, bundle, probe
+from tarmac.agent import Agent, bundle, probe, shortage
 from tarmac.agent import unit as units
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
@@ -45,9 +47,9 @@ class Scene:
         self.agent: Agent
         self._task: asyncio.Task[None]
 
-    async def open(self) -> None:
+    async def open(self, lease: float = 60) -> None:
         await self.control.open()
-        self.agent = Agent(self.home, "stub_worker", grace=2)
+        self.agent = Agent(self.home, "stub_worker", grace=2, lease=lease)
         self._task = asyncio.create_task(self.agent.run())
         await self.control.hello()
 
@@ -349,10 +351,26 @@ async def test_when_a_zygote_is_killed_its_units_are_reported_and_the_next_unit_
 # ------------------------------------------------------------------------------------- what zygotes are forked from
 
 
-def base_of(scene: Scene) -> psutil.Process:
-    """The process that zygotes are forked from."""
-    (found,) = (child for child in psutil.Process().children() if "flyte.runtime.base" in child.cmdline())
+def bases() -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "flyte.runtime.base" in child.cmdline():
+                found.append(child)
     return found
+
+
+async def base_of(scene: Scene) -> psutil.Process:
+    """The process that zygotes are forked from."""
+    await fact(bases, "there is a base")
+    (found,) = bases()
+    return found
+
+
+async def base_of_apps(scene: Scene) -> None:
+    """Wait until there is one that has imported the server stack."""
+    base = scene.agent._nursery._base_of_apps
+    await fact(lambda: base.suits(scene.pool()) and base._warmth == "warm", "there is a base with the server stack", 30)
 
 
 async def test_pools_forked_from_one_base_share_no_environment(scene: Scene) -> None:
@@ -361,7 +379,7 @@ async def test_pools_forked_from_one_base_share_no_environment(scene: Scene) -> 
         pool = scene.pool("mine", env={name: "1"})
         scene.start_worker(name, pool=pool)
         zygote = psutil.Process(await scene.control.started(name)).ppid()
-        assert psutil.Process(zygote).ppid() == base_of(scene).pid
+        assert psutil.Process(zygote).ppid() == (await base_of(scene)).pid
         assert (await scene.log(bool, pool)).startswith("True False;" if name == "A" else "False True;")
 
 
@@ -375,27 +393,337 @@ async def test_a_pool_with_variables_that_python_reads_at_its_start_gets_an_inte
     assert (await scene.log(bool, pool)).startswith("2")
 
 
-async def test_when_the_base_is_killed_its_units_are_reported_and_the_next_pool_starts_without_it(
+async def test_when_the_base_is_killed_its_units_are_reported_and_the_next_zygote_grows_from_another(
     scene: Scene,
 ) -> None:
     pool = scene.pool()
     scene.start_worker("a", "deaf", pool)
     pid = await scene.control.started("a")
-    base_of(scene).kill()
+    killed = await base_of(scene)
+    killed.kill()
     assert "was lost" in (await scene.control.exited("a")).reason
     await fact(lambda: not alive(pid), "the unit died with it")
+    await fact(lambda: bases() and killed not in bases(), "there is another base", limit=5)
     scene.start_worker("b", pool=pool)
+    zygote = psutil.Process(await scene.control.started("b")).parent()
+    assert zygote
+    assert zygote.parent() == await base_of(scene)
+
+
+async def test_the_base_of_apps_that_is_killed_is_replaced_and_imports_the_server_stack_again(scene: Scene) -> None:
+    (scene.root / "main.py").write_text(APP)
+    scene.start_replica("r", "asgi", "main:env", ("main",))
+    await scene.control.ready("r")
+    await base_of_apps(scene)
+    before = bases()
+    for killed in before:
+        killed.kill()
+    await fact(lambda: len(bases()) == 2 and not set(bases()) & set(before), "there are two others")
+    await base_of_apps(scene)
+
+
+async def test_a_base_that_hangs_is_replaced_and_lives_as_long_as_what_was_forked_from_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (scene.pool(env={"POOL": name}) for name in ("first", "second", "third"))
+    scene.start_worker("a", pool=first)
+    running = await scene.control.started("a")
+    hangs = await base_of(scene)
+    hangs.suspend()
+    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 0.5)
+    scene.start_worker("b", pool=second)
     await scene.control.started("b")
+    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 30)
+    await fact(lambda: len(bases()) == 2, "there is another base")
+    (other,) = (base for base in bases() if base != hangs)
+    scene.start_worker("c", pool=third)
+    zygote = psutil.Process(await scene.control.started("c")).parent()
+    assert zygote
+    assert zygote.parent() == other
+    assert alive(running)
+    assert alive(hangs.pid)
+    scene.control.send(wire.StopUnit(unit="a"))
+    await scene.control.exited("a")
+    scene.control.send(wire.KeepPools(pools=[second.id, third.id]))
+    await fact(lambda: not alive(hangs.pid), "the base that hung has ended with its last zygote")
+    assert bases() == [other]
+
+
+async def test_a_base_that_hangs_is_killed_at_once_where_nothing_was_forked_from_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = await base_of(scene)
+    hangs.suspend()
+    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 0.5)
+    scene.start_worker("w", "exit:3")
+    assert (await scene.control.exited("w")).code == 3
+    await fact(lambda: not alive(hangs.pid), "it is gone")
+    await fact(lambda: len(bases()) == 1, "there is another")
+
+
+async def test_an_agent_ends_a_base_that_hangs_with_all_that_was_forked_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path)
+    await scene.open()
+    scene.start_worker("a")
+    await scene.control.started("a")
+    hangs = await base_of(scene)
+    hangs.suspend()
+    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 0.5)
+    scene.start_worker("b", pool=scene.pool(env={"POOL": "second"}))
+    await scene.control.started("b")
+    await scene.close()
+    assert not alive(hangs.pid)
 
 
 async def test_a_base_that_dies_at_an_order_is_done_without(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = base_of(scene)
+    base = await base_of(scene)
     base.suspend()
     scene.start_worker("w", "exit:0")
     log = scene.home.logs / "pools" / f"{scene.pool().id}.log"
     await fact(log.exists, "the order is on its way")
     base.kill()
     assert (await scene.control.exited("w")).code == 0
+
+
+# --------------------------------------------------------------------------------------------------- what stands still
+
+
+@pytest.fixture
+async def impatient(tmp_path: Path) -> AsyncIterator[Scene]:
+    """A scene whose agent has a short lease."""
+    scene = Scene(tmp_path)
+    await scene.open(lease=3)
+    try:
+        yield scene
+    finally:
+        await scene.close()
+
+
+async def test_a_zygote_that_is_stopped_while_it_imports_is_replaced(impatient: Scene) -> None:
+    scene = impatient
+    (scene.root / "mine.py").write_text(SLOW_ONCE)
+    scene.start_worker("w", pool=scene.pool("mine"))
+    await fact((scene.root / "begun").exists, "the import has begun")
+    (zygote,) = (await base_of(scene)).children()
+    zygote.suspend()
+    await scene.control.started("w")
+    assert not alive(zygote.pid)
+
+
+async def test_a_replica_that_is_stopped_is_ended_and_that_is_said_and_others_are_not(impatient: Scene) -> None:
+    scene = impatient
+    (scene.root / "main.py").write_text(APP)
+    for unit in ("stopped", "other"):
+        scene.start_replica(unit, "asgi", "main:env", ("main",))
+        await scene.control.ready(unit)
+    os.kill(await scene.control.started("stopped"), signal.SIGSTOP)
+    exited = await scene.control.exited("stopped")
+    assert (exited.signal, exited.reason, exited.oom) == (signal.SIGKILL, "it was stopped for 3 s", False)
+    assert alive(await scene.control.started("other"))
+
+
+async def test_a_unit_that_is_stopped_while_it_imports_for_itself_is_ended(impatient: Scene) -> None:
+    scene = impatient
+    (scene.root / "mine.py").write_text("print('begun')\nimport time; time.sleep(600)\n")
+    pool = scene.pool("mine", fork=False)
+    scene.start_worker("w", pool=pool)
+    pid = await scene.control.started("w")
+    await scene.log(lambda text: "begun" in text, pool)
+    os.kill(pid, signal.SIGSTOP)
+    assert (await scene.control.exited("w")).reason == "it was stopped for 3 s"
+
+
+# ------------------------------------------------------------------------------- what is no fault of the user's code
+
+SLOW_ONCE = """
+import pathlib, time
+begun = pathlib.Path("begun")
+if not begun.exists():
+    begun.touch()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("victim", ["zygote", "base"])
+async def test_an_import_that_is_killed_is_done_once_more_and_fails_nothing(scene: Scene, victim: str) -> None:
+    (scene.root / "mine.py").write_text(SLOW_ONCE)
+    pool = scene.pool("mine")
+    scene.start_worker("w", pool=pool)
+    await fact((scene.root / "begun").exists, "the import has begun")
+    base = await base_of(scene)
+    (zygote,) = base.children()
+    (base if victim == "base" else zygote).kill()
+    await scene.control.started("w")
+    assert not alive(zygote.pid)
+    assert not [frame for frame in scene.control.frames if isinstance(frame, wire.PoolFailed)]
+
+
+async def test_an_import_that_ends_its_process_every_time_is_told_as_a_loss(scene: Scene) -> None:
+    (scene.root / "mine.py").write_text("import os\nprint('trying')\nos.kill(os.getpid(), 9)\n")
+    scene.start_worker("w", pool=scene.pool("mine"))
+    failed = await scene.control.wait(wire.PoolFailed)
+    assert (failed.error.code, failed.error.kind) == ("WorkerLostError", "system")
+    assert failed.error.message == "the process that imports mine ended before it was done"
+    assert failed.tail.count("trying") == 2
+    await scene.control.exited("w")
+
+
+async def test_an_agent_that_ends_tries_no_import_once_more(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    await scene.open()
+    (scene.root / "mine.py").write_text("print('trying')\nimport time; time.sleep(600)\n")
+    pool = scene.pool("mine")
+    scene.start_worker("w", pool=pool)
+    await scene.log(lambda text: "trying" in text, pool)
+    await scene.close()
+    assert (await scene.log(bool, pool)).count("trying") == 1
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine is short of, it is short of for two short moments."""
+    monkeypatch.setattr(shortage, "PAUSES", (0.01, 0.01))
+
+
+def failing(times: int, error: Exception, then: Callable[..., Any]) -> Callable[..., Any]:
+    """`then`, but the first so many calls raise."""
+    left = [error] * times
+
+    def call(*args: Any, **options: Any) -> Any:
+        if left:
+            raise left.pop()
+        return then(*args, **options)
+
+    return call
+
+
+NO_ROOM = OSError(errno.ENOSPC, "No space left on device")
+NO_PROCESS = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+NO_THREAD = RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("error", [NO_ROOM, NO_THREAD])
+async def test_a_bundle_that_finds_no_room_is_unpacked_a_moment_later(
+    scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(bundle, "unpack", failing(2, error, bundle.unpack))
+    digest = store(scene.home, {"mine.py": ""})
+    pool = msgspec.structs.replace(scene.pool("mine", bundle=digest), root=str(scene.home.code / digest))
+    scene.start_worker("w", pool=pool)
+    await scene.control.started("w")
+
+
+@pytest.mark.parametrize("error", [NO_ROOM, NO_THREAD])
+async def test_where_there_is_no_room_at_all_that_is_not_told_as_the_users_failure(
+    scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(bundle, "unpack", failing(3, error, bundle.unpack))
+    scene.start_worker("w", pool=scene.pool("mine", bundle=store(scene.home, {"mine.py": ""})))
+    failed = (await scene.control.wait(wire.PoolFailed)).error
+    assert (failed.code, failed.kind, failed.message) == ("WorkerLostError", "system", str(error))
+    await scene.control.exited("w")
+
+
+def test_no_room_while_a_bundle_is_unpacked_is_no_fault_of_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "h")
+    home.prepare()
+    digest = store(home, {"mine.py": "x"})
+    monkeypatch.setattr("shutil.copyfileobj", failing(1, NO_ROOM, lambda *args: None))
+    with pytest.raises(OSError, match="No space left"):
+        bundle.unpack(home.blobs / digest, digest, home.code / digest)
+    assert list(home.code.iterdir()) == []
+
+
+@pytest.mark.parametrize(("times", "kind"), [(2, ""), (3, "system")])
+async def test_an_interpreter_that_cannot_be_started_for_a_moment_is_started_later(
+    scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch, times: int, kind: str
+) -> None:
+    await base_of(scene)  # it has been started before
+    monkeypatch.setattr(subprocess, "Popen", failing(times, NO_PROCESS, subprocess.Popen))
+    scene.start_worker("w", pool=scene.pool(env={"PYTHONOPTIMIZE": "2"}))
+    if kind:
+        failed = (await scene.control.wait(wire.PoolFailed)).error
+        assert (failed.code, failed.kind) == ("WorkerLostError", kind)
+        await scene.control.exited("w")
+    else:
+        await scene.control.started("w")
+
+
+REFUSES_ONCE = """
+import errno, os
+fork = os.fork
+
+def refuse():
+    os.fork = fork
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+os.fork = refuse
+"""
+
+
+async def test_a_worker_that_cannot_be_forked_for_a_moment_is_forked_later(scene: Scene, short: None) -> None:
+    (scene.root / "mine.py").write_text(REFUSES_ONCE)
+    scene.start_worker("w", "exit:3", scene.pool("mine"))
+    assert (await scene.control.exited("w")).code == 3
+
+
+async def test_where_no_process_can_be_made_at_all_a_unit_ends_and_the_others_go_on(scene: Scene, short: None) -> None:
+    (scene.root / "mine.py").write_text(REFUSES_ONCE.replace("os.fork = fork", "fork"))
+    scene.start_worker("other")
+    other = await scene.control.started("other")
+    scene.start_worker("w", "exit:3", scene.pool("mine"))
+    exited = await scene.control.exited("w")
+    assert exited.reason == f"no process can be made: [Errno {errno.EAGAIN}] Resource temporarily unavailable"
+    assert alive(other)
+
+
+async def test_a_replica_for_which_there_is_no_port_for_a_moment_gets_one_later(
+    scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scene.root / "main.py").write_text(APP)
+    monkeypatch.setattr("tarmac.agent.free_port", failing(2, OSError(errno.EMFILE, "files"), units.free_port))
+    scene.start_replica("r", "asgi", "main:env", ("main",))
+    await scene.control.ready("r")
+
+
+async def test_a_unit_whose_life_the_agent_cannot_follow_ends_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.start_worker("other")
+    other = await scene.control.started("other")
+    monkeypatch.setattr(scene.agent._memory, "admit", failing(1, NO_THREAD, scene.agent._memory.admit))
+    scene.start_worker("w")
+    assert (await scene.control.exited("w")).reason == "the agent: can't start new thread"
+    scene.start_worker("x")
+    await scene.control.started("x")
+    assert alive(other)
+
+
+async def test_without_a_thread_to_look_for_it_what_a_unit_left_behind_is_ended_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tarmac.agent._SHORTAGE_PAUSE", 0.01)
+    monkeypatch.setattr(process, "leftovers", failing(2, NO_THREAD, process.leftovers))
+    scene.start_worker("w", "children")
+    text = await scene.log(lambda text: "children" in text)
+    away = int(text.rpartition("children")[2].split()[1])
+    scene.control.send(wire.StopUnit(unit="w", grace=2))
+    await scene.control.exited("w")
+    await fact(lambda: not alive(away), "what it left is gone")
+
+
+async def test_without_a_thread_to_look_at_memory_it_is_looked_at_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory(lambda: None)
+    monkeypatch.setattr(memory, "excess", failing(1, NO_THREAD, memory.excess))
+    monkeypatch.setattr(scene.agent, "_memory", memory)
+    scene.start_worker("bad", "hoard:400", scene.pool(memory=100 * 2**20))
+    assert (await scene.control.exited("bad")).oom
 
 
 # ------------------------------------------------------------------------------------------------------------ replicas

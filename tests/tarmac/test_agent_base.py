@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from flyte.wire import PoolSpec
-from tarmac.agent.base import Base
+from tarmac.agent.base import Base, pause
 
 
 def test_a_base_that_imports_the_server_stack_is_passed_over_and_not_waited_for(tmp_path: Path) -> None:
@@ -48,3 +48,8 @@ def test_a_pool_that_only_says_what_the_base_was_told_is_forked_from_it(tmp_path
             assert base.suits(pool) is suits, variables
     finally:
         base.end()
+
+
+def test_a_base_that_dies_again_and_again_is_started_less_and_less_often() -> None:
+    assert [pause(deaths) for deaths in range(5)] == [0, 0, 0.1, 0.2, 0.4]
+    assert pause(50) == 60

@@ -89,3 +89,29 @@ async def test_people_get_a_page_that_says_the_same(server: Server) -> None:
         assert answer.headers["content-type"].startswith("text/html")
         assert "NotFoundError" in answer.text
     assert (await browser.get("/v1/runs/nope")).headers["content-type"] == "application/json"
+
+
+# ------------------------------------------------------------------------------------------------- unknown parameters
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+async def test_a_query_parameter_that_a_route_does_not_have_is_refused_by_name(server: Server, method: str) -> None:
+    path = f"/v1/bundles/{'0' * 64}" if method == "HEAD" else "/v1/runs"
+    answer = await server.client().request(method, path, params={"creatd_before": 1, "project": "flytesnacks"})
+    assert answer.status_code == 422
+    if method == "GET":
+        message = told(answer).message
+        assert message.startswith(
+            "GET /v1/runs has no query parameter 'creatd_before' (did you mean 'created_before'?)"
+        )
+        assert "it takes before_run, created_after, created_before, domain, label, limit, phase" in message
+
+
+async def test_a_route_without_parameters_says_so_and_takes_project_and_domain_all_the_same(server: Server) -> None:
+    assert (await server.client().get("/v1/me?project=p&domain=d")).status_code == 200
+    answer = await server.client().get("/v1/me?when=now")
+    assert told(answer).message == "GET /v1/me has no query parameter 'when'; it takes none"
+
+
+async def test_who_may_not_ask_hears_nothing_of_parameters(server: Server) -> None:
+    assert (await server.client(None).get("/v1/runs?when=now")).status_code == 401

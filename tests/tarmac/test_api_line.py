@@ -12,10 +12,11 @@ import httpx
 import msgspec
 import pytest
 
-from flyte import wire
+from flyte import _line, wire
 from flyte._client import Client
 from flyte._line import Line, NoLine
 from flyte.errors import RemoteTaskNotFoundError, RunNotFoundError
+from flyte.wire import ActionPhase
 from tarmac import settings as all_settings
 from tarmac.api import make_app
 from tarmac.api.line import Caller
@@ -145,6 +146,35 @@ async def test_a_stranger_is_refused_and_is_told_so_by_the_front_door(server: Se
     assert answer.status_code == 401
 
 
+@pytest.mark.parametrize("how", ["times out", "is cancelled"])
+async def test_a_line_that_nobody_welcomes_is_closed(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted, ended = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        while await reader.read(65_536):
+            pass
+        ended.set()
+        writer.close()
+
+    async with await asyncio.start_unix_server(silent, tmp_path / "silent.sock"):
+        monkeypatch.setattr(_line, "_HELLO_TIMEOUT", 0.05 if how == "times out" else 60)
+        connecting = asyncio.ensure_future(Line.connect(str(tmp_path / "silent.sock"), OWNER))
+        await accepted.wait()
+        if how == "is cancelled":
+            connecting.cancel()
+        with pytest.raises(NoLine if how == "times out" else asyncio.CancelledError):
+            await connecting
+        await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_a_list_that_is_too_large_for_a_line_comes_by_http(server: Server, link: str) -> None:
+    for _ in range(300):
+        server.control.move(await add(server), ActionPhase.SUCCEEDED, outputs=["x" * 64_000])
+    client = Client(server.address, OWNER, shortcut=link)
+    assert len(await client.list_runs(limit=1000)) == 300
+
+
 async def test_a_key_that_is_deleted_starts_nothing_any_more(server: Server, link: str) -> None:
     line = await Line.connect(link, KEY)
     body = {"task": "env.add", "inputs": {"x": 1}}
@@ -184,3 +214,39 @@ async def test_a_call_whose_connection_breaks_is_made_again(server: Server, tmp_
 
 async def httpx_get(server: Server, run: str) -> httpx.Response:
     return await server.client().get(f"/v1/runs/{run}")
+
+
+async def test_what_a_caller_began_to_change_is_changed_though_it_is_gone(
+    server: Server, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off between memory and disk it would leave them apart."""
+    begun, goes_on, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    create = server.control.create_run
+
+    async def slowly(*args: Any, **options: Any) -> Any:
+        begun.set()
+        await goes_on.wait()
+        result = await create(*args, **options)
+        over.set()
+        return result
+
+    gone, lost = asyncio.Event(), Caller.lost
+
+    def noticed(caller: Caller, link: Link) -> None:
+        lost(caller, link)
+        gone.set()
+
+    monkeypatch.setattr(server.control, "create_run", slowly)
+    monkeypatch.setattr(Caller, "lost", noticed)
+    line = await Line.connect(link, OWNER)
+    body = {"task": "env.add", "inputs": {"x": 1}, "name": "left-alone"}
+    asked = asyncio.ensure_future(ask(line, "POST", "/v1/runs", body))
+    await begun.wait()
+    line.close()
+    with pytest.raises(OSError):
+        await asked
+    async with asyncio.timeout(5):
+        await gone.wait()
+        goes_on.set()
+        await over.wait()
+    assert (await server.control.run("left-alone")).name == "left-alone"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import typing
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,11 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
 from flyte import wire
+from flyte._client import Client
+from flyte._transport import Request, Transport
 from flyte.wire import ActionPhase, ErrorInfo, Record
 from tarmac.api.openapi import EXAMPLES
+from tarmac.api.queries import EVERYWHERE
 
 from .api_server import ADD, Server, add, serving
 
@@ -80,6 +86,7 @@ async def test_the_routes_are_those_of_the_plan(document: dict[str, Any]) -> Non
         "GET /v1/runs/{run}/actions",
         "GET /v1/runs/{run}/actions/{action}",
         "POST /v1/runs/{run}/actions/{action}/abort",
+        "GET /v1/runs/{run}/actions/{action}/report",
         "GET /v1/runs/{run}/actions/{action}/logs",
         "GET /v1/apps",
         "GET /v1/apps/{app}",
@@ -98,6 +105,7 @@ async def test_the_routes_are_those_of_the_plan(document: dict[str, Any]) -> Non
         "DELETE /v1/keys/{id}",
         "GET /v1/projects",
         "POST /v1/projects",
+        "PUT /v1/projects/{id}",
         "POST /v1/login-codes",
     }
 
@@ -156,3 +164,66 @@ async def test_the_reference_page_draws_every_route(server: Server, document: di
         assert f'data-method="{method}" data-path="{path}"' in answer.text
     assert "http://" not in answer.text.replace(EXAMPLES["Run"]["url"], "")
     assert "https://" not in answer.text
+
+
+# ------------------------------------------------------------------------------------------- what our own client sends
+
+_VALUES: dict[Any, Any] = {str: "x", int: 1, float: 1.0, bool: True, bytes: b"x", list[str]: ["a=b"], Any: ["failed"]}
+
+
+class _Sent(Exception):
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+
+def _arguments(method: Any) -> dict[str, Any]:
+    """Something for every parameter of the method, those with a default too."""
+    given = {}
+    for name, hint in typing.get_type_hints(method).items():
+        if name == "return":
+            continue
+        kind = next(one for one in (typing.get_args(hint) or (hint,)) if one is not type(None))
+        if hint in _VALUES:
+            given[name] = _VALUES[hint]
+        elif kind in _VALUES:
+            given[name] = _VALUES[kind]
+        else:
+            given[name] = msgspec.json.decode(json.dumps(EXAMPLES[kind.__name__]), type=kind)
+    return given
+
+
+_METHODS = [
+    name
+    for name, member in vars(Client).items()
+    if inspect.isfunction(member) and not name.startswith("_") and name != "scoped"
+]
+
+
+@pytest.mark.parametrize("name", _METHODS)
+async def test_every_parameter_that_the_client_sends_is_in_the_document(
+    name: str, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def send(self: Transport, request: Request) -> Any:
+        raise _Sent(request)
+
+    async def lines(self: Transport, request: Request) -> AsyncIterator[bytes]:
+        raise _Sent(request)
+        yield b""
+
+    monkeypatch.setattr(Transport, "send", send)
+    monkeypatch.setattr(Transport, "lines", lines)
+    method = getattr(Client, name)
+    asked = method(Client("http://127.0.0.1:9"), **_arguments(method))
+    with pytest.raises(_Sent) as caught:
+        await (asked if inspect.isawaitable(asked) else anext(asked))
+    request = caught.value.request
+    (operation,) = [
+        operation
+        for route, operation in operations(document).items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route), f"{request.method} {request.path}")
+        and not ("{" in route and f"{request.method} {request.path}" in operations(document))
+    ]
+    taken = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"}
+    assert request.params.keys() <= taken | EVERYWHERE
+    sent = request.params.keys() - EVERYWHERE
+    assert len(sent) == len(_arguments(method).keys() & taken), "each filter that was given is sent"

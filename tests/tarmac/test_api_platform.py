@@ -92,6 +92,18 @@ async def test_projects_are_made_and_listed(server: Server) -> None:
     assert [project["id"] for project in (await client.get("/v1/projects")).json()] == ["flytesnacks", "search"]
 
 
+async def test_a_project_is_changed_and_keeps_its_id(server: Server) -> None:
+    client = server.client()
+    await client.post("/v1/projects", json={"id": "search"})
+    changed = await client.put("/v1/projects/search", json={"id": "search", "name": "Search", "archived": True})
+    assert changed.json() == {"id": "search", "name": "Search", "archived": True}
+    assert (await client.get("/v1/projects")).json()[1] == changed.json()
+    assert (await client.put("/v1/projects/search", json={"id": "other"})).status_code == 422
+    missing = await client.put("/v1/projects/nope", json={"id": "nope"})
+    assert missing.status_code == 404
+    assert "flytesnacks, search" in missing.json()["error"]["message"]
+
+
 async def test_a_login_code_leads_to_the_console(server: Server) -> None:
     answer = await server.client().post("/v1/login-codes")
     assert answer.status_code == 201

@@ -140,6 +140,8 @@ async def test_runs_are_listed_newest_first_and_by_what_is_asked(server: Server)
     assert await listed(domain="production") == []
     second = (await server.control.run(names[1])).created
     assert await listed(created_before=repr(second)) == [names[0]]
+    assert await listed(before_run=names[2], limit=1) == [names[1]]
+    assert (await server.client().get("/v1/runs?before_run=nobody")).status_code == 404
     assert await listed(created_after=repr(second)) == [names[3], names[2]]
 
 
@@ -199,6 +201,14 @@ async def test_actions_are_listed_by_parent_and_phase_and_page(server: Server) -
     assert await listed(parent="a0", limit=2, offset=1) == ["c1", "c2"]
     assert await listed(parent="c0") == ["g0"]
     assert await listed(phase="running") == ["c3"]
+
+
+async def test_an_actions_report_is_read_by_attempt(server: Server) -> None:
+    name = await add(server)
+    report = (await server.client().get(f"/v1/runs/{name}/actions/a0/report")).json()
+    assert report["html"].startswith("<p>")
+    assert report["attempt"] == 1
+    assert (await server.client().get(f"/v1/runs/{name}/actions/a0/report?attempt=2")).status_code == 404
 
 
 async def test_an_actions_details_hold_its_inputs_and_outputs_as_json(server: Server) -> None:

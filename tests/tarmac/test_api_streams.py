@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from flyte._client import Client
+from flyte._transport import Request, Transport
 from flyte.wire import ActionPhase, DeploymentPhase
 from tarmac.api import streams
 
-from .api_server import Server, add, messages, next_of, serving
+from .api_server import OWNER, Server, add, messages, next_of, serving
 
 
 @pytest.fixture
@@ -159,6 +162,52 @@ async def test_following_a_log_goes_on_with_the_next_attempt(server: Server) -> 
         assert (second["text"], second["attempt"]) == ("worked", 2)
         server.control.move(name, ActionPhase.SUCCEEDED)
         assert [line async for line in found if line] == []
+
+
+async def test_following_a_log_passes_over_no_attempt_that_was_over_in_no_time(server: Server) -> None:
+    name = await add(server)
+    server.control.move(name, ActionPhase.RUNNING)
+    put(server.control.log_file(name, attempt=1), "try 1\n")
+    async with server.client().stream("GET", f"/v1/runs/{name}/actions/a0/logs?follow=1") as response:
+        found = response.aiter_lines()
+        assert json.loads(await anext(found))["text"] == "try 1"
+        for attempt in (2, 3, 4):
+            put(server.control.log_file(name, attempt=attempt), f"try {attempt}\n")
+        server.control.move(name, ActionPhase.FAILED, attempt=4)
+        rest = [json.loads(line) async for line in found if line]
+    assert [(line["attempt"], line["text"]) for line in rest] == [(2, "try 2"), (3, "try 3"), (4, "try 4")]
+
+
+@pytest.mark.parametrize("heard", [0, 1, 3])
+async def test_our_own_follower_has_every_attempt_also_when_its_connection_broke(
+    server: Server, heard: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await add(server)
+    server.control.move(name, ActionPhase.RUNNING)
+    put(server.control.log_file(name, attempt=1), "try 1\nagain 1\n")
+    for attempt in (2, 3, 4):
+        put(server.control.log_file(name, attempt=attempt), f"try {attempt}\n")
+    server.control.move(name, ActionPhase.FAILED, attempt=4)
+    connection = Transport.lines
+
+    async def breaks_once(self: Transport, request: Request) -> AsyncGenerator[bytes, None]:
+        monkeypatch.setattr(Transport, "lines", connection)
+        async with contextlib.aclosing(connection(self, request)) as lines:
+            for _ in range(heard):
+                yield await anext(lines)
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(Transport, "lines", breaks_once)
+    client = Client(server.address, OWNER)
+    found = [(line.attempt, line.text) async for line in client.run_logs(name, follow=True)]
+    assert found == [(1, "try 1"), (1, "again 1"), (2, "try 2"), (3, "try 3"), (4, "try 4")]
+
+
+@pytest.mark.parametrize("query", ["from_attempt=1", "from_attempt=1&attempt=1&follow=1"])
+async def test_an_attempt_to_begin_with_is_for_followers(server: Server, query: str) -> None:
+    name = await add(server)
+    answer = await server.client().get(f"/v1/runs/{name}/actions/a0/logs?{query}")
+    assert answer.status_code == 422
 
 
 async def test_following_one_attempt_ends_with_it(server: Server) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,44 @@ async def test_a_fresh_key_that_comes_twice_starts_one_run(house: House) -> None
     runs = [await house.control.create_run(request, "owner", fresh=fresh) for fresh in (True, False, True)]
     assert [created for _, created in runs] == [True, False, False]
     assert len({run.name for run, _ in runs}) == 1
+
+
+async def test_a_caller_that_hangs_up_too_early_and_calls_again_finds_its_run(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call ends with its connection, in the middle of the commit; what it began goes on."""
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    commit = house.control.journal.commit
+
+    async def held(*change: Any) -> None:
+        begun.set()
+        await goes_on.wait()
+        await commit(*change)
+
+    monkeypatch.setattr(house.control.journal, "commit", held)
+    request = wire.RunRequest(task="add", inputs=msgspec.Raw(b'{"x": 1}'), idempotency_key="key")
+    calls = [asyncio.ensure_future(house.control.create_run(request, "owner")) for _ in range(2)]
+    await begun.wait()
+    calls[0].cancel()
+    await asyncio.wait(calls[:1])
+    goes_on.set()
+    run, created = await calls[1]
+    assert (calls[0].cancelled(), created) == (True, False)
+    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+    assert len(await house.control.runs(project="flytesnacks", domain="development")) == 1
+
+
+async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when all of them were created in the same instant."""
+    monkeypatch.setattr("tarmac.control.runs.time.time", lambda: 1_700_000_000.0)
+    names = {(await house.run("add")).name for _ in range(5)}
+    listed = partial(house.control.runs, project="flytesnacks", domain="development", limit=2)
+    found = [run.name for run in await listed()]
+    while page := await listed(before_run=found[-1]):
+        found += [run.name for run in page]
+    assert (len(found), set(found)) == (5, names)
 
 
 async def test_wrong_inputs_create_nothing(house: House) -> None:
@@ -229,6 +268,60 @@ async def test_a_watcher_gets_a_snapshot_and_every_later_event_once_and_in_order
     again = [seq async for _, seq, _ in house.control.watch_run(run.name, numbers[0], "root")]
     assert again == numbers[1:]
     assert [seq async for _, seq, _ in house.control.watch_run(run.name, numbers[-1], "root")] == []
+
+
+async def _ends_by_failure(house: House, run: str) -> None:
+    """The parent's own doing: its gather has failed."""
+
+
+async def _ends_by_abort(house: House, run: str) -> None:
+    await house.control.abort(run, "enough", "owner")
+
+
+@pytest.mark.parametrize(
+    ("task", "ends", "phase"),
+    [("tree", _ends_by_failure, "failed"), ("tree", _ends_by_abort, "aborted"), ("limited", None, "timed_out")],
+)
+async def test_a_watcher_of_all_actions_hears_of_every_end_and_of_the_roots_last(
+    house: House, task: str, ends: Callable[[House, str], Awaitable[None]] | None, phase: str
+) -> None:
+    """Children, and what is below them, end because the root does; also for whoever comes back for the rest."""
+    deep = asyncio.Event()
+
+    async def behave(act: Act) -> Any:
+        depth = act.inputs["x"]
+        if depth == 0:
+            deep.set()
+            await asyncio.sleep(60)
+        if depth == 3 and ends is _ends_by_failure:
+            calls = asyncio.ensure_future(act.call("env.tree", x=depth - 1))
+            await asyncio.wait([calls, asyncio.ensure_future(deep.wait())], return_when=asyncio.FIRST_COMPLETED)
+            raise ValueError("one of them failed")
+        await act.call("env.tree", x=depth - 1)
+
+    house.behave = behave
+    run = await house.run(task, x=3)
+    watched = asyncio.ensure_future(_watched(house, run.name, None))
+    await asyncio.wait_for(deep.wait(), 5)
+    before = house.control.journal.seq
+    if ends is not None:
+        await ends(house, run.name)
+    seen = await asyncio.wait_for(watched, 5)
+    last = {subject: told for _, subject, told in seen}
+    children = [last[f"run/{run.name}/{action.name}"] for action in await house.control.actions(run.name)][1:]
+    assert children == ["aborted"] * 3
+    assert seen[-1][1:] == (f"run/{run.name}/a0", phase)
+    numbers = [seq for seq, _, _ in seen]
+    assert numbers == sorted(set(numbers))
+    for offset in (before, numbers[-2]):
+        assert await _watched(house, run.name, offset) == [each for each in seen if each[0] > offset]
+    assert (await house.control.run(run.name)).seq == numbers[-1]
+
+
+async def _watched(house: House, run: str, after: int | None) -> list[tuple[int, str, str]]:
+    """(number, subject, phase) of every event."""
+    stream = house.control.watch_run(run, after, "all")
+    return [(seq, record.subject, record.phase) async for kind, seq, record in stream if kind == "event"]
 
 
 async def test_a_restarted_control_plane_finds_running_actions_and_does_not_start_them_again(house: House) -> None:

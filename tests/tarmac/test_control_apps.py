@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,38 @@ async def test_an_app_that_falls_asleep_serves_again_after_a_restart_of_the_cont
     house.agent.run(again.live())
     await until(lambda: again.replicas("front") == serving)
     assert not house.agent.stopped
+
+
+async def test_an_activation_is_on_disk_when_it_is_told(house: House) -> None:
+    await deployed(house, app("front"))
+    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    told = asyncio.ensure_future(house.control.activate(*DEFAULT, "front", 5, "owner"))
+    replicas = len(house.agent.started)
+    await until(lambda: len(house.agent.started) > replicas)  # nothing is begun before that either
+    row = next(row for row in await house.store.apps(None, None) if row.name == "front")
+    assert row.wanted == "active"
+    await told
+
+
+async def test_of_an_app_that_wakes_often_the_newest_logs_are_kept(house: House, gateway: Gateway) -> None:
+    await deployed(house, app("front"))
+    folder = house.home.replica_log(*DEFAULT, "front", "x").parent
+    folder.mkdir(parents=True)
+    for number in range(30):
+        log = folder / f"r-{number:02}.log"
+        log.touch()
+        os.utime(log, (number, number))
+    (folder / "access.log").touch()
+    gateway.quiet("front")
+    await until(lambda: not gateway.replicas("front"))
+    gateway.parted("front")
+    await until(lambda: not house.agent.replicas)
+    gateway.wake("front")
+    await until(lambda: gateway.replicas("front"))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "access.log",
+        *(f"r-{number:02}.log" for number in range(10, 30)),
+    ]
 
 
 async def test_a_sleeping_app_stays_asleep_through_a_restart(house: House, gateway: Gateway) -> None:

@@ -264,6 +264,16 @@ async def test_code_that_cannot_be_imported_fails_what_waits_and_is_not_tried_fo
     assert (await house.result("stubborn")).phase is ActionPhase.SUCCEEDED
 
 
+async def test_an_import_that_was_lost_is_tried_again_and_fails_the_run_in_the_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "SYSTEM_RETRIES", 1)
+    house.agent.broken = wire.ErrorInfo(code="WorkerLostError", message="it ended before it was done", kind="system")
+    run = await house.result("add")
+    assert (run.phase, run.error and run.error.code) == (ActionPhase.FAILED, "WorkerLostError")
+    assert (await house.history(run.name))[-1] == (2, "failed")
+
+
 async def test_processes_that_die_before_they_are_ready_fail_the_run_in_the_end(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,6 +306,20 @@ async def test_a_task_that_is_not_registered_any_more_does_not_keep_the_platform
     assert (done.phase, done.error and done.error.code) == (ActionPhase.FAILED, "RemoteTaskNotFoundError")
 
 
+async def test_what_ended_runs_saved_is_removed_by_the_next_control_plane_at_the_latest(house: House) -> None:
+    async def behave(act: Act) -> Any:
+        await asyncio.sleep(60)
+
+    over = await house.result("add")
+    house.behave = behave
+    live = await house.run("add")
+    for run in (over, live):
+        (house.home.checkpoints(run.name) / "a0").mkdir(parents=True)  # as if it died before it could remove the first
+    await house.restart()
+    assert not house.home.checkpoints(over.name).exists()
+    assert house.home.checkpoints(live.name).exists()
+
+
 async def test_an_abort_during_the_pause_before_a_retry_is_the_end(house: House) -> None:
     async def behave(act: Act) -> Any:
         raise ValueError("no")
@@ -308,6 +332,19 @@ async def test_an_abort_during_the_pause_before_a_retry_is_the_end(house: House)
     control = await house.restart()
     assert (await control.run(run.name)).phase is ActionPhase.ABORTED
     assert control.dispatch.busy == 0
+
+
+async def test_the_pause_before_a_retry_goes_on_after_a_restart(house: House) -> None:
+    async def behave(act: Act) -> Any:
+        raise ValueError("no")
+
+    house.behave = behave
+    run = await house.run("patient")
+    assert await eventually(lambda: "trying again in 60 s" in (house.control._runs.live[run.name].root.message))
+    control = await house.restart()
+    timer = control._runs.live[run.name].root.timers["retry"]
+    assert 50 < timer.when() - asyncio.get_running_loop().time() <= 60
+    assert control.dispatch.pools == {} or not any(pool.queue for pool in control.dispatch.pools.values())
 
 
 async def test_a_limit_goes_on_where_it_was_when_the_control_plane_restarts(house: House) -> None:
@@ -465,3 +502,24 @@ async def test_the_event_log_has_no_gap_after_restarts(house: House) -> None:
         seq for (seq,) in sqlite3.connect(house.home.database).execute("select seq from events order by seq")
     ]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_a_clock_that_is_set_while_the_control_plane_is_away_times_nothing_out(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = asyncio.Event()
+
+    async def behave(act: Act) -> Any:
+        await opens.wait()
+        return 1
+
+    house.behave = behave
+    run = await house.run("limited")
+    assert await eventually(lambda: any(worker.held for worker in house.agent.workers.values()))
+    await house.down()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
+    control = await house.up()
+    opens.set()
+    done = await control.wait(run.name, 10)
+    assert (done.phase, done.error) == (ActionPhase.SUCCEEDED, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import resource
 import shutil
@@ -37,6 +38,22 @@ def test_what_prepare_writes_is_taken_by_haproxy_whatever_the_folder_is_called(h
     checked = subprocess.run([*command, "-c"], capture_output=True, text=True, check=False, timeout=30)
     assert checked.returncode == 0, checked.stderr
     assert "WARNING" not in checked.stderr
+
+
+def test_on_a_full_disk_haproxy_starts_with_the_configuration_that_is_there(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not with that of an earlier platform, whose replicas' ports may be anybody's."""
+    settings = load(home.path, free_place(3))
+    command = folder.prepare(home, settings, os.getpid())
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(folder, "replace_file", full)
+    assert folder.prepare(home, settings, os.getpid()) == command
+    with pytest.raises(OSError, match="No space left"):
+        folder.prepare(home, settings, os.getpid() + 1)
 
 
 def test_only_the_owner_can_read_the_configuration_which_holds_a_secret(home: Home) -> None:

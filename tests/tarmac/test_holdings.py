@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flyte import wire
 from flyte.runtime.held import Hand
 from flyte.wire import HELD_PLACE, ActionPhase, Held
+from tarmac.control import settling
 from tarmac.control.holdings import Holdings
-from tests.tarmac.fake_agent import Act
+from tests.tarmac.fake_agent import Act, FakeWorker, Vanish
 from tests.tarmac.house import House, eventually, open_house
 
 
@@ -78,7 +83,7 @@ async def test_what_a_dead_worker_had_begun_is_a_new_attempt_and_what_nobody_beg
         return 1
 
     house.behave = behave
-    house.control.dispatch._settling = True  # nothing is given out any more
+    house.control.dispatch._settling.goes_on = True  # nothing is given out any more
     begun, waiting = await house.run("add"), await house.run("add")
     await house.down()
     Hand("w-dead", f"{house.home.holdings}:40").holds([Held(run=begun.name, action="a0", attempt=1)])
@@ -108,3 +113,171 @@ async def test_what_a_living_worker_holds_stays_its_own(house: House) -> None:
     open_.append(1)
     done = await house.control.wait(run.name, 10)
     assert (done.phase, done.attempt, len(gate)) == (ActionPhase.SUCCEEDED, 1, 1)
+
+
+async def begun(house: House, task: str, **options: Any) -> tuple[wire.Run, FakeWorker, asyncio.Event]:
+    """A run whose action goes on until the event is set, and its worker, which wrote down that it has it."""
+    gate: list[Act] = []
+    opens = asyncio.Event()
+
+    async def behave(act: Act) -> int:
+        gate.append(act)
+        await opens.wait()
+        return 1
+
+    house.behave = behave
+    run = await house.run(task, **options)
+    assert await eventually(lambda: len(gate) == 1)
+    worker = house.worker_of(gate[0])
+    file, place = worker.order.env["FLYTE_HELD"].rsplit(":", 1)
+    Hand(worker.order.unit, f"{file}:{place}").holds([Held(run=run.name, action="a0", attempt=1)])
+    return run, worker, opens
+
+
+async def test_a_worker_that_is_too_busy_to_come_back_keeps_what_it_holds(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE", 0.05)
+    run, worker, opens = await begun(house, "add")
+    await house.down()
+    await house.up(busy=[worker])
+    assert await eventually(lambda: not house.control.dispatch._settling.goes_on)
+    opens.set()
+    assert (await house.result("add")).phase is ActionPhase.SUCCEEDED  # others are served meanwhile
+    assert (await house.control.run(run.name)).phase is ActionPhase.RUNNING
+    house.agent.run(worker.live())
+    done = await house.control.wait(run.name, 10)
+    assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 1)
+
+
+async def test_a_worker_that_never_comes_back_is_lost_after_the_lease(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE", 0.05)
+    house.environ["TARMAC_LEASE"] = "1"
+    run, worker, opens = await begun(house, "add")
+    await house.down()
+    await house.up(busy=[worker])
+    opens.set()
+    done = await house.control.wait(run.name, 10)
+    assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 2)
+    attempts = (await house.control.action(run.name, "a0")).attempts
+    assert "gave no sign of life for 1 s" in str(attempts[0].error)
+    assert worker.order.unit in {order.unit for order in house.agent.stopped}
+
+
+async def test_of_what_a_worker_held_all_along_the_time_in_the_queue_is_over(house: House) -> None:
+    """That it runs was never written; its limit on waiting must not strike, and the one on running must."""
+    run, _, _ = await begun(house, "hasty")
+    await crash(house, run)
+    await house.up()
+    done = await house.control.wait(run.name, 10)
+    assert (done.phase, done.error and done.error.code) == (ActionPhase.TIMED_OUT, "MaxRuntimeExceededError")
+
+
+async def crash(house: House, run: wire.Run) -> None:
+    """The control plane dies before it wrote that the run's action was given out."""
+    await house.down()
+    connection = sqlite3.connect(house.home.database)
+    connection.execute("UPDATE actions SET phase = 'queued', started = NULL WHERE run = ?", (run.name,))
+    connection.commit()
+    connection.close()
+
+
+async def test_one_failure_of_what_was_held_all_along_is_counted_once(house: House) -> None:
+    """The pool has no other worker, so that what waits in its queue is not looked at until the action is over."""
+    calls: list[int] = []
+    opens = asyncio.Event()
+
+    async def behave(act: Act) -> int:
+        calls.append(act.assign.attempt)
+        await opens.wait()
+        if act.assign.attempt == 1:
+            raise ValueError("the first time it fails")
+        return 1
+
+    house.behave = behave
+    run = await house.run("reused_again")
+    assert await eventually(lambda: calls == [1])
+    await crash(house, run)
+    await house.up()
+    assert await eventually(lambda: house.agent.welcomes > 1 and not house.control.dispatch._settling.goes_on)
+    opens.set()
+    done = await house.control.wait(run.name, 10)
+    assert (done.phase, done.attempt, calls) == (ActionPhase.SUCCEEDED, 2, [1, 2])
+
+
+async def test_what_was_held_all_along_is_given_to_nobody_else_when_its_worker_dies(house: House) -> None:
+    house.environ["TARMAC_SLOTS"] = "1"
+    await house.restart()
+    calls: list[int] = []
+    dies = asyncio.Event()
+
+    async def behave(act: Act) -> int:
+        calls.append(act.assign.attempt)
+        if act.assign.attempt == 1:
+            await dies.wait()
+            raise Vanish
+        return 1
+
+    house.behave = behave
+    run = await house.run("add")
+    assert await eventually(lambda: calls == [1])
+    await crash(house, run)
+    await house.up()
+    assert await eventually(lambda: not house.control.dispatch._settling.goes_on and len(house.agent.workers) > 1)
+    dies.set()
+    done = await house.control.wait(run.name, 10)
+    assert (done.phase, done.attempt, calls) == (ActionPhase.SUCCEEDED, 2, [1, 2])
+
+
+async def test_no_two_living_workers_have_the_same_place(house: House) -> None:
+    """One that has written nothing yet, or whose place shows who had it before, is not found in the file."""
+    house.environ["TARMAC_SPARE_WORKERS"] = "3"
+    await house.restart()
+    assert (await house.result("add")).phase is ActionPhase.SUCCEEDED
+    assert await eventually(lambda: len([w for w in house.agent.workers.values() if w.link]) == 3)
+    house.environ["TARMAC_SPARE_WORKERS"] = "1"
+    first = next(iter(house.agent.workers.values()))
+    house.agent.exited(first, signal=9)  # its place is free, and others have theirs above it
+    await house.restart()
+    opens = asyncio.Event()
+
+    async def behave(act: Act) -> int:
+        await opens.wait()
+        return 1
+
+    house.behave = behave
+    runs = [await house.run("add") for _ in range(3)]
+    dispatch = house.control.dispatch
+    assert await eventually(lambda: len([w for w in dispatch.workers.values() if w.met]) >= 3)
+    told = [worker.order.env["FLYTE_HELD"] for worker in house.agent.workers.values()]
+    assert len(set(told)) == len(told)
+    opens.set()
+    assert {(await house.control.wait(run.name, 10)).phase for run in runs} == {ActionPhase.SUCCEEDED}
+
+
+async def test_a_fresh_worker_that_had_its_action_is_given_nothing_after_a_restart(house: House) -> None:
+    """It may still be closing its loop, and reads its link meanwhile."""
+    house.environ["TARMAC_SPARE_WORKERS"] = "0"
+    await house.restart()
+    opens = asyncio.Event()
+    calls: list[str] = []
+
+    async def behave(act: Act) -> int:
+        calls.append(house.worker_of(act).order.unit)
+        await opens.wait()
+        return 1
+
+    house.behave = behave
+    run = await house.run("add")
+    assert await eventually(lambda: len(calls) == 1)
+    worker = house.agent.workers[calls[0]]
+    worker.lingers = True
+    opens.set()
+    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+    assert await eventually(lambda: not worker.held)
+    await house.restart()
+    assert await eventually(lambda: worker.order.unit in house.control.dispatch.workers)
+    assert (await house.result("add")).phase is ActionPhase.SUCCEEDED
+    assert calls[1] != calls[0]

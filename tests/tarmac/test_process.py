@@ -138,6 +138,23 @@ def test_the_portable_table_shows_the_same_processes(started: Callable[..., subp
         assert process.Entry(child.pid, os.getpid(), child.pid) in entries
 
 
+@pytest.mark.parametrize("portably", [False, True])
+def test_a_process_that_was_stopped_is_known(
+    started: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, portably: bool
+) -> None:
+    if portably:
+        monkeypatch.setattr(process, "_PROC", tmp_path / "none")
+    child = started(SLEEP)
+    assert not process.stopped(child.pid)
+    child.send_signal(signal.SIGSTOP)
+    wait_for(lambda: process.stopped(child.pid), "it is stopped")
+    child.send_signal(signal.SIGCONT)
+    wait_for(lambda: not process.stopped(child.pid), "it goes on")
+    child.kill()
+    child.wait()
+    assert not process.stopped(child.pid)
+
+
 def test_a_relative_pythonpath_keeps_its_meaning_in_other_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tarmac.agent.standstill import Standstill
 from tarmac.pulse import BEATS, Watch, pause
 
 
@@ -46,3 +47,16 @@ def test_the_time_for_which_the_watch_itself_was_stopped_does_not_count() -> Non
 
 def test_a_lease_of_nothing_is_one_of_a_second() -> None:
     assert pause(0) == 1 / BEATS
+
+
+def test_who_is_stopped_for_a_lease_is_found_and_who_went_on_in_between_is_not() -> None:
+    stopped = {1, 2, 3}
+    standstill = Standstill(60, 0, stopped.__contains__)
+    found: dict[int, float] = {}
+    for beat in range(1, 3 * BEATS):
+        now = beat * pause(60)
+        stopped ^= {2} if beat == 3 else set()
+        stopped ^= {2} if beat == 4 else set()
+        for pid in standstill.found({1, 2, 4}, now):
+            found.setdefault(pid, now)
+    assert found == {1: 80, 2: 100}, "counted from the first look, and from the last at which it ran"

@@ -1,5 +1,9 @@
 """Apps: programs that answer requests, declared here and run by the platform."""
 
+from typing import Any
+
+from flyte._absent import missing
+from flyte._deployment import DeployedAppEnvironment
 from flyte.app._context import AppContext, ctx
 from flyte.app._environment import AppEnvironment
 from flyte.app._parameter import AppEndpoint, ArtifactValue, Input, Parameter, RunOutput, get_parameter
@@ -12,6 +16,7 @@ __all__ = [
     "AppEndpoint",
     "AppEnvironment",
     "ArtifactValue",
+    "DeployedAppEnvironment",
     "Domain",
     "Input",
     "Link",
@@ -25,3 +30,7 @@ __all__ = [
     "get_input",
     "get_parameter",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing("flyte.app", name)

@@ -15,6 +15,7 @@ from flyte.cli.create import pairs
 from flyte.cli.options import connect, invocation, say
 from flyte.cli.program import Program
 from flyte.cli.progress import watching
+from flyte.errors import BaseRuntimeError
 from flyte.wire import ActionPhase, App, Run, Task
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ async def _start(runs: Runs, task: Any, inputs: Mapping[str, Any], options: RunO
 
 
 def _shown(start: Any, client: Client, options: RunOptions) -> int:
-    """Start the run, follow it, print its result. Ctrl-C leaves it running, and says so."""
+    """Start the run, follow it, print its result. Ctrl-C, or a platform that is away, leaves it be, and says so."""
     form = invocation().format(options.output)
     begun: list[Run] = []
 
@@ -85,12 +86,13 @@ def _shown(start: Any, client: Client, options: RunOptions) -> int:
             return _print_started(run, form)
         from flyte.cli.watch import follow
 
-        return await print_result(client, await follow(client, run, invocation().is_live), form)
+        begun[0] = await follow(client, run, invocation().is_live)
+        return await print_result(client, begun[0], form)
 
     try:
         return asyncio.run(whole())
-    except KeyboardInterrupt:
-        if begun and options.follow:
+    except (KeyboardInterrupt, BaseRuntimeError):
+        if begun and options.follow and not begun[0].phase.is_terminal:
             name = begun[0].name
             say(f"\nThe run goes on.  See it: flyte get run {name}   End it: flyte abort run {name}")
         raise

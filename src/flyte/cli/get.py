@@ -298,7 +298,7 @@ def get_app(name: str | None, limit: int, project: str | None, domain: str | Non
     "-l", "--lines", type=click.IntRange(1), default=None, help="Only the last N lines.  [default: all; 30 of an app]"
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on until the action has ended, or Ctrl-C.")
-@click.option("-a", "--attempt", type=click.IntRange(1), help="Of this attempt.  [default: the latest]")
+@click.option("-a", "--attempt", type=click.IntRange(1), help="Of this attempt.  [default: the latest; with -f, all]")
 @click.option("--replica", help="Of an app: only this replica's.")
 @scoped
 def get_logs(

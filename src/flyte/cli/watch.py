@@ -53,26 +53,43 @@ class Screen(Protocol):
 
 
 async def follow(client: Client, run: Run, live: bool) -> Run:
-    """Show the run until it has ended, and return its last record. The connection may be lost in between."""
+    """Show the run until it has ended, and return its last record. The connection may be lost in between.
+
+    Raises SystemUnavailableError when it stays lost, and whatever else the platform answers.
+    """
     view = View(run)
     with _live_screen(view) if live else contextlib.nullcontext(_Plain()) as screen:
-        async with asyncio.TaskGroup() as group:
-            logs = group.create_task(_show_logs(client, run.name, screen))
-            changed = asyncio.Event()
-            if screen.follows_actions:
-                refresher = group.create_task(_refresh(client, view, changed, screen))
-            async for view.run in _records(client, run.name, changed, screen.follows_actions):
-                if not view.run.phase.is_terminal:
-                    screen.show(view)
-            await asyncio.wait({logs}, timeout=LAST_LINES)  # what it wrote stands before how it ended
-            logs.cancel()
-            if screen.follows_actions:
-                refresher.cancel()
+        try:
+            await _until_over(client, view, screen)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
         view.run = await client.get_run(run.name)
         if screen.follows_actions:
             view.actions = await client.list_actions(run.name)
         screen.show(view)
     return view.run
+
+
+async def _until_over(client: Client, view: View, screen: Screen) -> None:
+    name = view.run.name
+    async with asyncio.TaskGroup() as group:
+        logs = group.create_task(_show_logs(client, name, screen))
+        changed = asyncio.Event()
+        if screen.follows_actions:
+            refresher = group.create_task(_refresh(client, view, changed, screen))
+        async for view.run in _records(client, name, changed, screen.follows_actions):
+            if not view.run.phase.is_terminal:
+                screen.show(view)
+        await asyncio.wait({logs}, timeout=LAST_LINES)  # what it wrote stands before how it ended
+        logs.cancel()
+        if screen.follows_actions:
+            refresher.cancel()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first: the tasks of a group fail together, and mostly for one reason."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _records(client: Client, name: str, changed: asyncio.Event, every: bool) -> AsyncIterator[Run]:

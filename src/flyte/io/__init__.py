@@ -1,6 +1,13 @@
 """Files and folders as inputs and outputs: what travels is the path or URI, not the content."""
 
+from typing import Any
+
+from flyte._absent import missing
 from flyte.io._dir import Dir
 from flyte.io._file import File
 
 __all__ = ["Dir", "File"]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing("flyte.io", name)

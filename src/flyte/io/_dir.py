@@ -44,9 +44,12 @@ class Dir(Located[T]):
         dir_cache_key: str | None = None,
         batch_size: int | None = None,
     ) -> Dir[T]:
-        """A folder of this machine, copied to where other actions can read it (or to `remote_destination`)."""
+        """A folder of this machine, copied to where other actions can read it (or to `remote_destination`).
+
+        See `File.from_local_sync`; a file in it may be as large as one of its own.
+        """
         source = Path(local_path)
-        return cls(path=str(_place.keep(source, remote_destination)), name=source.name, hash=dir_cache_key)
+        return cls(path=_place.keep(source, remote_destination), name=source.name, hash=dir_cache_key)
 
     @classmethod
     async def from_local(
@@ -110,10 +113,7 @@ class Dir(Located[T]):
         return not any(self._here().iterdir())
 
     def _here(self) -> Path:
-        path = _place.local_path(self.path)
-        if path is None:
-            raise ValueError(f"{self.path}: a Dir must be a local path or file://; fetch it in the task instead")
-        return path
+        return _place.readable_folder(self.path)
 
     def __fspath__(self) -> str:
         return str(self._here())

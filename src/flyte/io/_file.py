@@ -45,10 +45,11 @@ class File(Located[T]):
     ) -> File[T]:
         """A file of this machine, copied to where other actions can read it (or to `remote_destination`).
 
-        Raises FileNotFoundError where there is none.
+        A platform of another machine is sent it. In local mode it stays where it is. Raises FileNotFoundError where
+        there is none, and TooLargeError above 100 MiB for one that would have to be sent.
         """
         source = Path(local_path)
-        return cls(path=str(_place.keep(source, remote_destination)), name=source.name, hash=hash_method)
+        return cls(path=_place.keep(source, remote_destination), name=source.name, hash=hash_method)
 
     @classmethod
     async def from_local(

@@ -1,8 +1,10 @@
 """Where files of actions lie, and how to get at a path or URI.
 
 In a process of the platform, new files go into the folder beside its blob store, which every process of the machine
-sees; in local mode into a folder of this user's among the temporary files. `file://` and plain paths are read in
-place, `http(s)://` is fetched; for anything else the error says so.
+sees; so do those of a program that talks to the platform of its machine. In local mode they go into a folder of this
+user's among the temporary files. What a program gives to a platform of another machine is sent (see `_blob`).
+`file://` and plain paths are read in place, `http(s)://` and what was sent is fetched; for anything else the error says
+so.
 """
 
 from __future__ import annotations
@@ -15,18 +17,29 @@ import urllib.request
 import uuid
 from pathlib import Path
 
+from flyte import _init, _platform
+from flyte.io import _blob
+
 FETCH_TIMEOUT = 60.0
 """Seconds without a byte after which fetching a URL is given up."""
 
 
 def data_folder() -> Path:
     """The folder for new files; made if need be, and only its owner can enter it."""
-    blobs = os.environ.get("FLYTE_BLOBS")
-    folder = Path(blobs).parent / "files" if blobs else Path(tempfile.gettempdir()) / f"flyte-files-{os.getuid()}"
+    folder = _platforms_folder() or Path(tempfile.gettempdir()) / f"flyte-files-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else; set TMPDIR to a folder of yours")
     return folder
+
+
+def _platforms_folder() -> Path | None:
+    """The platform's place for files; None where no platform is in force, or not on this machine."""
+    if blobs := os.environ.get("FLYTE_BLOBS"):
+        return Path(blobs).parent / "files"
+    client = _init.current().client
+    home = None if client is None else _platform.home_of(client.endpoint)
+    return None if home is None else home / "files"
 
 
 def new_path(name: str = "") -> Path:
@@ -49,6 +62,8 @@ def readable(path: str) -> Path:
     here = local_path(path)
     if here is not None:
         return here
+    if path.startswith(_blob.SCHEME):
+        return _blob.fetched(path, data_folder())
     if not path.startswith(("http://", "https://")):
         raise ValueError(f"{path}: only local paths, file:// and http(s):// can be read; fetch it in the task instead")
     target = new_path(urllib.parse.urlsplit(path).path)
@@ -75,15 +90,29 @@ def writable(path: str) -> Path:
     return here
 
 
-def keep(source: Path, destination: str | None) -> Path:
-    """Put a copy of a file or folder where other actions find it; in local mode it stays where it is."""
+def readable_folder(path: str) -> Path:
+    """A local folder with the content. Raises ValueError for a URI of elsewhere, unless it was sent by `keep`."""
+    if path.startswith(_blob.SCHEME):
+        return _blob.fetched_folder(path, data_folder())
+    here = local_path(path)
+    if here is None:
+        raise ValueError(f"{path}: a Dir must be a local path or file://; fetch it in the task instead")
+    return here
+
+
+def keep(source: Path, destination: str | None) -> str:
+    """Put a copy of a file or folder where other actions find it, and say where that is; it may change from now on.
+
+    In local mode it stays where it is: there is nobody else. Raises FileNotFoundError, and TooLargeError for a file
+    above 100 MiB that would have to be sent to another machine.
+    """
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist")
-    if destination is None and "FLYTE_BLOBS" not in os.environ:
-        return source.absolute()
+    if destination is None and _platforms_folder() is None:
+        return str(source.absolute()) if _init.current().client is None else _blob.send(source)
     target = writable(destination) if destination else new_path(source.name)
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True)
     else:
         shutil.copyfile(source, target)
-    return target.absolute()
+    return str(target.absolute())

@@ -1,5 +1,8 @@
 """What the platform knows: runs, actions, tasks, apps, secrets, projects."""
 
+from typing import Any
+
+from flyte._absent import missing
 from flyte.remote._action import Action, ActionDetails
 from flyte.remote._app import App
 from flyte.remote._auth import auth_metadata
@@ -34,3 +37,7 @@ __all__ = [
     "upload_dir",
     "upload_file",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing("flyte.remote", name)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from flyte import _init, wire
+from flyte._absent import Absent
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
+from flyte.remote._code import CodeBundle, code_of, download
 from flyte.remote._io import (
     ActionInputs,
     ActionOutputs,
@@ -22,6 +25,7 @@ from flyte.remote._io import (
     outputs_of,
 )
 from flyte.remote._listing import listing
+from flyte.remote._pages import actions_of
 from flyte.remote._time_filter import TimeFilter, moment
 from flyte.wire import ActionPhase
 
@@ -39,6 +43,15 @@ def runs_in_force() -> Runs:
     from flyte._local import LocalClient
 
     return LocalClient(state.project, state.domain)
+
+
+WaitFor = Literal["terminal", "running"]
+
+
+def check_wait_for(wanted: str) -> None:
+    """Raises InvalidInputError for what nobody can wait for."""
+    if wanted not in get_args(WaitFor):
+        raise InvalidInputError(f"wait_for is {wanted!r}; it is 'terminal' (the end) or 'running' (the beginning)")
 
 
 class Action:
@@ -68,11 +81,7 @@ class Action:
     ) -> AsyncIterator[Action]:
         """The actions of a run in the order of their creation, or backwards with `sort_by=("created_at", "desc")`."""
         runs = runs_in_force()
-        found: list[wire.Action] = []
-        while page := await runs.list_actions(for_run_name, parent=parent_name, limit=1000, offset=len(found)):
-            found += page
-            if len(page) < 1000:
-                break
+        found = [action async for action in actions_of(runs, for_run_name, parent=parent_name)]
         phases = phases_of(in_phase)
         for record in reversed(found) if sort_by and sort_by[1] == "desc" else found:
             if phases and record.phase not in phases:
@@ -157,9 +166,13 @@ class Action:
         return ActionDetails(found, self._runs)
 
     async def watch(
-        self, cache_data_on_done: bool = False, wait_for: Literal["terminal", "running"] = "terminal"
+        self, cache_data_on_done: bool = False, wait_for: WaitFor = "terminal"
     ) -> AsyncIterator[ActionDetails]:
-        """Its details now and after each change, until it has ended (or begun to run)."""
+        """Its details now and after each change, until it has ended (or begun to run).
+
+        Raises InvalidInputError for another `wait_for`.
+        """
+        check_wait_for(wait_for)
         subject = f"run/{self.run_name}/{self.name}"
         async for _, _, record in self._runs.run_events(self.run_name, actions="all"):
             if isinstance(record, wire.Event) and record.subject != subject and record.phase not in wire.TERMINAL:
@@ -171,7 +184,7 @@ class Action:
             if details.done() or (wait_for == "running" and details.phase not in NOT_RUNNING_YET):
                 return
 
-    async def wait(self, quiet: bool = True, wait_for: Literal["terminal", "running"] = "terminal") -> None:
+    async def wait(self, quiet: bool = True, wait_for: WaitFor = "terminal") -> None:
         """Return when it has ended (or begun to run). Does not raise when it has failed."""
         async for _ in self.watch(wait_for=wait_for):
             pass
@@ -185,9 +198,25 @@ class Action:
     async def get_logs(
         self, attempt: int | None = None, filter_system: bool = False, show_ts: bool = False, follow: bool = False
     ) -> AsyncIterator[str]:
-        """The lines that it wrote; with `follow` also those that it will write. See `Run.get_logs`."""
+        """The lines that it wrote; with `follow` those of every attempt, until it has ended. See `Run.get_logs`."""
         async for line in self._runs.run_logs(self.run_name, self.name, attempt=attempt, follow=follow):
             yield line.text
+
+    @syncable
+    async def get_report(self, attempt: int | None = None) -> str:
+        """The HTML page that it, or one attempt of it, last showed with `flyte.report.flush`.
+
+        Raises NotFoundError where there is none.
+        """
+        return (await self._runs.get_report(self.run_name, self.name, attempt)).html
+
+    @syncable
+    async def download_code(
+        self, dest: str | Path | None = None, extract: bool = True, attempt: int | None = None
+    ) -> Path:
+        """The code that it runs, the same for all its attempts; see `Run.download_code`."""
+        found = await self._runs.get_action(self.run_name, self.name)
+        return await download(self._runs, code_of(found), dest or f"{self.run_name}-{self.name}", extract)
 
     @syncable
     async def show_logs(
@@ -275,6 +304,14 @@ class ActionDetails(Action):
         """From when it began to run to its end, or until now; nothing while it has not begun."""
         started = self._record.started
         return _span(started, self._record.ended) if started else timedelta()
+
+    @property
+    def code_bundle(self) -> CodeBundle:
+        """The code that it runs."""
+        return code_of(self._found)
+
+    waiting_for_resources_time: Any = Absent("flyte.remote.ActionDetails")
+    initializing_time: Any = Absent("flyte.remote.ActionDetails")
 
     @property
     def phase_durations(self) -> dict[ActionPhase, timedelta]:

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 from flyte import _init, wire
+from flyte._absent import Absent
 from flyte._client import Client
 from flyte._sync import streamable, syncable, syncable_classmethod
+from flyte.errors import InvalidInputError
 from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
 from flyte.remote._time_filter import moment
@@ -20,6 +22,7 @@ SWITCH_TIMEOUT = 120.0
 
 _SERVES = frozenset({AppStatus.ACTIVE, AppStatus.SLEEPING})
 _STOPPED = frozenset({AppStatus.STOPPED})
+_GOALS = {"activated": _SERVES, "deactivated": _STOPPED}
 
 
 class App:
@@ -58,6 +61,10 @@ class App:
     async def delete(cls, name: str, project: str | None = None, domain: str | None = None) -> None:
         """Stop the app and forget it. Raises AppNotFoundError."""
         await _init.client().scoped(project, domain).delete_app(name)
+
+    create: Any = Absent("flyte.remote.App")
+    replace: Any = Absent("flyte.remote.App")
+    update: Any = Absent("flyte.remote.App")
 
     # --- what is known
 
@@ -147,8 +154,13 @@ class App:
 
     @streamable
     async def watch(self, wait_for: Literal["activated", "deactivated"] = "activated") -> AsyncIterator[App]:
-        """The app now and after each change, until it is as asked. Raises RuntimeError when it fails to get there."""
-        goal = _SERVES if wait_for == "activated" else _STOPPED
+        """The app now and after each change, until it is as asked. Raises RuntimeError when it fails to get there.
+
+        Raises InvalidInputError for another `wait_for`.
+        """
+        goal = _GOALS.get(wait_for)
+        if goal is None:
+            raise InvalidInputError(f"wait_for is {wait_for!r}; it is 'activated' or 'deactivated'")
         async for _ in self._client.app_events(self.name):
             self._record = await self._client.get_app(self.name)
             yield self

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal
 
+import msgspec
+
 from flyte import _init, wire
-from flyte._sync import syncable_classmethod
+from flyte._sync import syncable, syncable_classmethod
 from flyte.errors import NotFoundError
 from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
@@ -38,6 +40,30 @@ class Project:
         record = wire.Project(id=id, name=name or id, description=description, labels=dict(labels or {}))
         return cls(await _init.client().create_project(record))
 
+    @syncable
+    async def update(
+        self: Project | str,
+        name: str | None = None,
+        description: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Project:
+        """Change what is given: `project.update(name="…")`, or `Project.update("id", name="…")`.
+
+        Raises NotFoundError.
+        """
+        changes = {"name": name, "description": description, "labels": None if labels is None else dict(labels)}
+        return await _changed(self, {key: value for key, value in changes.items() if value is not None})
+
+    @syncable
+    async def archive(self: Project | str) -> Project:
+        """Leave it out of lists. What is in it stays, and goes on. Raises NotFoundError."""
+        return await _changed(self, {"archived": True})
+
+    @syncable
+    async def unarchive(self: Project | str) -> Project:
+        """Show it in lists again. Raises NotFoundError."""
+        return await _changed(self, {"archived": False})
+
     @listing
     @staticmethod
     async def listall(
@@ -68,6 +94,10 @@ class Project:
         return dict(self._record.labels)
 
     @property
+    def archived(self) -> bool:
+        return self._record.archived
+
+    @property
     def domains(self) -> tuple[str, ...]:
         return wire.DOMAINS
 
@@ -79,3 +109,13 @@ class Project:
 
     def __repr__(self) -> str:
         return f"Project(id={self.id!r})"
+
+
+async def _changed(project: Project | str, changes: dict[str, Any]) -> Project:
+    """The project as it is after the change; an object that was given is, too."""
+    known = await Project.get.aio(project if isinstance(project, str) else project.id)
+    record = await _init.client().update_project(msgspec.structs.replace(known._record, **changes))
+    if isinstance(project, Project):
+        project._record = record
+        return project
+    return Project(record)

@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from flyte import wire
+from flyte._absent import Absent
 from flyte._client import Client
 from flyte._failure import to_error
 from flyte._sync import streamable, syncable, syncable_classmethod, syncable_when
 from flyte.errors import ActionAbortedError, RunNotFoundError, TaskTimeoutError
-from flyte.remote._action import NOT_RUNNING_YET, WAIT, Action, ActionDetails, no_outputs, phases_of, runs_in_force
+from flyte.remote._action import (
+    NOT_RUNNING_YET,
+    WAIT,
+    Action,
+    ActionDetails,
+    WaitFor,
+    check_wait_for,
+    no_outputs,
+    phases_of,
+    runs_in_force,
+)
+from flyte.remote._code import CodeBundle, code_of, download
 from flyte.remote._io import (
     ActionInputs,
     ActionOutputs,
@@ -31,11 +45,10 @@ from flyte.remote._io import (
     typed,
 )
 from flyte.remote._listing import listing
+from flyte.remote._pages import RUNS, actions_of, ends, runs_of
 from flyte.remote._time_filter import TimeFilter, moment
 from flyte.remote._update import RunUpdate, moved, of_event, of_run
 from flyte.wire import ActionPhase
-
-WaitFor = Literal["terminal", "running"]
 
 
 class _Haste:
@@ -71,6 +84,11 @@ def _has_ended(self: Run, quiet: bool = False, wait_for: WaitFor = "terminal") -
 
 def _has_outputs(self: Run) -> bool:
     return isinstance(self._runs, Client) and self._is_complete() and self._record.outputs_blob is None
+
+
+def _failed_at(action: wire.Action) -> tuple[float, float]:
+    """What failed at the same moment failed from below."""
+    return action.ended or 0, -action.created
 
 
 class Run:
@@ -114,26 +132,38 @@ class Run:
         with_label_keys: list[str] | None = None,
         paused_actions_only: bool = False,
     ) -> AsyncIterator[Run]:
-        """The newest runs that fit, newest first, or oldest first with `sort_by=("created_at", "asc")`."""
+        """The first `limit` runs that fit, newest first, or oldest first with `sort_by=("created_at", "asc")`.
+
+        They are asked for page by page, as they are wanted. By `created_by_subject`, `with_label_keys` and `updated_at`
+        this process chooses, and for the oldest it looks at every run: name a task, a time or a label besides.
+        """
+        if limit < 1:
+            return
         runs: Runs = runs_in_force().scoped(project, domain)
+        oldest = sort_by is not None and sort_by[1] == "asc"
+        chooses = oldest or bool(created_by_subject or with_label_keys or updated_at)
         phases = [ActionPhase.PAUSED] if paused_actions_only else phases_of(in_phase)
-        found = await runs.list_runs(
-            limit=limit,
+
+        def fits(record: wire.Run) -> bool:
+            return (
+                created_by_subject in (None, record.created_by)
+                and set(with_label_keys or ()) <= set(record.labels)
+                and (updated_at is None or updated_at.holds(record.ended or record.started or record.created))
+            )
+
+        pages = runs_of(
+            runs,
+            size=RUNS if chooses else min(limit, RUNS),
             phase=phases[0] if len(phases) == 1 else phases or None,
             task=task_name,
             version=task_version,
             label=[f"{key}={value}" for key, value in (with_labels or {}).items()] or None,
             created_after=created_at.after_seconds() if created_at else None,
-            before=created_at.before_seconds() if created_at else None,
+            created_before=created_at.before_seconds() if created_at else None,
         )
-        for record in reversed(found) if sort_by and sort_by[1] == "asc" else found:
-            if created_by_subject not in (None, record.created_by):
-                continue
-            if with_label_keys and not set(with_label_keys) <= set(record.labels):
-                continue
-            if updated_at and not updated_at.holds(record.ended or record.started or record.created):
-                continue
-            yield Run(record, runs)
+        async with aclosing(pages) as every, aclosing(ends(every, fits, limit, oldest)) as chosen:
+            async for record in chosen:
+                yield Run(record, runs)
 
     # --- what is known
 
@@ -243,8 +273,9 @@ class Run:
     async def wait(self, quiet: bool = False, wait_for: WaitFor = "terminal") -> None:
         """Return when it has ended, or, with `wait_for="running"`, begun to run. Does not raise when it has failed.
 
-        On a terminal each change is a line on stderr, unless `quiet`.
+        On a terminal each change is a line on stderr, unless `quiet`. Raises InvalidInputError for another `wait_for`.
         """
+        check_wait_for(wait_for)
         if not quiet and sys.stderr.isatty() and not self.done():
             async for update in self._updates():
                 print(f"{self.name}: {update.message}", file=sys.stderr)
@@ -371,11 +402,12 @@ class Run:
     @syncable
     async def first_failure(self) -> ActionDetails | None:
         """The action that failed first, which is often why those above it did; None where none has."""
-        failed = (ActionPhase.FAILED, ActionPhase.TIMED_OUT)
-        found = [action for action in await self._runs.list_actions(self.name) if action.phase in failed]
-        if not found:
+        first: wire.Action | None = None
+        for phase in (ActionPhase.FAILED, ActionPhase.TIMED_OUT):
+            async for action in actions_of(self._runs, self.name, phase=phase):
+                first = action if first is None else min(first, action, key=_failed_at)
+        if first is None:
             return None
-        first = min(found, key=lambda action: (action.ended or 0, -action.created))
         return ActionDetails(await self._runs.get_action(self.name, first.name), self._runs)
 
     @syncable
@@ -395,14 +427,39 @@ class Run:
             raise TaskTimeoutError(run.message or f"the run {run.name} timed out")
         raise ActionAbortedError(run.message or f"the run {run.name} was aborted")
 
+    @syncable
+    async def get_report(self, attempt: int | None = None) -> str:
+        """The HTML page that the root action last showed; see `Action.get_report`."""
+        return (await self._runs.get_report(self.name, wire.ROOT_ACTION, attempt)).html
+
+    @syncable
+    async def code_bundle(self) -> CodeBundle:
+        """The code that it runs."""
+        return code_of(await self._runs.get_action(self.name))
+
+    @syncable
+    async def download_code(
+        self, dest: str | Path | None = None, extract: bool = True, attempt: int | None = None
+    ) -> Path:
+        """Put the code that it runs into the folder `dest` (default: one of the run's name), and return where it is.
+
+        With `extract` that is the folder, otherwise the archive in it, `DIGEST.tar.gz`. Raises NotFoundError where the
+        code was never sent: in local mode, and with `copy_style="none"`.
+        """
+        found = await self._runs.get_action(self.name)
+        return await download(self._runs, code_of(found), dest or self.name, extract)
+
+    get_debug_url: Any = Absent("flyte.remote.Run")
+
     # --- logs
 
     @streamable
     async def get_logs(
         self, attempt: int | None = None, filter_system: bool = False, show_ts: bool = False, follow: bool = False
     ) -> AsyncIterator[str]:
-        """The lines that the root action wrote; with `follow` also those that it will write.
+        """The lines that the root action wrote in its last attempt, or in `attempt`.
 
+        With `follow` those of every attempt, from the first on, also those that it will write, until it has ended.
         A log has the task's own lines only and no times, so that `filter_system` and `show_ts` change nothing.
         """
         async for line in self._runs.run_logs(self.name, wire.ROOT_ACTION, attempt=attempt, follow=follow):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from typing import Any, Literal, cast
@@ -106,9 +105,11 @@ class Task:
 class TaskDetails(Task):
     """A deployed task with its interface. `flyte.run(details, x=1)` runs it, `await details(x=1)` inside an action."""
 
-    def __init__(self, record: wire.Task, overridden: bool = False) -> None:
+    def __init__(self, record: wire.Task, overridden: bool = False, asked: str = "") -> None:
         super().__init__(record)
         self.overridden = overridden
+        self.asked = asked or record.version
+        """The version as it was asked for: `latest` may be another one tomorrow."""
 
     @classmethod
     async def fetch(
@@ -173,23 +174,19 @@ class TaskDetails(Task):
         Raises TypeError for an option that there is not.
         """
         spec = _overridden(self.spec, self.version, {key: item for key, item in changes.items() if item is not None})
-        return TaskDetails(msgspec.structs.replace(self._record, spec=spec), overridden=True)
+        return TaskDetails(msgspec.structs.replace(self._record, spec=spec), overridden=True, asked=self.asked)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it from inside an action, and wait for what it returns. Raises the task's own error.
 
-        It is a run of its own, which remembers the action that started it. Raises RemoteTaskUsageError elsewhere.
+        It is a run of its own, which remembers the action that started it. An action that runs again finds the runs of
+        its earlier attempts, as it finds its children. Raises RemoteTaskUsageError elsewhere.
         """
         if ctx().mode != "remote":
             raise RemoteTaskUsageError(f"{self.name} can be called inside an action of a platform; use flyte.run here")
-        from flyte._run import run
+        from flyte.remote._call import called, ended
 
-        started = await run.aio(self, *args, **kwargs)
-        try:
-            await started.wait.aio(quiet=True)
-        except asyncio.CancelledError:
-            await started.abort.aio("the action that called it was cancelled")
-            raise
+        started = await ended(called(self, args, kwargs))
         await started.raise_for_status.aio()
         outputs = await started.outputs.aio()
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
@@ -231,7 +228,7 @@ class LazyEntity:
     async def _found(self) -> TaskDetails:
         if self._details is None:
             client = _init.client().scoped(self._project, self._domain)
-            found = TaskDetails(await client.get_task(self._name, self._wanted()))
+            found = TaskDetails(await client.get_task(self._name, self._wanted()), asked=self._auto_version or "")
             self._details = found.override(**self._changes) if self._changes else found
         return self._details
 

@@ -25,7 +25,7 @@ from flyte._context import ActionID, TaskContext, get_custom_context
 from flyte._failure import to_error
 from flyte._sync import block, in_event_loop
 from flyte._values import from_bytes, to_bytes
-from flyte.errors import ActionAbortedError, BaseRuntimeError
+from flyte.errors import ActionAbortedError, BaseRuntimeError, NotInTaskContextError
 from flyte.runtime.loader import describe
 from flyte.runtime.values import pack_value, unpack_value
 
@@ -54,6 +54,12 @@ class Answers:
         """The loop that will send what was asked for in its present turn."""
 
     def ask(self, key: int, frame: wire.Frame, loop: asyncio.AbstractEventLoop | None, answered: Answered) -> None:
+        """Raises NotInTaskContextError in a process that was forked off, which would wait for ever."""
+        if self._link.abandoned:
+            raise NotInTaskContextError(
+                "this process was forked inside a task or traced function and came back out of it; "
+                "end it with os._exit, or use multiprocessing, which does"
+            )
         self._waiting[key] = (loop, answered)
         self._link.watch()
         if loop is None:
@@ -117,6 +123,8 @@ class Job:
             run_url=a.url,
             run_start_time=datetime.datetime.fromtimestamp(a.started, datetime.UTC),
             custom_context=a.custom_context,
+            failures=a.failures,
+            checkpoint_paths=f"{a.run}/{a.action}",
         )
 
     def environment(self) -> dict[str, str]:
@@ -191,7 +199,7 @@ class Job:
             return await future
         except asyncio.CancelledError:
             self._answers.forget(key)
-            if isinstance(frame, wire.Call):
+            if isinstance(frame, wire.Call) and not self.is_ending:
                 a = self.assign
                 self._link.send(wire.CancelCall(key=key, run=a.run, action=a.action, attempt=a.attempt))
             raise
@@ -249,6 +257,10 @@ class Job:
             error=_cut(describe(error)) if error else None,
             started=started or time.time(),
         )
+
+    @property
+    def is_ending(self) -> bool:
+        return self._link.ending
 
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
         a = self.assign

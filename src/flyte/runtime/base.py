@@ -20,6 +20,7 @@ import importlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -51,7 +52,7 @@ class Base:
             if order == WARM:
                 self._warm()
             else:
-                self._fork(*fds)
+                self._fork(fds)
 
     def _warm(self) -> None:
         """Import the server stack; where that leaves threads, no process may be forked from here any more."""
@@ -70,20 +71,31 @@ class Base:
         self._shared = shared.loaded()
         self._link.send(WARMED)
 
-    def _fork(self, link: int, log: int) -> None:
+    def _fork(self, fds: Sequence[int]) -> None:
+        """Fork a zygote. Where that cannot be, both descriptors are closed, and the agent starts it without us."""
         parent = os.getpid()
-        if os.fork() == 0:
-            os.setsid()
-            offspring.die_with(parent)
-            self._link.close()
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.close(log)
-            zygote = Zygote(socket.socket(fileno=link), self._worker, given=self._shared)
-            zygote.say_hello()
-            zygote.run()
-        os.close(link)
+        child = -1
+        try:
+            child = os.fork() if len(fds) == 2 else -1  # fewer have arrived where no more can be open
+        except OSError as error:
+            print(f"no zygote can be forked: {error}", file=sys.stderr)
+        if child == 0:
+            link, log = fds
+            self._be_zygote(link, log, parent)
+        for fd in fds:
+            os.close(fd)
+
+    def _be_zygote(self, link: int, log: int, parent: int) -> NoReturn:
+        os.setsid()
+        offspring.die_with(parent)
+        self._link.close()
+        os.set_inheritable(link, False)  # descriptors that were sent arrive inheritable
+        os.dup2(log, 1)
+        os.dup2(log, 2)
         os.close(log)
+        zygote = Zygote(socket.socket(fileno=link), self._worker, given=self._shared)
+        zygote.say_hello()
+        zygote.run()
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

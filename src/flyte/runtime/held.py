@@ -20,6 +20,12 @@ PLACE = "FLYTE_HELD"
 """The variable that says where: `file:number of the place`."""
 
 
+def place_of(variable: str) -> int | None:
+    """The number of the place; None for a worker that was given none."""
+    number = variable.rpartition(":")[2]
+    return int(number) if number else None
+
+
 class Hand:
     """This worker's place in the file."""
 

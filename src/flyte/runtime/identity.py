@@ -104,17 +104,39 @@ def _urllib(module: ModuleType) -> None:
 
 
 def _websockets(module: ModuleType) -> None:
-    init = module.connect.__init__
+    _connecting(module.connect)
+
+
+def _connecting(connect: Any) -> None:
+    init = connect.__init__
 
     @functools.wraps(init)
-    def connecting(connect: Any, uri: str, *, additional_headers: Any = None, **options: Any) -> None:
-        value = key_for(uri)
-        given = list(getattr(additional_headers, "items", lambda: additional_headers or ())())
-        if value is not None and not any(name.lower() == HEADER.lower() for name, _ in given):
-            additional_headers = [*given, (HEADER, value)]
-        init(connect, uri, additional_headers=additional_headers, **options)
+    def connecting(self: Any, uri: str, *, additional_headers: Any = None, **options: Any) -> None:
+        init(self, uri, additional_headers=_with_key(uri, additional_headers), **options)
 
-    module.connect.__init__ = connecting
+    connect.__init__ = connecting
+
+
+def _blocking_websockets(module: ModuleType) -> None:
+    if (reconnect := getattr(module, "reconnect", None)) is not None:  # since 17.1 `connect` is made of it
+        _connecting(reconnect)
+        return
+    connect = module.connect
+
+    @functools.wraps(connect)
+    def connecting(uri: str, *, additional_headers: Any = None, **options: Any) -> Any:
+        return connect(uri, additional_headers=_with_key(uri, additional_headers), **options)
+
+    vars(module)["connect"] = connecting
+
+
+def _with_key(url: str, given: Any) -> Any:
+    """A mapping or pairs of headers, with the key where it belongs and none is there."""
+    value = key_for(url)
+    pairs = list(getattr(given, "items", lambda: given or ())())
+    if value is None or any(name.lower() == HEADER.lower() for name, _ in pairs):
+        return given
+    return [*pairs, (HEADER, value)]
 
 
 CLIENTS: dict[str, Callable[[ModuleType], None]] = {
@@ -123,6 +145,7 @@ CLIENTS: dict[str, Callable[[ModuleType], None]] = {
     "aiohttp": _aiohttp,
     "urllib.request": _urllib,
     "websockets.asyncio.client": _websockets,
+    "websockets.sync.client": _blocking_websockets,
 }
 
 

@@ -21,9 +21,6 @@ from collections.abc import Callable, Hashable
 
 from flyte.wire import AnyFrame, Frame, FrameError, Hello, Ping, Pong, Refused, Unpacker, Welcome, pack
 
-PATIENCE = 60.0
-"""Seconds for which a control plane that went away is waited for; then the worker gives up."""
-
 LONG = 0.03
 """Seconds of user code after which the watcher reads."""
 
@@ -37,7 +34,7 @@ _CHUNK = 65_536
 """Bytes read at once; for much more the allocator would ask the system for new memory, and give it back, every time."""
 
 GAVE_UP = 75
-"""Exit code of a worker that nobody talks to any more (EX_TEMPFAIL)."""
+"""Exit code of a worker whose platform is gone (EX_TEMPFAIL)."""
 
 
 class Link:
@@ -48,12 +45,11 @@ class Link:
         path: str,
         hello: Callable[[], Hello],
         receive: Callable[[list[AnyFrame]], bool],
-        patience: float = PATIENCE,
     ) -> None:
         self._path = path
         self._hello = hello
         self._receive = receive
-        self._patience = patience
+        self._parent = os.getppid()
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._reading: socket.socket
@@ -68,11 +64,22 @@ class Link:
         self._wanted = False
         self._busy_since: float | None = None
         self._last_busy = 0.0
+        self.ending = False
+        """Whether this process was told to end. What is broken off then is not over: somebody will take it up."""
+        self.abandoned = False
+        """Whether this is the copy in a process that was forked."""
 
     def start(self) -> None:
         """Connect; from now on there is somebody to read whatever the main thread does."""
         self._connect()
         threading.Thread(target=self._watch_always, name="flyte-link", daemon=True).start()
+
+    def abandon(self) -> None:
+        """In a process that was forked: the connection is the parent's. What is sent from here on goes nowhere."""
+        self.abandoned = True
+        self._lock = threading.Lock()  # the one thread that would open it may not be in this process
+        self._socket = None
+        self._reading.close()
 
     # ------------------------------------------------------------------ writing
 
@@ -113,17 +120,19 @@ class Link:
             self._socket = None
 
     def _connect(self) -> None:
-        """Connect, introduce this worker, send what is kept. Gives up, and ends the process, after PATIENCE."""
-        deadline = time.monotonic() + self._patience
+        """Connect, introduce this worker, send what is kept.
+
+        A control plane may be away for long, a full disk or a database that is moved keep it from starting; what runs
+        here goes on all the while. The wait ends, and with it the process, when the one that started it is gone: where
+        the kernel does not see to that, nobody else would.
+        """
         pause = _PAUSE
         while True:
             try:
-                connection = socket.socket(socket.AF_UNIX)
-                connection.connect(self._path)
+                connection = _connection(self._path)
                 break
             except OSError:
-                connection.close()
-                if time.monotonic() > deadline:
+                if os.getppid() != self._parent:
                     os._exit(GAVE_UP)
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -220,3 +229,13 @@ class Link:
             case _:
                 return False
         return True
+
+
+def _connection(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection

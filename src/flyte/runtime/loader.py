@@ -76,14 +76,15 @@ def describe(error: BaseException, what: str = "") -> ErrorInfo:
     """
     if isinstance(error, BrokenImport):
         return error.info
-    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = _text(error)
+    words = f"{type(error).__name__}: {text}" if text else type(error).__name__
     kind = type(error)
     if what:
         code, message, kind = "ModuleLoadError", f"{what}: {words}{_hint(error)}", ModuleLoadError
     elif isinstance(error, BaseRuntimeError):
         code, message = error.code, error.message
     else:
-        code, message = kind.__name__, str(error) or kind.__name__
+        code, message = kind.__name__, text or kind.__name__
     return ErrorInfo(
         code=code,
         message=message,
@@ -91,6 +92,14 @@ def describe(error: BaseException, what: str = "") -> ErrorInfo:
         type=f"{kind.__module__}:{kind.__qualname__}",
         traceback=_cut(user_traceback(error)),
     )
+
+
+def _text(error: BaseException) -> str:
+    """What it says; empty where it cannot say anything."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a stranger's code
+        return ""
 
 
 def _hint(error: BaseException) -> str:

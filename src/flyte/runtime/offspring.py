@@ -32,20 +32,13 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 def live(order: ForkUnit, modules: Sequence[str], worker: str, pipe: int, parent: int) -> NoReturn:
     """Be the unit that `order` describes, in a process that was forked a moment ago. Returns never, raises never."""
-    code = 1
     try:
         _settle(order, parent)
         _import(modules, pipe)
         _work(order, worker, pipe)
-        code = 0
-    except loader.BrokenImport as broken:
-        print(broken.info.traceback or "", broken.info.message, sep="", file=sys.stderr)
-    except SystemExit as wanted:
-        code = _exit_code(wanted)
-    except BaseException:  # noqa: BLE001 - a stranger's code; and the last place in this process where anybody can tell
-        traceback.print_exc()
-    finally:
-        _leave(code)
+    except BaseException as error:  # noqa: BLE001 - a stranger's code; and the last place where anybody can tell
+        leave(error)
+    leave()
 
 
 def _settle(order: ForkUnit, parent: int) -> None:
@@ -138,15 +131,30 @@ def flush() -> None:
             stream.flush()
 
 
-def _exit_code(wanted: SystemExit) -> int:
-    if wanted.code is None or isinstance(wanted.code, int):
-        return wanted.code or 0
-    print(wanted.code, file=sys.stderr)
+def leave(error: BaseException | None = None) -> NoReturn:
+    """End this process as an interpreter does: with a traceback, or the exit code that was asked for."""
+    code = 1
+    try:
+        code = _told(error)
+        atexit._run_exitfuncs()  # but the interpreter is not taken apart: that is long work
+    finally:
+        flush()
+        os._exit(code)
+
+
+def _told(error: BaseException | None) -> int:
+    """The exit code; what is to be said about it is on standard error."""
+    match error:
+        case None:
+            return 0
+        case loader.BrokenImport():
+            print(error.info.traceback or "", error.info.message, sep="", file=sys.stderr)
+        case SystemExit(code=None):
+            return 0
+        case SystemExit(code=int(code)):
+            return code
+        case SystemExit():
+            print(error.code, file=sys.stderr)
+        case _:
+            traceback.print_exception(error)
     return 1
-
-
-def _leave(code: int) -> NoReturn:
-    """Run what the user's modules registered for the end, but do not take the interpreter apart: that is long work."""
-    atexit._run_exitfuncs()
-    flush()
-    os._exit(code)

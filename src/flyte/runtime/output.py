@@ -45,8 +45,9 @@ class Output:
         if os.fstat(self._file).st_size == 0:
             return
         _rename(self._path, path)
+        new = _open(self._path)  # before the old one is closed: where there is no room, that goes on
         os.close(self._file)
-        self._file = _open(self._path)
+        self._file = new
         self.turn()
 
 
@@ -135,9 +136,10 @@ class Late(io.TextIOBase):
         return self._made().buffer
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-        super().close()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+        super().close()  # it flushes what is still there: nothing
 
 
 def follow(path: str) -> Late:

@@ -58,15 +58,25 @@ def _put(data: bytes) -> str:
 
 
 def _write(folder: Path, digest: str, data: bytes) -> None:
+    """Write the file and its name to disk, as the platform does it (`tarmac.blobs.files`)."""
     path = folder / digest
-    if path.exists():
+    if path.exists() and path.stat().st_size == len(data):
         return
     fd, temporary = tempfile.mkstemp(dir=folder, prefix=".put-")
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # else what did not fit would keep the disk full
+        os.unlink(temporary)
+        raise
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)  # a name that was just made is on disk only when its folder is
+    finally:
+        os.close(fd)
 
 
 def _request(method: str, digest: str, data: bytes | None = None) -> Request:

@@ -1,10 +1,13 @@
 """A worker process: take an action, run its function, tell how it ended; once, or again and again.
 
 The zygote has imported the user's code before the fork, so `serve` has little left to do: connect, say that it is
-ready, wait. A sync task runs on the main thread, an async one on an event loop there. SIGTERM (abort) cancels an async
-task and raises SystemExit in a sync one, so that `finally` blocks run before the grace period ends.
+ready, wait. A sync task runs on the main thread, an async one on an event loop there. SIGTERM cancels an async task and
+raises SystemExit in a sync one, so that `finally` blocks run before the grace period ends. What it cuts off is not
+told: the control plane has given the action up, or takes it for lost with its worker and has it tried again.
 
 Between two actions the main thread reads the link itself (see `link`); a small function costs no switch of threads.
+
+A process that a task forks has no part in any of this (see `forks`).
 """
 
 from __future__ import annotations
@@ -17,17 +20,19 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections import deque
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flyte import wire
 from flyte._context import entered, set_process_action
 from flyte._values import from_bytes
-from flyte.errors import ActionAbortedError, TaskInterruptedError
+from flyte.errors import ActionAbortedError, RuntimeSystemError, TaskInterruptedError
 from flyte.runtime import held, loader, output
 from flyte.runtime.action import Answers, Job, restore_environment, set_environment
+from flyte.runtime.forks import Forks
 from flyte.runtime.link import Link
 from flyte.runtime.values import unpack_value
 
@@ -41,8 +46,10 @@ if TYPE_CHECKING:
 
     from flyte._task import TaskTemplate
 
+T = TypeVar("T")
+
 ABORTED = 143
-"""Exit code of a worker that was told to stop (128 + SIGTERM)."""
+"""Exit code of a worker that was told to stop (128 + SIGTERM): what it had is lost, and was not ended by itself."""
 
 
 class Worker:
@@ -52,15 +59,19 @@ class Worker:
         self._jobs: dict[tuple[str, str], Job] = {}
         """What was taken and is not acknowledged as finished."""
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._unwanted: set[tuple[str, str]] = set()
+        """Those of them that the control plane has cancelled."""
         self._inbox: deque[wire.Assign | None] = deque()
         self._news = threading.Event()
         """Set by the link's thread when the main thread may have something to do."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running = False
         self._aborting = False
+        self._spent = False
         self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
         self._link = Link(link, self._hello, self.receive)
         self._answers = Answers(self._link)
+        self._forks = Forks()
 
     # ------------------------------------------------------------------ the link's side
 
@@ -80,6 +91,8 @@ class Worker:
             reuse=self._reuse,
             concurrency=self._concurrency,
             held=self._held(),
+            place=held.place_of(os.environ.get(held.PLACE, "")),
+            spent=self._spent,
         )
 
     def receive(self, frames: list[wire.AnyFrame]) -> bool:
@@ -91,6 +104,7 @@ class Worker:
                 case wire.CallResult() | wire.TraceResult():
                     results.append(frame)
                 case wire.Assign():
+                    self._spent = not self._reuse
                     self._jobs[frame.run, frame.action] = Job(frame, self._link, self._answers, self._root)
                     ordered = self._order(frame)
                 case wire.FinishedAck():
@@ -114,9 +128,8 @@ class Worker:
         return True
 
     def _abort(self, frame: wire.AbortAction) -> None:
-        task = self._tasks.get((frame.run, frame.action))
-        if task is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(task.cancel)
+        if self._loop is not None and self._concurrency > 1:
+            self._loop.call_soon_threadsafe(self._cancel, (frame.run, frame.action))
 
     def _finish(self, frame: wire.Finished) -> None:
         self._link.send(frame, keep=("finished", frame.run, frame.action))
@@ -126,17 +139,20 @@ class Worker:
     def run(self) -> None:
         """Serve until there is no more to do: after one action, or for a reused worker when it is told to retire."""
         signal.signal(signal.SIGTERM, self._terminate)
+        self._forks.watch(self._link.abandon)
         runner = asyncio.Runner(loop_factory=new_loop)
         out = output.Output(os.environ[output.FILE])
         hand = _hand()
         self._link.start()
         runner.get_loop()  # while nobody waits for it
         while (assign := self._next()) is not None:
-            hand.holds(self._held())
-            out.turn()
+            job = self._jobs[assign.run, assign.action]
+            finished = self._unready(job, hand, out)
             self._link.busy(True)
-            finished = self.perform(self._jobs[assign.run, assign.action], runner)
-            out.name(assign.log)
+            if finished is None:
+                finished = self.perform(job, runner)
+                with contextlib.suppress(OSError):  # its log keeps the worker's name
+                    out.name(assign.log)
             self._finish(finished)
             self._running = False
             self._link.busy(False)
@@ -159,6 +175,17 @@ class Worker:
             if not self._link.read_here(happened):
                 self._news.wait()
 
+    def _unready(self, job: Job, hand: held.Hand, out: output.Output | None = None) -> wire.Finished | None:
+        """Write down what is in hand, and turn the output; how the action ends where there is no room for that."""
+        try:
+            hand.holds(self._held())
+            if out is not None:
+                out.turn()
+        except OSError as error:
+            message = f"the worker cannot write down what it has in hand: {error}"
+            return job.failed(RuntimeSystemError("WorkerLostError", message))
+        return None
+
     def perform(self, job: Job, runner: asyncio.Runner) -> wire.Finished:
         """Run the action's function on this thread; how it ended."""
         self._running = True
@@ -168,10 +195,15 @@ class Worker:
         try:
             with entered(context, job):
                 set_process_action(context, job)
-                return job.succeeded(self._call(job, runner))
+                outputs = self._call(job, runner)
+                self._forks.see_who_it_is()
+                if self._aborting:  # what the function made of it is not what it was asked for
+                    sys.exit(ABORTED)
+                return job.succeeded(outputs)
         except loader.BrokenImport as broken:
             return job.failed(broken)
         except BaseException as error:  # noqa: BLE001 - a stranger's code
+            self._forks.see_who_it_is(error)
             if self._aborting:
                 sys.exit(ABORTED)
             return job.failed(_plain(error))
@@ -189,16 +221,32 @@ class Worker:
         self._loop = runner.get_loop()
         context = contextvars.copy_context()  # the loop's own is that of the first action in this process
         self._main = self._loop.create_task(_await(task.func(*args, **kwargs)), context=context)
-        # not `runner.run`: its guard against Ctrl-C, which nobody presses here, costs as much as all the rest
-        return task.interface.dump_outputs(self._loop.run_until_complete(self._main))
+        return task.interface.dump_outputs(self._run(self._loop, self._main))
 
     _main: asyncio.Task[Any] | None = None
     """What SIGTERM cancels."""
 
+    def _run(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
+        """The task's result, whatever else runs on the loop.
+
+        asyncio stops a loop for a SystemExit or KeyboardInterrupt of any task. Whoever awaits that task gets it; it
+        may belong to another action, or to none any more. So the loop goes on, as after every other exception.
+        """
+        while True:
+            try:
+                # not `Runner.run`: its guard against Ctrl-C, which nobody presses here, costs as much as all the rest
+                return loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt):
+                if self._aborting:
+                    raise
+                if task.done():
+                    return task.result()
+                traceback.print_exc()
+
     def _terminate(self, number: int, frame: FrameType | None) -> None:
-        self._aborting = True
+        self._aborting = self._link.ending = True
         if not self._running:
-            os._exit(0)
+            os._exit(ABORTED)  # an order may be on its way
         if self._main is not None and not self._main.done() and self._loop is not None:
             self._loop.call_soon_threadsafe(self._main.cancel)
         else:
@@ -211,12 +259,15 @@ class Worker:
         output.route()
         with asyncio.Runner(loop_factory=new_loop) as runner:
             self._loop = runner.get_loop()
-            runner.run(self._serve_many())
+            self._run(self._loop, self._loop.create_task(self._serve_many()))
+        if self._aborting:
+            sys.exit(ABORTED)
 
     async def _serve_many(self) -> None:
         assert self._loop is not None
         self._retired = asyncio.Event()
-        self._loop.add_signal_handler(signal.SIGTERM, self._retired.set)
+        self._loop.add_signal_handler(signal.SIGTERM, self._leave)
+        self._forks.watch(self._link.abandon)
         self._hand = _hand()
         self._link.start()
         self._link.watch()
@@ -225,28 +276,53 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
+    def _leave(self) -> None:
+        self._aborting = self._link.ending = True
+        self._retired.set()
+
     def _take(self, assign: wire.Assign | None) -> None:
-        if assign is None:
+        if assign is None or self._aborting:
             self._retired.set()
             return
-        self._hand.holds(self._held())
         job = self._jobs[assign.run, assign.action]
+        if (finished := self._unready(job, self._hand)) is not None:
+            self._finish(finished)
+            return
+        set_environment(assign.env)  # all that come to this process have the same
         task = asyncio.ensure_future(self._one_of_many(job))
         self._tasks[job.key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job.key, None))
+        task.add_done_callback(functools.partial(self._over, job))
+
+    def _cancel(self, key: tuple[str, str]) -> None:
+        if (task := self._tasks.get(key)) is not None:
+            self._unwanted.add(key)
+            task.cancel()
 
     async def _one_of_many(self, job: Job) -> None:
         stream = output.follow(job.assign.log)
         try:
             with entered(job.context(), job):
-                finished = job.succeeded(await self._await(job))
-        except asyncio.CancelledError:
-            finished = job.failed(ActionAbortedError("the action was aborted"))
-        except Exception as error:  # noqa: BLE001 - a stranger's code
-            finished = job.failed(_plain(error))
+                outputs = await self._await(job)
+                self._forks.see_who_it_is()
+                finished = job.succeeded(outputs)
+        except BaseException as error:  # noqa: BLE001 - a stranger's code
+            self._forks.see_who_it_is(error)
+            finished = self._failed(job, error)
         with contextlib.suppress(OSError):
             stream.close()
-        self._finish(finished)
+        if not self._aborting:  # what the function made of its cancellation is not what it was asked for
+            self._finish(finished)
+
+    def _failed(self, job: Job, error: BaseException) -> wire.Finished:
+        if job.key in self._unwanted and isinstance(error, asyncio.CancelledError):
+            error = ActionAbortedError("the action was aborted")
+        return job.failed(_plain(error))
+
+    def _over(self, job: Job, task: asyncio.Task[None]) -> None:
+        del self._tasks[job.key]
+        if task.cancelled() and not self._aborting:  # before it had begun
+            self._finish(self._failed(job, asyncio.CancelledError()))
+        self._unwanted.discard(job.key)
 
     async def _await(self, job: Job) -> list[Any]:
         task = load(job.assign.entry)
@@ -281,13 +357,27 @@ def _inputs(assign: wire.Assign) -> dict[str, Any]:
 
 
 def _plain(error: BaseException) -> BaseException:
-    """What ended the function, as something that can be told: `sys.exit` and a cancellation are no exceptions."""
-    if isinstance(error, SystemExit):
-        told = TaskInterruptedError(f"the task called sys.exit({error.code!r}); raise an exception to fail")
-        return told.with_traceback(error.__traceback__)
-    if isinstance(error, asyncio.CancelledError):
-        return TaskInterruptedError("the task was cancelled from inside").with_traceback(error.__traceback__)
-    return error
+    """What ended the function, as something that any caller can catch and any loop can carry.
+
+    Exceptions with which Python itself is steered are neither: raised anew in a parent they would steer that.
+    """
+    match error:
+        case SystemExit():
+            told = f"the task called sys.exit({error.code!r}); raise an exception to fail"
+        case asyncio.CancelledError():
+            told = "the task was cancelled from inside"
+        case KeyboardInterrupt() | GeneratorExit():
+            told = f"the task raised {type(error).__name__}"
+        case StopIteration() | StopAsyncIteration():  # as Python has it for coroutines
+            return _raised_from(error, RuntimeError(f"the task raised {type(error).__name__}"))
+        case _:
+            return error
+    return _raised_from(error, TaskInterruptedError(told))
+
+
+def _raised_from(cause: BaseException, error: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error.with_traceback(cause.__traceback__)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

@@ -214,13 +214,15 @@ class Zygote:
     # --------------------------------------------------------------------------------------------------------- units
 
     def _fork(self, order: ForkUnit) -> None:
-        self._rehearse(order)
-        self._hand_on(order)
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        offspring.flush()
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            self._rehearse(order)
+            self._hand_on(order)
+            pid, reading, writing = _branch()
+        except OSError as error:  # the machine is short of something: that is no reason to end the others
+            self._keep_output(order.unit)
+            self._send(UnitExited(unit=order.unit, reason=f"no process can be made: {error}"))
+            return
         if pid == 0:
             self._forget(reading)
             modules = [] if self._why_not is None else self._pool.modules
@@ -241,6 +243,12 @@ class Zygote:
             with contextlib.suppress(FileNotFoundError):  # somebody cleared up
                 os.rename(self._unused.pop(), path)
 
+    def _keep_output(self, unit: str) -> None:
+        """Nobody writes there any more: if nobody has, the next worker may have the file."""
+        path = self._outputs.pop(unit, None)
+        if path is not None and _is_empty(path):
+            self._unused.append(path)
+
     def _forget(self, reading: int) -> None:
         """In the child: let go of what belongs to the zygote."""
         signal.set_wakeup_fd(-1)
@@ -255,10 +263,12 @@ class Zygote:
         self._rehearsed = True
         from flyte.runtime import apphost
 
-        apphost.rehearse()
-        self._watch_children()
+        try:
+            apphost.rehearse()
+        finally:
+            self._watch_children()
+            self._reap()  # whoever ended meanwhile
         gc.freeze()
-        self._reap()  # whoever ended meanwhile
 
     def _hear(self, fd: int) -> None:
         """A unit is ready, or says why it will not be, or has closed its pipe without a word."""
@@ -293,15 +303,26 @@ class Zygote:
         if unit is None:
             return  # a process that the user's import started
         del self._pids[unit]
-        path = self._outputs.pop(unit, None)
-        if path is not None and _is_empty(path):
-            self._unused.append(path)
+        self._keep_output(unit)
         for fd in [fd for fd, (owner, _) in self._pipes.items() if owner == unit]:
             self._hear(fd)
             if fd in self._pipes:  # a child of the unit holds the other end
                 self._hang_up(fd)
         code = os.waitstatus_to_exitcode(status)
         self._send(UnitExited(unit=unit, code=code) if code >= 0 else UnitExited(unit=unit, signal=-code))
+
+
+def _branch() -> tuple[int, int, int]:
+    """Fork: the child's pid, which is 0 in the child, and the two ends of a pipe between the two. Raises OSError."""
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(reading, False)
+        offspring.flush()
+        return os.fork(), reading, writing
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
 
 
 def _next_ended() -> tuple[int, int] | None:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from flyte import wire
 from tarmac import process, pulse
-from tarmac.agent import probe
+from tarmac.agent import probe, shortage
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.nursery import Nursery
+from tarmac.agent.standstill import Standstill
 from tarmac.agent.unit import Unit, free_port, in_words, size
 from tarmac.agent.zygote import WORKER, PoolBroken, Zygote
 from tarmac.home import Home
@@ -38,12 +39,13 @@ LAST_WARNING = 1.0
 _PORT_ATTEMPTS = 3
 _SWEEP_PAUSE = 0.1
 _MEMORY_PAUSE = 0.5
+_SHORTAGE_PAUSE = 1.0
 
 
 class Agent:
     """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end.
 
-    `lease`: seconds without a sign of life after which a zygote is killed.
+    `lease`: seconds without a sign of life after which a zygote is killed, and for which others may be stopped.
     `worker`: the module whose `serve` is a worker's life. `common`: variables that the environments of all pools have.
     """
 
@@ -80,7 +82,7 @@ class Agent:
             self._tasks = tasks
             self._nursery = Nursery(self._home, self._worker, self._link.send, tasks, self._common)
             link = tasks.create_task(self._link.run())
-            watching = (self._sweep(), self._watch_memory(), self._watch_zygotes())
+            watching = (self._sweep(), self._watch_memory(), self._watch_life())
             others = [tasks.create_task(one) for one in watching]
             await self._stopping.wait()
             link.cancel()  # first: what ends from now on has not failed, and nothing new is to be started
@@ -163,13 +165,22 @@ class Agent:
     # ------------------------------------------------------------------------------------------------- a unit's life
 
     async def _live(self, unit: Unit) -> None:
-        exited = await self._run(unit)
+        try:
+            exited = await self._run(unit)
+        except (OSError, RuntimeError) as error:  # the machine is short of something: the other units go on
+            log.exception("%s cannot be kept", unit.name)
+            exited = self._give_up(unit, error)
         del self._units[unit.name]
         self._link.send(exited)
         if unit.pid and (unit.order.kind == "replica" or exited.code != 0):
             self._ended[unit.name] = unit.pid
             self._sweep_wanted.set()
         self._nursery.end_idle(self._pools_in_use)
+
+    def _give_up(self, unit: Unit, error: Exception) -> wire.UnitExited:
+        if unit.pid:
+            process.signal_group(unit.pid, signal.SIGKILL)
+        return self._memory.release(wire.UnitExited(unit=unit.name, reason=f"the agent: {error}"), unasked=False)
 
     async def _run(self, unit: Unit) -> wire.UnitExited:
         """From the order to the end, put into words."""
@@ -193,14 +204,32 @@ class Agent:
         return in_words(unit, exited, why)
 
     async def _run_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
-        """One process: why we ended it, where we did, and its end."""
+        """One process: why we ended it, where we did, and its end. Where none can be made now, one is made later."""
+        why, exited = await self._try_once(unit, zygote)
+        for pause in shortage.PAUSES:
+            if exited.code is not None or exited.signal is not None or zygote.gone.is_set():
+                break  # there was one, or there will be none
+            log.warning("%s: %s; tried again in %g s", unit.name, exited.reason, pause)
+            await asyncio.sleep(pause)
+            if unit.stop is not None:
+                break
+            unit.begin_again()
+            why, exited = await self._try_once(unit, zygote)
+        return why, exited
+
+    async def _try_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
         replica = unit.order.replica
         if replica is not None:
-            unit.port = free_port({other.port for other in self._units.values()})
+            try:
+                unit.port = free_port({other.port for other in self._units.values()})
+            except OSError as error:
+                unit.finish(wire.UnitExited(unit=unit.name, reason=f"no port can be had: {error}"))
+                return "", unit.ended.result()
         zygote.fork(unit, self._memory.admit(unit.name, unit.order.pool.memory))
         unit.started.add_done_callback(lambda _: self._report(unit))
         why = await self._make_ready(unit, zygote, replica) if replica is not None else ""
         exited = await unit.ended
+        why = why or unit.verdict
         return why, self._memory.release(exited, unasked=not why and unit.stop is None)
 
     async def _make_ready(self, unit: Unit, zygote: Zygote, replica: wire.ReplicaSpec) -> str:
@@ -229,7 +258,14 @@ class Agent:
             await asyncio.sleep(_SWEEP_PAUSE)
             self._sweep_wanted.clear()
             ended, self._ended = self._ended, {}
-            left = await asyncio.to_thread(process.leftovers, ended)
+            try:
+                left = await asyncio.to_thread(process.leftovers, ended)
+            except (OSError, RuntimeError) as error:
+                log.warning("what ended units left behind is looked for later: %s", error)
+                self._ended.update(ended)
+                self._sweep_wanted.set()
+                await asyncio.sleep(_SHORTAGE_PAUSE)
+                continue
             process.kill(left - {unit.pid for unit in self._units.values()})
 
     async def _watch_memory(self) -> None:
@@ -240,28 +276,51 @@ class Agent:
             if not self._memory.watching:
                 continue
             sessions = [(unit.name, unit.pid) for unit in self._units.values() if unit.pid]
-            for name in await asyncio.to_thread(self._memory.excess, sessions):
+            try:
+                excess = await asyncio.to_thread(self._memory.excess, sessions)
+            except (OSError, RuntimeError) as error:
+                log.warning("the units' memory is looked at later: %s", error)
+                continue
+            for name in excess:
                 unit = self._units.get(name)
                 if unit is not None and unit.zygote is not None:
                     self._memory.condemn(name)
                     unit.zygote.signal(unit, signal.SIGKILL)
 
-    async def _watch_zygotes(self) -> None:
-        """Kill those that hang: their units are lost, and tried again."""
+    async def _watch_life(self) -> None:
         loop = asyncio.get_running_loop()
-        watch = pulse.Watch(self._lease, loop.time())
+        watch, standstill = pulse.Watch(self._lease, loop.time()), Standstill(self._lease, loop.time())
         while True:
             await asyncio.sleep(pulse.pause(self._lease))
-            zygotes = self._nursery.loaded()
-            for pid, zygote in zygotes.items():
-                if zygote.spoke:
-                    watch.hear(pid, loop.time())
-                    zygote.spoke = False
-            for pid in watch.silent(loop.time(), zygotes):
-                log.warning("%s: no sign of life for %g s: killed", zygotes[pid].pool.name, self._lease)
-                zygotes.pop(pid).kill()
-            for zygote in zygotes.values():
-                zygote.ping()
+            self._end_silent(watch, loop.time())
+            self._end_stopped(standstill, loop.time())
+
+    def _end_silent(self, watch: pulse.Watch, now: float) -> None:
+        """Kill the zygotes that hang: their units are lost, and tried again."""
+        zygotes = self._nursery.loaded()
+        for pid, zygote in zygotes.items():
+            if zygote.spoke:
+                watch.hear(pid, now)
+                zygote.spoke = False
+        for pid in watch.silent(now, zygotes):
+            log.warning("%s: no sign of life for %g s: killed", zygotes[pid].pool.name, self._lease)
+            zygotes.pop(pid).kill()
+        for zygote in zygotes.values():
+            zygote.ping()
+
+    def _end_stopped(self, standstill: Standstill, now: float) -> None:
+        """Kill what gives no sign of life by itself, and was stopped: zygotes that import, and units."""
+        zygotes = self._nursery.importing()
+        units = {unit.pid: unit for unit in self._units.values() if unit.pid}
+        for pid in standstill.found({*zygotes, *units}, now):
+            verdict = f"it was stopped for {self._lease:g} s"
+            unit, importing = units.get(pid), zygotes.get(pid)
+            log.warning("%s: %s: killed", unit.name if unit else f"the zygote {pid}", verdict)
+            if unit is not None and unit.zygote is not None:
+                unit.verdict = verdict
+                unit.zygote.signal(unit, signal.SIGKILL)
+            elif importing is not None:
+                importing.kill()
 
 
 async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:
@@ -275,7 +334,10 @@ async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:
     outcome = await probe.until_ready(unit.port, replica.health_path, deadline - loop.time())
     if outcome.listening:
         return outcome
-    ports = await asyncio.to_thread(_listening_ports, unit.pid)
+    try:
+        ports = await asyncio.to_thread(_listening_ports, unit.pid)
+    except (OSError, RuntimeError):  # no thread or file is left to find out with
+        return outcome
     if not ports:
         return probe.Outcome(False, f"nothing listens on the port that it declares, {replica.port}")
     found = ", ".join(map(str, sorted(ports)))

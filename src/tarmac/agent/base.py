@@ -5,6 +5,7 @@ It only makes starts faster: wherever it does not suit a pool, or is not there, 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -13,100 +14,201 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flyte.wire import PoolSpec
+from tarmac import process
 
 log = logging.getLogger("tarmac.agent")
 
 FORK, WARM, WARMED = b"F", b"W", b"w"
 
+SETTLED = 1.0
+"""Seconds it must live for its death not to count as one in a row."""
+
+LONGEST_PAUSE = 60.0
+
 READ_AT_START = re.compile(r"PYTHON|LD_|DYLD_|LC_|LANG|TZ$|MALLOC_|GLIBC_|SSL_|OPENSSL_|PYDANTIC|UV_|UVLOOP")
 """Variables that Python, its libraries or the packages that are imported ahead read while they start."""
 
 
+@dataclass(eq=False, slots=True)
+class Trunk:
+    """One such process. `left` is set when nothing more is to be forked from it."""
+
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    zygotes: int = 0
+    """How many were asked for and have not ended."""
+    retired: bool = False
+
+    def retire(self) -> None:
+        """It does not answer. What was forked from it would die with it, so it lives as long as that does."""
+        if not self.left.is_set():
+            log.warning("the process that zygotes are forked from does not answer; another is started")
+        self.retired = True
+        self.left.set()
+        self._end_if_bare()
+
+    def lost_one(self) -> None:
+        """A zygote that was forked from it has ended."""
+        self.zygotes -= 1
+        self._end_if_bare()
+
+    def _end_if_bare(self) -> None:
+        if self.retired and self.zygotes == 0:
+            self.process.kill()
+
+    def end(self) -> None:
+        """Hang up; it exits, and with it whatever was forked from it."""
+        self.link.close()
+        try:
+            self.process.wait(0 if self.retired else 2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
 class Base:
-    """`env` is what all pools have in common."""
+    """`env` is what all pools have in common.
+
+    There is one process to fork from, which `keep` replaces when it has ended or hangs. One that hangs is not killed as
+    long as there are zygotes that were forked from it: they and their units run on, and would die with it.
+    """
 
     def __init__(self, env: Mapping[str, str], log: Path, worker: str) -> None:
         self._env = env
         self._log = log
         self._worker = worker
-        self._process: subprocess.Popen[bytes] | None = None
-        self._link: socket.socket
+        self._trunk: Trunk | None = None
+        self._living: set[Trunk] = set()
+        self._for_apps = False
         self._warmth = "cold"
         """Or `warming`, `warm`, or `never`: it ended over it once."""
 
-    def start(self) -> None:
-        """Have the process running. Raises OSError where it cannot be started."""
-        if self._process is not None and self._process.poll() is None:
+    async def keep(self) -> None:
+        """Have a process, and another one whenever it has ended, until cancelled."""
+        loop, deaths = asyncio.get_running_loop(), 0
+        async with asyncio.TaskGroup() as lives:
+            while self._warmth != "never":  # one for apps that cannot have their server stack is none
+                began = loop.time()
+                await self._once(lives)
+                deaths = 1 if loop.time() - began >= SETTLED else deaths + 1
+                await asyncio.sleep(pause(deaths))
+
+    async def _once(self, lives: asyncio.TaskGroup) -> None:
+        try:
+            trunk = self.start()
+        except OSError as error:
+            log.warning("zygotes start slowly, since what they are forked from cannot be started: %s", error)
             return
-        if self._process is not None:
-            self._lose()
-        self._link, theirs = socket.socketpair()
-        self._link.settimeout(1)
+        lives.create_task(self._see_end(trunk))
+        await trunk.left.wait()
+        self._lose(trunk)
+
+    async def _see_end(self, trunk: Trunk) -> None:
+        await process.ended(trunk.process)
+        self._living.discard(trunk)
+        trunk.left.set()
+        if trunk.retired:
+            trunk.link.close()
+
+    def start(self) -> Trunk:
+        """Have the process running. Raises OSError where it cannot be started."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-P", "-m", "flyte.runtime.base", "--fd", str(theirs.fileno())]
-        with theirs, self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*command, "--worker", self._worker],
-                env=self._env,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+        with self._log.open("ab") as output:
+            ours, theirs = socket.socketpair()
+            ours.settimeout(1)
+            try:
+                with theirs:
+                    self._trunk = Trunk(self._spawn(theirs.fileno(), output.fileno()), ours)
+            except OSError:
+                ours.close()
+                raise
+        self._living.add(self._trunk)
+        if self._for_apps:
+            self.warm()
+        return self._trunk
+
+    def _spawn(self, fd: int, output: int) -> subprocess.Popen[bytes]:
+        command = (sys.executable, "-P", "-m", "flyte.runtime.base", "--fd", str(fd), "--worker", self._worker)
+        return subprocess.Popen(
+            command,
+            env=self._env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(fd,),
+            start_new_session=True,
+        )
 
     def suits(self, pool: PoolSpec) -> bool:
         """Whether a zygote forked from it is what an interpreter of the pool's own would be."""
-        if self._process is None or self._process.poll() is not None or pool.python != sys.executable:
+        if self._trunk is None or self._trunk.left.is_set() or self._trunk.process.poll() is not None:
+            return False
+        if pool.python != sys.executable:
             return False
         told_otherwise = any(READ_AT_START.match(name) and self._env.get(name) != pool.env[name] for name in pool.env)
         return not self._is_warming() and not told_otherwise
 
-    def fork(self, link: int, output: int) -> None:
-        """Have a zygote forked that has the socket `link` and writes to `output`. Raises OSError."""
-        socket.send_fds(self._link, [FORK], [link, output])
+    def fork(self, link: int, output: int) -> Trunk:
+        """Ask for a zygote that has the socket `link` and writes to `output`; whose it will be. Raises OSError."""
+        if self._trunk is None:
+            raise ProcessLookupError("it has ended")
+        socket.send_fds(self._trunk.link, [FORK], [link, output])
+        self._trunk.zygotes += 1
+        return self._trunk
 
     def warm(self) -> None:
         """There are apps here: let it import their server stack, for the next ones."""
-        if self._warmth == "cold" and self._process is not None:
+        self._for_apps = True
+        if self._warmth == "cold" and self._trunk is not None:
             with contextlib.suppress(OSError):
-                self._link.sendall(WARM)
+                self._trunk.link.sendall(WARM)
                 self._warmth = "warming"
 
     def _is_warming(self) -> bool:
-        if self._warmth == "warming" and self._has_answered():
-            with contextlib.suppress(OSError):  # it has ended, which `start` notices
-                if self._link.recv(1) == WARMED:
+        if self._warmth == "warming" and self._trunk is not None and _has_answered(self._trunk.link):
+            with contextlib.suppress(OSError):  # it has ended, which `keep` notices
+                if self._trunk.link.recv(1) == WARMED:
                     self._warmth = "warm"
         return self._warmth == "warming"
 
-    def _has_answered(self) -> bool:
-        """Asked of the system: on a socket with a timeout, `recv` waits for that whatever its flags say."""
-        ready = select.poll()
-        ready.register(self._link, select.POLLIN)
-        return bool(ready.poll(0))
-
-    def _lose(self) -> None:
-        """It has ended by itself: over the server stack, and then that is not tried again, or for another reason."""
-        if self._warmth == "warming":
-            log.warning("the server stack cannot be imported ahead of the apps; see %s", self._log)
-            self._warmth = "never"
-        elif self._warmth == "warm":
+    def _lose(self, trunk: Trunk) -> None:
+        """It hangs, or has ended by itself: over the server stack, and then that is not tried again, or otherwise."""
+        if trunk.process.returncode is None:
             self._warmth = "cold"
-        self._link.close()
+        else:
+            if self._is_warming():
+                log.warning("the server stack cannot be imported ahead of the apps; see %s", self._log)
+                self._warmth = "never"
+            else:
+                log.warning("the process that zygotes are forked from has ended; another is started")
+                self._warmth = "cold"
+            trunk.link.close()
+        self._trunk = None
 
     def end(self) -> None:
-        """Hang up; it exits, and with it whatever was forked from it."""
-        if self._process is None:
-            return
-        self._link.close()
-        try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        """End all its processes. Nobody may `keep` it any more."""
+        for trunk in self._living:
+            trunk.end()
+        self._living.clear()
+        self._trunk = None
+
+
+def pause(deaths: int) -> float:
+    """Seconds before the next start, after so many deaths in a row: none at first, then 0.1, doubled up to a minute.
+
+    One that ends again and again is worth little: it only makes starts faster.
+    """
+    return 0.0 if deaths <= 1 else min(0.1 * 2.0 ** (deaths - 2), LONGEST_PAUSE)
+
+
+def _has_answered(link: socket.socket) -> bool:
+    """Asked of the system: on a socket with a timeout, `recv` waits for that whatever its flags say."""
+    ready = select.poll()
+    ready.register(link, select.POLLIN)
+    return bool(ready.poll(0))

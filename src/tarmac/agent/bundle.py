@@ -9,12 +9,14 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 from flyte.errors import CodeBundleError
+from tarmac.agent.shortage import is_shortage
 
 
 def unpack(blob: Path, digest: str, folder: Path) -> None:
     """Unpack the bundle `blob`, whose sha256 must be `digest`, into `folder`, unless that exists.
 
-    Raises CodeBundleError for one that is missing, damaged, or would write outside of the folder.
+    Raises CodeBundleError for one that is missing, damaged, or would write outside of the folder, and OSError where
+    the machine is to blame.
     """
     if folder.exists():
         return
@@ -46,6 +48,8 @@ def _extract(blob: Path, folder: Path) -> None:
                 _refuse_escape(member)
                 _write(tar, member, folder / member.name)
     except (tarfile.TarError, EOFError, OSError) as error:
+        if is_shortage(error):
+            raise
         raise CodeBundleError(f"the code bundle {blob} cannot be unpacked: {error}") from error
 
 

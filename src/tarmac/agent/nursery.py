@@ -12,7 +12,8 @@ from flyte.errors import CodeBundleError
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac.agent import bundle
 from tarmac.agent.base import Base
-from tarmac.agent.zygote import PoolBroken, Zygote, environment
+from tarmac.agent.shortage import is_shortage, patiently
+from tarmac.agent.zygote import PoolBroken, Zygote, environment, system_failure
 from tarmac.home import Home
 
 log = logging.getLogger("tarmac.agent")
@@ -38,10 +39,12 @@ class Nursery:
         self._base = Base(env, log_file, worker)
         self._base_of_apps = Base(env, log_file, worker)
         """A second one, with the apps' server stack: a worker forked from that would be twice as large, and as slow."""
+        self._keepers: dict[Base, asyncio.Task[None]] = {}
         self._report = report
         self._tasks = tasks
         self._zygotes: dict[str, asyncio.Future[Zygote]] = {}
         self._living: dict[str, Zygote] = {}
+        self._raising: set[asyncio.Task[None]] = set()
         self._keep: set[str] | None = None
         """The pools that may live without units; None as long as the control plane has not said."""
 
@@ -53,7 +56,9 @@ class Nursery:
         if future is None:
             future = self._zygotes[pool.id] = asyncio.get_running_loop().create_future()
             future.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may be that nobody waits
-            self._tasks.create_task(self._raise(pool, for_app, future))
+            raising = self._tasks.create_task(self._raise(pool, for_app, future))
+            self._raising.add(raising)
+            raising.add_done_callback(self._raising.discard)
         return future
 
     async def _raise(self, pool: PoolSpec, for_app: bool, future: asyncio.Future[Zygote]) -> None:
@@ -74,32 +79,36 @@ class Nursery:
     async def _unpack(self, pool: PoolSpec) -> None:
         if pool.bundle is None:
             return
-        blob, folder = self._home.blobs / pool.bundle, self._home.code / pool.bundle
+        digest = pool.bundle
+        blob, folder = self._home.blobs / digest, self._home.code / digest
         try:
-            await asyncio.to_thread(bundle.unpack, blob, pool.bundle, folder)
-        except (CodeBundleError, OSError) as error:
-            raise _broken(pool, str(error)) from error
+            await patiently("unpacking", lambda: asyncio.to_thread(bundle.unpack, blob, digest, folder))
+        except (CodeBundleError, OSError, RuntimeError) as error:
+            raise _broken(pool, str(error), error) from error
 
     async def _loaded(self, pool: PoolSpec, for_app: bool) -> Zygote:
-        """A zygote that has imported the pool's code: forked from a base, or else an interpreter of its own."""
+        """A zygote that has imported the pool's code: forked from a base, or else an interpreter of its own.
+
+        One that is lost before it was done tells nothing about the code, so there is a second one.
+        """
         bases = (self._base_of_apps, self._base) if for_app else (self._base,)
         base = next((base for base in bases if base.suits(pool)), None)
-        if base is not None:
-            zygote = None
-            try:
-                zygote = await self._start(pool, base)
-                await zygote.loaded
-                return zygote
-            except OSError as error:
-                log.warning("no zygote can be forked from the base: %s", error)
-            except PoolBroken:
-                if zygote is None or zygote.pid:
-                    raise
-                log.warning("the base ended before it forked the zygote of %s", pool.name)
         try:
-            zygote = await self._start(pool, None)
+            return await self._import(pool, base)
+        except PoolBroken as broken:
+            if not broken.lost:
+                raise
+            log.warning("%s: %s; it is tried once more, in an interpreter of its own", pool.name, broken)
+        return await self._import(pool, None)
+
+    async def _import(self, pool: PoolSpec, base: Base | None) -> Zygote:
+        try:
+            zygote = await patiently(pool.name, lambda: self._start(pool, base))
         except OSError as error:
-            raise _broken(pool, f"{pool.python} cannot be started: {error}") from error
+            if base is not None:
+                message = f"its process cannot be forked from the base: {error}"
+                raise PoolBroken(system_failure(pool, message), lost=True) from error
+            raise _broken(pool, f"{pool.python} cannot be started: {error}", error) from error
         await zygote.loaded
         return zygote
 
@@ -118,18 +127,16 @@ class Nursery:
 
     def prepare(self) -> None:
         """Make the first starts of pools fast."""
-        self._start_base(self._base)
-
-    def _start_base(self, base: Base) -> None:
-        try:
-            base.start()
-        except OSError as error:
-            log.warning("zygotes start slowly, since what they are forked from cannot be started: %s", error)
+        self._keep_base(self._base)
 
     def expect_apps(self) -> None:
         """Make the first starts of apps fast, too."""
-        self._start_base(self._base_of_apps)
         self._base_of_apps.warm()
+        self._keep_base(self._base_of_apps)
+
+    def _keep_base(self, base: Base) -> None:
+        if base not in self._keepers:
+            self._keepers[base] = self._tasks.create_task(base.keep())
 
     def keep(self, pools: Collection[str]) -> None:
         self._keep = set(pools)
@@ -144,6 +151,8 @@ class Nursery:
                 self._living.pop(pool).end()
 
     def end_all(self) -> None:
+        for task in (*self._raising, *self._keepers.values()):
+            task.cancel()  # what is lost from now on is not to be had once more
         for zygote in self._living.values():
             zygote.end()
         self._base.end()
@@ -155,11 +164,17 @@ class Nursery:
             zygote.pid: zygote for zygote in self._living.values() if zygote.loaded.done() and not zygote.gone.is_set()
         }
 
+    def importing(self) -> dict[int, Zygote]:
+        """The zygotes that have yet to do their import, by pid."""
+        return {zygote.pid: zygote for zygote in self._living.values() if zygote.pid and not zygote.loaded.done()}
+
     def log(self, pool: PoolSpec) -> Path:
         """What the pool's modules write while they are imported, and workers before they have an action."""
         return self._home.logs / "pools" / f"{pool.id}.log"
 
 
-def _broken(pool: PoolSpec, message: str) -> PoolBroken:
+def _broken(pool: PoolSpec, message: str, error: Exception) -> PoolBroken:
+    if is_shortage(error):
+        return PoolBroken(system_failure(pool, message))
     info = ErrorInfo(code="CodeBundleError", message=message, type="flyte.errors:CodeBundleError")
     return PoolBroken(wire.PoolFailed(pool=pool.id, error=info))

@@ -39,6 +39,8 @@ class Unit:
     """Size of the log before it wrote anything."""
     zygote: Zygote | None = None
     """What forked it, once it has asked for a fork."""
+    verdict: str = ""
+    """Why the agent killed it, where it did so without being asked."""
     stop: wire.StopUnit | None = None
     """The order that asked for its end."""
 

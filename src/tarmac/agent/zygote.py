@@ -20,7 +20,7 @@ from typing import cast
 from flyte import wire
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac import process
-from tarmac.agent.base import Base
+from tarmac.agent.base import Base, Trunk
 from tarmac.agent.unit import Unit, tail
 
 log = logging.getLogger("tarmac.agent")
@@ -28,17 +28,29 @@ log = logging.getLogger("tarmac.agent")
 IMPORT_LIMIT = 300.0
 """Seconds a pool's modules may take to be imported."""
 
+HELLO_LIMIT = 5.0
+"""Seconds in which a zygote that is forked from a base says who it is; it takes milliseconds, unless the base hangs."""
+
 _LOST = "the process that forks this environment's processes was lost"
 
 WORKER = "flyte.runtime.worker"
 
 
 class PoolBroken(Exception):
-    """Raised when a pool has no zygote and will not have one; `failure` is what the control plane is told."""
+    """Raised when a pool has no zygote and will not have one; `failure` is what the control plane is told.
 
-    def __init__(self, failure: wire.PoolFailed) -> None:
+    `lost`: nobody has said that the code is to blame, so that another attempt may do better.
+    """
+
+    def __init__(self, failure: wire.PoolFailed, lost: bool = False) -> None:
         super().__init__(failure.error.message)
         self.failure = failure
+        self.lost = lost
+
+
+def system_failure(pool: PoolSpec, message: str) -> wire.PoolFailed:
+    """The platform is to blame, or nobody knows who: what waits for the pool is tried again."""
+    return wire.PoolFailed(pool=pool.id, error=ErrorInfo(code="WorkerLostError", message=message, kind="system"))
 
 
 class Zygote(asyncio.Protocol):
@@ -60,7 +72,8 @@ class Zygote(asyncio.Protocol):
         """0 until one that is forked from the base has said who it is."""
         self._transport: asyncio.Transport
         self._unpacker = wire.Unpacker()
-        self._failure: wire.PoolFailed | None = None
+        self._trunk: Trunk | None = None
+        """What it is forked from, where it is."""
         self._deadline = loop.call_later(IMPORT_LIMIT, self._too_slow)
 
     # ----------------------------------------------------------------------------------------------------- its life
@@ -71,19 +84,20 @@ class Zygote(asyncio.Protocol):
 
         It is forked from `base`, or else an interpreter of its own with the environment `env`.
         """
-        zygote = Zygote(pool, log)
-        ours, theirs = socket.socketpair()
         log.parent.mkdir(parents=True, exist_ok=True)
-        with theirs, log.open("ab") as output:
-            try:
-                if base is not None:
-                    base.fork(theirs.fileno(), output.fileno())
-                else:
-                    zygote._spawn(env, worker, theirs.fileno(), output.fileno())
-            except OSError:
-                ours.close()
-                zygote._deadline.cancel()
-                raise
+        with log.open("ab") as output:
+            ours, theirs = socket.socketpair()
+            zygote = Zygote(pool, log)
+            with theirs:
+                try:
+                    if base is not None:
+                        zygote._wait_for_hello(base.fork(theirs.fileno(), output.fileno()))
+                    else:
+                        zygote._spawn(env, worker, theirs.fileno(), output.fileno())
+                except OSError:
+                    ours.close()
+                    zygote._deadline.cancel()
+                    raise
         await asyncio.get_running_loop().create_connection(lambda: zygote, sock=ours)
         zygote._send(wire.LoadPool(pool=pool))
         return zygote
@@ -103,6 +117,22 @@ class Zygote(asyncio.Protocol):
         )
         self.pid = self._process.pid
 
+    def _wait_for_hello(self, trunk: Trunk) -> None:
+        self._trunk = trunk
+        self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(HELLO_LIMIT, self._never_forked)
+
+    def _never_forked(self) -> None:
+        """What it was to be forked from hangs. Should that go on one day, the zygote finds nobody and exits."""
+        if self._trunk is not None:
+            self._trunk.retire()
+        self._transport.abort()
+
+    def _greet(self, pid: int) -> None:
+        self.pid = pid
+        self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(IMPORT_LIMIT, self._too_slow)
+
     def end(self) -> None:
         """Hang up: the zygote kills what units it has and exits."""
         self._deadline.cancel()
@@ -115,6 +145,8 @@ class Zygote(asyncio.Protocol):
             process.signal_group(self.pid, signal.SIGKILL)
         if self._process is not None:
             await process.ended(self._process)
+        if self._trunk is not None:
+            self._trunk.lost_one()
 
     # -------------------------------------------------------------------------------------------------------- orders
 
@@ -183,7 +215,7 @@ class Zygote(asyncio.Protocol):
             case wire.PoolFailed():
                 self._failed(frame)
             case wire.UnitStarted(unit=""):
-                self.pid = frame.pid
+                self._greet(frame.pid)
             case wire.UnitStarted():
                 if (unit := self.units.get(frame.unit)) and not unit.started.done():
                     unit.started.set_result(frame.pid)
@@ -198,12 +230,12 @@ class Zygote(asyncio.Protocol):
             case _:
                 log.warning("the zygote of %s sent a %s", self.pool.name, type(frame).__name__)
 
-    def _failed(self, frame: wire.PoolFailed) -> None:
-        self._failure = wire.PoolFailed(pool=frame.pool, error=frame.error, tail=tail(self.log))
+    def _failed(self, frame: wire.PoolFailed, lost: bool = False) -> None:
+        failure = wire.PoolFailed(pool=frame.pool, error=frame.error, tail=tail(self.log))
         if self.loaded.done():
-            self.on_failed(self._failure)
+            self.on_failed(failure)
         else:
-            self.loaded.set_exception(PoolBroken(self._failure))
+            self.loaded.set_exception(PoolBroken(failure, lost))
             self.end()
 
     def _too_slow(self) -> None:
@@ -215,8 +247,9 @@ class Zygote(asyncio.Protocol):
         self._deadline.cancel()
         self.gone.set()
         if not self.loaded.done():
-            message = f"the process that imports {', '.join(self.pool.modules) or 'nothing'} ended before it was done"
-            self._failed(wire.PoolFailed(pool=self.pool.id, error=ErrorInfo(code="ModuleLoadError", message=message)))
+            how = "ended before it was done" if self.pid else "was not forked"
+            message = f"the process that imports {', '.join(self.pool.modules) or 'nothing'} {how}"
+            self._failed(system_failure(self.pool, message), lost=True)
         for unit in list(self.units.values()):
             if unit.pid:
                 process.signal_group(unit.pid, signal.SIGKILL)

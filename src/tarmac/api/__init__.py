@@ -1,7 +1,8 @@
 """The HTTP API under `/v1` and, on the same application, the console's pages.
 
-`make_app` puts it together: the routes in one list, one gate in front of them (`authentication`), one place where
-errors become answers (`errors`), one document that describes it all (`openapi`).
+`make_app` puts it together: the routes in one list, one gate in front of them (`authentication`), one place that knows
+which parameters they take (`queries`), one where errors become answers (`errors`), one document that describes it all
+(`openapi`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from litestar import Litestar, Request, Response, Router, get
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 
-from tarmac.api import admin, apps, bundles, deployments, errors, openapi, runs, tasks
+from tarmac.api import admin, apps, bundles, deployments, errors, openapi, queries, runs, tasks
 from tarmac.api.authentication import Gate, Hosts, add_security_headers
 from tarmac.api.bodies import RecordBody
 from tarmac.api.plane import Authenticator, ControlPlane, Document
@@ -48,6 +49,7 @@ def make_app(control: ControlPlane, authenticator: Authenticator, settings: Sett
     return Litestar(
         [*api, openapi_json, *pages.routes()],
         middleware=[DefineMiddleware(Gate, authenticator=authenticator, hosts=Hosts.of(settings))],
+        before_request=queries.refuse_unknown,
         before_send=[add_security_headers],
         exception_handlers={Exception: errors.handler(pages.error_page)},
         openapi_config=None,

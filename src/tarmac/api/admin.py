@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Request, Router, delete, get, post
+from litestar import Request, Router, delete, get, post, put
 from litestar.params import JSONBody
 
 from flyte import wire
+from flyte.errors import InvalidInputError
 from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT
 from tarmac.api.parameters import Domain, Limit, Name, Project
 from tarmac.api.plane import By, Control, Gatekeeper
@@ -83,6 +84,16 @@ async def create_project(data: JSONBody[wire.Project], control: Control, by: By)
     return await control.create_project(data, by)
 
 
+@put("/projects/{id:str}", status_code=200, summary="Change a project")
+async def update_project(id: Name, data: JSONBody[wire.Project], control: Control, by: By) -> wire.Project:
+    """The body takes the place of the project's record; one that is archived is only left out of lists."""
+    if data.id != id:
+        raise InvalidInputError(
+            f"the body is the project {data.id!r}, the address is of {id!r}; a project keeps its id"
+        )
+    return await control.update_project(data, by)
+
+
 @post("/login-codes", status_code=201, summary="Open the console")
 async def create_login_code(control: Control, authenticator: Gatekeeper, by: By) -> wire.LoginCode:
     """A code that opens a browser's session once, within a few minutes; `flyte console` opens its address."""
@@ -104,6 +115,7 @@ ROUTES = Router(
         delete_key,
         list_projects,
         create_project,
+        update_project,
         create_login_code,
     ],
     tags=["platform"],

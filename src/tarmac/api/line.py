@@ -47,18 +47,20 @@ class Caller:
             self._principal: Principal = authenticator.authenticate(token, None)
         except NotAuthenticatedError as error:
             raise PermissionError(str(error)) from error
-        self._calls: set[asyncio.Task[None]] = set()
+        self._reading: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
         link.send(wire.Welcome(epoch=0))
 
     def frame(self, frame: AnyFrame) -> None:
         if isinstance(frame, Ask):
             call = asyncio.get_running_loop().create_task(self._answer(frame))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            calls = self._reading if frame.method == "GET" else self._writing
+            calls.add(call)
+            call.add_done_callback(calls.discard)
 
     def lost(self, link: Link) -> None:
-        """Nobody is left to hear the answers; what was begun is on its way to the disk by itself."""
-        for call in self._calls:
+        """Nobody is left to hear the answers; what is to change something is not broken off half-way."""
+        for call in self._reading:
             call.cancel()
 
     async def _answer(self, ask: Ask) -> None:

@@ -39,6 +39,8 @@ Tasks, runs and apps of this platform. What the `flyte` package and command do g
 
 Send `Authorization: Bearer KEY`, with the owner's token or a key made by `flyte create api-key`. Every answer with a
 status of 400 or more holds one `error` with a `code` for programs and a `message` for people. Lists are newest first.
+
+A query parameter that a route does not list is refused with 422; `project` and `domain` may come with every call.
 """
 
 TAGS = {

@@ -72,10 +72,13 @@ async def list_runs(
         list[str] | None, QueryParameter(description="Only runs with this label, written `key=value`.")
     ] = None,
     created_after: Annotated[float | None, QueryParameter(description="Seconds since 1970.")] = None,
-    created_before: Annotated[float | None, QueryParameter(description="For the next page.")] = None,
+    created_before: Annotated[float | None, QueryParameter(description="Seconds since 1970.")] = None,
+    before_run: Annotated[
+        str | None, QueryParameter(description="Only what follows this run in the list, for the next page.")
+    ] = None,
     limit: Limit = 100,
 ) -> list[wire.Run]:
-    """The runs of a project, newest first."""
+    """The runs of a project, newest first. Runs of the same instant have an order too: pages lose none."""
     return await control.runs(
         project=project,
         domain=domain,
@@ -85,6 +88,7 @@ async def list_runs(
         labels=labels_of(label or []),
         created_after=created_after,
         before=created_before,
+        before_run=before_run,
         limit=limit,
     )
 
@@ -168,18 +172,37 @@ async def abort_action(
     return await control.abort_action(run, action, data.reason if data else "", by)
 
 
+@get("/runs/{run:str}/actions/{action:str}/report", summary="Read an action's report")
+async def read_report(
+    run: Name,
+    action: Name,
+    control: Control,
+    attempt: Annotated[int | None, QueryParameter(ge=1, description="The last one that has any when absent.")] = None,
+) -> wire.Report:
+    """The HTML that the action last showed. It is the task's own: show it where it can do no harm."""
+    return await control.report(run, action, attempt)
+
+
 @get("/runs/{run:str}/actions/{action:str}/logs", summary="Read an action's log", media_type="application/x-ndjson")
 async def read_action_log(
     run: Name,
     action: Name,
     control: Control,
     attempt: Annotated[int | None, QueryParameter(ge=1, description="The last one when absent.")] = None,
+    from_attempt: Annotated[
+        int | None, QueryParameter(ge=1, description="With `follow`: this attempt, and each that comes after it.")
+    ] = None,
     tail: Tail = None,
     after: LogAfter = None,
     follow: Follow = False,
 ) -> Stream:
-    """A LogLine on each line. With `follow` the answer goes on until the action is over."""
-    first = await control.action_log(run, action, attempt)
+    """A LogLine on each line. With `follow` the answer goes on until the action, or the named attempt, is over.
+
+    `after` is an offset into the log of the attempt that the answer begins with.
+    """
+    if from_attempt is not None and (attempt is not None or not follow):
+        raise InvalidInputError("from_attempt goes with follow, and not with attempt; name one attempt, or follow")
+    first = await control.action_log(run, action, attempt or from_attempt)
     if not follow:
         return streams.lines(_attempt(first, after, tail, _yes))
     if attempt is not None:
@@ -201,14 +224,14 @@ async def _attempt(
 async def _attempts(
     control: ControlPlane, run: str, action: str, log: AttemptLog, after: int | None, tail: int | None
 ) -> AsyncIterator[list[LogLine]]:
-    """The log of this attempt, and of each that comes after it."""
+    """The log of this attempt, and of each that comes after it, also of those that were over in no time."""
     while True:
         async for batch in _attempt(log, after, tail, log[1]):
             yield batch
-        following = await control.action_log(run, action, None)
-        if following[2] == log[2]:
+        _, _, last = await control.action_log(run, action, None)
+        if last <= log[2]:
             return
-        log, after, tail = following, None, None
+        log, after, tail = await control.action_log(run, action, log[2] + 1), None, None
 
 
 def _yes() -> bool:
@@ -226,6 +249,7 @@ ROUTES = Router(
         list_actions,
         get_action,
         abort_action,
+        read_report,
         read_action_log,
     ],
     tags=["runs"],

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +20,15 @@ import msgspec
 
 import tarmac
 from flyte import wire
-from flyte.errors import ActionNotFoundError, RemoteTaskNotFoundError
+from flyte.errors import ActionNotFoundError, AlreadyExistsError, NotFoundError, RemoteTaskNotFoundError
 from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
 from tarmac.auth import Identities
-from tarmac.blobs import Blobs
+from tarmac.blobs import Blobs, unfinished
 from tarmac.control import live
 from tarmac.control.agents import Agent
 from tarmac.control.apps import Apps
 from tarmac.control.children import Children
+from tarmac.control.clock import Clock
 from tarmac.control.deployments import Deployments
 from tarmac.control.dispatch import Dispatch
 from tarmac.control.keys import Keys
@@ -40,6 +42,7 @@ from tarmac.control.vault import Secrets
 from tarmac.events import Journal, Watcher
 from tarmac.home import Home
 from tarmac.logs import LogFile
+from tarmac.model import subject_of_action
 from tarmac.secrets import Sealer
 from tarmac.settings import Settings
 from tarmac.store import Change, KeyRow, ProjectRow, RunQuery, Store, TaskRow
@@ -68,16 +71,19 @@ class Control:
         place = Place(home, endpoint, settings.certificates())
         self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
         self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
-        self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint)
+        self._clock = Clock(home.clock)
+        self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint, self._clock)
         actions, errands = self._runs.actions, self._runs.errands
-        self.dispatch = Dispatch(self.agent, settings, self.identities, actions, self._apps.addresses, home)
+        self.dispatch = Dispatch(
+            self.agent, settings, self.identities, actions, self._runs.recovery, self._apps.addresses.told, home
+        )
         self._pools = Pools(place, self._secrets, self.dispatch)
         children = Children(store, self.journal, self.registry, actions, self.dispatch, self._pools, errands)
         actions.attach(self.dispatch, self._pools, children, Steps(self.journal, actions))
         self._runs.attach(self._pools)
         outputs = RunOutputs(store, self.registry, self.blobs)
         self._deployments = Deployments(store, self.journal, self.registry, self._apps, self._secrets, outputs)
-        self._keys = Keys(store, self.journal, home.token(), self._apps.keys_changed)
+        self._keys = Keys(store, self.journal, home.token(), self._apps.gateway.keys_changed)
 
     # ------------------------------------------------------------------ start and stop
 
@@ -94,12 +100,15 @@ class Control:
                     known[task, version] = await self.registry.find(row.project, row.domain, task, version)
             self._runs.restore(row, actions, known)
         await self._runs.resume()
+        await asyncio.to_thread(self.home.remove_checkpoints, but=set(self._runs.live))
 
     async def keep_tidy(self) -> None:
         """Runs for as long as the control plane does."""
+        await asyncio.to_thread(unfinished.remove, self.home, time.time())
         while True:
             await asyncio.sleep(self.dispatch.tidy_every)
             self.dispatch.tidy(self._apps.pools())
+            self._clock.look()
 
     def accept(self, link: Link, hello: wire.Hello) -> Peer:
         """Who is it that said Hello? Raises PermissionError for a stranger."""
@@ -107,7 +116,7 @@ class Control:
             if not hmac.compare_digest(hello.token, self.home.token()):
                 raise PermissionError("the token is not the owner's")
             if hello.kind == "gateway":
-                return self._apps.gateway_connected(link, hello)
+                return self._apps.gateway.connected(link)
             link.send(wire.Welcome(epoch=self.store.epoch, version=tarmac.__version__))
             return self.agent.connected(link, hello)
         if not self.dispatch.is_known(hello):
@@ -156,8 +165,9 @@ class Control:
         created_after: float | None = None,
         limit: int = 100,
         before: float | None = None,
+        before_run: str | None = None,
     ) -> list[wire.Run]:
-        """Runs, newest first, as of the last commit."""
+        """Runs, newest first, as of the last commit. Raises RunNotFoundError where `before_run` is none."""
         query = RunQuery(
             project=project,
             domain=domain,
@@ -168,6 +178,7 @@ class Control:
             created_after=created_after,
             created_before=before,
             limit=limit,
+            before_name=before_run,
         )
         rows = await self.store.runs(query)
         url, seq = self._runs.url, self.journal.seq
@@ -208,11 +219,30 @@ class Control:
         if row is None:
             raise ActionNotFoundError(f"run {run!r} has no action {name!r}; see `flyte get action {run}`")
         attempts = await self.store.attempts(run, name)
-        interface = wire.InterfaceSpec()
+        interface, bundle = wire.InterfaceSpec(), None
         if row.kind == "task":
             known = await self.registry.find(shown.project, shown.domain, row.task, row.version)
-            interface = known.spec.interface
-        return live.details_record(row, attempts, interface)
+            interface, bundle = known.spec.interface, known.row.bundle
+        return live.details_record(row, attempts, interface, bundle)
+
+    async def report(self, run: str, name: str, attempt: int | None) -> wire.Report:
+        """What an action, or one attempt of it, last showed as its report. Raises NotFoundError where that is nothing.
+
+        The report is in the events that told of it.
+        """
+        await self.action(run, name)
+        found: wire.Report | None = None
+        last = 0
+        while page := await self.store.events(subject_of_action(run, name), last, 1000):
+            for event in page:
+                html = event.body.get("progress", {}).get("report")
+                if html is not None and attempt in (None, event.attempt):
+                    found = wire.Report(attempt=event.attempt, at=event.at, html=html)
+            last = page[-1].seq
+        if found is None:
+            which = f"attempt {attempt} of the action" if attempt else "the action"
+            raise NotFoundError(f"{which} {run}/{name} has no report; a task writes one with `flyte.report`")
+        return found
 
     async def action_log(self, run: str, name: str, attempt: int | None) -> tuple[LogFile, Callable[[], bool], int]:
         """The log file of an attempt (the last by default), and whether nothing more will be written to it."""
@@ -382,6 +412,21 @@ class Control:
         return found if any(project.id == default.id for project in found) else [default, *found]
 
     async def create_project(self, project: wire.Project, by: str) -> wire.Project:
+        """Raises AlreadyExistsError where another project has the id; one that is the same is left as it is."""
+        named = msgspec.structs.replace(project, name=project.name or project.id)
+        known = next((each for each in await self.projects() if each.id == project.id), named)
+        if known != named:
+            raise AlreadyExistsError(f"project {project.id!r} exists; change it with `flyte.remote.Project.update`")
+        return await self._put_project(named)
+
+    async def update_project(self, project: wire.Project, by: str) -> wire.Project:
+        """Put the record in the place of the one that the project has. Raises NotFoundError."""
+        known = [each.id for each in await self.projects()]
+        if project.id not in known:
+            raise NotFoundError(f"no project {project.id!r}; there are: {', '.join(known)}")
+        return await self._put_project(project)
+
+    async def _put_project(self, project: wire.Project) -> wire.Project:
         row = ProjectRow(project.id, project.name or project.id, project.description, project.labels, project.archived)
-        await self.journal.commit(Change(projects=(row,)))
+        await self.journal.write(Change(projects=(row,)))
         return project

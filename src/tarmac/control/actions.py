@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,13 @@ import msgspec
 from flyte import wire
 from flyte.errors import BaseRuntimeError
 from flyte.wire import ActionPhase, ErrorInfo
+from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
+from tarmac.control.limits import TIMED_OUT, Limits
 from tarmac.control.live import LiveAction, LiveRun, result_of_call
 from tarmac.events import Journal
 from tarmac.model import after_failure, subject_of_action
-from tarmac.store import AttemptRow, Change, Store
+from tarmac.store import Change, Store
 
 if TYPE_CHECKING:
     from tarmac.control.children import Children
@@ -62,6 +65,7 @@ class Actions:
         runs: Mapping[str, LiveRun],
         run_over: Callable[[LiveRun, wire.Run], None],
         errands: Errands,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._journal = journal
@@ -69,7 +73,7 @@ class Actions:
         self._runs = runs
         self._run_over = run_over
         self._errands = errands
-        self._loop = asyncio.get_running_loop()
+        self.limits = Limits(clock, self._time_over)
 
     def attach(self, dispatch: Dispatch, pools: Pools, children: Children, steps: Steps) -> None:
         """They and actions need each other; this closes the circle."""
@@ -80,10 +84,10 @@ class Actions:
     def began(self, action: LiveAction, worker: Worker) -> wire.Assign:
         """A worker takes the action; the answer is what it is told."""
         now = time.time()
-        self._cancel(action, "max_queued_time")
+        self.limits.stop(action, "max_queued_time")
         action.go(_P.RUNNING, now)
         action.message = "running" if action.attempt == 1 else f"running, attempt {action.attempt}"
-        self._limit(action, "max_runtime")
+        self.limits.start(action, "max_runtime")
         run = action.run
         event = self.event(action, action.message)
         change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
@@ -95,7 +99,7 @@ class Actions:
             attempt=action.attempt,
             task=action.task_name,
             version=action.version,
-            entry=self._spec(action).entry,
+            entry=action.task_spec.entry,
             project=run.row.project,
             domain=run.row.domain,
             inputs=wire.Value(inline=action.inputs, blob=action.inputs_blob),
@@ -106,6 +110,7 @@ class Actions:
             log=f"{run.logs}/{action.name}.{action.attempt}.log",
             started=run.row.created,
             url=run.url,
+            failures=action.user_failures,
         )
 
     def initializing(self, action: LiveAction, message: str) -> None:
@@ -115,42 +120,15 @@ class Actions:
         change = Change(actions=(action.write(),), events=(event,))
         self._journal.post(change, self._show(action, event.seq))
 
-    def held(self, worker: Worker, held: wire.Held) -> LiveAction | None:
-        """The live action that a returning worker still has in hand, if it is still its own."""
-        run = self._runs.get(held.run)
-        action = run.actions.get(held.action) if run else None
-        if action is None or action.over or action.attempt != held.attempt:
-            return None
-        if action.worker not in (None, worker):
-            return None
-        if action.phase is not _P.RUNNING:  # it was given out, and the commit that says so was lost
-            action.go(_P.RUNNING, time.time())
-            event = self.event(action, "running")
-            change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
-            self._journal.post(change, self._show(action, event.seq))
-        return action
-
-    def settled(self) -> None:
-        """After a restart: what was running and did not come back with its worker is tried again."""
-        for run in list(self._runs.values()):
-            for action in list(run.actions.values()):
-                if action.phase is _P.RUNNING and action.worker is None and action.kind == "task":
-                    if action.unit:
-                        self.keep_log(action, action.unit)
-                    lost = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
-                    self.failed(action, lost, counted=False)
-
-    def lost(self, holding: wire.Holding) -> None:
-        """After a restart: a worker is gone, and this is what it had begun."""
-        for held in holding.held:
-            run = self._runs.get(held.run)
-            action = run.actions.get(held.action) if run else None
-            if action is None or action.over or action.attempt != held.attempt or action.worker is not None:
-                continue
-            self.dispatch.forget(action)
-            self.keep_log(action, holding.unit)
-            lost = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
-            self.failed(action, lost, counted=False)
+    def runs_already(self, action: LiveAction) -> None:
+        """A worker was given the action, and the commit that said so was lost."""
+        self.dispatch.forget(action)
+        self.limits.stop(action, "max_queued_time")
+        action.go(_P.RUNNING, time.time())
+        self.limits.start(action, "max_runtime")
+        event = self.event(action, "running")
+        change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
+        self._journal.post(change, self._show(action, event.seq))
 
     def on_disk(self, then: Callable[[], None]) -> None:
         """Call `then` when everything that was changed until now is on disk."""
@@ -200,22 +178,37 @@ class Actions:
         if pool is None:
             self._errands.run(self._queue_anew(action))
             return
-        self._limit(action, "max_queued_time")
-        if "deadline" not in action.timers:
-            self._limit(action, "deadline")
+        self.limits.start(action, "max_queued_time")
+        if not self.limits.is_on(action, "deadline"):
+            self.limits.start(action, "deadline")
         self.dispatch.submit(action, pool)
 
     async def _queue_anew(self, action: LiveAction) -> None:
         """Queue an action whose pool is not at hand."""
-        if await self._has_pool(action):
+        if await self.has_pool(action):
             self.queue(action, action.pool)
 
-    def _after(self, delay: float, action: LiveAction, pool: Pool | None) -> None:
+    def queue_after(self, delay: float, action: LiveAction, pool: Pool | None) -> None:
         if delay <= 0:
             self.queue(action, pool)
         else:
-            self._cancel(action, "retry")
-            action.timers["retry"] = self._loop.call_later(delay, self.queue, action, pool)
+            self.limits.pause(action, delay, functools.partial(self.queue, action, pool))
+
+    async def has_pool(self, action: LiveAction) -> bool:
+        """Have the action's pool at hand; an action whose pool cannot be made ends with the reason."""
+        problem = await self.make_pool(action)
+        if problem is not None:
+            self.failed(action, ErrorInfo(code=problem.code, message=problem.message, retryable=False))
+        return problem is None
+
+    async def make_pool(self, action: LiveAction) -> BaseRuntimeError | None:
+        assert action.task is not None, f"{action.id} has no task"
+        try:
+            override = action.task_spec if action.spec else None
+            action.pool = await self._pools.make(action.task, override, action.run.request.env_vars)
+        except BaseRuntimeError as problem:
+            return problem
+        return None
 
     def _finished(self, worker: Worker, frame: wire.Finished) -> None:
         action = self.mine(worker, frame.run, frame.action, frame.attempt)
@@ -227,7 +220,7 @@ class Actions:
         else:
             value = frame.outputs or wire.Value(inline=b"[null]")
             action.outputs, action.outputs_blob = value.inline, value.blob
-            self._end(action, _P.SUCCEEDED, "", ack)
+            self.end(action, _P.SUCCEEDED, "", ack)
 
     def failed(
         self, action: LiveAction, error: ErrorInfo, ack: wire.Frame | None = None, *, counted: bool = True
@@ -242,21 +235,19 @@ class Actions:
             action.system_failures += 1 if counted or action.attempt > UNCOUNTED else 0
         else:
             action.user_failures += 1
-        timed_out = error.code in ("MaxRuntimeExceededError", "DeadlineExceededError", "MaxQueuedTimeExceededError")
-        verdict = after_failure(
-            error, self._spec(action).retries, action.user_failures, action.system_failures, timed_out
-        )
+        retries, timed_out = action.task_spec.retries, error.code in TIMED_OUT
+        verdict = after_failure(error, retries, action.user_failures, action.system_failures, timed_out)
         action.error = error
         if verdict.phase is _P.QUEUED:
             self._try_again(action, error, verdict.delay, ack)
         else:
-            self._end(action, verdict.phase, sentence(error), ack)
+            self.end(action, verdict.phase, sentence(error), ack)
 
     def _try_again(self, action: LiveAction, error: ErrorInfo, delay: float, ack: wire.Frame | None) -> None:
         worker = action.worker
         last = action.attempt_row()
         pool = action.pool
-        self._cancel(action, "max_runtime")
+        self.limits.stop(action, "max_runtime")
         self.dispatch.release(action)
         if action.phase is not _P.QUEUED:
             action.go(_P.QUEUED, time.time())
@@ -275,13 +266,17 @@ class Actions:
             if ack is not None and worker is not None:
                 worker.acknowledge(ack)
             if not action.over:
-                self._after(delay, action, pool)
+                self.queue_after(delay, action, pool)
 
         self._journal.post(change, then)
 
+    def _time_over(self, action: LiveAction, error: ErrorInfo) -> None:
+        self.dispatch.end(action, error.message)
+        self.failed(action, error)
+
     # ------------------------------------------------------------------ over
 
-    def _end(self, action: LiveAction, phase: ActionPhase, message: str, ack: wire.Frame | None = None) -> None:
+    def end(self, action: LiveAction, phase: ActionPhase, message: str, ack: wire.Frame | None = None) -> None:
         """A terminal phase, for the action and for whatever is still running beneath it."""
         worker = action.worker
         ended = [action, *self._close(action, phase, message)]
@@ -322,7 +317,11 @@ class Actions:
     ) -> tuple[Change, Callable[[], None]]:
         """The terminal phases with their events, and what comes after their commit: the callers are told, and a run is
         closed with its root.
+
+        `actions` are an action and those below it. Their events are numbered from the deepest up, so that a stream,
+        which is over with its root, has told of all ends before that.
         """
+        actions = actions[::-1]
         events = tuple(self.event(action, action.message) for action in actions)
         change = Change(
             actions=tuple(action.write() for action in actions),
@@ -351,77 +350,7 @@ class Actions:
             self.dispatch.goes_on(parent)
             parent.worker.send(result_of_call(key, action))
 
-    # ------------------------------------------------------------------ time limits
-
-    def _limit(self, action: LiveAction, limit: str) -> None:
-        """Start the clock of one of the task's time limits; after a restart with what is left of it.
-
-        The clock is the loop's, which no step of the wall clock moves; only what went before a restart is told by that.
-        """
-        whole = getattr(self._spec(action).timeout, limit)
-        if whole is None:
-            return
-        since = action.created if limit == "deadline" else action.since
-        gone = 0.0 if since is None else time.time() - since
-        seconds = min(whole, max(0.0, whole - gone))
-        self._cancel(action, limit)
-        action.timers[limit] = self._loop.call_later(seconds, self._time_out, action, limit)
-
-    def _cancel(self, action: LiveAction, limit: str) -> None:
-        if (handle := action.timers.pop(limit, None)) is not None:
-            handle.cancel()
-
-    def _time_out(self, action: LiveAction, limit: str) -> None:
-        if action.over:
-            return
-        seconds = getattr(self._spec(action).timeout, limit)
-        code, words = _LIMITS[limit]
-        error = ErrorInfo(code=code, message=f"{words} {seconds:g} s ({limit})", retryable=limit == "max_runtime")
-        self.dispatch.end(action, error.message)
-        self.failed(action, error)
-
-    # ------------------------------------------------------------------ after a restart
-
-    async def resume(self, action: LiveAction) -> None:
-        if action.task is None:
-            message = f"task {action.task_name} {action.version} is not registered any more; deploy it again"
-            action.error = ErrorInfo(code="RemoteTaskNotFoundError", message=message, retryable=False)
-            self._end(action, _P.FAILED, message)
-            return
-        is_new = action.attempt == 1 and action.phase is not _P.RUNNING
-        _resume_clock(action, [] if is_new else await self._store.attempts(action.run.name, action.name))
-        if action.phase is _P.INITIALIZING:
-            action.go(_P.QUEUED, time.time())
-        if action.phase is _P.QUEUED:
-            await self._queue_anew(action)
-        elif action.phase is _P.RUNNING:
-            await self._make_pool(action)  # without one its worker may still come back
-            self._limit(action, "max_runtime")
-            self._limit(action, "deadline")
-        action.since = None
-
-    async def _has_pool(self, action: LiveAction) -> bool:
-        """Have the action's pool at hand; an action whose pool cannot be made ends with the reason."""
-        problem = await self._make_pool(action)
-        if problem is not None:
-            self.failed(action, ErrorInfo(code=problem.code, message=problem.message, retryable=False))
-        return problem is None
-
-    async def _make_pool(self, action: LiveAction) -> BaseRuntimeError | None:
-        assert action.task is not None, f"{action.id} has no task"
-        try:
-            action.pool = await self._pools.make(action.task, self._spec(action) if action.spec else None)
-        except BaseRuntimeError as problem:
-            return problem
-        return None
-
     # ------------------------------------------------------------------ small steps
-
-    def _spec(self, action: LiveAction) -> wire.TaskSpec:
-        if action.spec is not None:
-            return msgspec.json.decode(action.spec, type=wire.TaskSpec)
-        assert action.task is not None, f"{action.id} has no task"
-        return action.task.spec
 
     def event(self, action: LiveAction, message: str, body: dict[str, object] | None = None) -> wire.Event:
         subject = subject_of_action(action.run.name, action.name)
@@ -439,28 +368,8 @@ class Actions:
         return show
 
 
-_LIMITS = {
-    "max_runtime": ("MaxRuntimeExceededError", "it ran longer than"),
-    "max_queued_time": ("MaxQueuedTimeExceededError", "it waited in the queue longer than"),
-    "deadline": ("DeadlineExceededError", "it was not done within"),
-}
-
-
 def _nothing() -> None:
     """After commits that nobody needs to be shown."""
-
-
-def _resume_clock(action: LiveAction, attempts: Sequence[AttemptRow]) -> None:
-    """When what the action is in the middle of began, as the disk has it."""
-    current = next((attempt for attempt in attempts if attempt.number == action.attempt), None)
-    if action.phase is _P.RUNNING:
-        action.unit = current.unit if current else None
-        action.attempt_started = action.since = current.started if current else action.started
-    elif action.attempt == 1:
-        action.since = action.created
-    else:
-        ends = [attempt.ended for attempt in attempts if attempt.ended is not None]
-        action.since = max(ends) if ends else None
 
 
 def sentence(error: ErrorInfo) -> str:

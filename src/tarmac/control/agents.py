@@ -42,6 +42,15 @@ class Agent:
     def present(self) -> bool:
         return self._link is not None and self._link.open
 
+    def ask(self) -> None:
+        """Have `has_answered` say whether all that the agent knows by now has been heard."""
+        if self._link is not None and self._link.open:
+            self._link.ping()
+
+    @property
+    def has_answered(self) -> bool:
+        return self.present and self._link is not None and self._link.asked is None
+
     def connected(self, link: Link, hello: wire.Hello) -> Agent:
         """A new agent, or the old one again: what it does not name is gone."""
         if self._link is not None:

@@ -64,7 +64,8 @@ class Children:
             return
         row = parent.run.row
         known = self._registry.at_hand(row.project, row.domain, frame.task, parent.version)
-        pool = self._pools.at_hand(known, frame.spec if frame.overridden else None) if known else None
+        override = frame.spec if frame.overridden else None
+        pool = self._pools.at_hand(known, override, parent.run.request.env_vars) if known else None
         if known is None or pool is None:
             self._errands.run(self._call_unknown(worker, parent, frame))
         else:
@@ -99,7 +100,7 @@ class Children:
                 sys_path=code.sys_path,
             )
             stored = task_row(request, spec, time.time())
-            await self._journal.commit(Change(tasks=(stored,)), self._registry.changed)
+            await self._journal.write(Change(tasks=(stored,)), self._registry.changed)
         if stored is None:
             message = f"no task named {frame.task!r} in {row.project}/{row.domain} at {parent.version}"
             return ErrorInfo(code="RemoteTaskNotFoundError", message=message)
@@ -107,7 +108,7 @@ class Children:
         known = known or self._registry.remember(stored)
         override = msgspec.json.decode(frame.spec, type=wire.TaskSpec) if frame.spec and frame.overridden else None
         try:
-            await self._pools.make(known, override)
+            await self._pools.make(known, override, parent.run.request.env_vars)
         except BaseRuntimeError as problem:
             return ErrorInfo(code=problem.code, message=problem.message, kind=problem.kind)
         return None

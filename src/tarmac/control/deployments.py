@@ -22,7 +22,8 @@ import msgspec
 from flyte import wire
 from flyte.errors import BaseRuntimeError, DeploymentError, NotFoundError
 from flyte.wire import AppStatus, DeployedEnvironment, DeploymentPhase, ErrorInfo
-from tarmac.control.apps import Apps, LiveApp, LiveReplica
+from tarmac.control.apps import Apps
+from tarmac.control.live_apps import LiveApp, LiveReplica
 from tarmac.control.parameters import RunOutputs
 from tarmac.control.registry import Registry
 from tarmac.control.vault import Secrets, full_name
@@ -192,7 +193,7 @@ class Deployments:
             finally:
                 await self._close(request, name, undo)
             if undo.old_replicas and self._shown[name].phase is DeploymentPhase.SUCCEEDED:
-                await self._apps.stop_later(undo.old_replicas, "a new version took its place")
+                await self._apps.replicas.end_later(undo.old_replicas, "a new version took its place")
 
     async def _levels(self, request: wire.DeployRequest, plan: list[list[str]], name: str, undo: Undo) -> None:
         """One level after the other; what stands in the same level at the same time."""
@@ -229,7 +230,7 @@ class Deployments:
         if new:
             undo.new_tasks += [row.name for row in new]
             change = Change(tasks=tuple(new), deployments=(self._row(name),))
-            await self._journal.commit(change, self._registry.changed)
+            await self._journal.write(change, self._registry.changed)
         phase = "ready" if new else "unchanged"
         await self._progress(name, environment, phase, f"{len(rows)} task{'s' if len(rows) != 1 else ''}")
 
@@ -238,14 +239,14 @@ class Deployments:
         app = self._apps.live.get((request.project, request.domain, spec.name))
         if app is not None and await self._is_unchanged(app, version) and app.row.wanted == "active":
             await self._apps.wake(app)
-            await self._progress(name, spec.name, "unchanged", "", self._apps.url(app))
+            await self._progress(name, spec.name, "unchanged", "", self._apps.addresses.url(app))
             return
         undo.found.append(
             Found(name=spec.name) if app is None else Found(name=spec.name, row=app.row, served=app.served)
         )
         self._journal.post(Change(deployments=(self._row(name),)))  # on disk before whatever is committed later
         app = await self._apps.declare(request.project, request.domain, spec, time.time())
-        await self._progress(name, spec.name, "starting", "", self._apps.url(app))
+        await self._progress(name, spec.name, "starting", "", self._apps.addresses.url(app))
         app.row = replace(app.row, env_vars=request.env_vars, parameters=request.parameter_values.get(spec.name, {}))
         self._apps.set_status(app, AppStatus.DEPLOYING, f"starting version {version.version}")
         await self._journal.commit(Change(app_versions=(version,)))
@@ -255,17 +256,17 @@ class Deployments:
             await self._progress(name, spec.name, "failed", error.message)
             raise
         undo.old_replicas += await self._apps.switch(app, version, f"version {version.version} serves")
-        await self._apps.told()
-        await self._progress(name, spec.name, "ready", "", self._apps.url(app))
+        await self._apps.gateway.told()
+        await self._progress(name, spec.name, "ready", "", self._apps.addresses.url(app))
 
     async def _start(self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec) -> None:
         """Start the new version's replicas and wait until every one of them answers."""
         count = max(1, spec.scaling.min_replicas)
-        replicas = [await self._apps.start_replica(app, version) for _ in range(count)]
+        replicas = [await self._apps.replicas.start(app, version) for _ in range(count)]
         try:
             await asyncio.gather(*(replica.ready for replica in replicas))
         except DeploymentError:
-            self._apps.end_replicas([r for r in replicas if r.phase in ("starting", "ready")], "another did not start")
+            self._apps.replicas.end([r for r in replicas if r.phase in ("starting", "ready")], "another did not start")
             raise
 
     async def _version(self, request: wire.DeployRequest, spec: wire.AppSpec) -> AppVersionRow:

@@ -6,20 +6,21 @@ moment one is queued and a *slot* is free. Slots bound how many actions compute 
 waits for its children gives its slot back, and in a pool of reused workers it does not count against the pool's size,
 so that a tree deeper than the pool cannot lock up. A worker is fresh (one action, then it exits) or reused.
 
-After a restart of the control plane workers and agent come back by themselves. Nothing is given out until they have
-("settling", a few seconds at most), so that an action which still runs is found again and not started twice.
+After a restart of the control plane workers and agent come back by themselves, and nothing is given out until they
+have (`settling.py`), so that an action which still runs is found again and not started twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import hashlib
 import hmac
 import itertools
+import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from flyte import wire
@@ -29,14 +30,13 @@ from tarmac.control.agents import Agent
 from tarmac.control.holdings import Holdings
 from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
+from tarmac.control.recovery import Recovery
+from tarmac.control.settling import Settling
 from tarmac.control.workers import Pool, Worker, death, never_started
 from tarmac.home import Home
 from tarmac.settings import Settings
 
 log = logging.getLogger("tarmac.dispatch")
-
-SETTLE = 3.0
-"""Seconds that workers known to the agent have to come back after a restart of the control plane."""
 
 EXIT_NEWS = 2.0
 """Seconds in which the agent tells how a process ended whose link was lost."""
@@ -57,17 +57,17 @@ STRAY_PATIENCE = 1.0
 """Seconds a returning worker has to hand in what it holds of an action that is not its own any more."""
 
 
+_WAITING = (ActionPhase.QUEUED, ActionPhase.INITIALIZING)
+
+
 class Lifecycle(Protocol):
     """What happens to actions is decided elsewhere (runs.py); this is what dispatch reports."""
 
     def began(self, action: LiveAction, worker: Worker) -> wire.Assign: ...
     def initializing(self, action: LiveAction, message: str) -> None: ...
     def failed(self, action: LiveAction, error: ErrorInfo, *, counted: bool = True) -> None: ...
-    def held(self, worker: Worker, held: wire.Held) -> LiveAction | None: ...
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None: ...
-    def settled(self) -> None: ...
     def keep_log(self, action: LiveAction, unit: str) -> None: ...
-    def lost(self, holding: wire.Holding) -> None: ...
     def on_disk(self, then: Callable[[], None]) -> None: ...
 
 
@@ -78,11 +78,13 @@ class Dispatch:
         settings: Settings,
         identities: Identities,
         lifecycle: Lifecycle,
+        recovery: Recovery,
         addresses: Callable[[str, str], dict[str, str]],
         home: Home,
     ) -> None:
         self.agent = agent
         self.lifecycle = lifecycle
+        self.recovery = recovery
         self.slots = settings.worker_slots()
         self.busy = 0
         self.pools: dict[str, Pool] = {}
@@ -93,14 +95,13 @@ class Dispatch:
         self._home = home
         self._holdings = Holdings(home.holdings)
         self._loop = asyncio.get_running_loop()
-        self._settling = True
-        self._awaited: set[str] = set()
+        self._settling = Settling(self, self._holdings, settings.lease)
         self._turn = itertools.count()
         self.tidy_every = min(10.0, settings.lease / 6)
         """Seconds between two calls of `tidy`."""
         self._tidied = self._loop.time()
         agent.on_return.append(self._agent_returned)
-        agent.on_stranger_exited = self._not_awaited
+        agent.on_stranger_exited = self._settling.ended
         agent.on_pool_failed = self._pool_failed
         agent.on_pool_ready = self._pool_ready
 
@@ -173,13 +174,12 @@ class Dispatch:
             self.pump(pool)
 
     def pump(self, pool: Pool) -> None:
-        if self._settling:
+        if self._settling.goes_on:
             return
         while pool.queue and self.busy < self.slots and pool.idle:
             action = pool.queue.popleft()
-            if action.phase.is_terminal or action.worker is not None:
-                continue
-            self._assign(pool.idle[-1], action)
+            if action.phase in _WAITING and action.worker is None:
+                self._assign(pool.idle[-1], action)
         if pool.queue and pool.queue[0].over:
             pool.queue = deque(action for action in pool.queue if not action.over)
         self._stock(pool)
@@ -259,23 +259,22 @@ class Dispatch:
         """A worker's Hello. Raises PermissionError for one that nobody wants any more."""
         worker = self.workers.get(hello.name)
         if worker is None:
-            if not hello.pool or not self._settling:
+            if not hello.pool or not self._settling.goes_on:
                 raise PermissionError(f"no work for {hello.name}")
-            worker = self._adopt(hello.name, self._pool_of(hello))
+            worker = self._adopt(hello.name, self._pool_of(hello), hello.place)
         worker.link = link
+        worker.spent = hello.spent
         if not worker.met:
             worker.met = True
             worker.pool.starting -= 1
         worker.pid = hello.pid
         worker.pool.proven = True
         worker.pool.failures = 0
-        self._awaited.discard(hello.name)
         link.send(wire.Welcome(epoch=0))
         self._compare(worker, hello.held)
         if worker.has_room and worker not in worker.pool.idle:
             worker.pool.idle.append(worker)
-        if self._settling and not self._awaited and self.agent.present:
-            self._settle()
+        self._settling.came_back(hello.name)
         self.pump(worker.pool)
         return worker
 
@@ -289,12 +288,28 @@ class Dispatch:
             self.pools[hello.pool] = pool
         return pool
 
-    def _adopt(self, unit: str, pool: Pool) -> Worker:
-        place = next((place for place, held in self._holdings.left.items() if held.unit == unit), None)
-        place = self._holdings.take() if place is None else place
+    def _adopt(self, unit: str, pool: Pool, place: int | None) -> Worker:
+        if place is None:
+            place = self._holdings.take()
+        else:
+            self._holdings.claim(place)
         worker = Worker(unit, pool, self, place, born=self._loop.time())
         self._expect(worker)
         self.agent.adopt(unit, worker)
+        return worker
+
+    def keep(self, place: int, holding: wire.Holding) -> Worker | None:
+        """A worker that has not come back owns what it wrote down; None where nothing of that is its own any more."""
+        worker: Worker | None = None
+        for held in holding.held:
+            pool = self.recovery.pool_of(held)
+            if pool is None:
+                continue
+            if worker is None:
+                worker = self._adopt(holding.unit, pool, place)
+                worker.met = True
+                pool.starting -= 1
+            self._take_back(worker, held)
         return worker
 
     def _compare(self, worker: Worker, held: Sequence[wire.Held]) -> None:
@@ -310,7 +325,7 @@ class Dispatch:
 
     def _take_back(self, worker: Worker, held: wire.Held) -> None:
         """The worker still has an action in hand: it is that worker's again, or nobody's."""
-        action = self.lifecycle.held(worker, held)
+        action = self.recovery.held(worker, held)
         if action is None:
             stray = f"{held.run}/{held.action}"
             worker.strays.add(stray)
@@ -341,17 +356,18 @@ class Dispatch:
         if worker in worker.pool.idle:
             worker.pool.idle.remove(worker)
         if worker.unit in self.workers:
+            self.agent.ask()
             self._loop.call_later(EXIT_NEWS, self._presume_dead, worker)
 
     def _presume_dead(self, worker: Worker) -> None:
         if worker.link is not None or worker.unit not in self.workers:
             return
-        if self.agent.present:
-            self._lose(worker, "its process stopped answering")
-        else:  # the agent will say when it comes back
+        if self.agent.has_answered:
+            self.lose(worker, "its process stopped answering")
+        else:  # it will say how the process ended, if it has
             self._loop.call_later(EXIT_NEWS, self._presume_dead, worker)
 
-    def _lose(self, worker: Worker, reason: str) -> None:
+    def lose(self, worker: Worker, reason: str) -> None:
         self.agent.stop(worker.unit, 0, reason)
         self.worker_exited(worker, wire.UnitExited(unit=worker.unit, reason=reason), counted=True)
 
@@ -367,11 +383,11 @@ class Dispatch:
         pool.starting -= 0 if worker.met else 1
         if worker in pool.idle:
             pool.idle.remove(worker)
-        if not worker.met and not worker.stopping and worker.born > pool.failed_at and self.agent.present:
+        own = exit.code is not None or exit.signal is not None
+        if own and not worker.met and not worker.stopping and worker.born > pool.failed_at:
             pool.failures += 1
             pool.failed_at = self._loop.time()
         worker.stopping = True  # nothing is given to it while what it had is taken away
-        own = exit.code is not None or exit.signal is not None
         for action in list(worker.actions.values()):
             self.lifecycle.keep_log(action, worker.unit)
             self.release(action)
@@ -392,11 +408,27 @@ class Dispatch:
     def pool(self, spec: wire.PoolSpec, project: str, domain: str, reuse: wire.ReuseSpec | None) -> Pool:
         """The pool for `spec`, made when it is not there."""
         key = spec.id if reuse is None else f"{spec.id}-r{reuse.max_replicas}x{reuse.concurrency}"
-        pool = self.pools.get(key)
-        if pool is None:
-            pool = self.pools[key] = Pool(key, spec, project, domain, reuse, used=self._loop.time())
-        elif not pool.known:
-            pool.spec, pool.project, pool.domain, pool.reuse, pool.known = spec, project, domain, reuse, True
+        return self._kept(Pool(key, spec, project, domain, reuse, used=self._loop.time()))
+
+    def apart(self, pool: Pool, variables: Mapping[str, str]) -> Pool:
+        """The pool for actions of a run that sets `variables`.
+
+        A process has one set of them. Where it has one action at a time they come and go with the action; what runs
+        with other actions shares a process with those that get the same.
+        """
+        if not variables or pool.concurrency == 1:
+            return pool
+        text = json.dumps(variables, sort_keys=True)
+        key = f"{pool.key}-e{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        own = Pool(key, pool.spec, pool.project, pool.domain, pool.reuse, used=self._loop.time(), proven=pool.proven)
+        return self._kept(own)
+
+    def _kept(self, wanted: Pool) -> Pool:
+        """The pool of that key that is there; else this one, from now on."""
+        pool = self.pools.setdefault(wanted.key, wanted)
+        if not pool.known:
+            pool.spec, pool.project, pool.domain, pool.reuse = wanted.spec, wanted.project, wanted.domain, wanted.reuse
+            pool.known = True
         return pool
 
     def _pool_ready(self, frame: wire.PoolReady) -> None:
@@ -447,9 +479,9 @@ class Dispatch:
         link, lease = worker.link, self._settings.lease
         if link is None:
             if not worker.met and now - worker.born > START_LIMIT:
-                self._lose(worker, f"its process did not start within {START_LIMIT:g} s")
+                self.lose(worker, f"its process did not start within {START_LIMIT:g} s")
         elif link.asked is not None and now - link.asked > lease * 3 / 4:
-            self._lose(worker, f"its process gave no sign of life for {now - link.heard:.0f} s")
+            self.lose(worker, f"its process gave no sign of life for {now - link.heard:.0f} s")
         elif now - link.heard > lease / 4:
             link.ping()
 
@@ -458,48 +490,17 @@ class Dispatch:
             if not worker.actions and not worker.stopping:
                 self._stop(worker, 1, "it is not needed any more")
 
-    # ------------------------------------------------------------------ settling after a start
+    # ------------------------------------------------------------------ the agent's return
 
     def _agent_returned(self, units: Sequence[wire.UnitState]) -> None:
-        if self._settling:
-            self._awaited = {state.unit for state in units if state.kind == "worker" and state.unit not in self.workers}
-            if self._awaited:
-                self._loop.call_later(SETTLE, self._settle)
-            else:
-                self._settle()
+        if self._settling.goes_on:
+            self._settling.agent_returned(units)
             return
         for state in units:  # orders to stop may have been lost with the link
             worker = self.workers.get(state.unit)
             if state.kind == "worker" and (worker is None or worker.stopping):
                 self.agent.stop(state.unit, 0, "nobody wants it any more")
         self.pump_everything()
-
-    def _not_awaited(self, unit: str) -> None:
-        """A worker has ended before it could come back."""
-        if unit in self._awaited:
-            self._awaited.discard(unit)
-            if not self._awaited:
-                self._settle()
-
-    def _settle(self) -> None:
-        """Whoever was to come back has, or will not: from here on actions are given out."""
-        if not self._settling:
-            return
-        self._settling = False
-        for unit in self._awaited:
-            self.agent.stop(unit, 0, "nobody knows it")
-        self._awaited.clear()
-        self._take_over()
-        self.lifecycle.settled()
-        self.pump_everything()
-
-    def _take_over(self) -> None:
-        """What workers held that are gone now had begun, whether or not anybody had written that down."""
-        for place, holding in self._holdings.left.items():
-            if holding.unit not in self.workers:
-                self.lifecycle.lost(holding)
-                self.lifecycle.on_disk(functools.partial(self._holdings.give_back, place))
-        self._holdings.left.clear()
 
     def forget(self, action: LiveAction) -> None:
         """Take an action out of its queue."""

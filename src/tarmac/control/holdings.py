@@ -32,6 +32,11 @@ class Holdings:
         self._count += 1
         return self._count - 1
 
+    def claim(self, place: int) -> None:
+        """A worker that was there before has this one."""
+        self._free.discard(place)
+        self._count = max(self._count, place + 1)
+
     def give_back(self, place: int) -> None:
         self._free.add(place)
 

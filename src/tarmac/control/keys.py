@@ -42,9 +42,12 @@ class Keys:
         key = new_key()
         digest = hashlib.sha256(key.encode()).hexdigest()
         row = KeyRow("k" + secrets.token_hex(6), request.name, digest, time.time(), None, request.scopes)
-        await self._journal.commit(Change(keys=(row,)))
-        self._by_digest[digest] = row
-        self._tell()
+
+        def known() -> None:
+            self._by_digest[digest] = row
+            self._tell()
+
+        await self._journal.write(Change(keys=(row,)), known)
         return _info(row, key)
 
     async def list(self) -> list[wire.KeyInfo]:
@@ -55,10 +58,13 @@ class Keys:
         found = [row for row in self._by_digest.values() if name in (row.id, row.name)]
         if not found:
             raise NotFoundError(f"no API key {name!r}; list them with: flyte get api-key")
-        await self._journal.commit(Change(deletes=tuple(Delete("keys", (row.id,)) for row in found)))
-        for row in found:
-            del self._by_digest[row.digest]
-        self._tell()
+
+        def forgotten() -> None:
+            for row in found:
+                self._by_digest.pop(row.digest, None)
+            self._tell()
+
+        await self._journal.write(Change(deletes=tuple(Delete("keys", (row.id,)) for row in found)), forgotten)
 
 
 def _info(row: KeyRow, key: str | None = None) -> wire.KeyInfo:

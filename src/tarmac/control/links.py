@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
+from weakref import WeakSet
 
 from flyte.wire import AnyFrame, Frame, FrameError, Hello, Ping, Pong, Refused, Unpacker, pack
 
@@ -156,10 +157,31 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
 
-async def listen(path: Path, accept: Accept) -> asyncio.AbstractServer:
+class Links:
+    """The socket that is listened on, and the links that were made there."""
+
+    def __init__(self, server: asyncio.AbstractServer, made: WeakSet[Link]) -> None:
+        self._server = server
+        self._made = made
+
+    def close(self) -> None:
+        """Make no new links, and hear nothing more on those there are."""
+        self._server.close()
+        for link in list(self._made):
+            link.close()
+
+
+async def listen(path: Path, accept: Accept) -> Links:
     """Listen on `path` for links; a socket that an earlier control plane left is replaced."""
     loop = asyncio.get_running_loop()
     path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at the start
-    server = await loop.create_unix_server(lambda: Link(accept, loop.time), str(path), backlog=1024)
+    made: WeakSet[Link] = WeakSet()
+
+    def link() -> Link:
+        new = Link(accept, loop.time)
+        made.add(new)
+        return new
+
+    server = await loop.create_unix_server(link, str(path), backlog=1024)
     os.chmod(path, 0o600)
-    return server
+    return Links(server, made)

@@ -86,6 +86,14 @@ class LiveAction:
     def is_root(self) -> bool:
         return self.name == ROOT_ACTION
 
+    @property
+    def task_spec(self) -> wire.TaskSpec:
+        """What this action was called with: the task's own, or what overrides it."""
+        if self.spec is not None:
+            return msgspec.json.decode(self.spec, type=wire.TaskSpec)
+        assert self.task is not None, f"{self.id} has no task"
+        return self.task.spec
+
     def go(self, phase: ActionPhase, now: float) -> None:
         """Move along the state table and keep the times that go with it."""
         self.phase = move(self.phase, phase)
@@ -250,7 +258,9 @@ def action_record(row: ActionRow, short_name: str = "", children: int = 0) -> wi
     )
 
 
-def details_record(row: ActionRow, attempts: list[AttemptRow], interface: wire.InterfaceSpec) -> wire.ActionDetails:
+def details_record(
+    row: ActionRow, attempts: list[AttemptRow], interface: wire.InterfaceSpec, bundle: str | None = None
+) -> wire.ActionDetails:
     return wire.ActionDetails(
         action=action_record(row),
         inputs=None if row.inputs is None else msgspec.Raw(row.inputs),
@@ -259,6 +269,8 @@ def details_record(row: ActionRow, attempts: list[AttemptRow], interface: wire.I
         outputs_blob=row.outputs_blob,
         attempts=[attempt_record(attempt) for attempt in attempts],
         interface=interface,
+        version=row.version,
+        bundle=bundle,
     )
 
 

@@ -115,14 +115,15 @@ class Pools:
         self._made: list[KnownTask] = []
         self._overridden: dict[bytes, Pool] = {}
 
-    def at_hand(self, known: KnownTask, override: bytes | None) -> Pool | None:
+    def at_hand(self, known: KnownTask, override: bytes | None, variables: Mapping[str, str]) -> Pool | None:
         """The pool if it was made before; no I/O."""
-        return known.pool if override is None else self._overridden.get(_key(known, override))
+        pool = known.pool if override is None else self._overridden.get(_key(known, override))
+        return None if pool is None else self._dispatch.apart(pool, variables)
 
-    async def make(self, known: KnownTask, override: TaskSpec | None = None) -> Pool:
-        """The pool for a task. Raises SecretNotFoundError and ImageBuildError."""
+    async def make(self, known: KnownTask, override: TaskSpec | None, variables: Mapping[str, str]) -> Pool:
+        """The pool for a task in a run that sets `variables`. Raises SecretNotFoundError and ImageBuildError."""
         raw = None if override is None else msgspec.json.encode(override)
-        if (found := self.at_hand(known, raw)) is not None:
+        if (found := self.at_hand(known, raw, variables)) is not None:
             return found
         row, spec = known.row, override or known.spec
         secrets = await self._secrets.values(row.project, row.domain, spec.environment)
@@ -135,7 +136,7 @@ class Pools:
             self._made.append(known)
         else:
             self._overridden[_key(known, raw)] = pool
-        return pool
+        return self._dispatch.apart(pool, variables)
 
     def forget(self) -> None:
         """A secret changed: processes that start from now on get the new value."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -24,8 +25,10 @@ from flyte.errors import (
 from flyte.wire import INLINE_LIMIT, ROOT_ACTION, ErrorInfo
 from tarmac import inputs as declared
 from tarmac.control.actions import Actions
+from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, run_record
+from tarmac.control.recovery import Recovery
 from tarmac.control.registry import KnownTask, Registry
 from tarmac.events import Journal
 from tarmac.logs import LogFile, Moving
@@ -62,6 +65,7 @@ class Runs:
         home: Home,
         settings: Settings,
         endpoint: str,
+        clock: Clock,
     ) -> None:
         self.live: dict[str, LiveRun] = {}
         self._store = store
@@ -79,7 +83,8 @@ class Runs:
         self._ended_lately: dict[str, wire.Run] = {}
         """Runs that ended lately, as they will always be: whoever started one asks for it again."""
         self.errands = Errands(journal)
-        self.actions = Actions(store, journal, home, self.live, self._over, self.errands)
+        self.actions = Actions(store, journal, home, self.live, self._over, self.errands, clock)
+        self.recovery = Recovery(store, self.live, self.actions, clock)
 
     def attach(self, pools: Pools) -> None:
         """Pools and runs need each other; this closes the circle."""
@@ -104,6 +109,16 @@ class Runs:
         known = await self._registry.find(request.project, request.domain, request.task, request.version)
         rest = _without_inputs(request)
         await self._check_inputs(known, request, len(rest))
+        finding = asyncio.ensure_future(self._find_or_create(request, rest, known, by, fresh))
+        try:
+            return await asyncio.shield(finding)
+        except asyncio.CancelledError:  # the caller is gone; a commit under way is not
+            self.errands.keep(finding)
+            raise
+
+    async def _find_or_create(
+        self, request: wire.RunRequest, rest: bytes, known: KnownTask, by: str, fresh: bool
+    ) -> tuple[wire.Run, bool]:
         async with self._alone(_marks(request)):
             if (existing := await self._existing(request, known, fresh)) is not None:
                 return existing, False
@@ -182,7 +197,7 @@ class Runs:
         root.inputs, root.inputs_blob = await self._stored(request)
         root.spec = None if request.overrides is None else msgspec.json.encode(request.overrides)
         root.custom_context = request.custom_context
-        pool = await self._pools.make(known, request.overrides)
+        pool = await self._pools.make(known, request.overrides, request.env_vars)
         run.add(root)
         self.live[row.name] = run
         if request.idempotency_key is not None:
@@ -253,6 +268,9 @@ class Runs:
         _remember(self._ended_lately, run.name, shown, LATELY // 10)
         if run.over is not None and not run.over.done():
             run.over.set_result(shown)
+        checkpoints = self._home.checkpoints(run.name)
+        if checkpoints.exists():
+            self.errands.run(asyncio.to_thread(shutil.rmtree, checkpoints, ignore_errors=True))
 
     # ------------------------------------------------------------------ abort
 
@@ -292,7 +310,7 @@ class Runs:
                 if action.over:
                     action.settled = True
                 else:
-                    await self.actions.resume(action)
+                    await self.recovery.resume(action)
 
 
 def _without_inputs(request: wire.RunRequest) -> bytes:

@@ -21,7 +21,8 @@ from flyte import wire
 from flyte.wire import AppStatus
 
 if TYPE_CHECKING:
-    from tarmac.control.apps import Apps, LiveApp
+    from tarmac.control.apps import Apps
+    from tarmac.control.live_apps import LiveApp
 
 log = logging.getLogger("tarmac.sleep")
 
@@ -55,7 +56,7 @@ class Sleep:
         reason = f"no request for {self._apps.scaledown_after(app):g} s"
         if app.row.status is AppStatus.ACTIVE:
             self._apps.set_status(app, AppStatus.SLEEPING, reason)
-        self._apps.end_replicas(alive, reason)
+        self._apps.replicas.end(alive, reason)
 
     def recall(self, app: LiveApp) -> None:
         """Those that doze serve again; without effect where none does."""

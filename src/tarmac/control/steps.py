@@ -12,6 +12,7 @@ from flyte.wire import ActionPhase
 from tarmac.control.actions import sentence
 from tarmac.control.live import LiveAction
 from tarmac.events import Journal
+from tarmac.names import step_name
 from tarmac.store import Change
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Steps:
 
     def look_up(self, worker: Worker, frame: wire.TraceLookup) -> None:
         parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
-        step = parent.run.actions.get(frame.step) if parent else None
+        step = _recorded(parent, frame.step) if parent else None
         if step is None or not step.over:
             worker.send(wire.TraceResult(key=frame.key))
         else:
@@ -37,18 +38,10 @@ class Steps:
     def record(self, worker: Worker, frame: wire.TraceRecord) -> None:
         parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
         answer = wire.TraceResult(key=frame.key, found=True)
-        if parent is None or frame.step in parent.run.actions:  # it may be on its way to the disk
+        if parent is None or _recorded(parent, frame.step) is not None:  # it may be on its way to the disk
             self._journal.post(Change(), lambda: worker.send(answer))
             return
-        step = LiveAction(
-            parent.run, frame.step, parent.name, None, frame.name, parent.version, frame.started, kind="trace"
-        )
-        step.go(_P.RUNNING, frame.started)
-        step.error = frame.error
-        if frame.outputs is not None:
-            step.outputs, step.outputs_blob = frame.outputs.inline, frame.outputs.blob
-        step.go(_P.SUCCEEDED if frame.error is None else _P.FAILED, time.time())
-        step.message = "recorded" if frame.error is None else sentence(frame.error)
+        step = _step(parent, frame)
         parent.run.add(step)
         change = Change(actions=(step.write(),), events=(self._actions.event(step, step.message),))
         self._journal.post(change, lambda: worker.send(answer))
@@ -57,3 +50,21 @@ class Steps:
         action = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
         if action is not None:
             self._journal.post_events(self._actions.event(action, frame.message, {"progress": frame.body}))
+
+
+def _recorded(parent: LiveAction, step: str) -> LiveAction | None:
+    """What this action recorded of the step; version 0.1 named steps without their action."""
+    found = parent.run.actions.get(step_name(parent.name, step)) or parent.run.actions.get(step)
+    return found if found is not None and found.parent == parent.name else None
+
+
+def _step(parent: LiveAction, frame: wire.TraceRecord) -> LiveAction:
+    name = step_name(parent.name, frame.step)
+    step = LiveAction(parent.run, name, parent.name, None, frame.name, parent.version, frame.started, kind="trace")
+    step.go(_P.RUNNING, frame.started)
+    step.error = frame.error
+    if frame.outputs is not None:
+        step.outputs, step.outputs_blob = frame.outputs.inline, frame.outputs.blob
+    step.go(_P.SUCCEEDED if frame.error is None else _P.FAILED, time.time())
+    step.message = "recorded" if frame.error is None else sentence(frame.error)
+    return step

@@ -30,8 +30,7 @@ class Secrets:
         old = await self._store.secret(request.project, request.domain, request.name)
         sealed = self._sealer.seal(request.project, request.domain, request.name, request.value)
         row = SecretRow(request.project, request.domain, request.name, sealed, old.created if old else now, now)
-        await self._journal.commit(Change(secrets=(row,)))
-        self._changed()
+        await self._journal.write(Change(secrets=(row,)), self._changed)
         return _info(row)
 
     async def list(self, project: str, domain: str) -> list[wire.SecretInfo]:
@@ -42,8 +41,7 @@ class Secrets:
 
     async def delete(self, project: str, domain: str, name: str) -> None:
         await self._row(project, domain, name)
-        await self._journal.commit(Change(deletes=(Delete("secrets", (project, domain, name)),)))
-        self._changed()
+        await self._journal.write(Change(deletes=(Delete("secrets", (project, domain, name)),)), self._changed)
 
     async def values(self, project: str, domain: str, environment: wire.EnvironmentSpec) -> dict[str, str]:
         """Environment variable → value, for all secrets that `environment` names. Raises SecretNotFoundError."""

@@ -67,6 +67,8 @@ class Worker:
     blocked: bool = False
     """Whether it has some, and all of them wait."""
     stopping: bool = False
+    spent: bool = False
+    """A fresh worker that had its action: it ends by itself."""
     met: bool = False
     """Whether it ever connected."""
     born: float = 0
@@ -79,7 +81,7 @@ class Worker:
 
     @property
     def has_room(self) -> bool:
-        if self.link is None or self.stopping or self.strays:
+        if self.link is None or self.stopping or self.spent or self.strays:
             return False
         return len(self.actions) < self.pool.concurrency
 
@@ -134,6 +136,9 @@ def never_started(pool: Pool, exit: wire.UnitExited) -> str:
     return f"no worker of {pool.spec.name} lives long enough to take an action: {exit.reason or 'unknown'}{tail}"
 
 
+TOLD_TO_STOP = 128 + 15
+"""Exit code of a worker that SIGTERM cut off (`flyte.runtime.worker.ABORTED`)."""
+
 _CRASHES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV", 31: "SIGSYS"}
 
 
@@ -144,7 +149,7 @@ def death(exit: wire.UnitExited) -> ErrorInfo:
         return ErrorInfo(code="OOMError", message=f"the process used more memory than it may{tail}")
     if exit.signal in _CRASHES:
         return ErrorInfo(code="ProcessCrashed", message=f"the process crashed ({_CRASHES[exit.signal]}){tail}")
-    if exit.code is not None:
+    if exit.code is not None and exit.code != TOLD_TO_STOP:
         message = f"the process exited with code {exit.code} before the task returned{tail}"
         return ErrorInfo(code="ProcessExited", message=message)
     reason = exit.reason or "its process was lost"

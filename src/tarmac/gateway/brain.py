@@ -144,6 +144,8 @@ class Brain:
         for app in before.keys() | now.keys():
             had = before[app].replicas if app in before else []
             has = now[app].replicas if app in now else []
+            if app not in now:
+                self._parting.pop(app, None)
             if had == has:
                 continue
             self._activity.touch(app)

@@ -9,6 +9,7 @@ while the control plane is away has them. Replicas live and die with the supervi
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -24,6 +25,8 @@ from tarmac.gateway.config import BACKENDS_FILE, SHAPE_FILE, Shape
 from tarmac.gateway.routes import Wanted, wanted
 from tarmac.home import Home, replace_file
 from tarmac.settings import Settings
+
+log = logging.getLogger("tarmac.gateway")
 
 _BOUND = re.compile(r"^  bind \S+?:(\d+)(?:-(\d+))?$", re.MULTILINE)
 
@@ -71,10 +74,16 @@ def prepare(home: Home, settings: Settings, supervisor: int) -> list[str]:
             f"port {settings.port} of {settings.host} is in use by another program; "
             "set TARMAC_PORT to another one (0 takes a free one), or end that program",
         )
+    before = remembered(home)
     memory = adopted(home, supervisor)
     want, _ = wanted(memory.routes, memory.keys)
     shape = plan(home, settings, frozenset(), want.ports)
-    write(home, shape, want)
+    try:
+        write(home, shape, want)
+    except OSError as error:  # a full disk: what the last HAProxy came up with is not far off, and the brain mends it
+        if memory != before or not (home.gateway / SHAPE_FILE).exists():
+            raise
+        log.warning("HAProxy starts with the configuration that is there: %s", error)
     return [
         str(haproxy),
         *("-W", "-S", f"unix@{home.haproxy_master_socket},mode,600"),

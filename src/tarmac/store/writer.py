@@ -179,6 +179,10 @@ class Writer(threading.Thread):
             on_loop(self._loop, reject, self.opened, problem)
         except RuntimeError as error:  # ours: StoreError and flyte's InitializationError
             on_loop(self._loop, reject, self.opened, error)
+        except BaseException as error:
+            broken = StoreUnavailable(f"{self._database.name} cannot be opened: {error!r}")
+            on_loop(self._loop, reject, self.opened, broken)
+            raise
         else:
             on_loop(self._loop, resolve, self.opened, opened)
             return True

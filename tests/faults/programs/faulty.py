@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import time
@@ -66,6 +67,16 @@ async def staged(where: str, opens: str) -> list[int]:
     return done
 
 
+@env.task(retries=1)
+async def calling(where: str, opens: str, raises: bool = False) -> str:
+    """Calls a deployed task, which runs for as long as `opens` is not there."""
+    note(where, "calling")
+    said: str = await flyte.remote.Task.get("faulty.gate", auto_version="latest")(where=where, opens=opens)
+    if raises and os.environ["FLYTE_ATTEMPT_NUMBER"] == "0":
+        raise ValueError("once")
+    return said
+
+
 @pool.task
 async def pooled(where: str, n: int) -> int:
     note(where, f"pooled-{n}")
@@ -120,6 +131,45 @@ async def traced(where: str) -> list[int]:
     if os.environ["FLYTE_ATTEMPT_NUMBER"] == "0":
         os.kill(os.getpid(), signal.SIGKILL)
     return [*found, step(where, 3)]
+
+
+@flyte.trace
+def token(where: str) -> str:
+    """Another one each time it really runs."""
+    note(where, "token")
+    return os.urandom(8).hex()
+
+
+@env.task
+async def holder(where: str, n: int) -> list[str]:
+    """Two tokens, with a death between them."""
+    first = token(where)
+    if os.environ["FLYTE_ATTEMPT_NUMBER"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [first, token(where)]
+
+
+@env.task
+async def holders(where: str, count: int) -> list[list[str]]:
+    return await asyncio.gather(*(holder(where=where, n=n) for n in range(count)))
+
+
+@env.task
+async def reluctant(where: str, opens: str) -> str:
+    """Makes something of its own out of a cancellation."""
+    note(where, "reluctant")
+    try:
+        return await gate(where=where, opens=opens)
+    except asyncio.CancelledError:
+        return "cancelled"
+
+
+@env.task
+def deaf(where: str, seconds: int) -> str:
+    """Keeps the interpreter to itself: no other thread of the process runs meanwhile."""
+    note(where, "deaf")
+    ctypes.PyDLL(None).sleep(seconds)
+    return "done"
 
 
 @env.task

@@ -1,0 +1,86 @@
+"""Names of Flyte's API that Tarmac does not have, and what to do instead: the one list, for all of its modules.
+
+A module's `__getattr__` asks `missing` where it knows nothing else, and a class has an `Absent` for each such member,
+so that whoever uses the name reads more than that it is not there. It is an AttributeError: `hasattr` stays False, and
+`getattr` takes its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ABSENT: Mapping[str, Mapping[str, str]] = {
+    "flyte": {
+        "OnArtifact": "there are no artifacts; start the run from the task that makes the value",
+        "TriggeredArtifact": "there are no artifacts; pass the value as an input",
+        "TriggeredPartition": "there are no artifacts; pass the partition as an input",
+        "artifacts": "there are no artifacts; return values from tasks, and fetch them with `flyte.remote.Run.get`",
+        "ConditionWebhook": "there are no conditions; end the run, and let an app's handler start the next one",
+        "new_condition": "there are no conditions; end the run, and let an app's handler start the next one",
+        "run_python_script": "call the script's functions from a task",
+        "load_interactive_ctx": "there is no debug mode; run the task with `flyte.init()` under your debugger",
+        "load_plugin_config": "there are no plugins",
+        "ai": "write the app yourself with `flyte.app.FastAPIAppEnvironment`",
+        "clustered": "there is one machine; call tasks side by side with `flyte.map` or `asyncio.gather`",
+        "connectors": "call the service from a task",
+        "durable": "use `flyte.trace` for what has to be remembered",
+        "extend": "there are no plugins",
+        "extras": "write a task that calls the program with `subprocess`",
+        "git": "pass `version=` yourself",
+        "notify": "there are no notifications; watch `run.stream()`, or send them from a task",
+        "prefetch": "fetch the model in a task, and return a `flyte.io.Dir`",
+        "sandbox": "every action is a process of its own; run only code that you trust",
+        "storage": "files lie on the platform's machine; read other stores from the task",
+        "types": "values travel by their annotations; use a dataclass, a pydantic model, or `flyte.io.File`",
+    },
+    "flyte.remote": {
+        "Artifact": "there are no artifacts; fetch values with `flyte.remote.Run.get`",
+        "PartitionSchema": "there are no artifacts",
+        "Condition": "there are no conditions",
+        "Settings": "the platform's settings are TARMAC_* variables, see docs/settings.md",
+        "Trigger": "schedules are accepted and not carried out; call `flyte.run` from cron or a systemd timer",
+        "TriggerDetails": "schedules are accepted and not carried out; call `flyte.run` from cron or a systemd timer",
+    },
+    "flyte.remote.Run": {
+        "get_debug_url": "there is no debug mode; run the task with `flyte.init()` under your debugger"
+    },
+    "flyte.remote.ActionDetails": {
+        "waiting_for_resources_time": "`queued_time` is all of the time before it ran",
+        "initializing_time": "`queued_time` is all of the time before it ran",
+    },
+    "flyte.remote.App": {
+        "create": "declare the app, and call `flyte.deploy`",
+        "replace": "declare the app, and call `flyte.deploy`",
+        "update": "declare the app, and call `flyte.deploy`; `activate` and `deactivate` are here",
+    },
+    "flyte.io": {
+        "DataFrame": "annotate with `pandas.DataFrame`, or write a Parquet file and pass a `flyte.io.File`",
+        "HashFunction": "pass `hash_method=` or `file_cache_key=` to `flyte.io.File`",
+    },
+    "flyte.app": {"ConnectorEnvironment": "call the service from a task"},
+    "flyte.TaskEnvironment": {"sandbox": "every action is a process of its own; run only code that you trust"},
+}
+"""Module or class → name → what to do instead."""
+
+
+def missing(owner: str, name: str) -> AttributeError:
+    """What to raise for a name that `owner` does not have."""
+    instead = ABSENT.get(owner, {}).get(name)
+    if instead is None:
+        kind = "module" if owner.islower() else "class"
+        return AttributeError(f"{kind} {owner!r} has no attribute {name!r}")
+    return AttributeError(f"Tarmac does not have {owner}.{name}: {instead}; see docs/limits.md")
+
+
+class Absent:
+    """What stands in a class for a member that Tarmac does not have, in its instances too."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, obj: Any, owner: type | None = None) -> Any:
+        raise missing(self._owner, self._name)

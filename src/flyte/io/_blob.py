@@ -1,0 +1,89 @@
+"""Files and folders on a platform of another machine: `blob://SHA256/NAME`, in its blob store.
+
+A program that talks to a platform elsewhere shares no folder with it, so what `from_local` takes is sent. The address
+holds no host: a process of the platform finds the content in the store's folder beside it, everybody else asks the
+platform in force, under whichever name that is reached. A folder is a blob that lists its files (see
+`remote.upload_dir`).
+
+What is read is copied once into this machine's place for files: the store's own copy must not change.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import urllib.parse
+import uuid
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+SCHEME = "blob://"
+
+
+def send(source: Path) -> str:
+    """The address of a file or folder that is on the platform now. Blocks.
+
+    Raises TooLargeError for a file above 100 MiB, and what the platform answers.
+    """
+    from flyte.remote._upload import upload_dir, upload_file
+
+    digest = upload_dir(source).rpartition("/")[2] if source.is_dir() else upload_file(source)[0]
+    return f"{SCHEME}{digest}/{urllib.parse.quote(source.name)}"
+
+
+def fetched(address: str, place: Path) -> Path:
+    """The file that was sent, as a copy in the folder `place`. Blocks. Raises NotFoundError where nobody has it."""
+    digest, target = _target(address, place)
+    if not target.exists():
+        whole = _beside(target)
+        whole.write_bytes(_content(digest))
+        os.replace(whole, target)
+    return target
+
+
+def fetched_folder(address: str, place: Path) -> Path:
+    """The folder that was sent, as a copy in the folder `place`. Blocks. Raises NotFoundError where nobody has it."""
+    digest, target = _target(address, place)
+    if not target.exists():
+        whole = _beside(target)
+        whole.mkdir()
+        for name, content in msgspec.json.decode(_content(digest), type=dict[str, str]).items():
+            file = whole / _inside(name, address)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(_content(content))
+        try:
+            whole.rename(target)
+        except OSError:  # another process was faster
+            shutil.rmtree(whole)
+            if not target.is_dir():
+                raise
+    return target
+
+
+def _target(address: str, place: Path) -> tuple[str, Path]:
+    digest, _, name = address.removeprefix(SCHEME).partition("/")
+    folder = place / digest
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return digest, folder / (PurePosixPath(urllib.parse.unquote(name)).name or "data")
+
+
+def _beside(target: Path) -> Path:
+    return target.parent / f".{uuid.uuid4().hex}"
+
+
+def _inside(name: str, address: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{address} lists the file {name!r}, which is not inside the folder")
+    return path
+
+
+def _content(digest: str) -> bytes:
+    blobs = os.environ.get("FLYTE_BLOBS")
+    if blobs and (stored := Path(blobs, digest)).is_file():
+        return stored.read_bytes()
+    from flyte import _init
+    from flyte._sync import syncable
+
+    return syncable(_init.client().get_blob)(digest)

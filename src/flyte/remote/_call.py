@@ -1,0 +1,87 @@
+"""A call of a fetched task inside an action: a run of its own, found again when the action runs again.
+
+The run's idempotency key is derived as a child's name is: from the action, the task, the inputs and how many equal
+calls came before. So an action whose worker was lost finds the run that its earlier attempt started, running or ended,
+and two calls never become two runs. An action that failed by its own fault, and is tried again, finds what succeeded or
+still runs; what failed is called anew, under a key that each repetition of this attempt derives in the same way. What
+was aborted because its caller was cancelled is called anew in any case: nobody has seen it fail.
+
+The version is part of the key as it was asked for. `latest` may be another version by the time the action runs again;
+the call is still the same one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flyte import wire
+from flyte._context import TaskContext, ctx, current_caller, current_group
+from flyte._run import RunContext, Runner
+
+if TYPE_CHECKING:
+    from flyte.remote._run import Run
+    from flyte.remote._task import TaskDetails
+
+CANCELLED = "the action that called it was cancelled"
+
+
+async def ended(call: Coroutine[Any, Any, Run]) -> Run:
+    """The run of a call when it is over; it is aborted when its caller is cancelled, also while it is being started."""
+    starting = asyncio.ensure_future(call)
+    try:
+        run = await asyncio.shield(starting)
+        await run.wait.aio(quiet=True)
+    except asyncio.CancelledError:
+        await _given_up(starting)
+        raise
+    return run
+
+
+async def _given_up(starting: asyncio.Future[Run]) -> None:
+    caller = current_caller()
+    if caller is not None and caller.is_ending:  # the call stands, and whoever takes the action up finds it
+        starting.cancel()
+        return
+    await asyncio.wait([starting])
+    if not starting.cancelled() and starting.exception() is None:
+        await starting.result().abort.aio(CANCELLED)
+
+
+async def called(task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
+    """The run that the call is, started now or by an earlier attempt. Raises InvalidInputError and the like."""
+    runner, action = Runner(RunContext()), ctx()
+    client, request = runner.request_of(task, args, kwargs)
+    call = _call(action, task, bytes(request.inputs))
+    sequence = action.calls[call]
+    action.calls[call] += 1
+    generation = 0
+    while True:
+        request = msgspec.structs.replace(request, idempotency_key=_key(call, sequence, generation))
+        # a run that is told before it can have ended is not taken for one of an earlier attempt
+        run = await runner.start(client, request, task, hasty=generation >= action.failures)
+        if not _is_void(run, generation < action.failures):
+            return run
+        generation += 1
+
+
+def _call(action: TaskContext, task: TaskDetails, inputs: bytes) -> tuple[str, ...]:
+    """What makes two calls of an attempt equal."""
+    caller = (action.action.run_name or "", action.action.name or "")
+    callee = (task.project, task.domain, task.name, task.asked)
+    return (*caller, *callee, current_group() or "", hashlib.sha256(inputs).hexdigest())
+
+
+def _key(call: tuple[str, ...], sequence: int, generation: int) -> str:
+    return "call-" + hashlib.sha256(msgspec.json.encode((*call, sequence, generation))).hexdigest()
+
+
+def _is_void(run: Run, is_earlier: bool) -> bool:
+    """Whether it came to nothing, and this attempt has to call again."""
+    if not run.phase.is_terminal or run.phase in (wire.ActionPhase.SUCCEEDED, wire.ActionPhase.RECOVERED):
+        return False
+    return is_earlier or (run.phase is wire.ActionPhase.ABORTED and run.message.endswith(CANCELLED))

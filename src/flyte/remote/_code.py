@@ -1,0 +1,50 @@
+"""The code that an action runs, as it was sent to the platform."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from flyte import wire
+from flyte._client import Client
+from flyte.errors import NotFoundError
+from flyte.remote._io import Runs
+
+
+@dataclass(frozen=True, slots=True)
+class CodeBundle:
+    """Which code it is."""
+
+    task: str
+    version: str
+    digest: str | None
+    """sha256 of the archive; None where none was sent, in local mode and with `copy_style="none"`."""
+
+
+def code_of(found: wire.ActionDetails) -> CodeBundle:
+    return CodeBundle(found.action.task, found.version, found.bundle)
+
+
+async def download(runs: Runs, code: CodeBundle, dest: str | Path, extract: bool) -> Path:
+    """The archive in the folder `dest`, or what is in it. Raises NotFoundError where there is none."""
+    if code.digest is None:
+        raise NotFoundError(
+            f"no code was sent for {code.task} {code.version}: it runs what lies on its own machine "
+            '(local mode, or `copy_style="none"`)'
+        )
+    data = await cast("Client", runs).get_bundle(code.digest)
+    return await asyncio.to_thread(_written, data, Path(dest), None if extract else f"{code.digest}.tar.gz")
+
+
+def _written(data: bytes, folder: Path, archive: str | None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    if archive is not None:
+        (folder / archive).write_bytes(data)
+        return folder / archive
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
+        tar.extractall(folder, filter="data")
+    return folder

@@ -1,0 +1,59 @@
+"""Long lists, asked for page by page as they are wanted: runs by the last one of the page before, actions by number."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+from flyte import wire
+
+if TYPE_CHECKING:
+    from flyte.remote._io import Runs
+
+RUNS = 200
+"""Runs of one question. Each may hold 64 KiB of outputs, and an answer to a program on this machine has 16 MiB."""
+
+ACTIONS = 1000
+"""Actions of one question; no list holds more."""
+
+
+async def runs_of(runs: Runs, size: int, **filters: Any) -> AsyncGenerator[wire.Run, None]:
+    """Every run that there is, newest first, in pages of `size`."""
+    last: str | None = None
+    while True:
+        found = await runs.list_runs(limit=size, before_run=last, **filters)
+        for record in found:
+            yield record
+        if len(found) < size:
+            return
+        last = found[-1].name
+
+
+async def ends(
+    newest_first: AsyncIterator[wire.Run], fits: Callable[[wire.Run], bool], limit: int, oldest: bool
+) -> AsyncGenerator[wire.Run, None]:
+    """The first `limit` that fit or, with `oldest`, the last, backwards; no more are kept than that."""
+    kept: deque[wire.Run] = deque(maxlen=limit)
+    async for record in newest_first:
+        if not fits(record):
+            continue
+        kept.append(record)
+        if not oldest:
+            yield record
+            if len(kept) == limit:
+                return
+    if oldest:
+        for record in reversed(kept):
+            yield record
+
+
+async def actions_of(runs: Runs, run: str, **filters: Any) -> AsyncIterator[wire.Action]:
+    """Every action of a run, in the order of their creation, in pages of ACTIONS."""
+    seen = 0
+    while page := await runs.list_actions(run, limit=ACTIONS, offset=seen, **filters):
+        for action in page:
+            yield action
+        seen += len(page)
+        if len(page) < ACTIONS:
+            return

@@ -1,0 +1,54 @@
+"""What may stand behind the `?`: the parameters that a route declares, and nothing else.
+
+A parameter that nobody reads is most often a filter with a typing error, and a list that was to be narrowed and was not
+looks like any other. So each call below `/v1` that carries one is refused, here and for all routes.
+
+`project` and `domain` are taken everywhere: a client sends them with every call, and a route that has no use for them
+names its things without.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from litestar import Request
+from litestar.params import QueryParameter
+
+from flyte.errors import InvalidInputError
+
+EVERYWHERE = frozenset({"project", "domain"})
+
+
+def refuse_unknown(request: Request[Any, Any, Any]) -> None:
+    """Litestar's hook before a route's function. Raises InvalidInputError that names what is not known, and what is."""
+    path = request.scope["path"]
+    if not request.scope["query_string"] or not path.startswith("/v1/"):
+        return
+    known = parameters(request.route_handler.fn)
+    unknown = sorted(request.query_params.keys() - known - EVERYWHERE)
+    if unknown:
+        raise InvalidInputError(f"{request.method} {path} has no {_told(unknown, known)}")
+
+
+@functools.cache
+def parameters(route: Callable[..., Any]) -> frozenset[str]:
+    """The names of the query parameters that a route's function declares."""
+    hints = typing.get_type_hints(route, include_extras=True)
+    return frozenset(
+        mark.name or name
+        for name, hint in hints.items()
+        for mark in getattr(hint, "__metadata__", ())
+        if isinstance(mark, QueryParameter)
+    )
+
+
+def _told(unknown: list[str], known: frozenset[str]) -> str:
+    named = ", ".join(repr(name) for name in unknown)
+    near = difflib.get_close_matches(unknown[0], known, n=1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    there = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+    return f"query parameter {named}{meant}; {there}"

@@ -1,0 +1,123 @@
+"""After a restart of the control plane: what its actions were in the middle of, as the disk and the workers say.
+
+First what is on disk is taken up (`resume`). Then the workers come back, and what one of them has in hand is its own
+again (`held`). What nobody comes back with was lost, and is tried again (`settled`, and `lost` for what had begun
+without anybody having written that down). None of it counts as a failure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flyte import wire
+from flyte.wire import ActionPhase, ErrorInfo
+from tarmac.control.actions import Actions
+from tarmac.control.clock import Clock
+from tarmac.control.live import LiveAction, LiveRun
+from tarmac.model import after_failure
+from tarmac.store import AttemptRow, Store
+
+if TYPE_CHECKING:
+    from tarmac.control.workers import Pool, Worker
+
+_P = ActionPhase
+
+_LOST = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
+
+
+class Recovery:
+    def __init__(self, store: Store, runs: Mapping[str, LiveRun], actions: Actions, clock: Clock) -> None:
+        """`runs`: a live view of those that are not over."""
+        self._store = store
+        self._runs = runs
+        self._actions = actions
+        self._clock = clock
+
+    # ------------------------------------------------------------------ what the disk says
+
+    async def resume(self, action: LiveAction) -> None:
+        if action.task is None:
+            message = f"task {action.task_name} {action.version} is not registered any more; deploy it again"
+            action.error = ErrorInfo(code="RemoteTaskNotFoundError", message=message, retryable=False)
+            self._actions.end(action, _P.FAILED, message)
+            return
+        is_new = action.attempt == 1 and action.phase is not _P.RUNNING
+        attempts = [] if is_new else await self._store.attempts(action.run.name, action.name)
+        _resume_clock(action, attempts)
+        if action.phase is _P.INITIALIZING:
+            action.go(_P.QUEUED, time.time())
+        if action.phase is _P.QUEUED:
+            if await self._actions.has_pool(action):
+                self._actions.queue_after(self._rest_of_pause(action, attempts), action, action.pool)
+        elif action.phase is _P.RUNNING:
+            await self._actions.make_pool(action)  # without one its worker may still come back
+            self._actions.limits.start(action, "max_runtime")
+            self._actions.limits.start(action, "deadline")
+        action.since = None
+
+    def _rest_of_pause(self, action: LiveAction, attempts: Sequence[AttemptRow]) -> float:
+        """Seconds until the next attempt may begin, where the last one failed a moment ago."""
+        last = next((attempt for attempt in attempts if attempt.number == action.attempt - 1), None)
+        if last is None or last.error is None or last.ended is None:
+            return 0
+        error = msgspec.json.decode(last.error, type=ErrorInfo)
+        verdict = after_failure(error, action.task_spec.retries, action.user_failures, action.system_failures)
+        return min(verdict.delay, verdict.delay - self._clock.since(last.ended))
+
+    # ------------------------------------------------------------------ what the workers say
+
+    def held(self, worker: Worker, held: wire.Held) -> LiveAction | None:
+        """The live action that a returning worker still has in hand, if it is still its own."""
+        action = self._action(held)
+        if action is None or action.worker not in (None, worker):
+            return None
+        if action.phase is not _P.RUNNING:  # it was given out, and the commit that says so was lost
+            self._actions.runs_already(action)
+        return action
+
+    def pool_of(self, held: wire.Held) -> Pool | None:
+        """The pool of an action that a worker held, if it is that attempt still, and nobody else's."""
+        action = self._action(held)
+        return None if action is None or action.worker is not None else action.pool
+
+    def _action(self, held: wire.Held) -> LiveAction | None:
+        run = self._runs.get(held.run)
+        action = run.actions.get(held.action) if run else None
+        return None if action is None or action.over or action.attempt != held.attempt else action
+
+    # ------------------------------------------------------------------ what nobody came back with
+
+    def lost(self, holding: wire.Holding) -> None:
+        """A worker is gone, and this is what it had begun."""
+        for held in holding.held:
+            action = self._action(held)
+            if action is not None and action.worker is None:
+                self._actions.dispatch.forget(action)
+                self._actions.keep_log(action, holding.unit)
+                self._actions.failed(action, _LOST, counted=False)
+
+    def settled(self) -> None:
+        """What was running and did not come back with its worker is tried again."""
+        for run in list(self._runs.values()):
+            for action in list(run.actions.values()):
+                if action.phase is _P.RUNNING and action.worker is None and action.kind == "task":
+                    if action.unit:
+                        self._actions.keep_log(action, action.unit)
+                    self._actions.failed(action, _LOST, counted=False)
+
+
+def _resume_clock(action: LiveAction, attempts: Sequence[AttemptRow]) -> None:
+    """When what the action is in the middle of began, as the disk has it."""
+    current = next((attempt for attempt in attempts if attempt.number == action.attempt), None)
+    if action.phase is _P.RUNNING:
+        action.unit = current.unit if current else None
+        action.attempt_started = action.since = current.started if current else action.started
+    elif action.attempt == 1:
+        action.since = action.created
+    else:
+        ends = [attempt.ended for attempt in attempts if attempt.ended is not None]
+        action.since = max(ends) if ends else None

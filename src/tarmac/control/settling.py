@@ -1,0 +1,96 @@
+"""After a start of the control plane: nothing is given out until those who were there before have come back.
+
+The agent says which workers are alive, and each of them connects by itself and says what it has in hand. That takes
+some milliseconds; who is not back after SETTLE seconds will not come, with one exception. A worker that wrote down that
+it holds something (`holdings.py`) is at it: user code may keep the interpreter to itself for a while, and then nobody
+in that process can connect. It stays the owner of what it holds, and has the lease to come back, as any worker has that
+is silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from flyte import wire
+from tarmac.control.holdings import Holdings
+
+if TYPE_CHECKING:
+    from tarmac.control.dispatch import Dispatch
+    from tarmac.control.workers import Worker
+
+log = logging.getLogger("tarmac.dispatch")
+
+SETTLE = 3.0
+"""Seconds that workers known to the agent have to come back after a restart of the control plane."""
+
+
+class Settling:
+    def __init__(self, dispatch: Dispatch, holdings: Holdings, lease: float) -> None:
+        self._dispatch = dispatch
+        self._holdings = holdings
+        self._lease = lease
+        self._loop = asyncio.get_running_loop()
+        self._awaited: set[str] = set()
+        self.goes_on = True
+
+    def agent_returned(self, units: Sequence[wire.UnitState]) -> None:
+        """These are alive; called while settling goes on, once by each agent that connects meanwhile."""
+        known = self._dispatch.workers
+        self._awaited = {state.unit for state in units if state.kind == "worker" and state.unit not in known}
+        if self._awaited:
+            self._loop.call_later(SETTLE, self.settle)
+        else:
+            self.settle()
+
+    def came_back(self, unit: str) -> None:
+        """A worker has connected, and what it holds is its own again."""
+        self._awaited.discard(unit)
+        if self.goes_on and not self._awaited and self._dispatch.agent.present:
+            self.settle()
+
+    def ended(self, unit: str) -> None:
+        """A worker has ended before it could come back."""
+        if unit in self._awaited:
+            self._awaited.discard(unit)
+            if not self._awaited:
+                self.settle()
+
+    def settle(self) -> None:
+        """Whoever was to come back has, or will not: from here on actions are given out."""
+        if not self.goes_on:
+            return
+        self.goes_on = False
+        for place, holding in self._holdings.left.items():
+            if holding.unit in self._awaited:
+                self._keep(place, holding)
+        for unit in self._awaited.difference(self._dispatch.workers):
+            self._dispatch.agent.stop(unit, 0, "nobody knows it")
+        self._awaited.clear()
+        self._take_over()
+        self._dispatch.recovery.settled()
+        self._dispatch.pump_everything()
+
+    def _keep(self, place: int, holding: wire.Holding) -> None:
+        """It is alive, silent, and at something that is still its own."""
+        worker = self._dispatch.keep(place, holding)
+        if worker is not None:
+            log.info("%s is busy and has not come back yet", worker.unit)
+            self._loop.call_later(self._lease, self._give_up, worker)
+
+    def _give_up(self, worker: Worker) -> None:
+        if worker.link is None and self._dispatch.workers.get(worker.unit) is worker:
+            self._dispatch.lose(worker, f"its process gave no sign of life for {self._lease:g} s")
+
+    def _take_over(self) -> None:
+        """What workers held that are gone now had begun, whether or not anybody had written that down."""
+        taken = {worker.place for worker in self._dispatch.workers.values()}
+        for place, holding in self._holdings.left.items():
+            if holding.unit not in self._dispatch.workers:
+                self._dispatch.recovery.lost(holding)
+            if place not in taken:
+                self._dispatch.lifecycle.on_disk(functools.partial(self._holdings.give_back, place))
+        self._holdings.left.clear()
