@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+import httpx
 import psutil
 
 from tests.faults.world import PARTS, World
@@ -102,8 +103,11 @@ class Killer:
         if kind not in SPARES_APPS:
             self.hurt_until = time.monotonic() + SLOWEST + 60
         hit = False
-        with contextlib.suppress(OSError):  # the supervisor, or what was to be hit, is not there at this moment
-            hit = self._strike(kind, strike.chance)
+        try:
+            with contextlib.suppress(OSError, ValueError):  # the supervisor, or what was to be hit, is just not there
+                hit = self._strike(kind, strike.chance)
+        except httpx.HTTPError as error:
+            self.violations.append(f"strike {strike.number} ({kind}): {error}"[:600])
         self.counts[kind] = self.counts.get(kind, 0) + hit
         if kind not in SPARES_APPS:
             self.hurt_until = time.monotonic() + 3
@@ -201,5 +205,5 @@ class Killer:
     def _well(self, is_well: Callable[[], bool]) -> bool:
         try:
             return is_well()
-        except OSError:
+        except (OSError, ValueError):
             return False
