@@ -926,6 +926,7 @@ class AbortAction(Frame, frozen=True, kw_only=True):
 
     run: str
     action: str
+    attempt: int
     reason: str = ""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.platform_fixture import Platform, wait_for
@@ -97,6 +98,18 @@ async def until_open(where: str, name: str) -> str:
 @env.task
 async def hold(where: str, name: str) -> str:
     return await until_open(where, name)
+
+
+@env.task
+async def stubborn(where: str, name: str) -> str:
+    # goes on, whatever it is told
+    note(where, name)
+    while not pathlib.Path(where, "open").exists():
+        try:
+            await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            note(where, "no")
+    return name
 
 
 @fresh.task
@@ -237,6 +250,22 @@ def test_one_of_several_in_a_process_is_aborted_and_the_others_go_on(busy: Busy)
     assert busy.result(parent) == ("succeeded", "c-1")
     assert sorted(busy.children(parent)) == ["aborted", "succeeded"]
     assert len(busy.processes()) == 1
+
+
+def test_a_process_in_which_an_action_ignores_its_abort_takes_no_other_and_is_ended(busy: Busy) -> None:
+    (second,) = busy.start("busy.hold", "b")
+    (first,) = busy.start("busy.stubborn", "a")
+    busy.http.post(f"/v1/runs/{first}/abort", json={}).raise_for_status()
+    wait_for(lambda: "no" in {name for name, _, _ in busy.began()}, "it was told", 30)
+    (old,) = busy.processes()
+    after = busy.http.post("/v1/runs", json={"task": "busy.hold", "inputs": {"where": str(busy.where), "name": "c"}})
+    assert [name for name, _, _ in busy.began()] == ["b", "a", "no"], "nobody came to the process of those two"
+    busy.http.post(f"/v1/runs/{second}/abort", json={}).raise_for_status()  # the last that it could have waited for
+    wait_for(lambda: "c" in {name for name, _, _ in busy.began()}, "the next one has begun, elsewhere", 30)
+    assert not psutil.pid_exists(old)
+    busy.open()
+    assert busy.result(after.json()["name"]) == ("succeeded", "c")
+    assert [busy.result(run)[0] for run in (first, second)] == ["aborted", "aborted"]
 
 
 MODES = """

@@ -78,10 +78,16 @@ class Answers:
         self._waiting.pop(key, None)
         self._link.answered(key)
 
+    def cancel(self, key: int, frame: wire.CancelCall) -> None:
+        """Nobody waits for the call any more. A control plane that has not heard of it hears of both."""
+        self._waiting.pop(key, None)
+        self._link.send(frame, keep=_cancelled(key))
+
     def receive(self, frames: list[wire.CallResult | wire.TraceResult]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[Answered, wire.AnyFrame]]] = {}
         for frame in frames:
             self._link.answered(frame.key)
+            self._link.answered(_cancelled(frame.key))
             if (waiting := self._waiting.pop(frame.key, None)) is not None:
                 by_loop.setdefault(waiting[0], []).append((waiting[1], frame))
         for loop, answers in by_loop.items():
@@ -91,9 +97,18 @@ class Answers:
                 loop.call_soon_threadsafe(_deliver, answers)
 
 
+def _cancelled(key: int) -> tuple[str, int]:
+    """Under what the cancellation of a call is kept."""
+    return ("cancel", key)
+
+
 def _deliver(answers: list[tuple[Answered, wire.AnyFrame]]) -> None:
     for answered, frame in answers:
         answered(frame)
+
+
+JobKey = tuple[str, str, int]
+"""Run, action, attempt: the next attempt may come to a process in which the last one is still being cancelled."""
 
 
 class Job:
@@ -107,8 +122,8 @@ class Job:
         self._lock = threading.Lock()
 
     @property
-    def key(self) -> tuple[str, str]:
-        return (self.assign.run, self.assign.action)
+    def key(self) -> JobKey:
+        return (self.assign.run, self.assign.action, self.assign.attempt)
 
     def context(self) -> TaskContext:
         a = self.assign
@@ -198,10 +213,11 @@ class Job:
         try:
             return await future
         except asyncio.CancelledError:
-            self._answers.forget(key)
             if isinstance(frame, wire.Call) and not self.is_ending:
                 a = self.assign
-                self._link.send(wire.CancelCall(key=key, run=a.run, action=a.action, attempt=a.attempt))
+                self._answers.cancel(key, wire.CancelCall(key=key, run=a.run, action=a.action, attempt=a.attempt))
+            else:
+                self._answers.forget(key)
             raise
 
     def _ask_blocking(self, key: int, frame: wire.Frame) -> Any:

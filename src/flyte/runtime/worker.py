@@ -31,7 +31,7 @@ from flyte._context import entered, set_process_action
 from flyte._values import from_bytes
 from flyte.errors import ActionAbortedError, RuntimeSystemError, TaskInterruptedError
 from flyte.runtime import held, loader, output
-from flyte.runtime.action import Answers, Job, restore_environment, set_environment
+from flyte.runtime.action import Answers, Job, JobKey, restore_environment, set_environment
 from flyte.runtime.forks import Forks
 from flyte.runtime.link import Link
 from flyte.runtime.values import unpack_value
@@ -56,10 +56,10 @@ class Worker:
     def __init__(self, link: str, reuse: bool, concurrency: int) -> None:
         self._reuse = reuse
         self._concurrency = concurrency
-        self._jobs: dict[tuple[str, str], Job] = {}
+        self._jobs: dict[JobKey, Job] = {}
         """What was taken and is not acknowledged as finished."""
-        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._unwanted: set[tuple[str, str]] = set()
+        self._tasks: dict[JobKey, asyncio.Task[None]] = {}
+        self._unwanted: set[JobKey] = set()
         """Those of them that the control plane has cancelled."""
         self._inbox: deque[wire.Assign | None] = deque()
         self._news = threading.Event()
@@ -105,11 +105,13 @@ class Worker:
                     results.append(frame)
                 case wire.Assign():
                     self._spent = not self._reuse
-                    self._jobs[frame.run, frame.action] = Job(frame, self._link, self._answers, self._root)
+                    job = Job(frame, self._link, self._answers, self._root)
+                    self._jobs[job.key] = job
                     ordered = self._order(frame)
                 case wire.FinishedAck():
-                    self._jobs.pop((frame.run, frame.action), None)
-                    self._link.answered(("finished", frame.run, frame.action))
+                    key = (frame.run, frame.action, frame.attempt)
+                    self._jobs.pop(key, None)
+                    self._link.answered(key)
                 case wire.AbortAction():
                     self._abort(frame)
                 case wire.Retire():
@@ -129,10 +131,10 @@ class Worker:
 
     def _abort(self, frame: wire.AbortAction) -> None:
         if self._loop is not None and self._concurrency > 1:
-            self._loop.call_soon_threadsafe(self._cancel, (frame.run, frame.action))
+            self._loop.call_soon_threadsafe(self._cancel, (frame.run, frame.action, frame.attempt))
 
     def _finish(self, frame: wire.Finished) -> None:
-        self._link.send(frame, keep=("finished", frame.run, frame.action))
+        self._link.send(frame, keep=(frame.run, frame.action, frame.attempt))
 
     # ------------------------------------------------------------------ one at a time
 
@@ -146,7 +148,7 @@ class Worker:
         self._link.start()
         runner.get_loop()  # while nobody waits for it
         while (assign := self._next()) is not None:
-            job = self._jobs[assign.run, assign.action]
+            job = self._jobs[assign.run, assign.action, assign.attempt]
             finished = self._unready(job, hand, out)
             self._link.busy(True)
             if finished is None:
@@ -284,7 +286,7 @@ class Worker:
         if assign is None or self._aborting:
             self._retired.set()
             return
-        job = self._jobs[assign.run, assign.action]
+        job = self._jobs[assign.run, assign.action, assign.attempt]
         if (finished := self._unready(job, self._hand)) is not None:
             self._finish(finished)
             return
@@ -293,7 +295,7 @@ class Worker:
         self._tasks[job.key] = task
         task.add_done_callback(functools.partial(self._over, job))
 
-    def _cancel(self, key: tuple[str, str]) -> None:
+    def _cancel(self, key: JobKey) -> None:
         if (task := self._tasks.get(key)) is not None:
             self._unwanted.add(key)
             task.cancel()

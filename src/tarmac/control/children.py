@@ -131,6 +131,8 @@ class Children:
         self._dispatch.waits(parent)
 
     def cancel(self, worker: Worker, frame: wire.CancelCall) -> None:
+        """The call is answered, so that the worker does not say it again."""
+        worker.send(wire.CallResult(key=frame.key, action="", phase=_P.ABORTED))
         parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
         child = parent.calls.pop(frame.key, None) if parent else None
         if parent is None or child is None:

@@ -32,7 +32,7 @@ from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
 from tarmac.control.recovery import Recovery
 from tarmac.control.settling import Settling
-from tarmac.control.workers import Pool, Worker, death, never_started
+from tarmac.control.workers import Pool, Stray, Worker, death, never_started
 from tarmac.home import Home
 from tarmac.settings import Settings
 
@@ -156,7 +156,7 @@ class Dispatch:
         if worker is None:
             return
         if len(worker.actions) > 1:  # others run in the same process
-            worker.send(wire.AbortAction(run=action.run.name, action=action.name, reason=reason))
+            self._cut_off(worker, action.run.name, action.name, action.attempt, reason, self._settings.grace)
         else:
             self.lifecycle.keep_log(action, worker.unit)
             self._stop(worker, self._settings.grace, reason)
@@ -327,27 +327,34 @@ class Dispatch:
         """The worker still has an action in hand: it is that worker's again, or nobody's."""
         action = self.recovery.held(worker, held)
         if action is None:
-            stray = f"{held.run}/{held.action}"
-            worker.strays.add(stray)
-            worker.send(wire.AbortAction(run=held.run, action=held.action, reason="it is not this worker's any more"))
-            self._loop.call_later(STRAY_PATIENCE, self._end_stray, worker, stray)
+            reason = "it is not this worker's any more"
+            self._cut_off(worker, held.run, held.action, held.attempt, reason, STRAY_PATIENCE)
         elif action.worker is not worker:
             worker.has(action)
             self.busy += 1
 
-    def stray_over(self, worker: Worker, stray: str) -> None:
-        """The worker was done with it, and had only not heard that we knew."""
+    def _cut_off(self, worker: Worker, run: str, action: str, attempt: int, reason: str, patience: float) -> None:
+        """Have the worker cancel what is not its own any more; until it has, it is given nothing."""
+        stray = (run, action, attempt)
+        worker.strays.add(stray)
+        if worker in worker.pool.idle:
+            worker.pool.idle.remove(worker)
+        worker.send(wire.AbortAction(run=run, action=action, attempt=attempt, reason=reason))
+        self._loop.call_later(patience, self._end_stray, worker, stray)
+
+    def stray_over(self, worker: Worker, stray: Stray) -> None:
+        """The worker is done with it."""
         worker.strays.discard(stray)
         if worker.pool.reuse and worker.has_room and worker not in worker.pool.idle:
             worker.pool.idle.append(worker)
             self.pump(worker.pool)
 
-    def _end_stray(self, worker: Worker, stray: str) -> None:
-        """It is still at it. Where others run in the same process it was told to cancel, and that must do."""
-        if stray not in worker.strays:
+    def _end_stray(self, worker: Worker, stray: Stray) -> None:
+        """It is still at it, and does not listen: the process is ended as soon as no others run in it."""
+        if stray not in worker.strays or worker.unit not in self.workers:
             return
         if worker.actions:
-            self.stray_over(worker, stray)
+            self._loop.call_later(STRAY_PATIENCE, self._end_stray, worker, stray)
         else:
             self._stop(worker, 0, "it ran what is not its own any more")
 

@@ -51,6 +51,10 @@ class Pool:
     """Workers that can take nothing since all they have waits for children."""
 
 
+Stray = tuple[str, str, int]
+"""Run, action, attempt."""
+
+
 @dataclass(slots=True, eq=False)
 class Worker:
     """One worker process; also the peer at the control plane's end of its link."""
@@ -73,8 +77,8 @@ class Worker:
     """Whether it ever connected."""
     born: float = 0
     """When it was asked for, on the loop's clock."""
-    strays: set[str] = field(default_factory=set)
-    """Actions that it came back with and that are not its own any more."""
+    strays: set[Stray] = field(default_factory=set)
+    """What it is still at, or was when it came back, and what is not its own any more."""
     pid: int = 0
     token: str = ""
     """What it proves with who it is; empty for one that an earlier control plane started."""
@@ -105,7 +109,7 @@ class Worker:
     def frame(self, frame: wire.AnyFrame) -> None:
         self.dispatch.lifecycle.from_worker(self, frame)
         if self.strays and isinstance(frame, wire.Finished):
-            self.dispatch.stray_over(self, f"{frame.run}/{frame.action}")
+            self.dispatch.stray_over(self, (frame.run, frame.action, frame.attempt))
 
     def lost(self, link: Link) -> None:
         if link is self.link:
