@@ -106,7 +106,8 @@ def _prints(chance: random.Random, key: str) -> _Drawn:
 
 
 def _cancels(chance: random.Random, key: str) -> _Drawn:
-    return "canceller", {"key": key, "seconds": _seconds(chance, 1.5)}, _gives(1)
+    at_once = chance.random() < 0.4  # while the call is on its way
+    return "canceller", {"key": key, "seconds": 0 if at_once else _seconds(chance, 1.5)}, _gives(1)
 
 
 def _sheds(chance: random.Random, key: str) -> _Drawn:

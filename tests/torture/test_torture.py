@@ -13,7 +13,7 @@ SEED = 51
 """Its strikes are of many kinds, an orderly end of each part among them."""
 
 LEFT_OUT = {"cancels"}
-"""docs/limits.md: a cancellation may be lost with the control plane."""
+"""docs/limits.md: the cancellation of a call whose task is being read is not heard."""
 
 
 @pytest.mark.timeout(240)
