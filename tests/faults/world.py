@@ -48,13 +48,13 @@ def deploy_request() -> bytes:
 
 
 class World:
-    """`platform` must run; the tasks are registered at once."""
+    """`platform` must run; the tasks are registered at once: those of `faulty.py`, or of another request."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, request: bytes | None = None) -> None:
         self.platform = platform
         self.notes = platform.work / "notes"
         self.http = platform.client()
-        self.call("POST", "/v1/deployments", deploy_request())
+        self.call("POST", "/v1/deployments", request or deploy_request())
 
     # ------------------------------------------------------------------ asking
 

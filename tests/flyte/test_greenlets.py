@@ -29,15 +29,21 @@ Run = Callable[[Coroutine[Any, Any, T]], T]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
 
 
+@pytest.fixture(autouse=True)
+def _blocker() -> Iterator[None]:
+    """What `install` sets is the whole process's; other tests' loops are driven already, and rely on it."""
+    before = _sync._blocker
+    yield
+    _sync.set_blocker(before)
+
+
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run[Any]]:
     """Runs a coroutine on a driven loop of its own."""
-    before = _sync._blocker
     _sync._warned.clear()
     with asyncio.Runner(loop_factory=request.param) as runner:
         greenlets.install(runner.get_loop())
         yield runner.run
-    _sync.set_blocker(before)
 
 
 @syncable
@@ -498,7 +504,6 @@ def test_a_task_factory_that_was_there_is_kept() -> None:
         greenlets.install(runner.get_loop())
         assert runner.run(main()) == "done"
     assert "main" in made
-    _sync.set_blocker(None)
 
 
 if hasattr(asyncio, "eager_task_factory"):  # they came with Python 3.12
@@ -517,7 +522,6 @@ if hasattr(asyncio, "eager_task_factory"):  # they came with Python 3.12
             started = time.monotonic()
             assert runner.run(main()) == list(range(10))
             assert time.monotonic() - started < 0.4
-        _sync.set_blocker(None)
 
 
 def test_a_server_answers_others_while_handlers_wait(run: Run[Any]) -> None:

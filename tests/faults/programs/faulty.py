@@ -12,7 +12,6 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import flyte
 from flyte.errors import NonRecoverableError
@@ -207,54 +206,3 @@ def blocked(where: str, seconds: float) -> str:
     while time.monotonic() < end:
         pass
     return "done"
-
-
-# ------------------------------------------------------------------------------------------ for scripts/torture alone
-
-
-@env.task
-async def nest(where: str, key: str, depth: int) -> int:
-    """A chain: each level calls the next, then notes that it has got its answer."""
-    below = 0 if depth == 0 else await nest(where=where, key=f"{key}.{depth}", depth=depth - 1)
-    note(where, f"nest-{key}")
-    return below + 1
-
-
-def noted(where: str, words: str) -> int:
-    """How often `words` stand in the file of notes."""
-    return Path(where).read_text().count(words)
-
-
-@env.task(retries=flyte.RetryStrategy(count=3))
-async def flaky(where: str, key: str, times: int) -> int:
-    """Fails as often as it says, by the lines that it left."""
-    note(where, f"flaky-{key}")
-    before = noted(where, f"flaky-{key} ")
-    if before <= times:
-        raise ValueError(f"failure {before}")
-    return before
-
-
-@env.task
-async def tree(where: str, key: str, width: int, seconds: float) -> int:
-    """Children of every kind, side by side."""
-    found = await asyncio.gather(
-        *(keyed(where=where, key=f"{key}.{n}", seconds=seconds) for n in range(width)),
-        nest(where=where, key=f"{key}.nest", depth=2),
-        pool_leaf(where=where, key=f"{key}.pool"),
-    )
-    note(where, f"tree-{key}")
-    return sum(found)
-
-
-@env.task
-async def keyed(where: str, key: str, seconds: float) -> int:
-    await asyncio.sleep(seconds)
-    note(where, f"keyed-{key}")
-    return 1
-
-
-@pool.task
-async def pool_leaf(where: str, key: str) -> int:
-    note(where, f"pool-{key}")
-    return 1

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
 
-from flyte.wire import TERMINAL, ActionPhase
+from flyte.wire import TERMINAL
 from tarmac.model import TRANSITIONS
+from tests.torture.story import Rows
 
-Rows = Callable[[str], list[Any]]
 _OVER = frozenset(phase.value for phase in TERMINAL)
 _LEGAL = frozenset((row.old.value, row.new.value) for row in TRANSITIONS)
 
@@ -29,7 +27,7 @@ def rows_of(home: Path, url: str) -> Rows:
     return lambda sql: server.execute(sql).fetchall()
 
 
-def violations(rows: Rows, names: Iterable[str], notes: Path, is_sqlite: bool) -> list[str]:
+def violations(rows: Rows, names: Iterable[str], is_sqlite: bool) -> list[str]:
     """Every promise that was broken, in words."""
     return [
         *_integrity(rows, is_sqlite),
@@ -38,7 +36,6 @@ def violations(rows: Rows, names: Iterable[str], notes: Path, is_sqlite: bool) -
         *_gaps(rows),
         *_terminal_twice(rows),
         *_illegal_moves(rows),
-        *_run_twice(rows, notes),
     ]
 
 
@@ -102,38 +99,3 @@ def _illegal_moves(rows: Rows) -> list[str]:
         for (old, new), count in transitions(rows).items()
         if (old, new) not in _LEGAL | quiet
     ]
-
-
-def _run_twice(rows: Rows, notes: Path) -> list[str]:
-    """No attempt may have run twice, and none after the one that finished."""
-    found = []
-    attempts = _attempts(rows)
-    for file in sorted(notes.iterdir()) if notes.exists() else []:
-        lines = [line.split() for line in file.read_text().splitlines()]
-        told = Counter((word, attempt) for word, _, attempt in lines)
-        for (word, attempt), times in told.items():
-            last = attempts.get((file.name, word))
-            if last is None:
-                continue  # a word that several actions write
-            if times > 1:
-                found.append(f"{file.name}: {word} ran {times} times in attempt {attempt}")
-            if int(attempt) >= last:
-                found.append(f"{file.name}: {word} ran in attempt {attempt} and had ended in attempt {last - 1}")
-    return found
-
-
-def _attempts(rows: Rows) -> dict[tuple[str, str], int]:
-    """(run, word) → attempts, for the words that exactly one action of a run writes."""
-    words = {"keyed": "keyed", "nest": "nest", "flaky": "flaky", "tree": "tree", "pool_leaf": "pool"}
-    found: dict[tuple[str, str], int] = {}
-    wanted = f"phase = '{ActionPhase.SUCCEEDED.value}' and kind = 'task' and inputs is not null"
-    for run, task, attempt, inputs in rows(f"select run, task, attempt, inputs from actions where {wanted}"):
-        values = json.loads(bytes(inputs))
-        short = task.rpartition(".")[2]
-        if short in words:
-            found[run, f"{words[short]}-{values['key']}"] = attempt
-        elif short == "leaf":
-            found[run, f"leaf-{values['n']}"] = attempt
-        elif short == "fan":
-            found[run, "fan"] = attempt
-    return found

@@ -1,0 +1,105 @@
+"""One round of torture: a platform, a load, strikes, and what is left to look at when all is over."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import sys
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from tests.faults.world import World
+from tests.platform_fixture import Platform
+from tests.torture import app
+from tests.torture.app import Pinger
+from tests.torture.killing import WEIGHTS, Killer, strike
+from tests.torture.kinds import KINDS
+from tests.torture.victims import Victims
+from tests.torture.workload import Load, deploy_request, programs
+
+LAST_RUNS = 90.0
+"""Seconds that the runs have to end after the last kill; what takes longer is stuck."""
+
+SETTINGS = {"lease": "8", "spare_workers": "1", "pool_idle": "60"}
+"""The lease is long enough for a task that holds the GIL for four seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, all of which follows from the seed but for the moment at which it ends."""
+
+    seconds: float
+    seed: int
+    kinds: Collection[str] = tuple(KINDS)
+    kills: Collection[str] = tuple(WEIGHTS)
+    haste: float = 1
+    """How many times shorter the pauses between strikes are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    plan: Plan
+    platform: Platform
+    """It is down."""
+    load: Load
+    killer: Killer
+    pinger: Pinger
+    stuck: list[str]
+
+
+def torture(platform: Platform, plan: Plan) -> Round:
+    """Hurt the platform for so long, then let everything come to its end, and take the platform down."""
+    port = _free_port()
+
+    def up() -> None:
+        platform.up("--port", str(port))
+
+    up()
+    world = World(platform, deploy_request(platform))
+    load = Load(world, plan.seed, plan.kinds)
+    victims = Victims(world, load.busy, app.NAME, programs(platform) / "hurt" / "importing")
+    killer = Killer(world, victims, up)
+    pinger = Pinger(app.deploy(world), lambda: killer.hurt_until)
+    pinger.begin()
+    load.begin()
+    _strike_always(plan, killer, load)
+    load.stop()
+    stuck = _wait_for_the_rest(load)
+    pinger.stop()
+    world.http.close()
+    platform.down()
+    return Round(plan, platform, load, killer, pinger, stuck)
+
+
+def _strike_always(plan: Plan, killer: Killer, load: Load) -> None:
+    began, number = time.monotonic(), 0
+    while (left := plan.seconds - (time.monotonic() - began)) > 0:
+        coming = strike(plan.seed, number, plan.kills, plan.haste)
+        time.sleep(min(coming.pause, left))
+        if coming.pause < left:
+            killer.strike(coming)
+            passed = time.monotonic() - began
+            print(f"{passed:6.0f} s  {len(load.started)} runs, strike {number}: {coming.kind}", file=sys.stderr)
+        number += 1
+
+
+def _wait_for_the_rest(load: Load) -> list[str]:
+    end = time.monotonic() + LAST_RUNS
+    while load.open_runs() and time.monotonic() < end:
+        load.look()
+        time.sleep(0.2)
+    return [f"run {run.name} ({run.order.kind}) is stuck" for run in load.open_runs()]
+
+
+def _free_port() -> int:
+    """A port whose followers, which are the apps', the system gives to nobody else's connections.
+
+    A new gateway's brain that finds one of them taken reloads HAProxy, and that is not what is looked at here.
+    """
+    for port in random.sample(range(20_000, 32_000, 600), 20):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port between 20000 and 32000 is free")
