@@ -7,6 +7,9 @@ write arrives there, and nothing that was written is ever lost. To make a file c
 and only then another one is made. Until then, and when the process dies, readers find it under the worker's name
 (`tarmac.logs.Moving`). A zygote hands an empty file on to the next worker.
 
+Where the disk is full, what is printed is lost, and nothing else. (What a child process prints, it loses or not as it
+likes.)
+
 With several actions at a time in one process only Python's `sys.stdout` and `sys.stderr` can be told apart, by the
 context of whoever writes; each action's file is made with its first line.
 """
@@ -14,11 +17,15 @@ context of whoever writes; each action's file is made with its first line.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
 from contextvars import ContextVar
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _log: ContextVar[TextIO | Late | None] = ContextVar("flyte_log", default=None)
 
@@ -26,11 +33,38 @@ FILE = "FLYTE_OUTPUT"
 """The variable that names the file of a worker's output."""
 
 
+class _Lossy(io.FileIO):
+    """A full disk costs what is written into it, and not the action that writes."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return memoryview(data).nbytes
+
+
+def _stream(file: int, closefd: bool, line_buffering: bool, write_through: bool = False) -> io.TextIOWrapper:
+    buffer = io.BufferedWriter(_Lossy(file, "w", closefd=closefd))
+    return io.TextIOWrapper(buffer, "utf-8", "backslashreplace", None, line_buffering, write_through)
+
+
+def _is_plain(stream: TextIO) -> bool:
+    """Whether it is what Python made of the descriptor, and nobody's own."""
+    return type(getattr(getattr(stream, "buffer", None), "raw", None)) is io.FileIO
+
+
 class Output:
     """Standard output and error of this process, which go to the file `path`."""
 
     def __init__(self, path: str) -> None:
         self._path = path
+        for name, file in (("stdout", 1), ("stderr", 2)):
+            old = getattr(sys, name)
+            if _is_plain(old):
+                old.flush()
+                setattr(sys, name, _stream(file, False, old.line_buffering, old.write_through))
         self._file = _open(path)
 
     def turn(self) -> None:
@@ -120,8 +154,7 @@ class Late(io.TextIOBase):
 
     def _made(self) -> TextIO:
         if self._stream is None:
-            file = _open(self._path)
-            self._stream = os.fdopen(file, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+            self._stream = _stream(_open(self._path), True, line_buffering=True)
         return self._stream
 
     def write(self, text: str) -> int:

@@ -6,8 +6,9 @@
    killed. What is used and given back in between goes unseen.
 
 A process that the kernel kills for want of memory looks like any other that got SIGKILL. Groups count such kills. For
-units without a limit Linux counts them for the whole machine: when one dies of a SIGKILL that nobody here sent while
-that count went up, memory was why.
+units without a limit Linux counts them for the whole machine, strangers' groups included: when one dies of a SIGKILL
+that nobody here sent while that count went up, memory may have been why. That is worth a word, and no reason to take it
+for a fault of the unit, which asked for no limit.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ log = logging.getLogger("tarmac.agent")
 
 VMSTAT = Path("/proc/vmstat")
 CGROUPS = Path("/sys/fs/cgroup")
+
+NO_MEMORY = (
+    "killed by SIGKILL while the kernel killed for want of memory; this machine, or a group on it, had none left"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +207,7 @@ class Memory:
         self._seen_before, self._seen = self._seen, _counter(self._counters)
 
     def release(self, exited: UnitExited, unasked: bool) -> UnitExited:
-        """The unit has ended: `exited` with `oom` set if that is what it was. `unasked`: nobody here ended it."""
+        """The unit has ended: `exited` with `oom` set if it used more than it may. `unasked`: nobody here ended it."""
         unit = exited.unit
         self._watched.pop(unit, None)
         oom = unit in self._over
@@ -212,7 +217,8 @@ class Memory:
             self._leaving.append(group)
         elif exited.signal == signal.SIGKILL and unasked:
             now = _counter(self._counters)
-            oom = oom or now > self._seen_before
+            if now > self._seen_before:
+                exited = msgspec.structs.replace(exited, reason=NO_MEMORY)
             self._seen = self._seen_before = now
         self._leaving = [group for group in self._leaving if not group.remove()]
         return msgspec.structs.replace(exited, oom=True) if oom else exited

@@ -97,17 +97,12 @@ def in_words(unit: Unit, exited: wire.UnitExited, why: str = "") -> wire.UnitExi
         why = f"stopped: {unit.stop.reason}" if unit.stop.reason else "stopped"
     reason = why or exited.reason or how
     if exited.oom:
-        reason = f"{reason}: {_too_much(unit.order.pool.memory)}"
+        used = (unit.order.pool.memory or 0) / 2**20
+        reason = f"{reason}: it used more than the {used:,.0f} MiB of memory that its environment asks for"
     if unit.order.kind == "worker" and exited.code == 0:  # as it should be, many times a second
         return msgspec.structs.replace(exited, reason=reason)
     said = exited.tail or tail(unit.output) or tail(unit.log, unit.log_start)
     return msgspec.structs.replace(exited, reason=reason, tail=said)
-
-
-def _too_much(limit: int | None) -> str:
-    if limit is None:
-        return "this machine had no memory left"
-    return f"it used more than the {limit / 2**20:,.0f} MiB of memory that its environment asks for"
 
 
 def tail(log: Path, start: int = 0) -> str:

@@ -50,6 +50,8 @@ class Children:
         self._pools = pools
         self._errands = errands
         self._registering = asyncio.Lock()
+        self._preparing: dict[tuple[str, int], bool] = {}
+        """Calls (worker, key) whose task is being read, and whether somebody still waits for them."""
 
     def call(self, worker: Worker, frame: wire.Call) -> None:
         parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
@@ -67,7 +69,9 @@ class Children:
         override = frame.spec if frame.overridden else None
         pool = self._pools.at_hand(known, override, parent.run.request.env_vars) if known else None
         if known is None or pool is None:
-            self._errands.run(self._call_unknown(worker, parent, frame))
+            if (worker.unit, frame.key) not in self._preparing:
+                self._preparing[worker.unit, frame.key] = True
+                self._errands.run(self._call_unknown(worker, parent, frame))
         else:
             self._start_child(parent, known, pool, name, frame)
 
@@ -79,6 +83,10 @@ class Children:
         except msgspec.MsgspecError as error:
             message = f"what was sent along with the call of {frame.task} cannot be read: {error}"
             problem = ErrorInfo(code="RuntimeSystemError", message=message, kind="system")
+        finally:
+            is_wanted = self._preparing.pop((worker.unit, frame.key))
+        if not is_wanted:
+            return
         if problem is None:
             self.call(worker, frame)
         else:
@@ -133,6 +141,8 @@ class Children:
     def cancel(self, worker: Worker, frame: wire.CancelCall) -> None:
         """The call is answered, so that the worker does not say it again."""
         worker.send(wire.CallResult(key=frame.key, action="", phase=_P.ABORTED))
+        if (worker.unit, frame.key) in self._preparing:
+            self._preparing[worker.unit, frame.key] = False
         parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
         child = parent.calls.pop(frame.key, None) if parent else None
         if parent is None or child is None:
