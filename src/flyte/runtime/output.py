@@ -45,14 +45,16 @@ class _Lossy(io.FileIO):
             return memoryview(data).nbytes
 
 
-def _stream(file: int, closefd: bool, line_buffering: bool, write_through: bool = False) -> io.TextIOWrapper:
-    buffer = io.BufferedWriter(_Lossy(file, "w", closefd=closefd))
-    return io.TextIOWrapper(buffer, "utf-8", "backslashreplace", None, line_buffering, write_through)
+def _stream(file: int, closefd: bool, line_buffering: bool, unbuffered: bool = False) -> io.TextIOWrapper:
+    raw = _Lossy(file, "w", closefd=closefd)
+    buffer = raw if unbuffered else io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffer, "utf-8", "backslashreplace", None, line_buffering, unbuffered)
 
 
 def _is_plain(stream: TextIO) -> bool:
     """Whether it is what Python made of the descriptor, and nobody's own."""
-    return type(getattr(getattr(stream, "buffer", None), "raw", None)) is io.FileIO
+    buffer = getattr(stream, "buffer", None)
+    return type(getattr(buffer, "raw", buffer)) is io.FileIO
 
 
 class Output:
