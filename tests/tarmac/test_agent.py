@@ -1004,3 +1004,25 @@ def test_what_is_sent_on_a_link_that_broke_a_moment_ago_is_no_error(tmp_path: Pa
             await server.close()
 
     uvloop.run(talk())
+
+
+async def test_the_next_control_plane_is_told_who_has_ended_and_of_no_old_failure_of_a_pool(tmp_path: Path) -> None:
+    """What waits for that pool by then would fail of it, though it may be mended, or fail of it a second time."""
+    server = LinkServer(tmp_path / "link.sock")
+    await server.open()
+    link = ControlLink(tmp_path / "link.sock", lambda: "t", list, lambda frame: None, lambda: None)
+    running = asyncio.create_task(link.run())
+    try:
+        await fact(lambda: bool(server.hellos), "the agent has said hello")
+        failed = wire.PoolFailed(pool="p", error=wire.ErrorInfo(code="ModuleLoadError", message="no"))
+        link.send(failed)
+        link.send(wire.UnitExited(unit="u", code=0))
+        await server.wait(wire.UnitExited)
+        await server.close()
+        server.frames.clear()
+        await server.open()
+        await server.wait(wire.UnitExited)
+        assert server.frames == [wire.UnitExited(unit="u", code=0)]
+    finally:
+        running.cancel()
+        await server.close()

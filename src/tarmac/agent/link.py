@@ -23,7 +23,8 @@ LONGEST_PAUSE = 0.05
 MEMORY = 30.0
 """Seconds before the loss of a link for which ends are sent again."""
 
-_ENDS = (wire.UnitExited, wire.PoolFailed)
+_ENDS = (wire.UnitExited,)
+"""That an environment is broken is not among them: whoever asks for one of its units hears it anew."""
 
 
 class ControlLink:
