@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import resource
@@ -90,26 +91,26 @@ async def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypa
     assert names(tmp_path) == []
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file can be larger than 1,000 bytes."""
+    """No file of this process grows beyond 1000 bytes, its own log included: for no longer than it has to be."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-async def test_what_does_not_fit_leaves_nothing_behind(tmp_path: Path, small_files: None) -> None:
-    with pytest.raises(OSError, match="File too large"):
+async def test_what_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:
+    with small_files(), pytest.raises(OSError, match="File too large"):
         await Blobs(tmp_path).put(b"x" * 2000)
     assert names(tmp_path) == []
 
 
-def test_what_a_worker_has_no_room_for_leaves_nothing_behind(
-    tmp_path: Path, small_files: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_worker_has_no_room_for_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYTE_BLOBS", str(tmp_path))
-    with pytest.raises(OSError, match="File too large"):
+    with small_files(), pytest.raises(OSError, match="File too large"):
         values.pack_value(b"x" * (INLINE_LIMIT + 1), "it")
     assert names(tmp_path) == []
 
