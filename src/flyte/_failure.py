@@ -18,14 +18,27 @@ def to_error(info: ErrorInfo) -> BaseRuntimeError:
 
 
 def plain(error: BaseException) -> BaseException:
-    """What ended a task's function, as something that can be told: `sys.exit` and a cancellation are no exceptions."""
-    if isinstance(error, SystemExit):
-        told = TaskInterruptedError(f"the task called sys.exit({error.code!r}); raise an exception to fail")
-    elif isinstance(error, asyncio.CancelledError):
-        told = TaskInterruptedError("the task was cancelled from inside")
-    else:
-        return error
-    return told.with_traceback(error.__traceback__)
+    """What ended the function, as something that any caller can catch and any loop can carry.
+
+    Exceptions with which Python itself is steered are neither: raised anew in a parent they would steer that.
+    """
+    match error:
+        case SystemExit():
+            told = f"the task called sys.exit({error.code!r}); raise an exception to fail"
+        case asyncio.CancelledError():
+            told = "the task was cancelled from inside"
+        case KeyboardInterrupt() | GeneratorExit():
+            told = f"the task raised {type(error).__name__}"
+        case StopIteration() | StopAsyncIteration():  # as Python has it for coroutines
+            return _raised_from(error, RuntimeError(f"the task raised {type(error).__name__}"))
+        case _:
+            return error
+    return _raised_from(error, TaskInterruptedError(told))
+
+
+def _raised_from(cause: BaseException, error: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error.with_traceback(cause.__traceback__)
 
 
 def original_class(type_name: str) -> type[BaseException] | None:

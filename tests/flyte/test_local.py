@@ -1022,8 +1022,8 @@ LEAVERS = """
         ("leaves_below", "TaskInterruptedError"),
         ("leaves_in_a_group", "TaskInterruptedError"),
         ("leaves_unheard", ""),
-        ("interrupts", "KeyboardInterrupt"),
-        ("stops", "StopIteration"),
+        ("interrupts", "TaskInterruptedError"),  # as on a platform
+        ("stops", "RuntimeError"),
         ("cancels", "TaskInterruptedError"),
     ],
 )

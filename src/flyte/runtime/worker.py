@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flyte import wire
 from flyte._context import entered, set_process_action
+from flyte._failure import plain
 from flyte._values import from_bytes
-from flyte.errors import ActionAbortedError, RuntimeSystemError, TaskInterruptedError
+from flyte.errors import ActionAbortedError, RuntimeSystemError
 from flyte.runtime import held, loader, output
 from flyte.runtime.action import Answers, Job, JobKey, restore_environment, set_environment
 from flyte.runtime.forks import Forks
@@ -208,7 +209,7 @@ class Worker:
             self._forks.see_who_it_is(error)
             if self._aborting:
                 sys.exit(ABORTED)
-            return job.failed(_plain(error))
+            return job.failed(plain(error))
         finally:
             set_process_action(None, None)
             if self._reuse:
@@ -318,7 +319,7 @@ class Worker:
     def _failed(self, job: Job, error: BaseException) -> wire.Finished:
         if job.key in self._unwanted and isinstance(error, asyncio.CancelledError):
             error = ActionAbortedError("the action was aborted")
-        return job.failed(_plain(error))
+        return job.failed(plain(error))
 
     def _over(self, job: Job, task: asyncio.Task[None]) -> None:
         del self._tasks[job.key]
@@ -356,30 +357,6 @@ def load(entry: str) -> TaskTemplate[..., Any, Any]:
 
 def _inputs(assign: wire.Assign) -> dict[str, Any]:
     return cast("dict[str, Any]", from_bytes(unpack_value(assign.inputs), f"the input of {assign.task}"))
-
-
-def _plain(error: BaseException) -> BaseException:
-    """What ended the function, as something that any caller can catch and any loop can carry.
-
-    Exceptions with which Python itself is steered are neither: raised anew in a parent they would steer that.
-    """
-    match error:
-        case SystemExit():
-            told = f"the task called sys.exit({error.code!r}); raise an exception to fail"
-        case asyncio.CancelledError():
-            told = "the task was cancelled from inside"
-        case KeyboardInterrupt() | GeneratorExit():
-            told = f"the task raised {type(error).__name__}"
-        case StopIteration() | StopAsyncIteration():  # as Python has it for coroutines
-            return _raised_from(error, RuntimeError(f"the task raised {type(error).__name__}"))
-        case _:
-            return error
-    return _raised_from(error, TaskInterruptedError(told))
-
-
-def _raised_from(cause: BaseException, error: BaseException) -> BaseException:
-    error.__cause__ = cause
-    return error.with_traceback(cause.__traceback__)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
