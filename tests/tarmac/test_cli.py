@@ -168,11 +168,12 @@ def test_in_the_foreground_it_stays_until_it_is_interrupted(place: Place) -> Non
 
 @pytest.mark.parametrize("ignored", [False, True])
 def test_in_the_foreground_it_stops_in_order_when_its_terminal_is_closed(place: Place, ignored: bool) -> None:
-    """Unless that is ignored: `nohup flyte up --foreground`."""
+    """Unless that is ignored: `nohup flyte up --foreground`. (The tests may run under nohup themselves.)"""
     env = {**os.environ, "TARMAC_HOME": str(place.home.path)}
-    nohup = "trap '' HUP; " if ignored else ""
-    command = ["sh", "-c", f'{nohup}exec "$@"', "sh", sys.executable, "-u", "-m", "tarmac", "up", "--foreground"]
-    with subprocess.Popen([*command, "--port", "0"], env=env, stdout=subprocess.PIPE, text=True) as up:
+    begins = f"signal.signal(signal.SIGHUP, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})"
+    become = f"import os, signal, sys; {begins}; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", become, "-u", "-m", "tarmac", "up", "--foreground", "--port", "0"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as up:
         assert up.stdout is not None
         assert up.stdout.readline().startswith("The platform runs: http://127.0.0.1:")
         up.send_signal(signal.SIGHUP)
