@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_the_watchdog_names_who_is_over_and_that_end_is_for_memory() -> None:
 
 def test_what_a_process_uses_is_counted() -> None:
     before = usage(os.getpid())
-    hoard = bytearray(b"x") * 2**25
-    assert usage(os.getpid()) - before > 2**24
-    del hoard
+    with mmap.mmap(-1, 2**25) as hoard:  # not what the allocator has at hand
+        hoard.write(b"x" * 2**25)
+        assert usage(os.getpid()) - before > 2**24
     assert usage(2**22 + 1) == 0

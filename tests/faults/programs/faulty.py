@@ -77,7 +77,7 @@ async def chatter(where: str, opens: str) -> str:
     while not os.path.exists(opens):  # noqa: ASYNC240 - the test is in another process
         print("x" * 10_000, flush=True)
         note(where, "said")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)  # a small disk is to last until it is filled on purpose
     return "open"
 
 
