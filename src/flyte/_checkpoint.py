@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flyte.runtime.values import sync
+
 if TYPE_CHECKING:
     from flyte._context import TaskContext
 
@@ -81,7 +83,7 @@ class Checkpoint:
             except BaseException:
                 shutil.rmtree(draft, ignore_errors=True)
                 raise
-            _flush(self._folder)
+            sync(self._folder)
             self._tidy()
 
     def _previous(self) -> Path | None:
@@ -167,13 +169,5 @@ def _flush_all(folder: Path) -> None:
         for name in names:
             path = Path(parent, name)
             if not path.is_symlink():
-                _flush(path)
-        _flush(Path(parent))
-
-
-def _flush(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+                sync(path)
+        sync(Path(parent))

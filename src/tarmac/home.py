@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import stat
 import tempfile
 from collections.abc import Collection
@@ -144,11 +143,9 @@ class Home:
         """What the run's actions saved for their next attempts (`flyte._checkpoint`)."""
         return self.path / "files" / "checkpoints" / run
 
-    def remove_checkpoints(self, but: Collection[str]) -> None:
-        """Remove those of every run except these."""
-        for folder in self.checkpoints("x").parent.glob("*"):
-            if folder.name not in but:
-                shutil.rmtree(folder, ignore_errors=True)
+    def checkpoints_but(self, runs: Collection[str]) -> list[Path]:
+        """Those of every run except these."""
+        return [folder for folder in self.checkpoints("x").parent.glob("*") if folder.name not in runs]
 
     def replica_log(self, project: str, domain: str, app: str, unit: str) -> Path:
         return self.logs / "apps" / f"{project}.{domain}.{app}" / f"{unit}.log"
@@ -243,11 +240,16 @@ def _write_once(path: Path, text: str) -> None:
         pass
     finally:
         os.unlink(temporary)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """A name that was just made is on disk only when its folder is."""
+    fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(fd)
     finally:
-        os.close(folder)
+        os.close(fd)
 
 
 def _written_beside(path: Path, text: str) -> str:

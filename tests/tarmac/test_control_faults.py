@@ -352,7 +352,7 @@ async def test_what_ended_runs_saved_is_removed_by_the_next_control_plane_at_the
     for run in (over, live):
         (house.home.checkpoints(run.name) / "a0").mkdir(parents=True)  # as if it died before it could remove the first
     await house.restart()
-    assert not house.home.checkpoints(over.name).exists()
+    assert await eventually(lambda: not house.home.checkpoints(over.name).exists())
     assert house.home.checkpoints(live.name).exists()
 
 

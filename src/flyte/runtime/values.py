@@ -72,9 +72,14 @@ def _write(folder: Path, digest: str, data: bytes) -> None:
     except BaseException:  # else what did not fit would keep the disk full
         os.unlink(temporary)
         raise
-    fd = os.open(folder, os.O_RDONLY)
+    sync(folder)  # a name that was just made is on disk only when its folder is
+
+
+def sync(path: Path) -> None:
+    """A file, or the names in a folder, are on disk when this returns."""
+    fd = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)  # a name that was just made is on disk only when its folder is
+        os.fsync(fd)
     finally:
         os.close(fd)
 

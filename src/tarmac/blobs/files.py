@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from flyte.errors import InvalidInputError, NotFoundError
+from tarmac.home import sync_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -75,13 +76,4 @@ def _store(path: Path, data: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A name that was just made is on disk only when its folder is."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_folder(path.parent)

@@ -100,7 +100,8 @@ class Control:
                     known[task, version] = await self.registry.find(row.project, row.domain, task, version)
             self._runs.restore(row, actions, known)
         await self._runs.resume()
-        await asyncio.to_thread(self.home.remove_checkpoints, but=set(self._runs.live))
+        for folder in self.home.checkpoints_but(self._runs.live):
+            self._runs.remove(folder)
 
     async def keep_tidy(self) -> None:
         """Runs for as long as the control plane does."""

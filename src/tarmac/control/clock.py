@@ -66,12 +66,12 @@ class Clock:
         self._wall = wall
         self._steady = steady
         self._boot = boot.read_text().strip() if boot.exists() else ""
-        found = _read(path)
-        if not self._boot or found.boot != self._boot:  # nothing that is there can be compared with now
-            found = Kept(self._boot, wall() - steady())
-        self._kept = found
-        self.look()
-        self._write()
+        self._kept = _read(path)
+        if self._boot and self._kept.boot == self._boot:
+            self.look()
+        else:  # nothing that is there can be compared with now
+            self._kept = Kept(self._boot, wall() - steady())
+            self._write()
 
     def look(self) -> None:
         """See whether the clock was set. Called now and then, and at the start."""

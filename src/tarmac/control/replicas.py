@@ -67,10 +67,10 @@ class Replicas:
         await self.agent_returned()
         replica = self._replica(unit, app, version.version, version.digest)
         app.replicas[unit] = replica
-        self._remove_old_logs(app)
         if not self._agent.start(order, replica):
             del app.replicas[unit]
             raise DeploymentError(f"app {app.row.name!r} cannot start: the agent is being restarted; try again")
+        self._remove_old_logs(app)  # not before the order is on its way: somebody waits
         return replica
 
     def _replica(self, unit: str, app: LiveApp, version: str, revision: str) -> LiveReplica:

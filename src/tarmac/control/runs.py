@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -270,7 +271,11 @@ class Runs:
             run.over.set_result(shown)
         checkpoints = self._home.checkpoints(run.name)
         if checkpoints.exists():
-            self.errands.run(asyncio.to_thread(shutil.rmtree, checkpoints, ignore_errors=True))
+            self.remove(checkpoints)
+
+    def remove(self, checkpoints: Path) -> None:
+        """Remove the folder of a run that is over. It may be gigabytes: nobody waits for it."""
+        self.errands.run(asyncio.to_thread(shutil.rmtree, checkpoints, ignore_errors=True))
 
     # ------------------------------------------------------------------ abort
 
