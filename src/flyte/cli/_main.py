@@ -156,4 +156,6 @@ def report(error: Exception, verbose: bool = False) -> int:
 
 
 def say_error(message: str) -> None:
-    click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
+    from flyte.cli.render import printable
+
+    click.echo(click.style("Error: ", fg="red", bold=True) + printable(message), err=True)

@@ -326,7 +326,7 @@ async def _print_logs(
     else:
         stream = client.run_logs(name, action or ROOT_ACTION, attempt=attempt, tail=tail, follow=follow)
     async for line in stream:
-        click.echo(line.text)
+        click.echo(render.printable_log(line.text))
 
 
 async def _is_app(client: Any, name: str) -> bool:

@@ -123,4 +123,6 @@ def connect(
 
 def say(line: str) -> None:
     """One line for the person who called; results go to stdout, everything else here."""
-    click.echo(line, err=True)
+    from flyte.cli.render import printable
+
+    click.echo(printable(line, colors=True), err=True)

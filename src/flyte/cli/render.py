@@ -20,6 +20,12 @@ import msgspec
 
 R = TypeVar("R")
 
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Every control character except tab and newline, and the marks that turn the direction of text around."""
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+"""The one escape sequence that changes how text looks and nothing else."""
+
 COLORS = {
     "succeeded": "green",
     "recovered": "green",
@@ -45,6 +51,27 @@ class Column(Generic[R]):
     text: Callable[[R], str]
 
 
+def printable(text: str, colors: bool = False) -> str:
+    """`text` that somebody else chose, so that a terminal shows it and obeys nothing in it.
+
+    Names, messages and log lines come from other people. A terminal obeys escape sequences in them: they can set its
+    title, write its clipboard, or hide text. A control character is shown as `\\x1b`; tabs and newlines stay, and with
+    `colors` so do the sequences that change nothing but the look of text.
+    """
+    if not colors:
+        return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    parts, kept = _COLOR.split(text), _COLOR.findall(text)
+    return "".join(printable(part) + color for part, color in zip(parts, [*kept, ""], strict=True))
+
+
+def printable_log(line: str) -> str:
+    """A log line for stdout: into a pipe or file it goes as it is; on a terminal it is `printable`, with its colours.
+
+    A carriage return starts the line anew there, as it does for a progress bar.
+    """
+    return printable(line.rstrip("\r").rpartition("\r")[2], colors=True) if sys.stdout.isatty() else line
+
+
 def listing(records: Sequence[R], columns: Sequence[Column[R]], form: str, empty: str = "nothing") -> None:
     """Print `records` in the format; `empty` is what is said on stderr where there are none."""
     if form in ("json", "json-raw"):
@@ -52,12 +79,12 @@ def listing(records: Sequence[R], columns: Sequence[Column[R]], form: str, empty
         return
     if form in ("name", "url"):
         for record in records:
-            click.echo(getattr(record, form, ""))
+            click.echo(printable(getattr(record, form, "")))
         return
     if not records:
         click.echo(empty, err=True)
         return
-    rows = [[column.text(record) for column in columns] for record in records]
+    rows = [[printable(column.text(record)) for column in columns] for record in records]
     titles = [column.title for column in columns]
     if form == "table" and sys.stdout.isatty():
         _table(titles, rows)
@@ -70,9 +97,9 @@ def details(record: Any, facts: Iterable[tuple[str, str]], form: str) -> None:
     if form in ("json", "json-raw"):
         show_json(as_data(record), form)
     elif form in ("name", "url"):
-        click.echo(getattr(record, form, ""))
+        click.echo(printable(getattr(record, form, "")))
     else:
-        shown = [(label, text) for label, text in facts if text]
+        shown = [(label, printable(text)) for label, text in facts if text]
         width = max((len(label) for label, _ in shown), default=0)
         for label, text in shown:
             body = text.replace("\n", "\n" + " " * (width + 2))
@@ -103,7 +130,9 @@ def _columns(titles: list[str], rows: list[list[str]]) -> None:
 
 def show_json(data: Any, form: str = "json") -> None:
     """Print JSON on stdout: indented, or (`json-raw`) in one line."""
-    click.echo(json.dumps(data, ensure_ascii=False, indent=None if form == "json-raw" else 2, default=str))
+    text = json.dumps(data, ensure_ascii=False, indent=None if form == "json-raw" else 2, default=str)
+    # json leaves some control characters as they are; all that are left stand in strings, where \u means the same
+    click.echo(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def as_data(value: Any) -> Any:
@@ -129,7 +158,7 @@ def colored(word: str) -> str:
 
 def one_line(text: str, longest: int | None = None) -> str:
     """`text` without line breaks, cut with … after `longest` characters."""
-    flat = re.sub(r"\s+", " ", text).strip()
+    flat = printable(re.sub(r"\s+", " ", text).strip())
     return flat if longest is None or len(flat) <= longest else flat[: longest - 1] + "…"
 
 

@@ -69,4 +69,4 @@ def serve(
 
 async def _print_logs(client: Client, name: str) -> None:
     async for line in client.app_logs(name, tail=10, follow=True):
-        click.echo(line.text)
+        click.echo(render.printable_log(line.text))
