@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flyte import _deploy, _init
+from tests.flyte.cli_world import Shell
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 
 _OURS = ("FLYTE", "TARMAC", "UCTL", "_U_", "EAGER", "_UNION", "RUN_NAME", "ACTION_NAME")
@@ -77,3 +78,11 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
         file = getattr(sys.modules[name], "__file__", None) or ""
         if file.startswith(str(Path.cwd())):
             del sys.modules[name]
+
+
+@pytest.fixture
+def shell(fake: FakePlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """The `flyte` command, with the fake platform configured."""
+    found = Shell(monkeypatch, capsys)
+    found.talks_to(fake)
+    return found

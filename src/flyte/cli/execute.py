@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flyte.cli import render
+from flyte.cli import paths, render
 from flyte.cli.create import pairs
 from flyte.cli.options import connect, invocation, say
+from flyte.cli.outcome import text_of
 from flyte.cli.program import Program
 from flyte.cli.progress import watching
 from flyte.errors import BaseRuntimeError
@@ -29,13 +30,17 @@ FAILED = 1
 
 def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> int:
     """Run a task of a file, on the platform or here, and return the exit code."""
-    task.interface.dump_inputs(
-        task.interface.bind((), inputs)
-    )  # what is wrong with them is said before anything starts
+    here = {name: paths.in_place(value) for name, value in inputs.items()}
+    task.interface.dump_inputs(task.interface.bind((), here))  # what is wrong with them is said before anything starts
     if options.local:
-        return _run_here(program, task, inputs, options)
+        return _run_here(program, task, here, options)
     client = connect(options.project, options.domain, root_dir=program.root, start=True)
-    return _shown(_deploy_and_start(client, task, inputs, options), client, options)
+    return _shown(_deploy_and_start(client, task, _sent(inputs), options), client, options)
+
+
+def _sent(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs, with the files and folders of this machine where the platform finds them."""
+    return {name: paths.sent(value) for name, value in inputs.items()}
 
 
 async def _deploy_and_start(client: Client, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> Run:
@@ -52,7 +57,7 @@ def run_deployed(client: Client, task: Task, inputs: Mapping[str, Any], options:
     """Run a task that the platform has, and return the exit code."""
     from flyte.remote import TaskDetails
 
-    return _shown(_start(client, TaskDetails(task), inputs, options), client, options)
+    return _shown(_start(client, TaskDetails(task), _sent(inputs), options), client, options)
 
 
 async def _start(runs: Runs, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> Run:
@@ -116,7 +121,7 @@ async def print_result(runs: Runs, run: Run, form: str) -> int:
     elif form in ("name", "url"):
         click.echo(getattr(run, form))
     elif outputs is not None:
-        render.show_json(outputs[0] if len(outputs) == 1 else outputs, "json-raw")
+        click.echo(text_of(outputs[0] if len(outputs) == 1 else outputs))
     if run.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
         return 0
     _say_failure(run)

@@ -1,12 +1,4 @@
-"""Typed flags from a task's interface: one for each input, made from its JSON Schema.
-
-    int, float, str       --x 3
-    bool                  --x / --no-x
-    Enum, Literal         --color red          members by name, values as they are
-    datetime, date        --at 2026-01-31T12:00, now, today
-    timedelta             --for 1h30m, PT90M, or seconds
-    Path                  --to some/where
-    everything else       --data '{"a": 1}'    JSON, or @FILE with JSON in it
+"""Typed flags from a task's interface: one for each input, made from its JSON Schema (see `INPUTS`).
 
 The values come out as they travel; what the schema cannot say is checked where the task is bound.
 """
@@ -23,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from flyte.cli import paths
 from flyte.wire import InputSpec
 
 if TYPE_CHECKING:
@@ -31,6 +24,20 @@ else:
     ParamType = click.ParamType  # generic from click 8.4 on only
 
 Schema = Mapping[str, Any]
+
+INPUTS = """\b
+How inputs are written:
+  int, float, str          --x 3
+  bool                     --x / --no-x
+  Enum, Literal            --color red           members by name, values as they are
+  datetime, date           --at 2026-01-31T12:00, now, today
+  timedelta                --for 1h30m, PT90M, or seconds
+  Path                     --to some/where
+  File, Dir                --f data.txt          a path of this machine, a URI, or JSON
+  list[File], list[Dir]    --f a.txt --f b.txt   one flag for each, or JSON
+  DataFrame                --df table.csv        .parquet, .csv, .tsv or .json, or JSON
+  everything else          --data '{"a": 1}'     JSON, or @FILE with JSON in it
+"""
 
 
 class Parsed(ParamType):
@@ -93,6 +100,7 @@ class Flag(click.Option):
             type=kind,
             is_flag=kind is None,
             default=None,
+            multiple=paths.is_list_by_path(schema),
             help=_help(spec),
             show_default=False,
         )
@@ -109,8 +117,14 @@ class Flag(click.Option):
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         cast = super().type_cast_value(ctx, value)
-        given = value is not None and not _is_unset(value)
-        return _Given(cast) if given else None
+        if value is None or _is_unset(value) or (self.multiple and not value):
+            return None
+        return _Given(_joined(cast) if self.multiple else cast)
+
+
+def _joined(parts: Sequence[Any]) -> list[Any]:
+    """The items of a flag that was given several times; one of these may hold a whole list."""
+    return [item for part in parts for item in (part if isinstance(part, list) else [part])]
 
 
 def _is_unset(value: Any) -> bool:
@@ -174,6 +188,8 @@ def _kind(schema: Schema, nullable: bool, type_name: str) -> ParamType | None:
     """The type of the flag; None for a boolean, which is a pair of flags."""
     if "enum" in schema:
         return OneOf(_words(schema))
+    if paths.is_by_path(schema) or paths.is_list_by_path(schema):
+        return Parsed("path", lambda text: _by_path(text, schema, type_name))
     name = schema.get("type")
     if name == "boolean":
         return None
@@ -250,12 +266,17 @@ _STRINGS: dict[str, ParamType] = {
 }
 
 
+def _by_path(text: str, schema: Schema, type_name: str) -> Any:
+    """The value of a flag that takes a path, or JSON."""
+    return _json(text, schema, type_name) if text.startswith("@") else paths.from_word(text, schema)
+
+
 def _json(text: str, schema: Schema, type_name: str) -> Any:
     """The value of a flag that takes JSON; plain words are text, where the type allows text."""
     content = _content(text)
     try:
-        return json.loads(content)
-    except ValueError as error:
+        return paths.found_in(json.loads(content), schema)
+    except json.JSONDecodeError as error:
         if _takes_text(schema) and content is text:
             return text
         raise ValueError(f"{type_name} is given as JSON, such as {_example(schema)}: {error}") from None

@@ -1,24 +1,29 @@
 """`flyte run FILE TASK …` and `flyte run deployed-task NAME …`: start a run, show it, print its result.
 
 The inputs' flags are made when the task is known: from the file's own task, or from the interface that the platform has
-of a deployed one. Our own flags may stand before FILE, or after TASK where no input has the same name.
+of a deployed one. Our own flags may stand before FILE, or after TASK where no input has the same name. Some of them say
+which task is meant (--version, --project, --domain, --root-dir): those behind TASK are read before the task is looked
+up, and once it is known they are read again, because a name that an input has is that input's.
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flyte.cli import program
-from flyte.cli.flags import Flag, inputs_from
+from flyte.cli.flags import INPUTS, Flag, inputs_from
 from flyte.cli.options import formatted, scoped, shipped
 
 if TYPE_CHECKING:
-    from flyte.wire import InputSpec
+    from flyte._client import Client
+    from flyte.wire import InputSpec, Task
 
 DEPLOYED = "deployed-task"
 
@@ -27,6 +32,7 @@ Examples:
   flyte run hello.py                                  list the tasks of a file
   flyte run hello.py greet --help                     show a task's inputs
   flyte run hello.py greet --name World
+  flyte run etl.py load --table sales.csv             a file by its path, for a File, Dir or DataFrame
   flyte run --local hello.py greet --name World       in this process, without a platform
   flyte run deployed-task hello.greet --name World    a task that was deployed before
   result=$(flyte run hello.py greet --name World)     the result is JSON on stdout, all else on stderr
@@ -53,14 +59,19 @@ class RunOptions:
 
     @classmethod
     def of(cls, ctx: click.Context) -> RunOptions:
-        """What was given on the way to here; what stands further right counts."""
+        """What was given on the way to here. What stands further right counts; what may be repeated is added up."""
         given: dict[str, Any] = {}
-        names = {field.name for field in fields(cls)}
         for level in _levels(ctx):
-            for name in names & set(level.params):
-                if level.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-                    given[name] = level.params[name]
+            for name, value in _given(level).items():
+                given[name] = given.get(name, ()) + value if isinstance(value, tuple) else value
         return cls(**given)
+
+
+def _given(level: click.Context) -> dict[str, Any]:
+    """Our own flags that stand at one level of the command line."""
+    names = {field.name for field in fields(RunOptions)} & set(level.params)
+    default = click.core.ParameterSource.DEFAULT
+    return {name: level.params[name] for name in names if level.get_parameter_source(name) is not default}
 
 
 def _levels(ctx: click.Context) -> list[click.Context]:
@@ -122,10 +133,22 @@ class TasksOfFile(click.Group):
         super().__init__(file, help=f"Run a task of {file}.", subcommand_metavar="TASK [INPUTS]", no_args_is_help=True)
         self._file = file
         self._loaded: program.Program | None = None
+        self._root: str | None = None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The root decides how the file is imported, so a --root-dir behind TASK is read before that."""
+        if not _has_parameter(self._file, "root_dir"):
+            self._root = _options_in(ctx, args[1:], ()).root_dir
+        found = super().resolve_command(ctx, args)
+        if self._root is not None and found[1] is not None and _is_input(found[1], "--root-dir"):
+            raise click.UsageError(f"{args[0]} has an input root_dir; put our own --root-dir before {self._file}.")
+        return found
 
     def _program(self, ctx: click.Context) -> program.Program:
         if self._loaded is None:
-            self._loaded = program.load(self._file, RunOptions.of(ctx).root_dir)
+            self._loaded = program.load(self._file, self._root or RunOptions.of(ctx).root_dir)
         return self._loaded
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -140,25 +163,117 @@ class TasksOfFile(click.Group):
         return task_command(cmd_name, specs, task.docs, lambda options, inputs: run_task(loaded, task, inputs, options))
 
 
+def _has_parameter(file: str, name: str) -> bool:
+    """Whether some function of the file has a parameter of that name; the file is read, not imported."""
+    try:
+        tree = ast.parse(Path(file).expanduser().read_bytes())
+    except (OSError, SyntaxError, ValueError):  # importing it says what is wrong
+        return False
+    return any(isinstance(node, ast.arg) and node.arg == name for node in ast.walk(tree))
+
+
+def _is_input(command: click.Command, word: str) -> bool:
+    return any(isinstance(param, Flag) and word in param.opts for param in command.params)
+
+
 class DeployedTasks(click.Group):
     """The tasks that the platform has; which inputs one takes is asked of it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return []
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        from flyte.cli.execute import run_deployed
-        from flyte.cli.options import connect
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, rest = args[0], args[1:]
+        _refuse_for_deployed(RunOptions.of(ctx))
+        client, task = _found(ctx, name, rest)
+        return name, _deployed_command(name, client, task), rest
 
-        options = RunOptions.of(ctx)
-        if options.local:
-            raise click.UsageError("A deployed task runs on its platform; --local is for tasks of a FILE.")
-        name, _, version = cmd_name.partition(":")
-        client = connect(options.project, options.domain)
-        task = asyncio.run(client.get_task(name, version or options.version))
-        specs = task.spec.interface.inputs if task.spec else []
-        docs = task.spec.docs if task.spec else ""
-        return task_command(cmd_name, specs, docs, lambda options, inputs: run_deployed(client, task, inputs, options))
+
+Place = tuple[str | None, str | None, str | None]
+"""Where a deployed task is looked up: project, domain, version."""
+
+
+def _found(ctx: click.Context, name: str, rest: Sequence[str]) -> tuple[Client, Task]:
+    """The deployed task that the whole command line means. Raises RemoteTaskNotFoundError, and UsageError.
+
+    It is looked up with the flags before the name, and again where those behind it say something else; which words
+    behind it are ours depends on the inputs of the task that was found.
+    """
+    from flyte.errors import RemoteTaskNotFoundError
+
+    places: list[Place] = [_place(RunOptions.of(ctx), name)]
+    while True:
+        try:
+            client, task = _look_up(name, places[-1])
+            missing = None
+        except RemoteTaskNotFoundError as error:
+            task, missing = None, error
+        specs = task.spec.interface.inputs if task and task.spec else []
+        place = _place(_options_in(ctx, rest, specs), name)
+        if place == places[-1]:
+            if task is None:
+                assert missing is not None
+                raise missing
+            return client, task
+        if place in places:
+            raise click.UsageError(
+                f"{name} takes other inputs there: put --project, --domain and --version before `{DEPLOYED}`."
+            )
+        places.append(place)
+
+
+def _place(options: RunOptions, name: str) -> Place:
+    _, _, version = name.partition(":")
+    if version and options.version and version != options.version:
+        raise click.UsageError(f"{name} names the version {version!r}, and --version {options.version!r}; say one.")
+    return options.project, options.domain, version or options.version
+
+
+def _look_up(name: str, place: Place) -> tuple[Client, Task]:
+    from flyte.cli.options import connect
+
+    project, domain, version = place
+    client = connect(project, domain)
+    return client, asyncio.run(client.get_task(name.partition(":")[0], version))
+
+
+def _deployed_command(name: str, client: Client, task: Task) -> click.Command:
+    specs = task.spec.interface.inputs if task.spec else []
+
+    def execute(options: RunOptions, inputs: Mapping[str, Any]) -> int:
+        from flyte.cli.execute import run_deployed
+
+        _refuse_for_deployed(options)
+        return run_deployed(client, task, inputs, options)
+
+    return task_command(name, specs, task.spec.docs if task.spec else "", execute)
+
+
+NOT_FOR_DEPLOYED = {
+    "local": "runs on its platform; --local is for tasks of a FILE.",
+    "root_dir": "runs the code that it was deployed with; --root-dir is for tasks of a FILE.",
+    "copy_style": "runs the code that it was deployed with; --copy-style is for tasks of a FILE.",
+}
+"""Our flags that mean nothing for a deployed task, and why."""
+
+
+def _refuse_for_deployed(options: RunOptions) -> None:
+    for flag, reason in NOT_FOR_DEPLOYED.items():
+        if getattr(options, flag) != getattr(RunOptions(), flag):
+            raise click.UsageError(f"A deployed task {reason}")
+
+
+def _options_in(ctx: click.Context, words: Sequence[str], specs: Sequence[InputSpec]) -> RunOptions:
+    """Our own flags, before FILE and among the words behind TASK; the latter are only looked through.
+
+    What is wrong with a word is said when the task's command reads it.
+    """
+    reader = task_command("TASK", specs, "", lambda options, inputs: 0)
+    lenient = {"ignore_unknown_options": True, "allow_extra_args": True}
+    with reader.make_context("TASK", list(words), parent=ctx, resilient_parsing=True, **lenient) as behind:
+        return RunOptions.of(behind)
 
 
 Execute = Callable[[RunOptions, Mapping[str, Any]], int]
@@ -186,7 +301,7 @@ run = Files(
     params=_options(),
     no_args_is_help=True,
     subcommand_metavar="FILE TASK [INPUTS]",
-    epilog=EXAMPLES,
+    epilog=f"{EXAMPLES}\n{INPUTS}",
     help="""Run TASK of FILE on the platform, wait for its end, and print its result.
 
     What the task's environment depends on is deployed first. With Ctrl-C the run goes on; `flyte get run NAME` and

@@ -1,0 +1,59 @@
+"""The result of a run as a person reads it: JSON, and a data frame as the first rows of its table."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+from flyte._frames import MARK
+
+ROWS = 10
+"""Rows of a data frame that are shown."""
+
+
+def text_of(value: Any) -> str:
+    """One result: a data frame alone is a table; one inside of other values is named there."""
+    if _is_frame(value):
+        return _table(value)
+    return json.dumps(_named(value), ensure_ascii=False, default=str)
+
+
+def _is_frame(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {MARK}
+
+
+def _named(value: Any) -> Any:
+    """The value, with a word in the place of each data frame."""
+    if _is_frame(value):
+        return _size(value)
+    if isinstance(value, list):
+        return [_named(item) for item in value]
+    return {key: _named(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _table(value: Any) -> str:
+    try:
+        import pandas  # type: ignore[import-untyped, unused-ignore]
+    except ModuleNotFoundError:
+        return f"{_size(value)}; to see it here: pip install pandas pyarrow"
+    frame = pandas.read_parquet(_content(value))
+    shown: str = frame.head(ROWS).to_string(max_colwidth=60, line_width=None)
+    if len(frame) <= ROWS:
+        return shown
+    return f"{shown}\n… {ROWS} of {len(frame):,} rows, {len(frame.columns)} columns; -o json gives all of it as Parquet"
+
+
+def _size(value: Any) -> str:
+    """What is known of a data frame without reading it."""
+    try:
+        import pyarrow.parquet  # type: ignore[import-untyped, unused-ignore]
+    except ModuleNotFoundError:
+        return f"DataFrame ({len(value[MARK]) * 3 // 4:,} bytes of Parquet)"
+    found = pyarrow.parquet.read_metadata(_content(value))
+    return f"DataFrame ({found.num_rows:,} rows × {found.num_columns} columns)"
+
+
+def _content(value: Any) -> io.BytesIO:
+    return io.BytesIO(base64.b64decode(value[MARK]))
