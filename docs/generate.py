@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: states.md, settings.md and cli.md. Run it with `scripts/docs`.
+"""Write what is made from the code: states.md, settings.md, cli.md, and the list in limits.md. `scripts/docs` runs it.
 
 With --check nothing is written, and the exit code is 1 where a page is not what it would be.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from flyte import _no_effect
 from flyte.cli._main import VERBS, program
 from flyte.wire import TERMINAL, ActionPhase, AppStatus
 from tarmac.model import APP_TRANSITIONS, TRANSITIONS, AppTransition, Transition
@@ -144,7 +145,34 @@ def _command(command: click.Command, context: click.Context) -> str:
     return f"## `{context.command_path}`\n\n```text\n{text}\n```\n"
 
 
-PAGES = {"states.md": states, "settings.md": settings, "cli.md": cli}
+LIST_BEGINS, LIST_ENDS = "<!-- no effect: made by scripts/docs -->\n", "<!-- no effect: end -->\n"
+
+
+def limits() -> str:
+    """The page as it is, with the list of what has no effect in its place."""
+    page = (HERE / "limits.md").read_text()
+    before, rest = page.split(LIST_BEGINS)
+    after = rest.split(LIST_ENDS)[1]
+    return f"{before}{LIST_BEGINS}{_no_effects()}{LIST_ENDS}{after}"
+
+
+def _no_effects() -> str:
+    tables = {
+        "environments": _no_effect.ENVIRONMENT,
+        "`TaskEnvironment`": _no_effect.TASK_ENVIRONMENT,
+        "`@env.task` and `override`": _no_effect.TASK,
+        "app environments": _no_effect.APP,
+        **{f"`{call}`": rows for call, rows in _no_effect.CALLS.items()},
+    }
+    lines = [
+        f"| {where} | {row.option if ' ' in row.option else f'`{row.option}`'} | {row.instead} |"
+        for where, rows in tables.items()
+        for row in rows
+    ]
+    return "\n".join(["", "| of | option | instead |", "| --- | --- | --- |", *lines, "", ""])
+
+
+PAGES = {"states.md": states, "settings.md": settings, "cli.md": cli, "limits.md": limits}
 
 
 def main(words: Sequence[str]) -> int:

@@ -16,13 +16,12 @@ from typing import Any
 
 import msgspec
 
-from flyte import _bundle, _init, wire
+from flyte import _bundle, _init, _no_effect, wire
 from flyte._bundle import Bundle, CopyStyle
 from flyte._client import Client
 from flyte._deployment import Deployment, described, image_of
 from flyte._environment import Environment, TaskEnvironment
 from flyte._image import Image
-from flyte._logging import system_logger
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment
 from flyte.errors import CodeBundleError, DeploymentError, InvalidInputError
@@ -39,6 +38,8 @@ class Plan:
     """Dependencies first."""
     bundle: Bundle | None
     request: wire.DeployRequest
+    no_effect: tuple[_no_effect.Note, ...] = ()
+    """What is declared and not carried out."""
 
 
 def closure(envs: Iterable[Environment]) -> list[Environment]:
@@ -90,16 +91,20 @@ def plan(
     domain: str | None = None,
     parameter_values: Mapping[str, Mapping[str, Any]] | None = None,
     env_vars: Mapping[str, str] | None = None,
+    strict: bool | None = None,
 ) -> Plan:
     """Everything that deploying `envs` will send. Reads files, and nothing else.
 
-    Raises CodeBundleError for code that cannot be shipped, InvalidInputError for `copy_style="none"` without a version.
+    Raises CodeBundleError for code that cannot be shipped, InvalidInputError for `copy_style="none"` without a version
+    and, if `strict` (None: as FLYTE_STRICT says), for declarations without effect.
     """
     _bundle.check_style(copy_style)
     if copy_style == "none" and not version:
         raise InvalidInputError("copy_style='none' ships no code, so no version can be derived from it; pass version=")
     state, root = _init.current(), _init.root_dir()
     environments = tuple(closure(envs))
+    no_effect = _no_effect.of_environments(environments)
+    _no_effect.refuse(no_effect, strict)
     tasks = [task.spec(root) for env in environments for task in _own_tasks(env)]
     apps = [env.spec(root) for env in environments if isinstance(env, AppEnvironment)]
     files = [file for env in environments for file in _included(env)] + _named_in_commands(apps, environments, root)
@@ -118,10 +123,23 @@ def plan(
         order={env.name: list(dict.fromkeys(other.name for other in _needed(env))) for env in environments},
         parameter_values={app: _texts(values) for app, values in (parameter_values or {}).items()},
         env_vars=dict(env_vars or {}),
+        strict=_no_effect.is_strict(strict),
     )
     if not version:
         request = msgspec.structs.replace(request, version=_derived(request))
-    return Plan(environments, bundle, request)
+    return Plan(environments, bundle, _annotated(request, environments), no_effect)
+
+
+def _annotated(request: wire.DeployRequest, environments: tuple[Environment, ...]) -> wire.DeployRequest:
+    """The request with what has no effect in each spec. It is no part of the version: the list changes with ours."""
+    shared = {env.name: _no_effect.of_environment(env) for env in environments}
+    own = {task.name: _no_effect.of_task(task) for env in environments for task in _own_tasks(env)}
+    tasks = [
+        msgspec.structs.replace(spec, no_effect=_no_effect.lines([*shared[spec.environment.name], *own[spec.name]]))
+        for spec in request.tasks
+    ]
+    apps = [msgspec.structs.replace(spec, no_effect=_no_effect.lines(shared[spec.name])) for spec in request.apps]
+    return msgspec.structs.replace(request, tasks=tasks, apps=apps)
 
 
 def _own_tasks(env: Environment) -> list[Any]:
@@ -167,28 +185,36 @@ async def send(client: Client, planned: Plan, on_progress: Progress | None = Non
     bundle = planned.bundle
     if bundle is not None and not await client.has_bundle(bundle.digest):
         await client.put_bundle(bundle.digest, bundle.data)
-    record = await client.create_deployment(planned.request)
+    notes = [str(note) for note in planned.no_effect]
+    record = _with_notes(await client.create_deployment(planned.request), notes)
     if on_progress:
         on_progress(record)
+    else:
+        _no_effect.say(record.warnings)
     if record.phase is wire.DeploymentPhase.RUNNING:
-        record = await _watched(client, record, on_progress)
+        record = await _watched(client, record, notes, on_progress)
     if record.phase is wire.DeploymentPhase.FAILED:
         error = record.error or wire.ErrorInfo(code="DeploymentError", message=f"deployment {record.id} failed")
         raise DeploymentError(error.message, error.code)
-    if on_progress is None:
-        for warning in record.warnings:
-            system_logger.warning(warning)
     return record
 
 
-async def _watched(client: Client, record: wire.Deployment, on_progress: Progress | None) -> wire.Deployment:
+async def _watched(
+    client: Client, record: wire.Deployment, notes: list[str], on_progress: Progress | None
+) -> wire.Deployment:
     async for _, _, news in client.deployment_events(record.id):
         if isinstance(news, wire.Event):
             news = msgspec.convert(news.body, wire.Deployment) if news.body else await client.get_deployment(record.id)
+        news = _with_notes(news, notes)
         if on_progress and news != record:
             on_progress(news)
         record = news
     return record
+
+
+def _with_notes(record: wire.Deployment, notes: list[str]) -> wire.Deployment:
+    """The record with what has no effect among its warnings."""
+    return msgspec.structs.replace(record, warnings=[*notes, *record.warnings])
 
 
 _done: dict[tuple[str, ...], str] = {}
@@ -223,6 +249,7 @@ async def deploy(
     copy_style: CopyStyle = "loaded_modules",
     dryrun: bool | None = None,
     on_progress: Progress | None = None,
+    strict: bool | None = None,
 ) -> list[Deployment]:
     """Deploy environments with all that they depend on, dependencies first, and wait until every app answers.
 
@@ -231,21 +258,28 @@ async def deploy(
     is derived from code and declarations where none is given. A dry run stops before anything is sent and needs no
     platform; `dryrun` is its older name. `on_progress` is told of every change.
 
+    What is declared and not carried out (docs/limits.md lists it) is logged as a warning, and stands in `warnings` of
+    the Deployment. `strict=True` makes it an error before anything is sent, and so does FLYTE_STRICT=1 where `strict`
+    is None.
+
     Returns one Deployment for each environment given. Raises ValueError for two environments of one name,
-    DeploymentError for a cycle and for what does not start, with the last lines of its log.
+    DeploymentError for a cycle and for what does not start, with the last lines of its log, InvalidInputError
+    if strict.
     """
     if interactive_mode:
         raise NotImplementedError("code of an interactive session cannot be deployed; put it into a file")
     if not envs:
         raise ValueError("deploy needs at least one environment")
     client = None if dry_run or dryrun else _init.client()
-    planned = plan(envs, version=version, copy_style=copy_style)
+    planned = plan(envs, version=version, copy_style=copy_style, strict=strict)
+    if client is None:
+        _no_effect.say(map(str, planned.no_effect))
     record = await send(client, planned, on_progress) if client else None
     return [_deployment(env, planned, record) for env in dict.fromkeys(envs)]
 
 
 def _deployment(env: Environment, planned: Plan, record: wire.Deployment | None) -> Deployment:
-    warnings = tuple(record.warnings) if record else ()
+    warnings = tuple(record.warnings) if record else tuple(map(str, planned.no_effect))
     return Deployment(described(closure([env]), planned.request, record), planned.request.version, warnings, record)
 
 

@@ -145,6 +145,10 @@ def init(
     `disable_keyring`, `scopes` and the `local_…` switches are Flyte's and change nothing here.
     """
     _set_up_logging(log_level, user_log_level, log_format)
+    _say_no_effect(
+        storage=storage, images=images, image_builder=image_builder, image_registry=image_registry, scopes=scopes,
+        local_persistence=local_persistence, local_tracked=local_tracked, local_tracked_strict=local_tracked_strict,
+    )  # fmt: skip
     key = api_key or client_credentials_secret
     config = _given(
         Config(), org=org, project=project, domain=domain, endpoint=endpoint, insecure=insecure,
@@ -180,6 +184,7 @@ def init_from_config(
     `batch_size`, `image_builder` and `images` are Flyte's and change nothing here.
     """
     _set_up_logging(log_level, user_log_level, log_format)
+    _say_no_effect(storage=storage, images=images, image_builder=image_builder)
     root = _path(root_dir)
     if isinstance(path_or_config, Config):
         config = _config_of_file(path_or_config)
@@ -213,6 +218,7 @@ def init_from_api_key(
     FLYTE_ENDPOINT, the config file or this machine does. Raises InitializationError without a key.
     """
     _set_up_logging(log_level, None, log_format)
+    _say_no_effect(storage=storage, images=images, image_builder=image_builder)
     config = _given(
         _config.load(), project=project, domain=domain, insecure_skip_verify=insecure_skip_verify,
         ca_cert_file_path=ca_cert_file_path,
@@ -502,3 +508,13 @@ def _set_up_logging(level: int | str | None, user_level: int | str | None, log_f
         from flyte._logging import configure
 
         configure(level, user_level, log_format)
+
+
+def _say_no_effect(**given: Any) -> None:
+    """Warn of options that are Flyte's and change nothing here; raise InvalidInputError where FLYTE_STRICT says so."""
+    if any(given.values()):
+        from flyte import _no_effect
+
+        notes = _no_effect.of_call("flyte.init()", given)
+        _no_effect.refuse(notes, None)
+        _no_effect.say(map(str, notes))

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from flyte import _deploy, _init, _natural, wire
+from flyte import _deploy, _init, _natural, _no_effect, wire
 from flyte._bundle import CopyStyle
 from flyte._client import Client
 from flyte._context import ctx, get_custom_context
@@ -55,6 +55,9 @@ class RunContext:
     labels: Mapping[str, str] = field(default_factory=dict)
     custom_context: Mapping[str, str] = field(default_factory=dict)
     max_action_concurrency: int | None = None
+    strict: bool | None = None
+    no_effect: tuple[_no_effect.Note, ...] = ()
+    """What the call declares and is not carried out."""
 
 
 class Runner:
@@ -66,6 +69,7 @@ class Runner:
     @syncable
     async def run(self, task: Any, /, *args: Any, **kwargs: Any) -> Run:
         """See `flyte.run`."""
+        self._say_no_effect(task)
         if isinstance(task, TaskTemplate):
             return await (self._locally if self._is_local() else self._deployed)(task, args, kwargs)
         if not isinstance(task, TaskDetails | LazyEntity):
@@ -101,6 +105,14 @@ class Runner:
         merged = {**msgspec.json.decode(before, type=dict[str, msgspec.Raw]), **changed}
         return await self._started(scoped, details, merged)
 
+    def _say_no_effect(self, task: Any) -> None:
+        """Warn of what the call and the task's `override` declare without effect; raise InvalidInputError if strict."""
+        notes = list(self.context.no_effect)
+        if isinstance(task, TaskTemplate) and task.overridden:
+            notes += _no_effect.of_task(task)
+        _no_effect.refuse(notes, self.context.strict)
+        _no_effect.say(map(str, notes))
+
     # --- the three ways
 
     async def _locally(self, task: AnyTask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
@@ -134,6 +146,7 @@ class Runner:
             copy_style=self.context.copy_style,
             project=client.project,
             domain=client.domain,
+            strict=self.context.strict,
         )
         request = self._request(task, data, planned.request.version)
         self._keep_bundle(planned)
@@ -321,6 +334,7 @@ def with_runcontext(
     debug: bool = False,
     tracked: bool = False,
     tracked_strict: bool = False,
+    strict: bool | None = None,
 ) -> Runner:
     """A runner with settings of its own: `with_runcontext(name="nightly").run(task, x=1)`.
 
@@ -333,7 +347,9 @@ def with_runcontext(
 
     Accepted, and without effect here: `service_account`, `interactive_mode`, `raw_data_path`, `run_base_dir`,
     `run_start_time`, `annotations`, `interruptible`, `queue`, `notifications`, `cache_lookup_scope`,
-    `preserve_original_types`, `debug`, `tracked`, `tracked_strict`.
+    `preserve_original_types`, `debug`, `tracked`, `tracked_strict`. Each that is given is logged as a warning, as is
+    what the task declares without effect; `strict=True` makes it an InvalidInputError, and so does FLYTE_STRICT=1 for
+    `strict=None`.
     """
     if mode not in (None, "local", "remote", "hybrid"):
         raise ValueError(f"mode is {mode!r}; it is one of local, remote, hybrid")
@@ -349,6 +365,22 @@ def with_runcontext(
         "FLYTE_RESET_ROOT_LOGGER": "1" if reset_root_logger else None,
     }
     settings = {key: str(value) for key, value in logs.items() if value is not None}
+    given = {
+        "service_account": service_account,
+        "interactive_mode": interactive_mode,
+        "raw_data_path": raw_data_path,
+        "run_base_dir": run_base_dir,
+        "run_start_time": run_start_time,
+        "annotations": annotations,
+        "interruptible": interruptible,
+        "queue": queue,
+        "notifications": notifications,
+        "cache_lookup_scope": cache_lookup_scope != "global",
+        "preserve_original_types": preserve_original_types,
+        "debug": debug,
+        "tracked": tracked,
+        "tracked_strict": tracked_strict,
+    }
     return Runner(
         RunContext(
             mode=mode,
@@ -364,6 +396,8 @@ def with_runcontext(
             labels=labels or {},
             custom_context=custom_context or {},
             max_action_concurrency=max_action_concurrency or None,
+            strict=strict,
+            no_effect=_no_effect.of_call("flyte.with_runcontext()", given),
         )
     )
 

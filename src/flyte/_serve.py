@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from flyte import _deploy, _init, _local_app, wire
+from flyte import _deploy, _init, _local_app, _no_effect, wire
 from flyte._bundle import CopyStyle
 from flyte._deploy import Progress
 from flyte._local_app import LocalApp
@@ -34,6 +34,9 @@ class ServeContext:
     parameter_values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dry_run: bool = False
     on_progress: Progress | None = None
+    strict: bool | None = None
+    no_effect: tuple[_no_effect.Note, ...] = ()
+    """What the call declares and is not carried out."""
 
 
 class Server:
@@ -48,6 +51,8 @@ class Server:
         if not isinstance(app_env, AppEnvironment):
             raise TypeError(f"serve takes an app environment, not {app_env!r}; tasks are run with flyte.run")
         context = self.context
+        _no_effect.refuse(context.no_effect, context.strict)
+        _no_effect.say(map(str, context.no_effect))
         if context.mode == "local" or (context.mode is None and _init.current().client is None):
             apps = _deploy.closure([app_env])
             return await _local_app.serve(apps, _init.root_dir(), context.parameter_values, context.env_vars)
@@ -60,6 +65,7 @@ class Server:
             domain=client.domain,
             parameter_values=context.parameter_values,
             env_vars=context.env_vars,
+            strict=context.strict,
         )
         _check_parameters(planned, context.parameter_values)
         if context.dry_run:
@@ -116,6 +122,7 @@ def with_servecontext(
     health_check_path: str | None = None,
     raw_data_path: str | None = None,
     on_progress: Progress | None = None,
+    strict: bool | None = None,
 ) -> Server:
     """A server with settings of its own: `with_servecontext(parameter_values={"app": {"model": "b"}}).serve(env)`.
 
@@ -125,7 +132,9 @@ def with_servecontext(
     sends nothing. The log settings reach the app as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
 
     Accepted, and without effect here, where readiness is the platform's to see: `cluster_pool`, `cluster`,
-    `interactive_mode`, `copy_bundle_to`, the timeouts, the `health_check_…` settings, `raw_data_path`.
+    `interactive_mode`, `copy_bundle_to`, the timeouts, the `health_check_…` settings, `raw_data_path`. Each that is
+    given is logged as a warning, as is what the app declares without effect; `strict=True` makes it an
+    InvalidInputError, and so does FLYTE_STRICT=1 for `strict=None`.
     """
     logs = {
         "LOG_LEVEL": log_level,
@@ -133,6 +142,18 @@ def with_servecontext(
         "LOG_FORMAT": log_format if log_format != "console" else None,
     }
     settings = {key: str(value) for key, value in logs.items() if value is not None}
+    given = {
+        "cluster_pool": cluster_pool,
+        "cluster": cluster,
+        "interactive_mode": interactive_mode,
+        "copy_bundle_to": copy_bundle_to,
+        "deactivate_timeout": deactivate_timeout,
+        "activate_timeout": activate_timeout,
+        "health_check_timeout": health_check_timeout,
+        "health_check_interval": health_check_interval,
+        "health_check_path": health_check_path,
+        "raw_data_path": raw_data_path,
+    }
     return Server(
         ServeContext(
             mode=mode,
@@ -144,6 +165,8 @@ def with_servecontext(
             parameter_values=parameter_values or {},
             dry_run=dry_run,
             on_progress=on_progress,
+            strict=strict,
+            no_effect=_no_effect.of_call("flyte.with_servecontext()", given),
         )
     )
 

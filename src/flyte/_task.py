@@ -140,9 +140,9 @@ class TaskTemplate(Generic[P, R, T]):
         functools.update_wrapper(self, func)
         self.func = func
         self.env = env
-        self.options = options
+        self.options: TaskOptions = options
         self.name = f"{env.name}.{name}"
-        self.overrides = Overrides()
+        self.overrides: Overrides = Overrides()
         self.overridden = False
         self.is_async = inspect.iscoroutinefunction(func)
         check_signature(func, self.name)

@@ -186,6 +186,8 @@ class TaskSpec(Record, frozen=True, kw_only=True):
     source: str = ""
     """`file:line`, relative to the bundle's root."""
     report: bool = False
+    no_effect: list[str] = field(default_factory=list)
+    """One line for each option that is declared and not carried out here."""
 
 
 class ParameterSpec(Record, frozen=True, kw_only=True):
@@ -242,6 +244,8 @@ class AppSpec(Record, frozen=True, kw_only=True):
     request_timeout: float | None = None
     """Seconds the gateway waits for an answer; None is the setting's default."""
     health_path: str = "/"
+    no_effect: list[str] = field(default_factory=list)
+    """One line for each option that is declared and not carried out here."""
 
 
 # ----------------------------------------------------------------------------------------------------------- records
@@ -283,6 +287,8 @@ class DeployRequest(Record, frozen=True, kw_only=True):
     """App name → parameter → value, from `with_servecontext`."""
     env_vars: dict[str, str] = field(default_factory=dict)
     activate: bool = True
+    strict: bool = False
+    """Whether warnings of the platform make the deployment fail, before anything is changed."""
 
 
 class DeploymentPhase(enum.StrEnum):
@@ -478,6 +484,8 @@ class App(Record, frozen=True, kw_only=True):
     wanted: Literal["active", "stopped"] = "active"
     replicas: list[Replica] = field(default_factory=list)
     links: list[LinkSpec] = field(default_factory=list)
+    no_effect: list[str] = field(default_factory=list)
+    """One line for each option that is declared and not carried out here."""
     description: str = ""
     message: str = ""
     created: float = 0
@@ -655,6 +663,8 @@ class ReplicaSpec(Frame, frozen=True, kw_only=True):
     port: int = 8080
     """What the program believes it binds."""
     health_path: str = "/"
+    no_effect: list[str] = field(default_factory=list)
+    """One line for each option that is declared and not carried out here."""
     env: dict[str, str] = field(default_factory=dict)
     """Parameters, endpoints and identity, on top of the pool's."""
     start_timeout: float = 60

@@ -7,6 +7,7 @@ today there is one answer. Packages that are missing are named with the command 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,13 +57,24 @@ def missing_packages(image: ImageSpec, installed: Callable[[str], str | None]) -
 
 
 def _warnings(spec: EnvironmentSpec) -> list[str]:
-    image, here = spec.image, sys.version_info[:2]
+    """Where the machine is not what the environment asks for. What no machine would do, the SDK says."""
+    image, here, wanted, (cores, memory) = spec.image, sys.version_info[:2], spec.resources, _machine()
     warnings = []
     if image.python is not None and image.python != here:
         asked = ".".join(map(str, image.python))
         warnings.append(f"environment {spec.name!r} asks for Python {asked}; it runs on {here[0]}.{here[1]} here")
-    warnings += [f"environment {spec.name!r}: `{layer}` is not done on this machine" for layer in image.layers]
+    if wanted.cpu is not None and wanted.cpu > cores:
+        warnings.append(f"environment {spec.name!r} asks for {wanted.cpu:g} cores; this machine has {cores}")
+    if wanted.memory is not None and wanted.memory > memory:
+        asked, there = (f"{size / 2**30:.1f} GiB" for size in (wanted.memory, memory))
+        warnings.append(f"environment {spec.name!r} asks for {asked} of memory; this machine has {there}")
     return warnings
+
+
+@functools.cache
+def _machine() -> tuple[int, int]:
+    """Cores, and bytes of memory."""
+    return os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -446,6 +446,14 @@ async def test_an_app_shows_where_it_answers_its_replicas_and_its_requests(serve
     assert "1 / 1" in listed.text
 
 
+async def test_the_pages_of_tasks_and_apps_show_what_is_declared_without_effect(server: Server) -> None:
+    line = "Scaling(metric=) has no effect: an app does not scale up under load"
+    server.control.add_app(app(no_effect=[line]))
+    server.control.add_task(msgspec.structs.replace(ADD, no_effect=["cache= has no effect"]), "v2")
+    assert line in (await page(server, "/apps/adder")).text
+    assert "cache= has no effect" in (await page(server, "/tasks/env.add")).text
+
+
 async def test_an_app_is_switched_off_and_on_with_buttons(server: Server) -> None:
     server.control.add_app(app())
     browser = server.browser("github")

@@ -68,6 +68,26 @@ async def test_a_task_that_was_looked_at_before_shows_what_was_deployed_since(ho
     assert await versions() == ("v2", ["v2", "v1"])
 
 
+async def test_a_task_is_unchanged_where_only_the_list_of_what_has_no_effect_differs(house: House) -> None:
+    noted = [msgspec.structs.replace(spec, no_effect=["cache= has no effect"]) for spec in TASKS]
+    again = await house.control.deploy(wire.DeployRequest(version="v1", root="/", tasks=noted), "owner")
+    assert {env.phase for env in again.environments} == {"unchanged"}
+
+
+async def test_more_than_the_machine_has_is_a_warning_and_an_error_if_strict(house: House) -> None:
+    wanted = wire.EnvironmentSpec(name="env", kind="task", resources=wire.ResourcesSpec(cpu=5000, memory=2**60))
+    tasks = [msgspec.structs.replace(spec, environment=wanted) for spec in TASKS]
+    request = wire.DeployRequest(version="big", root="/", tasks=tasks)
+    cores, memory = (await house.control.deploy(request, "owner")).warnings
+    assert "5000 cores" in cores
+    assert "1073741824.0 GiB" in memory
+    strict = msgspec.structs.replace(request, version="bigger", strict=True)
+    with pytest.raises(InvalidInputError, match=r"strict: .*5000 cores"):
+        await house.control.deploy(strict, "owner")
+    with pytest.raises(RemoteTaskNotFoundError):
+        await house.run("add", version="bigger")
+
+
 async def test_a_fresh_key_that_comes_twice_starts_one_run(house: House) -> None:
     """A call that broke is made again as one that may have been heard; its first words may still arrive after it."""
     request = wire.RunRequest(task="add", inputs=msgspec.Raw(b'{"x": 1}'), idempotency_key="made-for-it")

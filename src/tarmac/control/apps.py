@@ -127,6 +127,7 @@ class Apps:
             wanted="active" if row.wanted == "active" else "stopped",
             replicas=[replica.record() for replica in app.replicas.values()],
             links=spec.links if spec else [],
+            no_effect=spec.no_effect if spec else [],
             description=spec.environment.description if spec else "",
             message=row.message,
             created=row.created,

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from flyte import wire
-from flyte.errors import BaseRuntimeError, DeploymentError, NotFoundError
+from flyte.errors import BaseRuntimeError, DeploymentError, InvalidInputError, NotFoundError
 from flyte.wire import AppStatus, DeployedEnvironment, DeploymentPhase, ErrorInfo
 from tarmac.control.apps import Apps
 from tarmac.control.live_apps import LiveApp, LiveReplica
@@ -110,6 +110,8 @@ class Deployments:
             check_name(what, name)
         plan = levels(request.order or {env: [] for env in _environments(request)})
         warnings = await self._check(request)
+        if request.strict and warnings:
+            raise InvalidInputError("\n".join([f"strict: {warnings[0]}", *warnings[1:]]), "NoEffectError")
         request = await self._outputs.fill_in(request)
         level_of = {name: number for number, level in enumerate(plan) for name in level}
         deployment = wire.Deployment(

@@ -48,7 +48,8 @@ class Registry:
         stored = await self._store.task(row.project, row.domain, row.name, row.version)
         if stored is None:
             return False
-        if stored.bundle != row.bundle or stored.spec != row.spec:
+        is_same = stored.spec == row.spec or _declared(stored) == _declared(row)
+        if stored.bundle != row.bundle or not is_same:
             raise AlreadyExistsError(
                 f"task {row.name} {row.version} exists in {row.project}/{row.domain} with other code; "
                 "deploy under a new version, or without one to have it derived from the code"
@@ -147,6 +148,11 @@ def task_row(request: wire.DeployRequest, spec: wire.TaskSpec, now: float) -> Ta
         sys_path=request.sys_path,
         created=now,
     )
+
+
+def _declared(row: TaskRow) -> wire.TaskSpec:
+    """The spec without what our own list says of it: that one may differ from release to release."""
+    return msgspec.structs.replace(msgspec.json.decode(row.spec, type=wire.TaskSpec), no_effect=[])
 
 
 def task_record(row: TaskRow, url: str, versions: list[str] | None = None) -> wire.Task:
