@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -226,10 +226,14 @@ def _key(client: Client, request: wire.DeployRequest) -> tuple[str, ...]:
 
 
 async def ensure(client: Client, planned: Plan, on_progress: Progress | None = None) -> None:
-    """`send`, unless this process has sent this very plan before."""
+    """Have the platform know what a run needs, unless this process has sent this very plan before.
+
+    Task versions that a deployment made current stay current: a run brings its code along for itself.
+    """
     key = _key(client, planned.request)
     if key not in _done:
-        _done[key] = (await send(client, planned, on_progress)).id
+        request = msgspec.structs.replace(planned.request, moves_current=False)
+        _done[key] = (await send(client, replace(planned, request=request), on_progress)).id
 
 
 def forget(client: Client, planned: Plan) -> None:

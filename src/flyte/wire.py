@@ -286,9 +286,10 @@ class DeployRequest(Record, frozen=True, kw_only=True):
     parameter_values: dict[str, dict[str, str]] = field(default_factory=dict)
     """App name → parameter → value, from `with_servecontext`."""
     env_vars: dict[str, str] = field(default_factory=dict)
-    activate: bool = True
     strict: bool = False
     """Whether warnings of the platform make the deployment fail, before anything is changed."""
+    moves_current: bool = True
+    """False where a run sends its own code: task versions that a deployment made current stay current."""
 
 
 class DeploymentPhase(enum.StrEnum):
@@ -326,7 +327,7 @@ class RunRequest(Record, frozen=True, kw_only=True):
     task: str
     """Full or bare name of the task."""
     version: str | None = None
-    """None is the latest."""
+    """None is the current one: what was deployed last."""
     project: str = DEFAULT_PROJECT
     domain: str = DEFAULT_DOMAIN
     inputs: msgspec.Raw = msgspec.Raw(b"{}")
@@ -444,6 +445,9 @@ class Task(Record, frozen=True, kw_only=True):
     created: float = 0
     url: str = ""
     versions: list[str] = field(default_factory=list)
+    """Those that are registered, newest first."""
+    current: str = ""
+    """The version that a call without a version runs: the one that was deployed last."""
 
 
 class AppStatus(enum.StrEnum):

@@ -29,6 +29,7 @@ from tarmac.store import (
     AttemptRow,
     Change,
     Conflict,
+    CurrentTaskRow,
     Delete,
     DeploymentRow,
     KeyRow,
@@ -84,6 +85,12 @@ def event(seq: int, subject: str = "run/r1/a0", phase: str = "queued", **fields:
 def task_row(name: str = "env.work", version: str = "v1", **fields: Any) -> TaskRow:
     made: dict[str, Any] = {"short_name": "work", "environment": "env", "spec": b"{}", "created": 100.0}
     return TaskRow("shop", "development", name, version, **(made | fields))
+
+
+def current_row(
+    name: str = "env.work", version: str = "v1", since: float = 1.0, deployed: bool = True
+) -> CurrentTaskRow:
+    return CurrentTaskRow("shop", "development", name, version, since, deployed)
 
 
 def new_run(name: str, seq: int, phase: ActionPhase = P.QUEUED, **fields: Any) -> Change:
@@ -535,7 +542,7 @@ def newer(tmp_path: Path) -> Path:
     """The migrations, and one that is still to come."""
     folder = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, folder)
-    (folder / "0002_weather.sql").write_text(
+    (folder / "9000_weather.sql").write_text(
         "-- a table and a column; with two statements\n"
         "create table weather (day {text} primary key);\n"
         "alter table runs add column weather {text};\n"
@@ -551,7 +558,7 @@ async def test_an_older_database_is_brought_up_to_date_and_keeps_what_it_has(pla
         store = await place.open(migrations=newer)
         assert await stored_phases(store, "r1") == ["queued"]
         await store.close()
-    assert place.sql("select number, name from migrations order by number")[1] == (2, "0002_weather")
+    assert place.sql("select number, name from migrations order by number")[-1] == (9000, "9000_weather")
     assert place.sql("select name, weather from runs") == [("r1", None)]
 
 
@@ -567,12 +574,26 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(place: Pl
 async def test_a_migration_that_fails_leaves_the_database_as_it_was(place: Place, newer: Path) -> None:
     store = await place.open()
     await store.close()
-    (newer / "0002_weather.sql").write_text("create table weather (day {text});\ncreate table runs (day {text});\n")
-    with pytest.raises(InitializationError, match=r"0002_weather\.sql"):
+    before = place.sql("select number from migrations")
+    (newer / "9000_weather.sql").write_text("create table weather (day {text});\ncreate table runs (day {text});\n")
+    with pytest.raises(InitializationError, match=r"9000_weather\.sql"):
         await place.open(migrations=newer)
-    assert place.sql("select number from migrations") == [(1,)]
+    assert place.sql("select number from migrations") == before
     store = await place.open()
     await store.write(new_run("r1", 1))
+
+
+async def test_in_an_older_database_the_version_registered_last_is_current(place: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    shutil.copy(MIGRATIONS / "0001_start.sql", folder)
+    store = await place.open(migrations=folder)
+    rows = [task_row(version=version, created=created) for version, created in (("a", 2.0), ("b", 3.0), ("c", 1.0))]
+    await store.write(Change(tasks=tuple(rows)))
+    await store.close()
+    store = await place.open()
+    assert await store.current_tasks("shop", "development") == [current_row(version="b", since=3.0, deployed=False)]
+    assert await store.current_task("shop", "development", "env.work") == rows[1]
 
 
 @pytest.mark.parametrize("url", ["mysql://me:geheim@host/db", "postgresql://%zz"])
@@ -718,19 +739,58 @@ async def test_tasks_are_found_by_full_and_by_bare_name(place: Place) -> None:
         task_row("other.work", "v1", created=0.5, environment="other"),
         task_row("other.rest", "v2", created=3.0, environment="other", short_name="Rest"),
     ]
-    await store.write(Change(tasks=tuple(rows)))
+    current = (
+        current_row("env.work", "v2", 2.0),
+        current_row("other.work", "v1"),
+        current_row("other.rest", "v2", 3.0),
+    )
+    await store.write(Change(tasks=tuple(rows), current_tasks=current))
     scope = ("shop", "development")
     assert await store.task(*scope, "env.work", "v2") == rows[1]
     assert await store.task(*scope, "env.work", "v3") is None
     assert await store.task_versions(*scope, "env.work") == [rows[1], rows[0]]
     assert await store.tasks_by_short_name(*scope, "work", None) == [rows[1], rows[2], rows[0]]
     assert await store.tasks_by_short_name(*scope, "work", None, limit=2) == [rows[1], rows[2]]
-    assert await store.tasks_by_short_name(*scope, "work", "v1") == [rows[0], rows[2]]
+    assert await store.tasks_by_short_name(*scope, "work", "v1") == [rows[2], rows[0]]
     assert await store.tasks(*scope) == [rows[3], rows[1], rows[2]]
     assert await store.tasks(*scope, name="work", limit=1) == [rows[1]]
     assert await store.tasks(*scope, name="other.work") == [rows[2]]
     assert await store.tasks(*scope, env="other") == [rows[3], rows[2]]
     assert await store.tasks("shop", "production") == []
+
+
+async def test_the_current_version_of_a_task_moves_also_back(place: Place) -> None:
+    store = await place.open()
+    scope = ("shop", "development")
+    old, new = task_row("env.work", "v1", created=1.0), task_row("env.work", "v2", created=2.0)
+    other = task_row("env.other", "v1", short_name="other")
+    for since, row in enumerate((old, new, other), 1):
+        await store.write(Change(tasks=(row,), current_tasks=(current_row(row.name, row.version, since),)))
+    assert await store.current_task(*scope, "env.work") == new
+    assert await store.tasks(*scope) == [other, new]
+    back = current_row("env.work", "v1", 4.0)
+    await store.write(Change(current_tasks=(back,)))
+    assert await store.current_task(*scope, "env.work") == old
+    assert await store.current_tasks(*scope) == [current_row("env.other", "v1", 3.0), back]
+    assert await store.tasks(*scope) == [old, other]
+    assert await store.tasks_by_short_name(*scope, "work") == [old, new]
+    assert await store.task_versions(*scope, "env.work") == [new, old]
+
+
+async def test_what_a_deployment_made_current_only_a_deployment_moves(place: Place) -> None:
+    store = await place.open()
+    scope = ("shop", "development")
+    await store.write(Change(tasks=tuple(task_row(version=f"v{n}") for n in (1, 2, 3))))
+    for version, deployed, found in (("v1", False, "v1"), ("v2", False, "v2"), ("v1", True, "v1"), ("v3", False, "v1")):
+        await store.write(Change(current_tasks=(current_row(version=version, deployed=deployed),)))
+        current = await store.current_task(*scope, "env.work")
+        assert current is not None
+        assert current.version == found
+    gone = Delete("current_tasks", (*scope, "env.work"))
+    await store.write(Change(deletes=(gone,), current_tasks=(current_row(version="v2", deployed=False),)))
+    assert await store.current_tasks(*scope) == [current_row(version="v2", deployed=False)]
+    await store.write(Change(deletes=(gone,)))
+    assert await store.current_task(*scope, "env.work") is None
 
 
 async def test_a_task_version_is_registered_again_but_never_with_other_code(place: Place) -> None:
@@ -849,6 +909,7 @@ def _questions(store: Store) -> list[Callable[[], Any]]:
         lambda: store.events("run/r1/", after=3),
         lambda: store.events("run/r1/a0", after=3),
         lambda: store.task_versions(*scope, "env.work"),
+        lambda: store.current_task(*scope, "env.work"),
         lambda: store.deployments(DeploymentPhase.RUNNING),
     ]
 

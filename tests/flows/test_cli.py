@@ -194,6 +194,32 @@ def test_a_deployed_task_runs_by_its_bare_name_and_version(platform: Platform, h
         assert (done.code, done.out) == (0, '"Hello, Bob!"\n'), done.both
 
 
+def test_deploying_older_code_goes_back_to_it(platform: Platform) -> None:
+    def said(words: str) -> Path:
+        return platform.write(
+            "rollback.py",
+            "import flyte\nenv = flyte.TaskEnvironment(name='rollback')\n"
+            f"@env.task\nasync def answer() -> str:\n    return {words!r}\n",
+        )
+
+    def deployed_as(words: str) -> tuple[str, str]:
+        done = platform.cli("deploy", said(words), "env")
+        assert done.code == 0, done.both
+        row = next(line for line in done.err.splitlines() if line.startswith("rollback:"))
+        return row.split()[1], json.loads(platform.cli("run", "deployed-task", "rollback.answer").out)
+
+    assert deployed_as("good")[1] == "good"
+    assert deployed_as("BAD")[1] == "BAD"
+    assert json.loads(platform.cli("run", said("tried"), "answer").out) == "tried"
+    assert json.loads(platform.cli("run", "deployed-task", "answer").out) == "BAD"
+    assert deployed_as("good") == ("ready", "good")
+    assert deployed_as("good") == ("unchanged", "good")
+    shown = json.loads(platform.cli("get", "task", "rollback.answer", "-o", "json").out)
+    listed = json.loads(platform.cli("get", "task", "-o", "json").out)
+    assert [task["version"] for task in listed if task["name"] == "rollback.answer"] == [shown["version"]]
+    assert (shown["current"], len(shown["versions"])) == (shown["version"], 3)
+
+
 def test_the_help_of_a_task_shows_its_inputs(platform: Platform, hello: Path) -> None:
     done = platform.cli("run", hello, "greet", "--help")
     assert done.code == 0, done.both

@@ -88,6 +88,55 @@ async def test_more_than_the_machine_has_is_a_warning_and_an_error_if_strict(hou
         await house.run("add", version="bigger")
 
 
+async def deployed(house: House, version: str, **options: Any) -> str:
+    """Deploy the tasks at a version, and say what the deployment says of their environment."""
+    request = wire.DeployRequest(version=version, root=f"/{version}", tasks=TASKS, **options)
+    found = await house.control.deploy(request, "owner")
+    return found.environments[0].phase
+
+
+async def latest(house: House) -> set[str]:
+    """The version of `env.add` by every way of asking for the latest."""
+    scope = ("flytesnacks", "development")
+    listed = [task.version for task in await house.control.tasks(*scope) if task.name == "env.add"]
+    shown = [await house.control.task(*scope, name) for name in ("env.add", "add")]
+    versions = [task.version for task in shown] + [task.current for task in shown]
+    return {*listed, *versions, (await house.run("add")).version, (await house.run("env.add")).version}
+
+
+async def test_deploying_an_older_version_goes_back_to_it(house: House) -> None:
+    assert await deployed(house, "good") == "ready"
+    assert await deployed(house, "bad") == "ready"
+    assert await latest(house) == {"bad"}
+    assert await deployed(house, "good") == "ready"
+    assert await latest(house) == {"good"}
+    assert await deployed(house, "good") == "unchanged"
+    await house.restart()
+    assert await latest(house) == {"good"}
+
+
+async def test_a_run_of_code_that_is_not_deployed_leaves_the_deployed_version_current(house: House) -> None:
+    assert await deployed(house, "laptop", moves_current=False) == "ready"
+    assert await deployed(house, "laptop", moves_current=False) == "unchanged"
+    assert await latest(house) == {"v1"}
+    assert (await house.result("add", version="laptop")).version == "laptop"
+    assert await deployed(house, "laptop") == "ready"
+    assert await latest(house) == {"laptop"}
+
+
+async def test_a_task_that_was_never_deployed_is_current_at_what_was_run_last(house: House) -> None:
+    spec = wire.TaskSpec(name="new.task", entry="m:t", environment=wire.EnvironmentSpec(name="new", kind="task"))
+
+    async def current(version: str, *, moves_current: bool) -> str:
+        request = wire.DeployRequest(version=version, root="/", tasks=[spec], moves_current=moves_current)
+        await house.control.deploy(request, "owner")
+        return (await house.control.task("flytesnacks", "development", "new.task")).version
+
+    assert [await current(version, moves_current=False) for version in ("a", "b", "a")] == ["a", "b", "a"]
+    assert await current("a", moves_current=True) == "a"
+    assert await current("b", moves_current=False) == "a"
+
+
 async def test_a_fresh_key_that_comes_twice_starts_one_run(house: House) -> None:
     """A call that broke is made again as one that may have been heard; its first words may still arrive after it."""
     request = wire.RunRequest(task="add", inputs=msgspec.Raw(b'{"x": 1}'), idempotency_key="made-for-it")

@@ -36,7 +36,7 @@ def app(name: str, **scaling: Any) -> wire.AppSpec:
 async def deploy(house: House, *apps: wire.AppSpec, version: str = "v1", **request: Any) -> wire.Deployment:
     """Begin a deployment, each app in a level of its own."""
     names = [spec.name for spec in apps]
-    order = {name: names[:number] for number, name in enumerate(names)}
+    order = request.pop("order", {name: names[:number] for number, name in enumerate(names)})
     return await house.control.deploy(
         wire.DeployRequest(version=version, root="/", apps=list(apps), order=order, **request), "owner"
     )
@@ -413,6 +413,33 @@ async def test_tasks_and_first_apps_of_a_deployment_that_was_cut_off_are_gone(ho
     house.agent.slow.clear()
     again = await deployed(house, spec, version="v9", tasks=TASKS)
     assert again.phase is DeploymentPhase.SUCCEEDED
+
+
+async def current(house: House) -> tuple[str, bool]:
+    found = {row.name: row for row in await house.store.current_tasks(*DEFAULT)}["env.add"]
+    shown = await house.control.task(*DEFAULT, "env.add")
+    assert (shown.version, shown.current) == (found.version, found.version)
+    return found.version, found.deployed
+
+
+async def test_a_deployment_that_fails_leaves_current_what_was_current(house: House) -> None:
+    await deployed(house, version="old", tasks=TASKS)
+    await deployed(house, version="new", tasks=TASKS)
+    house.agent.broken = wire.ErrorInfo(code="ModuleNotFoundError", message="no module named front")
+    order = {"env": [], "front": ["env"]}
+    for version in ("old", "other"):
+        found = await deployed(house, app("front"), version=version, tasks=TASKS, order=order)
+        assert found.phase is DeploymentPhase.FAILED
+        assert await current(house) == ("new", True)
+
+
+async def test_a_deployment_that_was_cut_off_leaves_current_what_was_current(house: House) -> None:
+    await deployed(house, version="old", tasks=TASKS)
+    await deployed(house, version="new", tasks=TASKS)
+    order = {"env": [], "front": ["env"]}
+    found = await cut_off(house, app("front"), stuck="front", version="old", tasks=TASKS, order=order)
+    assert found.phase is DeploymentPhase.FAILED
+    assert await current(house) == ("new", True)
 
 
 async def test_a_deployment_that_was_complete_but_for_its_last_commit_is_finished(

@@ -220,7 +220,7 @@ def _signature(task: Task) -> str:
 def get_task(
     name: str | None, version: str | None, limit: int, project: str | None, domain: str | None, output: str | None
 ) -> None:
-    """List the deployed tasks; with NAME, show that one at its latest or the given VERSION."""
+    """List the deployed tasks at the version deployed last; with NAME, show that one at this or the given VERSION."""
     form = invocation().format(output)
     client = connect(project, domain)
     if name is None:
@@ -232,6 +232,7 @@ def get_task(
     facts = [
         ("task", task.name),
         ("version", task.version),
+        ("current", task.current if task.current != task.version else ""),
         ("versions", ", ".join(task.versions)),
         ("deployed", f"{clock(task.created)} ({age(task.created)})"),
         ("inputs", _signature(task)),

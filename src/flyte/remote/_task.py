@@ -49,7 +49,7 @@ class Task:
         limit: int = 100,
         entrypoint: bool | None = None,
     ) -> AsyncIterator[Task]:
-        """The latest version of each task, newest first, or by name with `sort_by=("name", "asc")`."""
+        """The current version of each task, the last deployed first, or by name with `sort_by=("name", "asc")`."""
         client = _init.client().scoped(project, domain)
         found = await client.list_tasks(name=by_task_name, env=by_task_env, limit=limit)
         if sort_by is not None:
@@ -122,8 +122,9 @@ class TaskDetails(Task):
     ) -> TaskDetails:
         """The task of that full name, or of that bare function name where one environment has it.
 
-        `auto_version` is `latest`, or, inside an action or app, `current` for the caller's own version. Raises
-        ValueError without a version of any kind, RemoteTaskNotFoundError that lists what there is.
+        `auto_version` is `latest`, the version that was deployed last, or, inside an action or app, `current` for the
+        caller's own version. Raises ValueError without a version of any kind, RemoteTaskNotFoundError that lists what
+        there is.
         """
         return await LazyEntity(name, project, domain, version, auto_version)._found()
 

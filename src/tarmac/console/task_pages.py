@@ -30,7 +30,7 @@ async def tasks_page(
     name: FromQuery[str | None] = None,
     fragment: Fragment = False,
 ) -> Response[str]:
-    """The latest version of each task."""
+    """The current version of each task."""
     found = await control.tasks(project, domain, None, None, 1000)
     wanted = [task for task in found if (name or "").lower() in task.name.lower()]
     return await page(

@@ -20,7 +20,7 @@ from tarmac.control.live import LiveAction, result_of_call
 from tarmac.control.registry import KnownTask, Registry, task_row
 from tarmac.events import Journal
 from tarmac.names import child_name
-from tarmac.store import Change, Store
+from tarmac.store import Change, CurrentTaskRow, Store, TaskRow
 
 if TYPE_CHECKING:
     from tarmac.control.actions import Actions
@@ -107,8 +107,7 @@ class Children:
                 root=code.root,
                 sys_path=code.sys_path,
             )
-            stored = task_row(request, spec, time.time())
-            await self._journal.write(Change(tasks=(stored,)), self._registry.changed)
+            await self._register(stored := task_row(request, spec, time.time()))
         if stored is None:
             message = f"no task named {frame.task!r} in {row.project}/{row.domain} at {parent.version}"
             return ErrorInfo(code="RemoteTaskNotFoundError", message=message)
@@ -120,6 +119,13 @@ class Children:
         except BaseRuntimeError as problem:
             return ErrorInfo(code=problem.code, message=problem.message, kind=problem.kind)
         return None
+
+    async def _register(self, row: TaskRow) -> None:
+        """Register a task that came with a call; it is current where no version of it was known."""
+        known = await self._store.current_task(row.project, row.domain, row.name)
+        first = CurrentTaskRow(row.project, row.domain, row.name, row.version, row.created, deployed=False)
+        change = Change(tasks=(row,), current_tasks=() if known else (first,))
+        await self._journal.write(change, self._registry.changed)
 
     def _start_child(self, parent: LiveAction, known: KnownTask, pool: Pool, name: str, frame: wire.Call) -> None:
         run = parent.run

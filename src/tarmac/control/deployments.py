@@ -31,7 +31,7 @@ from tarmac.events import Journal
 from tarmac.images import environment_of
 from tarmac.model import subject_of_deployment
 from tarmac.names import check_name, deployment_name
-from tarmac.store import AppRow, AppVersionRow, Change, Delete, DeploymentRow, Store
+from tarmac.store import AppRow, AppVersionRow, Change, CurrentTaskRow, Delete, DeploymentRow, Store, TaskRow
 
 log = logging.getLogger("tarmac.deployments")
 
@@ -69,11 +69,20 @@ class Found(wire.Record, frozen=True, kw_only=True):
     served: AppVersionRow | None = None
 
 
+class WasCurrent(wire.Record, frozen=True, kw_only=True):
+    """Which version of a task was current before a deployment moved that."""
+
+    name: str
+    row: CurrentTaskRow | None = None
+    """None: the task was not registered."""
+
+
 class Underway(wire.Deployment, frozen=True, kw_only=True):
     """A deployment as it is stored while it is under way: with all that it takes to undo it."""
 
     found: list[Found] = msgspec.field(default_factory=list)
     new_tasks: list[str] = msgspec.field(default_factory=list)
+    was_current: list[WasCurrent] = msgspec.field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +91,7 @@ class Undo:
 
     found: list[Found] = field(default_factory=list)
     new_tasks: list[str] = field(default_factory=list)
+    was_current: list[WasCurrent] = field(default_factory=list)
     old_replicas: list[LiveReplica] = field(default_factory=list)
 
 
@@ -160,7 +170,7 @@ class Deployments:
             if left.environments and all(env.phase in ("ready", "unchanged") for env in left.environments):
                 await self._succeed(row.id)
             else:
-                await self._take_back(left, Undo(found=left.found, new_tasks=left.new_tasks))
+                await self._take_back(left, Undo(left.found, left.new_tasks, left.was_current))
                 await self._fail(row.id, DeploymentError(_CUT_OFF))
             del self._shown[row.id]
 
@@ -227,13 +237,19 @@ class Deployments:
             await self._app(request, spec, name, undo)
 
     async def _tasks_of(self, request: wire.DeployRequest, environment: str, name: str, undo: Undo) -> None:
-        rows = [row for row in self._registry.rows_for(request, time.time()) if row.environment == environment]
-        new = [row for row in rows if not await self._registry.unchanged(row)]
-        if new:
+        """Register what is new, and make it current. Current may move back to a version that is registered already."""
+        now = time.time()
+        rows = [row for row in self._registry.rows_for(request, now) if row.environment == environment]
+        new = [row for row in rows if not await self._registry.is_registered(row)]
+        current = {row.name: row for row in await self._store.current_tasks(request.project, request.domain)}
+        moved = _moved(rows, current, request.moves_current, now)
+        if new or moved:
             undo.new_tasks += [row.name for row in new]
-            change = Change(tasks=tuple(new), deployments=(self._row(name),))
+            undo.was_current += [WasCurrent(name=row.name, row=current.get(row.name)) for row in moved]
+            change = Change(tasks=tuple(new), current_tasks=tuple(moved), deployments=(self._row(name),))
             await self._journal.write(change, self._registry.changed)
-        phase = "ready" if new else "unchanged"
+        is_changed = new or any(row.since == now for row in moved)
+        phase = "ready" if is_changed else "unchanged"
         await self._progress(name, environment, phase, f"{len(rows)} task{'s' if len(rows) != 1 else ''}")
 
     async def _app(self, request: wire.DeployRequest, spec: wire.AppSpec, name: str, undo: Undo) -> None:
@@ -313,8 +329,11 @@ class Deployments:
             else:
                 await self._apps.unswitch(app, found.row, found.served)
         keys = [(of.project, of.domain, task, of.version) for task in undo.new_tasks]
-        if keys:
-            await self._journal.commit(Change(deletes=tuple(Delete("tasks", key) for key in keys)))
+        moved = [Delete("current_tasks", (of.project, of.domain, was.name)) for was in undo.was_current]
+        if keys or moved:
+            restored = tuple(was.row for was in undo.was_current if was.row is not None)
+            deletes = (*(Delete("tasks", key) for key in keys), *moved)
+            await self._journal.commit(Change(deletes=deletes, current_tasks=restored))
             self._registry.forget(keys)
             self._registry.changed()
 
@@ -359,7 +378,12 @@ class Deployments:
         record = self._shown[name]
         if record.phase is DeploymentPhase.RUNNING:
             undo = self._undo[name]
-            record = Underway(**msgspec.structs.asdict(record), found=undo.found, new_tasks=undo.new_tasks)
+            record = Underway(
+                **msgspec.structs.asdict(record),
+                found=undo.found,
+                new_tasks=undo.new_tasks,
+                was_current=undo.was_current,
+            )
         return DeploymentRow(
             id=record.id,
             project=record.project,
@@ -369,6 +393,26 @@ class Deployments:
             record=msgspec.json.encode(record),
             created=record.created,
         )
+
+
+def _moved(
+    rows: list[TaskRow], current: Mapping[str, CurrentTaskRow], by_deployment: bool, now: float
+) -> list[CurrentTaskRow]:
+    """What has to be written so that `rows` are the current versions of their tasks.
+
+    What a run brings along is current only as long as the task was never deployed.
+    """
+    found = []
+    for row in rows:
+        before = current.get(row.name)
+        is_version = before is not None and before.version == row.version
+        if before is not None and before.deployed and (is_version or not by_deployment):
+            continue
+        if is_version and not by_deployment:
+            continue
+        since = before.since if before is not None and is_version else now
+        found.append(CurrentTaskRow(row.project, row.domain, row.name, row.version, since, by_deployment))
+    return found
 
 
 def _first(group: BaseExceptionGroup[BaseRuntimeError]) -> BaseRuntimeError:

@@ -1,6 +1,7 @@
 """Which tasks there are, by full or bare name and version, and what kind of process runs each.
 
-A task version never changes once it is registered, so what was read once is kept.
+A task version never changes once it is registered, so what was read once is kept. One version of each task is
+*current*: that is what a call without a version means, and every list shows.
 """
 
 from __future__ import annotations
@@ -37,13 +38,15 @@ class Registry:
         self._known: dict[tuple[str, str, str, str], KnownTask] = {}
         self._shown: dict[tuple[str, str, str, str | None], wire.Task] = {}
         """What was answered to who asked for a task, since one was registered or taken back."""
+        self._current: dict[tuple[str, str, str], KnownTask] = {}
+        """What a name (full or bare) without a version means, since a task was registered or current moved."""
         self._changes = 0
 
     def rows_for(self, request: wire.DeployRequest, now: float) -> list[TaskRow]:
         """The rows that register the tasks of a deployment."""
         return [task_row(request, spec, now) for spec in request.tasks]
 
-    async def unchanged(self, row: TaskRow) -> bool:
+    async def is_registered(self, row: TaskRow) -> bool:
         """Whether this very task is registered already. Raises AlreadyExistsError when the version has other code."""
         stored = await self._store.task(row.project, row.domain, row.name, row.version)
         if stored is None:
@@ -74,15 +77,17 @@ class Registry:
             state = self._changes
             known = await self.find(project, domain, name, version)
             versions = [row.version for row in await self._store.task_versions(project, domain, known.row.name)]
-            shown = task_record(known.row, url(known.row), versions[:100])
+            current = await self._store.current_task(project, domain, known.row.name)
+            shown = task_record(known.row, url(known.row), versions[:100], current.version if current else "")
             if state == self._changes and len(self._shown) < _KEPT:  # what was read may be out of date already
                 self._shown[key] = shown
         return shown
 
     def changed(self) -> None:
-        """Tasks were registered, or taken back; to be called when that is on disk."""
+        """Tasks were registered, made current, or taken back; to be called when that is on disk."""
         self._changes += 1
         self._shown.clear()
+        self._current.clear()
 
     def forget(self, keys: list[tuple[str, str, str, str]]) -> None:
         """Tasks (project, domain, name, version) that a failed deployment took back."""
@@ -94,36 +99,40 @@ class Registry:
         return self._known.get((project, domain, name, version))
 
     async def find(self, project: str, domain: str, name: str, version: str | None) -> KnownTask:
-        """The task called `name` (full, or bare when one environment has it), at `version` or the latest.
+        """The task called `name` (full, or bare when one environment has it), at `version` or the current one.
 
         Raises RemoteTaskNotFoundError that lists what there is instead.
         """
-        if version is not None and (known := self.at_hand(project, domain, name, version)):
+        key = (project, domain, name)
+        known = self._current.get(key) if version is None else self.at_hand(*key, version)
+        if known is not None:
             return known
+        state = self._changes
         row = await self._row(project, domain, name, version)
-        return self.at_hand(project, domain, row.name, row.version) or self.remember(row)
+        known = self.at_hand(project, domain, row.name, row.version) or self.remember(row)
+        if version is None and state == self._changes and len(self._current) < _KEPT:
+            self._current[key] = known
+        return known
 
     async def _row(self, project: str, domain: str, name: str, version: str | None) -> TaskRow:
-        if version is not None:
+        if version is None:
+            exact = await self._store.current_task(project, domain, name)
+        else:
             exact = await self._store.task(project, domain, name, version)
-            if exact is not None:
-                return exact
-        versions = await self._store.task_versions(project, domain, name)
-        if versions and version is None:
-            return versions[0]
+        if exact is not None:
+            return exact
         candidates = await self._store.tasks_by_short_name(project, domain, name, version)
         names = sorted({row.name for row in candidates})
         if len(names) == 1:
             return candidates[0]
-        raise RemoteTaskNotFoundError(await self._sentence(project, domain, name, version, names, versions))
+        raise RemoteTaskNotFoundError(await self._sentence(project, domain, name, version, names))
 
-    async def _sentence(
-        self, project: str, domain: str, name: str, version: str | None, names: list[str], versions: list[TaskRow]
-    ) -> str:
+    async def _sentence(self, project: str, domain: str, name: str, version: str | None, names: list[str]) -> str:
         where = f"{project}/{domain}"
         if names:
             return f"{name!r} is the name of {len(names)} tasks in {where}; write one of: {', '.join(names)}"
-        others = versions or await self._store.tasks_by_short_name(project, domain, name, None)
+        others = await self._store.task_versions(project, domain, name)
+        others = others or await self._store.tasks_by_short_name(project, domain, name, None)
         if others and version is not None:
             found = ", ".join(dict.fromkeys(row.version for row in others[:10]))
             return f"no task named {name!r} in {where} at {version}; versions there: {found}"
@@ -155,7 +164,7 @@ def _declared(row: TaskRow) -> wire.TaskSpec:
     return msgspec.structs.replace(msgspec.json.decode(row.spec, type=wire.TaskSpec), no_effect=[])
 
 
-def task_record(row: TaskRow, url: str, versions: list[str] | None = None) -> wire.Task:
+def task_record(row: TaskRow, url: str, versions: list[str] | None = None, current: str = "") -> wire.Task:
     """A task as the API shows it."""
     return wire.Task(
         project=row.project,
@@ -169,4 +178,5 @@ def task_record(row: TaskRow, url: str, versions: list[str] | None = None) -> wi
         created=row.created,
         url=url,
         versions=versions or [],
+        current=current or row.version,
     )

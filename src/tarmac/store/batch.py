@@ -18,7 +18,7 @@ from tarmac.store.queries import Queries
 from tarmac.store.rows import ActionRow, AttemptRow, RunRow
 from tarmac.store.tables import ACTIONS, ATTEMPTS, EVENTS, RUNS, TABLES, TASKS, Values, clean
 
-_REPLACED = ("apps", "app_versions", "deployments", "secrets", "keys", "projects")
+_REPLACED = ("current_tasks", "apps", "app_versions", "deployments", "secrets", "keys", "projects")
 """Fields of Change, and tables, whose rows replace what is stored under their key."""
 
 _INDEXED = 200

@@ -11,6 +11,7 @@ from tarmac.store.rows import (
     AppRow,
     AppVersionRow,
     AttemptRow,
+    CurrentTaskRow,
     DeploymentRow,
     KeyRow,
     ProjectRow,
@@ -22,7 +23,7 @@ from tarmac.store.rows import (
 Was = tuple[int, ActionPhase]
 """Attempt and phase that the stored row must still have."""
 
-Deletable = Literal["tasks", "apps", "app_versions", "deployments", "secrets", "keys", "projects"]
+Deletable = Literal["tasks", "current_tasks", "apps", "app_versions", "deployments", "secrets", "keys", "projects"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Change:
     """Rows and their events, written together or not at all; deletes come first.
 
     Runs, actions and events are refused (Conflict) when they exist; so is a task version that exists with another
-    spec or bundle. Everything else replaces what is stored under its key.
+    spec or bundle. Everything else replaces what is stored under its key, except that a current task which a
+    deployment set stays as it is when the new row is not of a deployment.
     """
 
     runs: tuple[RunRow, ...] = ()
@@ -54,6 +56,7 @@ class Change:
     attempts: tuple[AttemptRow, ...] = ()
     events: tuple[Event, ...] = ()
     tasks: tuple[TaskRow, ...] = ()
+    current_tasks: tuple[CurrentTaskRow, ...] = ()
     apps: tuple[AppRow, ...] = ()
     app_versions: tuple[AppVersionRow, ...] = ()
     deployments: tuple[DeploymentRow, ...] = ()

@@ -63,6 +63,12 @@ insert into tasks ({columns tasks}, function) values ({values tasks}, :function)
 on conflict (project, domain, name, version) do update set root = excluded.root, sys_path = excluded.sys_path
 where tasks.spec = excluded.spec and coalesce(tasks.bundle, '') = coalesce(excluded.bundle, '')
 
+-- name: put_current_tasks
+-- What a deployment made current is moved by deployments only.
+insert into current_tasks ({columns current_tasks}) values ({values current_tasks})
+on conflict (project, domain, name) do update set {replaced current_tasks}
+where excluded.deployed = 1 or current_tasks.deployed = 0
+
 -- name: put_apps
 insert into apps ({columns apps}) values ({values apps})
 on conflict (project, domain, name) do update set {replaced apps}
@@ -87,6 +93,9 @@ insert into projects ({columns projects}) values ({values projects}) on conflict
 
 -- name: delete_tasks
 delete from tasks where project = :key0 and domain = :key1 and name = :key2 and version = :key3
+
+-- name: delete_current_tasks
+delete from current_tasks where project = :key0 and domain = :key1 and name = :key2
 
 -- name: delete_apps
 delete from apps where project = :key0 and domain = :key1 and name = :key2
@@ -214,22 +223,29 @@ where project = :project and domain = :domain and name = :name and version = :ve
 select {columns tasks} from tasks where project = :project and domain = :domain and name = :name
 order by created desc, version desc limit :limit
 
+-- name: current_task
+select {columns tasks t} from current_tasks c cross join tasks t
+where c.project = :project and c.domain = :domain and c.name = :name
+  and t.project = c.project and t.domain = c.domain and t.name = c.name and t.version = c.version
+
+-- name: current_tasks
+select {columns current_tasks} from current_tasks where project = :project and domain = :domain order by name
+
 -- name: tasks_by_short_name
--- The newest version of every task of that name comes first, then the older ones: no name is crowded out by the limit.
-select {columns tasks} from (
-  select {columns tasks}, row_number() over (partition by name order by created desc, version desc) as age from tasks
-  where project = :project and domain = :domain and function = :function {filters}
-) as found order by case when age = 1 then 0 else 1 end, created desc, name, version desc limit :limit
+-- The current version of every task of that name comes first, then the others: no name is crowded out by the limit.
+select {columns tasks t} from tasks t left join current_tasks c
+  on c.project = t.project and c.domain = t.domain and c.name = t.name and c.version = t.version
+where t.project = :project and t.domain = :domain and t.function = :function {filters}
+order by case when c.name is null then 1 else 0 end, t.created desc, t.name, t.version desc limit :limit
 
 -- name: tasks_of_version
-and version = :version
+and t.version = :version
 
 -- name: tasks
-select {columns tasks t} from tasks t
-where t.project = :project and t.domain = :domain {filters} and not exists (
-  select 1 from tasks n where n.project = t.project and n.domain = t.domain and n.name = t.name
-  and (n.created, n.version) > (t.created, t.version))
-order by t.created desc, t.name limit :limit
+select {columns tasks t} from current_tasks c cross join tasks t
+where c.project = :project and c.domain = :domain
+  and t.project = c.project and t.domain = c.domain and t.name = c.name and t.version = c.version {filters}
+order by c.since desc, t.name limit :limit
 
 -- name: tasks_named
 and (t.name = :name or t.function = :name)

@@ -23,6 +23,7 @@ from tarmac.store.rows import (
     AppRow,
     AppVersionRow,
     AttemptRow,
+    CurrentTaskRow,
     DeploymentRow,
     KeyRow,
     ProjectRow,
@@ -126,10 +127,18 @@ class Reads:
     async def task_versions(self, project: str, domain: str, name: str, limit: int = 100) -> list[TaskRow]:
         return await self._all(tables.TASKS, "task_versions", project=project, domain=domain, name=name, limit=limit)
 
+    async def current_task(self, project: str, domain: str, name: str) -> TaskRow | None:
+        """The version of a task that is current; `name` is its full name."""
+        return await self._one(tables.TASKS, "current_task", project=project, domain=domain, name=name)
+
+    async def current_tasks(self, project: str, domain: str) -> list[CurrentTaskRow]:
+        """Which version of each task is current, by name."""
+        return await self._all(tables.CURRENT_TASKS, "current_tasks", project=project, domain=domain)
+
     async def tasks_by_short_name(
         self, project: str, domain: str, function: str, version: str | None = None, limit: int = 100
     ) -> list[TaskRow]:
-        """The tasks whose name ends with `.function`: the latest version of each first, then the older ones."""
+        """The tasks whose name ends with `.function`: the current version of each first, then the others."""
         filters = ["tasks_of_version"] if version is not None else []
         values = {"project": project, "domain": domain, "function": function, "version": version, "limit": limit}
         return await self._all(tables.TASKS, "tasks_by_short_name", filters, **values)
@@ -137,7 +146,7 @@ class Reads:
     async def tasks(
         self, project: str, domain: str, name: str | None = None, env: str | None = None, limit: int = 100
     ) -> list[TaskRow]:
-        """The latest version of each task; `name` is its full name or the function's."""
+        """The current version of each task, latest change first; `name` is full or the function's."""
         filters = [*(["tasks_named"] if name else ()), *(["tasks_of_environment"] if env else ())]
         values = {"project": project, "domain": domain, "name": name, "environment": env, "limit": limit}
         return await self._all(tables.TASKS, "tasks", filters, **values)

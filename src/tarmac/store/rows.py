@@ -88,6 +88,20 @@ class TaskRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CurrentTaskRow:
+    """Which version of a task is current: what a call without a version means."""
+
+    project: str
+    domain: str
+    name: str
+    version: str
+    since: float
+    """When it became current."""
+    deployed: bool
+    """Whether a deployment made it current, and not a run that only registered it."""
+
+
+@dataclass(frozen=True, slots=True)
 class AppRow:
     project: str
     domain: str

@@ -23,6 +23,7 @@ from tarmac.store.rows import (
     AppRow,
     AppVersionRow,
     AttemptRow,
+    CurrentTaskRow,
     DeploymentRow,
     KeyRow,
     ProjectRow,
@@ -140,6 +141,7 @@ RUNS = Table(RunRow, 1)
 ACTIONS = Table(ActionRow, 2)
 ATTEMPTS = Table(AttemptRow, 3)
 TASKS = Table(TaskRow, 4)
+CURRENT_TASKS = Table(CurrentTaskRow, 3)
 APPS = Table(AppRow, 3)
 APP_VERSIONS = Table(AppVersionRow, 4)
 DEPLOYMENTS = Table(DeploymentRow, 1)
@@ -153,6 +155,7 @@ TABLES: Mapping[str, Table[Any] | EventTable] = {
     "actions": ACTIONS,
     "attempts": ATTEMPTS,
     "tasks": TASKS,
+    "current_tasks": CURRENT_TASKS,
     "apps": APPS,
     "app_versions": APP_VERSIONS,
     "deployments": DEPLOYMENTS,
