@@ -33,6 +33,13 @@ def test_the_generated_pages_are_current() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_nobody_is_told_to_install_tarmac_by_name() -> None:
+    """The distribution of that name on the package index is somebody else's."""
+    told = re.compile(r"install\b[^\n`]*[\s'\"]tarmac\b(?![/.])")
+    files = [*PAGES, ROOT / "pyproject.toml", *(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.html")]
+    assert [relative(file) for file in files if told.search(file.read_text())] == []
+
+
 def requirements() -> Iterator[tuple[str, str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = {

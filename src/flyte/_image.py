@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from flyte import wire
-from flyte.errors import InvalidImageNameError
+from flyte import _requirements, wire
+from flyte._sync import calling_frame
+from flyte.errors import ImageBuildError, InvalidImageNameError
 
 Architecture = Literal["linux/amd64", "linux/arm64"]
 _NAME = re.compile(r"^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$")
@@ -35,6 +36,12 @@ class Layer:
     """Requirement strings, for layers that bring packages."""
     env: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    missing: Path | None = None
+    """The file that names the packages, where it was not found.
+
+    On a platform, where only the code was sent, that is usual: what it said was registered when the code was deployed.
+    Whoever deploys is told (`Image.packages`); the process that declares the image cannot know which of both it is.
+    """
 
     @property
     def needs_container(self) -> bool:
@@ -118,7 +125,8 @@ class Image:
         secret_mounts: Any = None,
     ) -> Image:
         """What the script's own header (PEP 723) asks for. Raises ValueError where the script has none."""
-        header = script_header(Path(script))
+        path = _here(script)
+        header = _requirements.of_script(path) if path.exists() else {}
         base = cls.from_debian_base(
             python_version=python_version or _wanted_python(header.get("requires-python", "")),
             registry=registry,
@@ -126,7 +134,7 @@ class Image:
             name=name,
             platform=platform,
         )
-        return base.with_pip_packages(
+        image = base.with_pip_packages(
             *header.get("dependencies", []),
             index_url=index_url,
             extra_index_urls=extra_index_urls,
@@ -134,6 +142,7 @@ class Image:
             extra_args=extra_args,
             secret_mounts=secret_mounts,
         )
+        return image if path.exists() else image._without(path)
 
     @classmethod
     def from_pixi_script(
@@ -196,13 +205,18 @@ class Image:
         return self._with(Layer("pip", f"pip install {' '.join(packages)}", packages=packages, options=options))
 
     def with_requirements(self, file: Path | str, **options: Any) -> Image:
-        """The packages of a requirements file, which is read now. Raises ValueError unless it ends in .txt."""
-        path = Path(file)
+        """The packages of a requirements file, which is read now; deploying fails where it was not there.
+
+        A relative path starts in the working directory, else beside the file that declares the image. Raises ValueError
+        unless it ends in .txt.
+        """
+        path = _here(file)
         if path.suffix != ".txt":
-            raise ValueError(f"{path} is no requirements file: its name must end in .txt")
-        lines = [line.partition(" #")[0].strip() for line in _text(path).splitlines()]
-        packages = tuple(line for line in lines if line and not line.startswith(("#", "-")))
-        return self._with(Layer("pip", f"pip install -r {path}", packages=packages, options=_options(options)))
+            raise ValueError(f"{path} is not a requirements file: its name must end in .txt")
+        if not path.exists():
+            return self._without(path)
+        packages = _requirements.of_requirements_file(path)
+        return self._with(Layer("pip", f"pip install -r {file}", packages=packages, options=_options(options)))
 
     def with_apt_packages(self, *packages: str, secret_mounts: Any = None) -> Image:
         """Packages of the operating system."""
@@ -247,8 +261,8 @@ class Image:
         secret_mounts: Any = None,
         project_install_mode: Literal["dependencies_only", "install_project"] = "dependencies_only",
     ) -> Image:
-        """The dependencies of a `pyproject.toml`, which is read now."""
-        return self._with_project("uv", Path(pyproject_file), project_install_mode)
+        """The dependencies of a `pyproject.toml`, which is read now, as `with_requirements` reads its file."""
+        return self._with_project("uv", pyproject_file, project_install_mode)
 
     def with_poetry_project(
         self,
@@ -258,8 +272,8 @@ class Image:
         secret_mounts: Any = None,
         project_install_mode: Literal["dependencies_only", "install_project"] = "dependencies_only",
     ) -> Image:
-        """The dependencies of a Poetry project, which is read now."""
-        return self._with_project("poetry", Path(pyproject_file), project_install_mode)
+        """The dependencies of a Poetry project, which is read now, as `with_requirements` reads its file."""
+        return self._with_project("poetry", pyproject_file, project_install_mode)
 
     def with_pixi_project(self, manifest_file: Path | str, **options: Any) -> Image:
         """A pixi project; only a container engine can make it."""
@@ -279,14 +293,17 @@ class Image:
         """Flyte's own working copy, for those who develop it; here the installed package is used anyway."""
         return self
 
-    def _with_project(self, tool: str, pyproject: Path, mode: str) -> Image:
-        import tomllib
-
-        project = tomllib.loads(_text(pyproject)).get("project", {})
-        packages = tuple(project.get("dependencies", ()))
+    def _with_project(self, tool: str, pyproject: Path | str, mode: str) -> Image:
+        path = _here(pyproject)
+        if not path.exists():
+            return self._without(path)
+        packages = _requirements.of_project(path)
         return self._with(
             Layer("pip", f"{tool} project {pyproject}", packages=packages, options=(("install_mode", mode),))
         )
+
+    def _without(self, file: Path) -> Image:
+        return self._with(Layer("pip", f"packages of {file}", missing=file))
 
     def _with(self, layer: Layer) -> Image:
         if not self.extendable:
@@ -297,7 +314,13 @@ class Image:
 
     @property
     def packages(self) -> list[str]:
-        """All requirement strings, in order."""
+        """All requirement strings, in order. Raises ImageBuildError where a file that names some is missing."""
+        missing = [layer.missing for layer in self.layers if layer.missing is not None]
+        if missing and "FLYTE_UNIT" not in os.environ:
+            raise ImageBuildError(
+                f"the image takes its packages from {missing[0]}, which does not exist in {Path.cwd()}, nor beside the "
+                "file that declares the image"
+            )
         return [package for layer in self.layers for package in layer.packages]
 
     @property
@@ -341,22 +364,14 @@ def image_to_wire(image: Image | str | None) -> wire.ImageSpec:
     return wire.ImageSpec() if image in (None, "auto") else Image.from_base(str(image)).to_wire()
 
 
-def script_header(script: Path) -> dict[str, Any]:
-    """The `# /// script` header of a Python file. Raises ValueError where there is none."""
-    found = re.search(r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///\s*$", script.read_text())
-    if found is None:
-        raise ValueError(f"{script} has no `# /// script` header (PEP 723) that names its dependencies")
-    import tomllib
-
-    return tomllib.loads("".join(line[2:] or "\n" for line in found["body"].splitlines(keepends=True)))
-
-
-def _text(file: Path) -> str:
-    """The file's text. On a platform, where only the code was sent, a missing file is as good as empty: what it said
-    was registered when the code was deployed."""
-    if not file.exists() and "FLYTE_UNIT" in os.environ:
-        return ""
-    return file.read_text()
+def _here(file: Path | str) -> Path:
+    """Where the file is: as it is written, else beside the file that declares the image."""
+    path = Path(file)
+    frame = calling_frame()
+    if path.exists() or frame is None:
+        return path
+    beside = Path(frame.f_code.co_filename).parent / path
+    return beside if beside.exists() else path
 
 
 def _wanted_python(requirement: str) -> tuple[int, int] | None:

@@ -165,7 +165,7 @@ def _start() -> None:
             "ClientNotInitializedError",
             "user",
             "no platform is configured and none can be started here; set FLYTE_ENDPOINT and FLYTE_API_KEY, "
-            "write a config file, or install the platform with `pip install tarmac`",
+            "write a config file, or install the platform: `pip install .` in a clone of this project",
         )
     command = [sys.executable, "-m", "tarmac", "up", "--quiet"]
     try:

@@ -169,7 +169,8 @@ def refuse_official() -> None:
         "OfficialDistributionError",
         "user",
         f"the official `flyte` {official.version} is installed beside tarmac; both put their files into one folder, "
-        "so neither is whole. Mend it with: pip uninstall flyte && pip install --force-reinstall tarmac",
+        "so neither is whole. Mend it with: pip uninstall flyte, and then, in a clone of this project, pip install "
+        "--force-reinstall .",
     )
 
 

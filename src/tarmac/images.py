@@ -16,6 +16,10 @@ from importlib import metadata
 from flyte.errors import ImageBuildError
 from flyte.wire import EnvironmentSpec, ImageSpec
 
+OURS = ("flyte", "unionai-reuse")
+"""Distributions whose place is taken by this one: `flyte` is the package that user code imports, and reuse is part of
+it. Images for Flyte name them; whatever version they ask for, they have it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -40,6 +44,7 @@ def environment_of(spec: EnvironmentSpec, installed: Callable[[str], str | None]
 def missing_packages(image: ImageSpec, installed: Callable[[str], str | None]) -> list[str]:
     """The image's requirements that are not met. Raises ImageBuildError for one that pip could not read."""
     from packaging.requirements import InvalidRequirement, Requirement  # 30 ms, at the first image with packages
+    from packaging.utils import canonicalize_name
 
     missing = []
     for text in image.packages:
@@ -48,6 +53,8 @@ def missing_packages(image: ImageSpec, installed: Callable[[str], str | None]) -
         except InvalidRequirement as error:
             message = f"image {image.name!r} asks for {text!r}, which is no requirement: {error}"
             raise ImageBuildError(message) from error
+        if canonicalize_name(requirement.name) in OURS:
+            continue
         if requirement.marker is not None and not requirement.marker.evaluate():
             continue
         version = installed(requirement.name)

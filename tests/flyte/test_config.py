@@ -363,7 +363,10 @@ def test_the_official_distribution_beside_ours_is_refused(monkeypatch: pytest.Mo
     importlib.invalidate_caches()
     refuse_official.cache_clear()
     try:
-        with pytest.raises(InitializationError, match=r"pip uninstall flyte && pip install --force-reinstall tarmac"):
+        with pytest.raises(
+            InitializationError,
+            match=r"pip uninstall flyte, and then, in a clone of this project, pip install --force-reinstall \.",
+        ):
             _init.init()
     finally:
         refuse_official.cache_clear()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import importlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 import flyte
 from flyte import wire
 from flyte._specs import cache_of, retries_of, secrets_of, timeout_of
-from flyte.errors import InvalidImageNameError
+from flyte.errors import ImageBuildError, InvalidImageNameError
+from tests.flyte.conftest import Project
 
 SECOND = dt.timedelta(seconds=1)
 
@@ -306,14 +309,54 @@ def test_images_start_from_anything(tmp_path: Path) -> None:
         docker.with_pip_packages("x")
 
 
-def test_files_that_an_image_was_made_of_may_be_missing_where_only_the_code_was_sent(
-    monkeypatch: pytest.MonkeyPatch,
+WITH_FILES = [
+    lambda: flyte.Image.from_debian_base().with_requirements("missing/requirements.txt"),
+    lambda: flyte.Image.from_debian_base().with_uv_project("missing/pyproject.toml"),
+    lambda: flyte.Image.from_debian_base().with_poetry_project("missing/pyproject.toml"),
+    lambda: flyte.Image.from_uv_script("missing/script.py"),
+]
+
+
+@pytest.mark.parametrize("make", WITH_FILES)
+def test_files_that_an_image_is_made_of_are_needed_by_whoever_deploys_and_by_nobody_else(
+    make: Callable[[], flyte.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(FileNotFoundError):
-        flyte.Image.from_debian_base().with_requirements("requirements.txt")
-    monkeypatch.setenv("FLYTE_UNIT", "u1")
-    assert flyte.Image.from_debian_base().with_requirements("requirements.txt").packages == []
-    assert flyte.Image.from_debian_base().with_uv_project("pyproject.toml").packages == []
+    image = make()  # in a process that loads shipped code, and does not know yet for which action
+    with pytest.raises(ImageBuildError, match="takes its packages from missing/"):
+        image.to_wire()
+    monkeypatch.setenv("FLYTE_UNIT", "u1")  # in an action
+    assert image.to_wire().packages == []
+
+
+def test_a_relative_file_is_found_beside_the_code_too(project: Project) -> None:
+    project.write("beside/requirements.txt", "rich\n")
+    declaration = 'import flyte\n\nimage = flyte.Image.from_debian_base().with_requirements("requirements.txt")\n'
+    project.write("beside/images.py", declaration)
+    assert importlib.import_module("beside.images").image.packages == ["rich"]
+
+
+def test_requirements_are_read_as_pip_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "base.txt").write_text("httpx>=0.27\n")
+    (tmp_path / "requirements.txt").write_text(
+        "-r base.txt\n--index-url https://index\n\nnumpy==2.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+        "rich  # pretty\nidna ; python_version > '3'\npkg @ https://x/pkg.zip#egg=pkg\n"
+    )
+    image = flyte.Image.from_debian_base().with_requirements(tmp_path / "requirements.txt")
+    assert image.packages == [
+        "httpx>=0.27",
+        "numpy==2.0",
+        "rich",
+        "idna ; python_version > '3'",
+        "pkg @ https://x/pkg.zip#egg=pkg",
+    ]
+    (tmp_path / "base.txt").write_text("-r requirements.txt\n")
+    with pytest.raises(ValueError, match="in a circle"):
+        flyte.Image.from_debian_base().with_requirements(tmp_path / "requirements.txt")
+
+
+def test_a_poetry_project_that_says_it_in_its_own_table_is_understood(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.poetry.dependencies]\npython = "^3.11"\nhttpx = "^0.27"\n')
+    assert flyte.Image.from_debian_base().with_poetry_project(tmp_path / "pyproject.toml").packages == ["httpx"]
 
 
 def test_a_script_says_what_it_needs(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_beside_the_official_distribution_it_refuses_and_says_how_to_mend_it(pla
     done = place.tarmac("up", "--port", "0", PYTHONPATH=path)
     assert done.returncode == 2
     assert "the official `flyte` 2.12.1" in done.stderr
-    assert "pip uninstall flyte && pip install --force-reinstall tarmac" in done.stderr
+    assert "pip uninstall flyte, and then, in a clone of this project, pip install --force-reinstall ." in done.stderr
 
 
 def test_a_part_that_cannot_start_is_named_with_the_end_of_its_log(place: Place) -> None:

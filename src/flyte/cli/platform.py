@@ -20,8 +20,8 @@ def _hand_over(*words: str) -> None:
     hand_over(*words)
     refuse_official()
     raise click.ClickException(
-        "The platform is not installed here, only the `flyte` package: pip install tarmac. "
-        "(To use a platform elsewhere, name it with --endpoint or `flyte create config`.)"
+        "The platform is not installed here, only the `flyte` package; install it with `pip install .` in a clone of "
+        "this project. (To use a platform elsewhere, name it with --endpoint or `flyte create config`.)"
     )
 
 

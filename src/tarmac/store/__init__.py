@@ -173,6 +173,8 @@ def _database(url: str, path: Path, fsync: str) -> Database:
         from tarmac.store.postgres import PostgresDatabase
     except ImportError as error:
         raise InitializationError(
-            "MissingPackage", "user", f"PostgreSQL needs psycopg ({error}); install it: pip install 'tarmac[postgres]'"
+            "MissingPackage",
+            "user",
+            f"PostgreSQL needs psycopg ({error}); install it: pip install 'psycopg[binary]>=3.2'",
         ) from None
     return PostgresDatabase(url)
