@@ -50,6 +50,10 @@ class Journal:
     def __init__(self, store: Store, on_failure: Callable[[BaseException], None]) -> None:
         self._store = store
         self._seq = store.last_seq
+        self._told = store.last_seq
+        self._behind: list[tuple[int, asyncio.Future[None]]] = []
+        """Those who wait in `reach`, and for which number."""
+        self._failure: BaseException | None = None
         self._watchers: dict[str, set[Watcher]] = {}
         self.on_failure = on_failure
         """What to call when the store cannot be relied on any more: it ends this control plane."""
@@ -58,6 +62,26 @@ class Journal:
     def seq(self) -> int:
         """The number given last."""
         return self._seq
+
+    @property
+    def told(self) -> int:
+        """The number of the last event whose commit this loop has heard of. What memory shows includes all up to it."""
+        return self._told
+
+    async def reach(self, seq: int) -> None:
+        """Return when `told` is `seq` or later.
+
+        The reader's thread may find a commit of which the loop hears a moment later. Who answers with what was found
+        waits here first, so that no answer out of memory is older than one that was given before it. Raises what the
+        store failed with when the loop will not hear of any commit again.
+        """
+        if seq <= self._told:
+            return
+        if self._failure is not None:
+            raise self._failure
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._behind.append((seq, reached))
+        await reached
 
     def event(
         self, subject: str, phase: str, message: str = "", attempt: int = 0, body: dict[str, Any] | None = None
@@ -99,7 +123,7 @@ class Journal:
             if not future.done():
                 future.set_exception(InvalidInputError(f"this cannot be stored: {error}") if refused else error)
             if not refused:
-                self.on_failure(error)
+                self._fail(error)
 
         self._put(change, done, failed)
         return future
@@ -111,7 +135,7 @@ class Journal:
         the disk, which nothing could mend from here: `on_failure` ends this control plane, and the next one starts from
         what is on disk.
         """
-        self._put(change, then, self.on_failure, lazy and not self._is_watched(change))
+        self._put(change, then, self._fail, lazy and not self._is_watched(change))
 
     def _put(
         self, change: Change, then: Callable[[], None] | None, failed: Callable[[Exception], None], lazy: bool = False
@@ -122,8 +146,8 @@ class Journal:
                 return
             if then is not None:
                 self._follow(then)
-            if self._watchers:
-                self._tell(change.events)
+            if change.events:
+                self._hear(change.events)
 
         self._store.put(change, answered, lazy)
 
@@ -132,8 +156,28 @@ class Journal:
         try:
             then()
         except Exception as error:
-            self.on_failure(error)
+            self._fail(error)
             raise
+
+    def _hear(self, events: tuple[Event, ...]) -> None:
+        self._told = events[-1].seq
+        if self._watchers:
+            self._tell(events)
+        if self._behind:
+            waiting, self._behind = self._behind, []
+            for seq, reached in waiting:
+                if seq > self._told:
+                    self._behind.append((seq, reached))
+                elif not reached.done():
+                    reached.set_result(None)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        waiting, self._behind = self._behind, []
+        for _, reached in waiting:
+            if not reached.done():
+                reached.set_exception(error)
+        self.on_failure(error)
 
     def _is_watched(self, change: Change) -> bool:
         return bool(self._watchers) and any(key_of(event.subject) in self._watchers for event in change.events)

@@ -167,9 +167,10 @@ async def test_an_idempotency_key_belongs_to_one_run_of_its_project_and_domain(p
     await store.write(new_run("r2", 2, idempotency_key="k", domain="production"))
     with pytest.raises(Conflict):
         await store.write(new_run("r3", 3, idempotency_key="k"))
-    found = await store.run_by_key("shop", "development", "k")
-    assert found == run_row("r1", idempotency_key="k")
-    assert await store.run("r3") is None
+    found = (await store.run_by_key("shop", "development", "k")).found
+    assert found is not None
+    assert found.run == run_row("r1", idempotency_key="k")
+    assert (await store.run("r3")).found is None
 
 
 # --------------------------------------------------------------------------------------------- 1: the epoch's fence
@@ -463,7 +464,7 @@ async def test_a_short_lock_is_waited_for(place: Place) -> None:
     with contextlib.closing(other):
         other.execute("lock table meta" if place.url else "begin immediate")
         future = store.write(new_run("r1", 1))
-        assert await store.run("r1") is None
+        assert (await store.run("r1")).found is None
         other.execute("rollback")
     await future
     assert await stored_phases(store, "r1") == ["queued"]
@@ -635,7 +636,7 @@ async def test_the_runs_that_are_not_over_come_back_with_all_their_actions(place
 
 
 async def names(store: Store, **query: Any) -> list[str]:
-    return [run.name for run, _ in await store.runs(RunQuery("shop", "development", **query))]
+    return [whole.run.name for whole in (await store.runs(RunQuery("shop", "development", **query))).found]
 
 
 @pytest.fixture
@@ -693,10 +694,78 @@ async def test_a_page_after_a_run_that_is_not_there_is_an_error(listed: Store) -
         await names(listed, before_name="nobody")
 
 
-async def test_a_listed_run_comes_with_its_root_action(listed: Store) -> None:
-    [(run, root)] = await listed.runs(RunQuery("shop", "production"))
-    assert run == await listed.run("other")
-    assert root == await listed.action("other", "a0")
+async def test_a_run_comes_with_its_root_action_and_the_number_of_its_actions(listed: Store) -> None:
+    children = [action_row("other", f"c{n}", parent="a0") for n in range(3)]
+    await listed.write(Change(actions=tuple(ActionWrite(child) for child in children), events=(event(12),)))
+    [whole] = (await listed.runs(RunQuery("shop", "production"))).found
+    assert whole == (await listed.run("other")).found
+    assert whole.run.name == "other"
+    assert whole.root == await listed.action("other", "a0")
+    assert whole.actions == 4
+    for query in ({"phases": (P.FAILED,)}, {"labels": {"all": "yes"}}):
+        assert (await listed.runs(RunQuery("shop", "production", **query))).found == [whole]
+
+
+async def test_whatever_is_read_says_up_to_which_event_it_reaches(listed: Store) -> None:
+    """Also what is not found: it was not there at that event."""
+    reads: list[Callable[[], Any]] = [
+        lambda: listed.run("r1"),
+        lambda: listed.run("nobody"),
+        lambda: listed.run_by_key("shop", "development", "none"),
+        lambda: listed.runs(RunQuery("shop", "development", phases=(P.RUNNING, P.FAILED))),
+        lambda: listed.actions("r1"),
+        lambda: listed.action_and_attempts("r1", "a0"),
+    ]
+    assert [(await read()).seq for read in reads] == [11] * len(reads)
+    await listed.write(Change(events=(event(12),)))
+    assert [(await read()).seq for read in reads] == [12] * len(reads)
+
+
+async def test_what_is_read_together_is_of_one_moment(place: Place) -> None:
+    """A run that moves from one phase to another, both of which are looked for, is found once; its number fits."""
+    store = await place.open()
+    await store.write(new_run("r1", 1))
+    read = store._reader.read
+    asked: list[str] = []
+
+    async def reading(ask: Callable[[Any], Any]) -> Any:
+        return await read(lambda session: ask(Interrupted(session)))
+
+    class Interrupted:
+        """The reader's session; after the first query a commit comes between."""
+
+        def __init__(self, session: Any) -> None:
+            self._session = session
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._session, name)
+
+        def rows(self, sql: str, values: Any = None) -> list[Any]:
+            found: list[Any] = self._session.rows(sql, values)
+            asked.append(sql)
+            if len(asked) == 1:
+                place.sql("update actions set phase = 'running' where run = 'r1'")
+                place.sql(
+                    "insert into events (seq, at, stream, member, phase, message, attempt, body) "
+                    "values (2, 1.0, 'run/r1', 'a0', 'running', '', 1, '{}')"
+                )
+            return found
+
+    store._reader.read = reading  # type: ignore[method-assign]
+    snapshot = await store.runs(RunQuery("shop", "development", phases=(P.QUEUED, P.RUNNING)))
+    assert [(whole.run.name, whole.root.phase) for whole in snapshot.found] == [("r1", P.QUEUED)]
+    assert snapshot.seq == 1
+    assert len(asked) == 3, "the second query came after the commit"
+    later = await store.runs(RunQuery("shop", "development", phases=(P.QUEUED, P.RUNNING)))
+    assert [(whole.run.name, whole.root.phase) for whole in later.found] == [("r1", P.RUNNING)]
+    assert later.seq == 2
+
+
+async def test_a_question_that_is_refused_leaves_the_reader_as_it_was(listed: Store) -> None:
+    for _ in range(2):
+        with pytest.raises(RunNotFoundError):
+            await names(listed, before_name="nobody")
+        assert await names(listed, limit=1) == ["r9"]
 
 
 async def test_the_actions_of_a_run_are_listed_in_the_order_of_their_making(place: Place) -> None:
@@ -709,16 +778,26 @@ async def test_the_actions_of_a_run_are_listed_in_the_order_of_their_making(plac
     await store.write(Change(actions=tuple(ActionWrite(child) for child in reversed(children))))
 
     async def listed(**filters: Any) -> list[str]:
-        return [action.name for action in await store.actions("r1", **filters)]
+        return [whole.action.name for whole in (await store.actions("r1", **filters)).found]
 
     assert await listed() == ["a0", "c0", "c1", "c2", "c3", "c4"]
     assert await listed(limit=2, offset=3) == ["c2", "c3"]
     assert await listed(parent="a0") == ["c0", "c1", "c2"]
     assert await listed(phase=P.FAILED) == ["c1", "c3"]
     assert await listed(parent="a0", phase=P.FAILED) == ["c1"]
-    assert (await store.action_count("r1"), await store.action_count("r2")) == (6, 0)
-    assert (await store.children_count("r1", "a0"), await store.children_count("r1", "c1")) == (3, 2)
-    assert await store.actions("r2") == []
+    assert [whole.children for whole in (await store.actions("r1")).found] == [3, 0, 2, 0, 0, 0]
+    assert (await store.actions("r2")).found == []
+
+
+async def test_an_action_comes_with_the_number_of_its_children_and_its_attempts(place: Place) -> None:
+    store = await place.open()
+    child = ActionWrite(action_row(name="c0", parent="a0"))
+    attempt = AttemptRow("r1", "a0", 1, P.RUNNING, 101.0)
+    await store.write(new_run("r1", 1))
+    await store.write(Change(actions=(child,), attempts=(attempt,)))
+    assert (await store.action_and_attempts("r1", "a0")).found == ((action_row(), 1), [attempt])
+    assert (await store.action_and_attempts("r1", "c0")).found == ((child.row, 0), [])
+    assert (await store.action_and_attempts("r1", "nobody")).found == (None, [])
 
 
 async def test_attempts_are_kept_each(place: Place) -> None:
@@ -871,7 +950,7 @@ async def test_any_text_that_a_program_can_print_is_stored(place: Place, text: s
     assert found is not None
     assert (found.message, told.message) == (stored, stored)
     assert told.body["said"].replace("\0", "\ufffd") == stored
-    assert await store.run(f"r\0{text}") is None
+    assert (await store.run(f"r\0{text}")).found is None
 
 
 async def test_statistics_count_what_there_is(listed: Store) -> None:
@@ -904,8 +983,7 @@ def _questions(store: Store) -> list[Callable[[], Any]]:
         lambda: store.run_by_key(*scope, "k"),
         lambda: store.actions("r1", offset=1),
         lambda: store.actions("r1", parent="a0", phase=P.FAILED),
-        lambda: store.action_count("r1"),
-        lambda: store.children_count("r1", "a0"),
+        lambda: store.action_and_attempts("r1", "a0"),
         lambda: store.events("run/r1/", after=3),
         lambda: store.events("run/r1/a0", after=3),
         lambda: store.task_versions(*scope, "env.work"),

@@ -24,6 +24,8 @@ from tarmac.control.links import Link, Peer, listen
 from tarmac.home import Home
 from tarmac.store import open_store
 from tarmac.store.database import Session
+from tarmac.store.reader import Reader
+from tarmac.store.writer import Writer
 from tests.tarmac.fake_agent import Act, FakeAgent, FakeWorker
 
 X = InterfaceSpec(inputs=[InputSpec(name="x", schema={"type": "integer"}, type="int")])
@@ -67,6 +69,9 @@ class Disk:
     def begin(self) -> None:
         self._session.begin()
 
+    def begin_reading(self) -> None:
+        self._session.begin_reading()
+
     def rollback(self) -> None:
         self._session.rollback()
 
@@ -92,6 +97,63 @@ class Disk:
             if self._is_dead:
                 raise sqlite3.OperationalError("the process is dead")
             self._session.commit()
+
+
+class Reads:
+    """The store's reads, of which those of a task can be made to wait, and be counted."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._read = reader.read
+        self._gates: dict[tuple[asyncio.Task[Any], str], asyncio.Event] = {}
+        self.waiting = 0
+        """Reads that wait at this moment."""
+        setattr(reader, "read", self.read)  # noqa: B010 - or mypy would have a say in it
+
+    def hold(self, task: asyncio.Task[Any], when: Literal["before", "after"]) -> asyncio.Event:
+        """Let the reads of `task` wait for the event, before the database is asked or before the answer is given."""
+        return self._gates.setdefault((task, when), asyncio.Event())
+
+    async def read(self, ask: Callable[[Session], Any]) -> Any:
+        await self._pass("before")
+        answer = await self._read(ask)
+        await self._pass("after")
+        return answer
+
+    async def _pass(self, when: str) -> None:
+        task = asyncio.current_task()
+        gate = self._gates.get((task, when)) if task else None
+        if gate is not None:
+            self.waiting += 1
+            await gate.wait()
+            self.waiting -= 1
+
+
+class News:
+    """What the writer's thread tells the loop of its commits, which can be kept back."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._tell = writer._tell
+        self._lock = threading.Lock()
+        self._kept: list[tuple[Any, ...]] | None = None
+        setattr(writer, "_tell", self.tell)  # noqa: B010 - or mypy would have a say in it
+
+    def hold(self) -> None:
+        """From now on commits are done, and the loop does not hear of them before `go_on`."""
+        with self._lock:
+            self._kept = []
+
+    def go_on(self) -> None:
+        with self._lock:
+            kept, self._kept = self._kept or [], None
+            for each in kept:
+                self._tell(*each)
+
+    def tell(self, *arguments: Any) -> None:
+        with self._lock:
+            if self._kept is None:
+                self._tell(*arguments)
+            else:
+                self._kept.append(arguments)
 
 
 Loses = Literal["gathered", "handed over"]
@@ -136,6 +198,7 @@ class House:
         writer = self.store._writer
         assert writer._session is not None
         writer._session = self.disk = Disk(writer._session)
+        self.reads, self.news = Reads(self.store._reader), News(writer)
         settings = all_settings.load(self.home.path, self.environ)
         number = self.restarts
 

@@ -35,7 +35,7 @@ async def test_a_run_goes_through_its_phases_and_gives_its_result(house: House) 
 
 async def test_a_run_that_was_acknowledged_is_on_disk(house: House) -> None:
     run = await house.run("add")
-    assert await house.store.run(run.name) is not None
+    assert (await house.store.run(run.name)).found is not None
     root = await house.store.action(run.name, "a0")
     assert root is not None
 

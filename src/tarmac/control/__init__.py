@@ -20,7 +20,7 @@ import msgspec
 
 import tarmac
 from flyte import wire
-from flyte.errors import ActionNotFoundError, AlreadyExistsError, NotFoundError, RemoteTaskNotFoundError
+from flyte.errors import AlreadyExistsError, NotFoundError, RemoteTaskNotFoundError
 from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
 from tarmac.auth import Identities
 from tarmac.blobs import Blobs, unfinished
@@ -181,17 +181,9 @@ class Control:
             limit=limit,
             before_name=before_run,
         )
-        rows = await self.store.runs(query)
-        url, seq = self._runs.url, self.journal.seq
-        counts = await asyncio.gather(*(self._action_count(row.name) for row, _ in rows))
-        return [
-            live.run_record(row, root, url(row.project, row.domain, row.name), count, seq)
-            for (row, root), count in zip(rows, counts, strict=True)
-        ]
-
-    async def _action_count(self, run: str) -> int:
-        current = self._runs.live.get(run)
-        return len(current.actions) if current else await self.store.action_count(run)
+        snapshot = await self.store.runs(query)
+        await self.journal.reach(snapshot.seq)
+        return [self._runs.shown(whole, snapshot.seq) for whole in snapshot.found]
 
     async def abort(self, name: str, reason: str, by: str) -> wire.Run:
         return await self._runs.abort(name, reason or f"by {by}")
@@ -209,22 +201,19 @@ class Control:
         offset: int = 0,
     ) -> list[wire.Action]:
         await self._runs.get(run)
-        rows = await self.store.actions(run, parent=parent, phase=phase, limit=limit, offset=offset)
-        counts = await asyncio.gather(*(self.store.children_count(run, row.name) for row in rows))
-        return [live.action_record(row, children=count) for row, count in zip(rows, counts, strict=True)]
+        snapshot = await self.store.actions(run, parent=parent, phase=phase, limit=limit, offset=offset)
+        await self.journal.reach(snapshot.seq)
+        return [live.action_record(row, children=children) for row, children in snapshot.found]
 
     async def action(self, run: str, name: str) -> wire.ActionDetails:
         """One action with its inputs, outputs and attempts. Raises RunNotFoundError and ActionNotFoundError."""
-        shown = await self._runs.get(run)
-        row = await self.store.action(run, name)
-        if row is None:
-            raise ActionNotFoundError(f"run {run!r} has no action {name!r}; see `flyte get action {run}`")
-        attempts = await self.store.attempts(run, name)
+        (row, children), attempts = await self._runs.read_action(run, name)
         interface, bundle = wire.InterfaceSpec(), None
         if row.kind == "task":
+            shown = await self._runs.get(run)
             known = await self.registry.find(shown.project, shown.domain, row.task, row.version)
             interface, bundle = known.spec.interface, known.row.bundle
-        return live.details_record(row, attempts, interface, bundle)
+        return live.details_record(row, children, attempts, interface, bundle)
 
     async def report(self, run: str, name: str, attempt: int | None) -> wire.Report:
         """What an action, or one attempt of it, last showed as its report. Raises NotFoundError where that is nothing.
@@ -333,7 +322,7 @@ class Control:
             run = await self._runs.get(name)
             if after is None:
                 yield "snapshot", run.seq, run
-            since = run.seq if after is None else after
+            since = _since(after, run.seq)
             async for event in self._events(watcher, prefix, since, run.phase.is_terminal):
                 yield "event", event.seq, event
                 if event.subject.endswith(f"/{ROOT_ACTION}") and ActionPhase(event.phase).is_terminal:
@@ -345,7 +334,7 @@ class Control:
             record = await self.app(project, domain, name)
             if after is None:
                 yield "snapshot", record.seq, record
-            async for event in self._events(watcher, key, record.seq if after is None else after, over=False):
+            async for event in self._events(watcher, key, _since(after, record.seq), over=False):
                 yield "event", event.seq, event
 
     async def watch_deployment(self, name: str, after: int | None) -> AsyncIterator[Watched]:
@@ -355,7 +344,7 @@ class Control:
             if after is None:
                 yield "snapshot", record.seq, record
             over = record.phase is not DeploymentPhase.RUNNING
-            async for event in self._events(watcher, key, record.seq if after is None else after, over):
+            async for event in self._events(watcher, key, _since(after, record.seq), over):
                 yield "event", event.seq, event
                 if event.phase != DeploymentPhase.RUNNING.value:
                     return
@@ -367,6 +356,7 @@ class Control:
         """
         last = after
         while page := await self.store.events(subject, last, 1000):
+            await self.journal.reach(page[-1].seq)
             for event in page:
                 yield event
             last = page[-1].seq
@@ -431,3 +421,12 @@ class Control:
         row = ProjectRow(project.id, project.name or project.id, project.description, project.labels, project.archived)
         await self.journal.write(Change(projects=(row,)))
         return project
+
+
+def _since(after: int | None, seq: int) -> int:
+    """The number after which a stream goes on; `seq` is that of the record as it is now.
+
+    A client may name a number that this platform has not given out yet: it had it from a database that was put back
+    to an older copy since. What is to come is later than the record in any case.
+    """
+    return seq if after is None else min(after, seq)

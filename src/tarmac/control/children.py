@@ -137,7 +137,12 @@ class Children:
         run.add(child)
         self._await(parent, child, frame.key)
         event = self._actions.event(child, "accepted")
-        self._journal.post(Change(actions=(child.write(),), events=(event,)), lambda: self._actions.queue(child, pool))
+
+        def then() -> None:
+            run.stored += 1
+            self._actions.queue(child, pool)
+
+        self._journal.post(Change(actions=(child.write(),), events=(event,)), then)
 
     def _await(self, parent: LiveAction, child: LiveAction, key: int) -> None:
         parent.calls[key] = child

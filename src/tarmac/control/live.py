@@ -173,6 +173,8 @@ class LiveRun:
     children: dict[str, list[LiveAction]] = field(default_factory=dict)
     shown: wire.Run | None = None
     """As of the last commit; None until the run's creation is on disk."""
+    stored: int = 0
+    """How many of its actions are on disk, as of the last commit."""
     over: asyncio.Future[wire.Run] | None = None
     """Resolved when the root's terminal phase is on disk; made by the first who waits."""
     name: str = field(init=False)
@@ -198,6 +200,12 @@ class LiveRun:
             found += children
             todo += children
         return found
+
+    def now(self, seq: int) -> wire.Run | None:
+        """The run as of event `seq`, the last one whose commit was heard of; None until its creation is on disk."""
+        if self.shown is not None and (self.shown.seq < seq or self.shown.actions != self.stored):
+            self.shown = msgspec.structs.replace(self.shown, actions=self.stored, seq=seq)
+        return self.shown
 
     def record(self, seq: int) -> wire.Run:
         return run_record(self.row, self.root.row(), self.url, len(self.actions), seq)
@@ -259,10 +267,14 @@ def action_record(row: ActionRow, short_name: str = "", children: int = 0) -> wi
 
 
 def details_record(
-    row: ActionRow, attempts: list[AttemptRow], interface: wire.InterfaceSpec, bundle: str | None = None
+    row: ActionRow,
+    children: int,
+    attempts: list[AttemptRow],
+    interface: wire.InterfaceSpec,
+    bundle: str | None = None,
 ) -> wire.ActionDetails:
     return wire.ActionDetails(
-        action=action_record(row),
+        action=action_record(row, children=children),
         inputs=None if row.inputs is None else msgspec.Raw(row.inputs),
         inputs_blob=row.inputs_blob,
         outputs=None if row.outputs is None else msgspec.Raw(row.outputs),

@@ -64,11 +64,11 @@ class RunOutputs:
             limit=1,
         )
         found = await self._store.runs(query)
-        if not found:
+        if not found.found:
             raise ParameterMaterializationError(
                 f"{place} is an output of task {known.row.name}, no run of which has succeeded; run it first"
             )
-        return found[0][0].name
+        return found.found[0].run.name
 
 
 def _inside(value: Any, way: list[str | int]) -> Any:

@@ -34,7 +34,7 @@ from tarmac.control.registry import KnownTask, Registry
 from tarmac.events import Journal
 from tarmac.logs import LogFile, Moving
 from tarmac.names import check_key, check_name, run_name
-from tarmac.store import ActionRow, Change, RunRow, Store
+from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, WholeAction, WholeRun
 
 if TYPE_CHECKING:
     from tarmac.blobs import Blobs
@@ -157,13 +157,14 @@ class Runs:
     async def _existing(self, request: wire.RunRequest, known: KnownTask, fresh: bool) -> wire.Run | None:
         if fresh and request.name is None and _key_of(request) not in self._started:
             return None
-        row = None
+        whole = None
         if request.idempotency_key is not None:
-            row = await self._store.run_by_key(request.project, request.domain, request.idempotency_key)
-        if row is None and request.name is not None:
-            row = await self._store.run(request.name)
-        if row is None:
+            whole = (await self._store.run_by_key(request.project, request.domain, request.idempotency_key)).found
+        if whole is None and request.name is not None:
+            whole = (await self._store.run(request.name)).found
+        if whole is None:
             return None
+        row = whole.run
         if row.task != known.row.name or row.project != request.project or row.domain != request.domain:
             raise RunAlreadyExistsError(
                 f"run {row.name!r} exists in {row.project}/{row.domain} and runs {row.task}; choose another name"
@@ -207,11 +208,12 @@ class Runs:
         record = run.record(event.seq)
 
         def then() -> None:
+            run.stored = 1
             run.shown = run.shown or record
             self.actions.queue(root, pool)
 
         await self._journal.commit(Change(runs=(row,), actions=(root.write(),), events=(event,)), then)
-        return run.shown or record
+        return run.now(self._journal.told) or record
 
     def _live_run(self, row: RunRow, request: wire.RunRequest) -> LiveRun:
         return LiveRun(row, request, self.url(row.project, row.domain, row.name), f"{self._logs}/{row.name}")
@@ -226,17 +228,36 @@ class Runs:
     # ------------------------------------------------------------------ read
 
     async def get(self, name: str) -> wire.Run:
-        """A run as of the last commit. Raises RunNotFoundError."""
-        if (run := self.live.get(name)) is not None and run.shown is not None:
-            return run.shown
-        if (finished := self._ended_lately.get(name)) is not None:
-            return finished
-        row = await self._store.run(name)
-        root = await self._store.action(name, ROOT_ACTION) if row else None
-        if row is None or root is None:
+        """A run as of the last commit; its `seq` is the number of the last event that it includes.
+
+        Raises RunNotFoundError.
+        """
+        live = self.live.get(name)
+        shown = self._ended_lately.get(name) if live is None else live.now(self._journal.told)
+        if shown is not None:
+            return shown
+        snapshot = await self._store.run(name)
+        await self._journal.reach(snapshot.seq)
+        if snapshot.found is None:
             raise RunNotFoundError(f"no run named {name!r}; list them with `flyte get run`")
-        count = await self._store.action_count(name)
-        return run_record(row, root, self.url(row.project, row.domain, name), count, self._journal.seq)
+        return self.shown(snapshot.found, snapshot.seq)
+
+    def shown(self, whole: WholeRun, seq: int) -> wire.Run:
+        """A run that was read from the store, as the API shows it."""
+        row = whole.run
+        return run_record(row, whole.root, self.url(row.project, row.domain, row.name), whole.actions, seq)
+
+    async def _live_or_over(self, name: str) -> LiveRun | wire.Run:
+        """The run in memory or, where it is over, its record. Raises RunNotFoundError.
+
+        A run that is being created is on disk before anybody has heard of it: one that was read, and is not over, is
+        in memory by then, or over by then.
+        """
+        while (live := self.live.get(name)) is None:
+            shown = await self.get(name)
+            if shown.phase.is_terminal:
+                return shown
+        return live
 
     def log_of(self, run: str, action: str, attempt: int, current: Callable[[], LiveAction | None]) -> LogFile:
         """The log of an attempt; `current` gives its action as long as it runs."""
@@ -254,12 +275,13 @@ class Runs:
 
     async def wait(self, name: str, seconds: float) -> wire.Run:
         """The run when it is over, or as it is after `seconds`."""
-        run = self.live.get(name)
-        if run is None:
-            return await self.get(name)
+        started = self._loop.time()
+        run = await self._live_or_over(name)
+        if isinstance(run, wire.Run):
+            return run
         if run.over is None:
             run.over = self._loop.create_future()
-        await asyncio.wait([run.over], timeout=seconds)
+        await asyncio.wait([run.over], timeout=max(0, seconds - (self._loop.time() - started)))
         return run.over.result() if run.over.done() else await self.get(name)
 
     def _over(self, run: LiveRun, shown: wire.Run) -> None:
@@ -281,21 +303,36 @@ class Runs:
 
     async def abort(self, name: str, reason: str) -> wire.Run:
         """Abort a run and everything in it; when this returns that is on disk. A run that is over stays as it is."""
-        run = self.live.get(name)
-        if run is None:
-            return await self.get(name)
+        run = await self._live_or_over(name)
+        if isinstance(run, wire.Run):
+            return run
         await self.actions.abort(run.root, reason)
         return await self.get(name)
 
     async def abort_action(self, name: str, action_name: str, reason: str) -> None:
-        run = self.live.get(name)
-        action = run.actions.get(action_name) if run else None
-        if action is None:
-            await self.get(name)
-            if await self._store.action(name, action_name) is None:
-                raise ActionNotFoundError(f"run {name!r} has no action {action_name!r}; see `flyte get action {name}`")
-            return
+        """Abort an action and everything beneath it; when this returns that is on disk.
+
+        Raises RunNotFoundError and ActionNotFoundError.
+        """
+        while (action := self._live_action(name, action_name)) is None:
+            stored = (await self.read_action(name, action_name))[0].action
+            if stored.phase.is_terminal:
+                return
         await self.actions.abort(action, reason)
+
+    def _live_action(self, run: str, action: str) -> LiveAction | None:
+        live = self.live.get(run)
+        return live.actions.get(action) if live else None
+
+    async def read_action(self, run: str, name: str) -> tuple[WholeAction, list[AttemptRow]]:
+        """An action and its attempts as of the last commit. Raises RunNotFoundError and ActionNotFoundError."""
+        snapshot = await self._store.action_and_attempts(run, name)
+        await self._journal.reach(snapshot.seq)
+        found, attempts = snapshot.found
+        if found is None:
+            await self.get(run)
+            raise ActionNotFoundError(f"run {run!r} has no action {name!r}; see `flyte get action {run}`")
+        return found, attempts
 
     # ------------------------------------------------------------------ after a restart
 
@@ -305,7 +342,8 @@ class Runs:
         run = self._live_run(row, request)
         for stored in rows:
             run.add(_restored(run, stored, known.get((stored.task, stored.version))))
-        run.shown = run.record(self._journal.seq)
+        run.stored = len(run.actions)
+        run.shown = run.record(self._journal.told)
         self.live[row.name] = run
 
     async def resume(self) -> None:

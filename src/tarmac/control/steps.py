@@ -44,7 +44,12 @@ class Steps:
         step = _step(parent, frame)
         parent.run.add(step)
         change = Change(actions=(step.write(),), events=(self._actions.event(step, step.message),))
-        self._journal.post(change, lambda: worker.send(answer))
+
+        def then() -> None:
+            parent.run.stored += 1
+            worker.send(answer)
+
+        self._journal.post(change, then)
 
     def progress(self, worker: Worker, frame: wire.Progress) -> None:
         action = self._actions.mine(worker, frame.run, frame.action, frame.attempt)

@@ -43,8 +43,11 @@ from tarmac.store.rows import (
     RunQuery,
     RunRow,
     SecretRow,
+    Snapshot,
     Statistics,
     TaskRow,
+    WholeAction,
+    WholeRun,
 )
 from tarmac.store.sqlite import SqliteDatabase
 from tarmac.store.writer import Answer, Opened, Writer
@@ -67,12 +70,15 @@ __all__ = [
     "RunQuery",
     "RunRow",
     "SecretRow",
+    "Snapshot",
     "Statistics",
     "Store",
     "StoreError",
     "StoreUnavailable",
     "TaskRow",
     "Unwritable",
+    "WholeAction",
+    "WholeRun",
     "open_store",
 ]
 

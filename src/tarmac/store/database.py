@@ -24,6 +24,10 @@ class Session(Protocol):
         """Run a statement for each of `values`: the number of rows that were written."""
 
     def begin(self) -> None: ...
+
+    def begin_reading(self) -> None:
+        """Begin a transaction in which every query sees the database as the first one finds it."""
+
     def commit(self) -> None: ...
 
     def rollback(self) -> None:

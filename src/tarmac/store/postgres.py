@@ -69,6 +69,9 @@ class PostgresSession:
     def begin(self) -> None:
         self._connection.execute("begin isolation level read committed")
 
+    def begin_reading(self) -> None:
+        self._connection.execute("begin isolation level repeatable read, read only")
+
     def commit(self) -> None:
         self._connection.execute("commit")
 

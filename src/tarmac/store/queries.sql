@@ -130,25 +130,35 @@ select {columns actions c} from actions a cross join actions c
 where a.name = 'a0' and a.phase in ({live}) and c.run = a.run
 order by c.run, c.created, c.name
 
+-- A run comes with its root action and the number of its actions, an action with the number of its children: what is
+-- shown together is read together.
+
 -- name: run
-select {columns runs} from runs where name = :name
+select {columns runs r}, {columns actions a}, (select count(*) from actions c where c.run = r.name)
+from runs r cross join actions a
+where r.name = :name and a.run = r.name and a.name = 'a0'
 
 -- name: run_by_key
-select {columns runs} from runs
-where project = :project and domain = :domain and idempotency_key = :idempotency_key
+select {columns runs r}, {columns actions a}, (select count(*) from actions c where c.run = r.name)
+from runs r cross join actions a
+where r.project = :project and r.domain = :domain and r.idempotency_key = :idempotency_key
+  and a.run = r.name and a.name = 'a0'
 
 -- name: runs
-select {columns runs r}, {columns actions a} from runs r cross join actions a
+select {columns runs r}, {columns actions a}, (select count(*) from actions c where c.run = r.name)
+from runs r cross join actions a
 where r.project = :project and r.domain = :domain and a.run = r.name and a.name = 'a0' {filters}
 order by r.created desc, r.name desc limit :limit
 
 -- name: runs_in_phase
-select {columns runs r}, {columns actions a} from actions a cross join runs r
+select {columns runs r}, {columns actions a}, (select count(*) from actions c where c.run = r.name)
+from actions a cross join runs r
 where a.name = 'a0' and a.phase = :phase and a.scope = :scope and r.name = a.run {filters}
 order by a.created desc, a.run desc limit :limit
 
 -- name: runs_labelled
-select {columns runs r}, {columns actions a} from run_labels l cross join runs r cross join actions a
+select {columns runs r}, {columns actions a}, (select count(*) from actions c where c.run = r.name)
+from run_labels l cross join runs r cross join actions a
 where l.scope = :scope and l.label = :label0 and l.value = :value0
   and r.name = l.run and a.run = r.name and a.name = 'a0' {filters}
 order by l.created desc, l.run desc limit :limit
@@ -185,21 +195,20 @@ select r.created, a.created from runs r join actions a on a.run = r.name and a.n
 -- name: action
 select {columns actions} from actions where run = :run and name = :name
 
+-- name: action_and_children
+select {columns actions a}, (select count(*) from actions c where c.run = a.run and c.parent = a.name)
+from actions a where a.run = :run and a.name = :name
+
 -- name: actions
-select {columns actions} from actions where run = :run {filters}
-order by created, name limit :limit offset :offset
+select {columns actions a}, (select count(*) from actions c where c.run = a.run and c.parent = a.name)
+from actions a where a.run = :run {filters}
+order by a.created, a.name limit :limit offset :offset
 
 -- name: actions_of_parent
-and parent = :parent
+and a.parent = :parent
 
 -- name: actions_of_phase
-and phase = :phase
-
--- name: action_count
-select count(*) from actions where run = :run
-
--- name: children_count
-select count(*) from actions where run = :run and parent = :parent
+and a.phase = :phase
 
 -- name: attempts
 select {columns attempts} from attempts where run = :run and action = :action order by number

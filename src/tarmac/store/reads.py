@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from flyte.errors import InvalidInputError, RunNotFoundError
 from flyte.wire import ActionPhase, DeploymentPhase, Event
@@ -30,15 +30,17 @@ from tarmac.store.rows import (
     RunQuery,
     RunRow,
     SecretRow,
+    Snapshot,
     TaskRow,
+    WholeAction,
+    WholeRun,
 )
 from tarmac.store.tables import R, Table, Values, clean
 
 _WHOLE_RUN = re.compile(r"run/[^/]+/")
 _RUN_WIDTH = len(tables.RUNS.columns)
 
-Listed = tuple[RunRow, ActionRow]
-"""A run and its root action."""
+T = TypeVar("T")
 
 
 class Reads:
@@ -57,9 +59,23 @@ class Reads:
         rows = await self._all(table, query, **values)
         return rows[0] if rows else None
 
-    async def _number(self, query: str, **values: Any) -> int:
+    async def _snapshot(self, ask: Callable[[Session], T]) -> Snapshot[T]:
+        """What `ask` finds, all of it at one moment."""
+        last_seq = self._queries["last_seq"]
+
+        def read(session: Session) -> Snapshot[T]:
+            session.begin_reading()
+            try:
+                return Snapshot(ask(session), session.rows(last_seq)[0][0])
+            finally:
+                session.rollback()
+
+        return await self._reader.read(read)
+
+    async def _run(self, query: str, **values: Any) -> Snapshot[WholeRun | None]:
         sql, chosen = self._queries[query], _plain(values)
-        return await self._reader.read(lambda session: int(session.rows(sql, chosen)[0][0]))
+        found = await self._snapshot(lambda session: [_whole_run(row) for row in session.rows(sql, chosen)])
+        return Snapshot(found.found[0] if found.found else None, found.seq)
 
     # ------------------------------------------------------------------------------------------------------- runs
 
@@ -70,42 +86,44 @@ class Reads:
         of_run = {name: list(group) for name, group in itertools.groupby(actions, attrgetter("run"))}
         return [(run, of_run.get(run.name, [])) for run in runs]
 
-    async def run(self, name: str) -> RunRow | None:
-        return await self._one(tables.RUNS, "run", name=name)
+    async def run(self, name: str) -> Snapshot[WholeRun | None]:
+        return await self._run("run", name=name)
 
-    async def run_by_key(self, project: str, domain: str, idempotency_key: str) -> RunRow | None:
-        return await self._one(
-            tables.RUNS, "run_by_key", project=project, domain=domain, idempotency_key=idempotency_key
-        )
+    async def run_by_key(self, project: str, domain: str, idempotency_key: str) -> Snapshot[WholeRun | None]:
+        return await self._run("run_by_key", project=project, domain=domain, idempotency_key=idempotency_key)
 
-    async def runs(self, query: RunQuery) -> list[Listed]:
-        """Runs with their root actions. Raises RunNotFoundError when `before_name` is no run."""
+    async def runs(self, query: RunQuery) -> Snapshot[list[WholeRun]]:
+        """Raises RunNotFoundError when no run is called `before_name`."""
         queries = self._queries
-        return await self._reader.read(lambda session: _list_runs(session, queries, query))
+        return await self._snapshot(lambda session: _list_runs(session, queries, query))
 
     # ---------------------------------------------------------------------------------------------------- actions
 
     async def action(self, run: str, name: str) -> ActionRow | None:
         return await self._one(tables.ACTIONS, "action", run=run, name=name)
 
+    async def action_and_attempts(self, run: str, name: str) -> Snapshot[tuple[WholeAction | None, list[AttemptRow]]]:
+        sql, values = self._queries["action_and_children"], _plain({"run": run, "name": name})
+        of_attempts, action = self._queries["attempts"], _plain({"run": run, "action": name})
+
+        def ask(session: Session) -> tuple[WholeAction | None, list[AttemptRow]]:
+            found = [_whole_action(row) for row in session.rows(sql, values)]
+            return found[0] if found else None, [tables.ATTEMPTS.row(row) for row in session.rows(of_attempts, action)]
+
+        return await self._snapshot(ask)
+
     async def actions(
         self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 1000, offset: int = 0
-    ) -> list[ActionRow]:
+    ) -> Snapshot[list[WholeAction]]:
         """A run's actions: all, or those right beneath `parent`, and of one phase."""
         filters = [*(["actions_of_parent"] if parent is not None else ()), *(["actions_of_phase"] if phase else ())]
-        value = phase.value if phase else None
-        return await self._all(
-            tables.ACTIONS, "actions", filters, run=run, parent=parent, phase=value, limit=limit, offset=offset
-        )
+        sql = self._queries.compose("actions", map(part, filters))
+        values = _plain({"run": run, "parent": parent, "phase": phase.value if phase else None})
+        page: Values = {**values, "limit": limit, "offset": offset}
+        return await self._snapshot(lambda session: [_whole_action(row) for row in session.rows(sql, page)])
 
     async def attempts(self, run: str, action: str) -> list[AttemptRow]:
         return await self._all(tables.ATTEMPTS, "attempts", run=run, action=action)
-
-    async def action_count(self, run: str) -> int:
-        return await self._number("action_count", run=run)
-
-    async def children_count(self, run: str, parent: str) -> int:
-        return await self._number("children_count", run=run, parent=parent)
 
     # ----------------------------------------------------------------------------------------------------- events
 
@@ -196,6 +214,14 @@ class Reads:
         return await self._all(tables.PROJECTS, "projects")
 
 
+def _whole_run(row: Sequence[Any]) -> WholeRun:
+    return WholeRun(tables.RUNS.row(row[:_RUN_WIDTH]), tables.ACTIONS.row(row[_RUN_WIDTH:-1]), row[-1])
+
+
+def _whole_action(row: Sequence[Any]) -> WholeAction:
+    return WholeAction(tables.ACTIONS.row(row[:-1]), row[-1])
+
+
 def _plain(values: Values) -> Values:
     return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
 
@@ -211,17 +237,17 @@ def _scoped(project: str | None, domain: str | None) -> list[str]:
 # those of one task the task's own order is walked, and the phase is only looked at.
 
 
-def _list_runs(session: Session, queries: Queries, query: RunQuery) -> list[Listed]:
+def _list_runs(session: Session, queries: Queries, query: RunQuery) -> list[WholeRun]:
     values = _values(query)
     page = None if query.before_name is None else _place(session, queries, query.before_name)
     if query.labels:
         return _walk(session, queries, "runs_labelled", query, values, page)
     succeeded = ActionPhase.SUCCEEDED in query.phases
     if query.phases and not (succeeded and (query.task or query.version)):
-        found: list[Listed] = []
+        found: list[WholeRun] = []
         for phase in dict.fromkeys(query.phases):
             found += _walk(session, queries, "runs_in_phase", query, {**values, "phase": phase.value}, page)
-        found.sort(key=lambda listed: (listed[1].created, listed[0].name), reverse=True)
+        found.sort(key=lambda listed: (listed.root.created, listed.run.name), reverse=True)
         return found[: query.limit]
     return _walk(session, queries, "runs", query, values, page)
 
@@ -233,7 +259,7 @@ def _walk(
     query: RunQuery,
     values: Values,
     page: tuple[float, float] | None,
-) -> list[Listed]:
+) -> list[WholeRun]:
     by_root = walk == "runs_in_phase"
     filters = _filters(walk, query)
     if page is not None:
@@ -243,8 +269,7 @@ def _walk(
     at, by = alias.get(walk, ("l.created", "l.run"))
     phases = ", ".join(f":phase{n}" for n in range(len(query.phases)))
     sql = queries.compose(walk, filters, at=at, by=by, phases=phases)
-    rows = session.rows(sql, values)
-    return [(tables.RUNS.row(row[:_RUN_WIDTH]), tables.ACTIONS.row(row[_RUN_WIDTH:])) for row in rows]
+    return [_whole_run(row) for row in session.rows(sql, values)]
 
 
 def _filters(walk: str, query: RunQuery) -> list[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
 
 from flyte.wire import ActionPhase, AppStatus, DeploymentPhase
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,29 @@ class ProjectRow:
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     archived: bool = False
+
+
+class WholeRun(NamedTuple):
+    """A run as it is shown: with its root action and the number of its actions."""
+
+    run: RunRow
+    root: ActionRow
+    actions: int
+
+
+class WholeAction(NamedTuple):
+    """An action as it is shown in a list: with the number of its children."""
+
+    action: ActionRow
+    children: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Generic[T]):
+    """What one read transaction found, and the number of the last event that was committed before it."""
+
+    found: T
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)

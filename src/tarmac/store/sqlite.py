@@ -58,6 +58,9 @@ class SqliteSession:
     def begin(self) -> None:
         self._connection.execute("begin immediate")
 
+    def begin_reading(self) -> None:
+        self._connection.execute("begin deferred")
+
     def commit(self) -> None:
         self._connection.execute("commit")
 
