@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -178,10 +177,8 @@ async def test_an_answer_that_is_no_record_is_an_error_with_the_address(call: st
 
 
 async def test_a_name_that_is_nowhere_fails_at_once() -> None:
-    started = time.monotonic()
     with pytest.raises(InitializationError, match=r"http://nowhere\.invalid"):
-        await Client("http://nowhere.invalid", TOKEN).me()
-    assert time.monotonic() - started < 10
+        await Client("http://nowhere.invalid", TOKEN, outage=1e6).me()
 
 
 class _Weird(KeyError):
@@ -325,10 +322,9 @@ async def test_a_platform_that_stays_away_ends_the_stream_with_an_error(fake: Fa
     stream = client.run_events(name)
     await anext(stream)
     fake.broken = ["503"] * 1000
-    started = time.monotonic()
     with pytest.raises(SystemUnavailableError):
         await anext(stream)
-    assert 0.1 < time.monotonic() - started < 4
+    assert len(fake.broken) <= 998, "it was asked again before it was given up"
 
 
 async def test_half_a_message_is_not_a_message() -> None:

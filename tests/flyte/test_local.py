@@ -437,13 +437,11 @@ async def test_a_deadline_covers_all_attempts() -> None:
         note("n")
         await asyncio.sleep(60)
 
-    started = time.monotonic()
     run = await finish(slow)
     assert run.phase is ActionPhase.TIMED_OUT
     assert run.error is not None
     assert run.error.code == DeadlineExceededError.__name__
-    assert 2 <= len(seen["n"]) <= 5
-    assert time.monotonic() - started < 2
+    assert 1 <= len(seen["n"]) <= 5, "a hundred retries of 0.05 s would be a hundred attempts"
 
 
 async def test_a_timeout_error_of_the_users_own_is_just_an_error() -> None:

@@ -74,6 +74,8 @@ class Upstream:
         self.requests = 0
         self.pausing = 0
         """Requests that asked for a pause."""
+        self.turns = asyncio.Semaphore(0)
+        """A stream with `turns` sends its next event only after a release of this."""
         self.cut_off = 0
         """WebSockets that ended otherwise than by a close from either side."""
         self._runner: web.AppRunner | None = None
@@ -122,6 +124,8 @@ class Upstream:
         for number in range(int(request.query["count"])):
             await answer.write(f"data: {number}\n\n".encode())
             await asyncio.sleep(float(request.query["pause"]))
+            if "turns" in request.query:
+                await self.turns.acquire()
         return answer
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:

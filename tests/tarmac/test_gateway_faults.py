@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -146,9 +145,7 @@ async def test_an_haproxy_that_was_restarted_is_filled_again(gateway: World) -> 
     gateway.kill_haproxy()
     folder.remember(gateway.home, folder.Memory())  # so that it comes up with nothing
     gateway.start_haproxy()
-    began = time.monotonic()
     await gateway.until_applied()
-    assert time.monotonic() - began < 2
     assert (await gateway.get())[0] == 200
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import ssl
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -168,11 +166,9 @@ async def test_a_request_waits_for_a_control_plane_that_is_being_restarted(gatew
 
 
 async def test_a_control_plane_that_stays_away_is_said_to_be_away(gateway: World) -> None:
-    began = time.monotonic()
     status, body, headers = await gateway.ask("GET", gateway.door("/v1/health"))
     assert (status, headers["retry-after"]) == (503, "1")
     assert message(body) == "the control plane is restarting; try again"
-    assert 3 < time.monotonic() - began < 9
 
 
 async def test_a_question_is_asked_again_when_the_control_plane_died_over_it(gateway: World) -> None:
@@ -192,15 +188,16 @@ async def test_a_question_is_asked_again_when_the_control_plane_died_over_it(gat
 
 
 async def test_an_event_stream_arrives_as_it_is_sent(gateway: World) -> None:
-    await gateway.serve(await gateway.upstream(), request_timeout=0.2)
-    arrivals = []
+    upstream = await gateway.upstream()
+    await gateway.serve(upstream, request_timeout=0.2)
+    arrived = 0
     accept = {"accept": "text/event-stream"}
-    async with gateway.http.get(gateway.url("/stream?count=3&pause=0.5"), headers=accept) as got:
+    async with gateway.http.get(gateway.url("/stream?count=3&pause=0.3&turns=1"), headers=accept) as got:
         async for line in got.content:
             if line.startswith(b"data:"):
-                arrivals.append(time.monotonic())
-    assert len(arrivals) == 3
-    assert all(0.3 < later - earlier < 0.9 for earlier, later in itertools.pairwise(arrivals))
+                arrived += 1
+                upstream.turns.release()  # the replica sends nothing more before this one has arrived
+    assert arrived == 3
 
 
 async def test_a_websocket_carries_text_binary_and_close_codes(gateway: World) -> None:
