@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import time
@@ -555,7 +556,7 @@ async def test_the_event_log_has_no_gap_after_crashes(house: House) -> None:
         await house.crash("handed over")
         assert (await house.up()).journal.seq <= given
     await house.result("add")
-    with sqlite3.connect(house.home.database) as connection:
+    with contextlib.closing(sqlite3.connect(house.home.database)) as connection:
         numbers = [seq for (seq,) in connection.execute("select seq from events order by seq")]
     assert len(numbers) > 15
     assert numbers == list(range(1, len(numbers) + 1))

@@ -11,6 +11,7 @@ clients were told and what really ran; nothing in it is taken from the control p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -251,7 +252,7 @@ def _tree(x: int) -> int:
 
 
 def _numbers(house: House) -> list[int]:
-    with sqlite3.connect(house.home.database) as connection:
+    with contextlib.closing(sqlite3.connect(house.home.database)) as connection:
         return [seq for (seq,) in connection.execute("select seq from events order by seq")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -134,7 +135,7 @@ async def begun(house: House, task: str, **options: Any) -> tuple[wire.Run, Fake
 async def crash(house: House, run: wire.Run) -> None:
     """The control plane dies before it wrote that the run's action was given out."""
     await house.crash("handed over")
-    with sqlite3.connect(house.home.database) as connection:
+    with contextlib.closing(sqlite3.connect(house.home.database)) as connection:
         ((phase,),) = connection.execute("select phase from actions where run = ?", (run.name,))
     assert phase in ("queued", "initializing"), "as the disk has it, nobody began"
     await house.up()

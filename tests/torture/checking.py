@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -16,15 +17,17 @@ _OVER = frozenset(phase.value for phase in TERMINAL)
 _LEGAL = frozenset((row.old.value, row.new.value) for row in TRANSITIONS)
 
 
-def rows_of(home: Path, url: str) -> Rows:
+@contextmanager
+def rows_of(home: Path, url: str) -> Iterator[Rows]:
     """A function that asks the database."""
     if not url:
-        connection = sqlite3.connect(f"file:{home / 'tarmac.db'}?mode=ro", uri=True)
-        return lambda sql: connection.execute(sql).fetchall()
+        with closing(sqlite3.connect(f"file:{home / 'tarmac.db'}?mode=ro", uri=True)) as connection:
+            yield lambda sql: connection.execute(sql).fetchall()
+        return
     import psycopg
 
-    server = psycopg.connect(url, autocommit=True)
-    return lambda sql: server.execute(sql).fetchall()
+    with psycopg.connect(url, autocommit=True) as server:
+        yield lambda sql: server.execute(sql).fetchall()
 
 
 def violations(rows: Rows, names: Iterable[str], is_sqlite: bool) -> list[str]:

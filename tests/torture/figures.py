@@ -8,22 +8,26 @@ from typing import Any
 
 from tests.torture import checking, evidence, printing, story
 from tests.torture.round import Round
-from tests.torture.story import Story
+from tests.torture.story import Rows, Story
 
 
 def figures(done: Round, url: str) -> dict[str, Any]:
     """`url` is the database's; empty is SQLite."""
+    with checking.rows_of(done.platform.home, url) as rows:
+        return _figures(done, rows, is_sqlite=not url)
+
+
+def _figures(done: Round, rows: Rows, is_sqlite: bool) -> dict[str, Any]:
     load, killer, pinger, platform = done.load, done.killer, done.pinger, done.platform
-    rows = checking.rows_of(platform.home, url)
     names = [run.name for run in load.started]
     kinds = {run.name: run.order.kind for run in load.started}
     told = story.tell(rows, platform.work / "notes.d", killer.victims.pids, kinds)
     found = [*load.failures, *killer.violations, *pinger.violations, *done.stuck, *load.wrong()]
-    found += checking.violations(rows, names, not url)
+    found += checking.violations(rows, names, is_sqlite)
     found += evidence.violations(told)
     found += printing.violations(told, platform.home / "logs" / "runs")
     return {
-        "database": "postgresql" if url else "sqlite",
+        "database": "sqlite" if is_sqlite else "postgresql",
         "runs": len(names),
         "actions": rows("select count(*) from actions")[0][0],
         "events": rows("select count(*) from events")[0][0],
