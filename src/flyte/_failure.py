@@ -24,7 +24,7 @@ def plain(error: BaseException) -> BaseException:
     """
     match error:
         case SystemExit():
-            told = f"the task called sys.exit({error.code!r}); raise an exception to fail"
+            told = f"the task called sys.exit({_shown(error.code)}); raise an exception to fail"
         case asyncio.CancelledError():
             told = "the task was cancelled from inside"
         case KeyboardInterrupt() | GeneratorExit():
@@ -34,6 +34,13 @@ def plain(error: BaseException) -> BaseException:
         case _:
             return error
     return _raised_from(error, TaskInterruptedError(told))
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a stranger's code
+        return f"<{type(value).__name__}>"
 
 
 def _raised_from(cause: BaseException, error: BaseException) -> BaseException:

@@ -94,7 +94,7 @@ class RuntimeUserError(BaseRuntimeError):
     status = 400
 
     def __init__(self, code: str, root_cause_message: str = "", worker: str | None = None) -> None:
-        super().__init__(code, self.default_kind, root_cause_message, worker)
+        BaseRuntimeError.__init__(self, code, self.default_kind, root_cause_message, worker)  # see there
 
 
 class _Coded(RuntimeUserError):
@@ -361,7 +361,8 @@ _mixtures: dict[type[BaseException], type[RuntimeUserError]] = {}
 
 def _mixed(original: type[BaseException]) -> type[RuntimeUserError]:
     if original not in _mixtures:
-        _mixtures[original] = type(original.__name__, (RuntimeUserError, original), {"__module__": __name__})
+        bases = (original,) if issubclass(original, RuntimeUserError) else (RuntimeUserError, original)
+        _mixtures[original] = type(original.__name__, bases, {"__module__": __name__})
     return _mixtures[original]
 
 
@@ -386,7 +387,7 @@ def user_error(code: str, message: str, original: type[BaseException] | None = N
     if original is None:
         builtin = getattr(builtins, code, None)
         original = builtin if isinstance(builtin, type) and issubclass(builtin, Exception) else None
-    if original is None or issubclass(original, BaseRuntimeError):
+    if original is None or original.__module__ == __name__:
         return RuntimeUserError(code, message)
     for wanted, maker in _ways(original):
         try:

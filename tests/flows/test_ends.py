@@ -10,13 +10,14 @@ import pytest
 
 from tests.platform_fixture import Platform, wait_for
 
-PROGRAM = """
+PROGRAM = r"""
 import asyncio
 import os
 import pathlib
 import sys
 
 import flyte
+import flyte.errors
 
 fresh = flyte.TaskEnvironment(name="fresh")
 kept = flyte.TaskEnvironment(name="kept", reusable=flyte.ReusePolicy(replicas=1))
@@ -29,6 +30,22 @@ class Mute(Exception):
         raise ValueError("nothing to say")
 
 
+class Hidden:
+    def __repr__(self):
+        raise ValueError("nothing to see")
+
+
+class Careless(flyte.errors.BaseRuntimeError):
+    def __init__(self):
+        pass
+
+
+class Noted(Exception):
+    @property
+    def __notes__(self):
+        raise KeyError("no notes")
+
+
 ERRORS = {
     "StopIteration": StopIteration(7),
     "StopAsyncIteration": StopAsyncIteration(),
@@ -37,6 +54,13 @@ ERRORS = {
     "KeyboardInterrupt": KeyboardInterrupt(),
     "GeneratorExit": GeneratorExit(),
     "Mute": Mute(),
+    "HiddenExit": SystemExit(Hidden()),
+    "Hidden": ValueError(Hidden()),
+    "Careless": Careless(),
+    "Noted": Noted("noted"),
+    "Unpicklable": ValueError(lambda: None),
+    "Unsendable": ValueError("half \udc80 and \0 none"),
+    "Huge": ValueError("x" * 3_000_000),
 }
 
 
@@ -125,6 +149,13 @@ ENDS = {
     "KeyboardInterrupt": ("TaskInterruptedError", "the task raised KeyboardInterrupt"),
     "GeneratorExit": ("TaskInterruptedError", "the task raised GeneratorExit"),
     "Mute": ("Mute", "Mute"),
+    "HiddenExit": ("TaskInterruptedError", "the task called sys.exit(<Hidden>); raise an exception to fail"),
+    "Hidden": ("ValueError", "ValueError"),
+    "Careless": ("Careless", "Careless"),
+    "Noted": ("Noted", "noted"),
+    "Unpicklable": ("ValueError", "<function <lambda> at 0x"),
+    "Unsendable": ("ValueError", r"half \udc80 and \x00 none"),
+    "Huge": ("ValueError", "… (cut; it had 3,000,000 characters)"),
 }
 BESIDE = ("TaskInterruptedError", "the task called sys.exit(3); raise an exception to fail")
 ASYNC_ENDS = {**ENDS, "beside": BESIDE, "beside, in a group": BESIDE}

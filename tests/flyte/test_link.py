@@ -84,7 +84,7 @@ async def main():
 
 
 ASSIGN, CALL = wire.Unpacker().feed(bytes.fromhex(sys.argv[2]))
-link = Link(sys.argv[1], lambda: wire.Hello(kind="worker", name="w", token="t"), receive)
+link = Link(sys.argv[1], lambda: wire.Hello(kind="worker", name="w", token="t"), receive, lambda: None)
 answers = Answers(link)
 link.start()
 asyncio.run(main())

@@ -14,6 +14,7 @@ or by the child it names, so that a frame which arrives twice does nothing twice
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 import time
@@ -27,6 +28,9 @@ LONG = 0.03
 _RESTS = 1.0
 """Seconds without any order after which the watcher stops looking whether it is needed, until it is called."""
 
+_MEANWHILE = 0.5
+"""Seconds between two calls of `meanwhile`."""
+
 _PAUSE = 0.05
 _LONGEST_PAUSE = 0.5
 
@@ -38,17 +42,22 @@ GAVE_UP = 75
 
 
 class Link:
-    """`receive` gets the frames that arrived together, and says whether an order is among them."""
+    """`receive` gets the frames that arrived together, and says whether an order is among them.
+
+    `meanwhile` is called by the watcher, now and then while nothing arrives.
+    """
 
     def __init__(
         self,
         path: str,
         hello: Callable[[], Hello],
         receive: Callable[[list[AnyFrame]], bool],
+        meanwhile: Callable[[], None],
     ) -> None:
         self._path = path
         self._hello = hello
         self._receive = receive
+        self._meanwhile = meanwhile
         self._parent = os.getppid()
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -176,11 +185,21 @@ class Link:
             self._until_needed()
             if self._baton.acquire(timeout=LONG):
                 try:
+                    self._await_data()
                     while not self._read_once():
-                        pass
+                        self._await_data()
                     self._wanted = False
                 finally:
                     self._baton.release()
+
+    def _await_data(self) -> None:
+        poll = select.poll()
+        try:
+            poll.register(self._reading, select.POLLIN)
+            while not poll.poll(_MEANWHILE * 1000):
+                self._meanwhile()
+        except (OSError, ValueError):
+            return  # the connection is gone, which the read will notice
 
     def _until_needed(self) -> None:
         while not self._wanted:

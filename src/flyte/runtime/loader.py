@@ -81,17 +81,22 @@ def describe(error: BaseException, what: str = "") -> ErrorInfo:
     kind = type(error)
     if what:
         code, message, kind = "ModuleLoadError", f"{what}: {words}{_hint(error)}", ModuleLoadError
-    elif isinstance(error, BaseRuntimeError):
-        code, message = error.code, error.message
     else:
-        code, message = kind.__name__, text or kind.__name__
+        code, message = _own(error, "code", kind.__name__), _own(error, "message", text) or kind.__name__
+    side = _own(error, "kind", "user")
     return ErrorInfo(
-        code=code,
-        message=message,
-        kind=error.kind if isinstance(error, BaseRuntimeError) else "user",
-        type=f"{kind.__module__}:{kind.__qualname__}",
-        traceback=_cut(user_traceback(error)),
+        code=sendable(code),
+        message=sendable(message),
+        kind=side if side in ("user", "system", "unknown") else "user",  # type: ignore[arg-type]
+        type=sendable(f"{kind.__module__}:{kind.__qualname__}"),
+        traceback=sendable(_cut(_traceback(error))),
     )
+
+
+def _own(error: BaseException, name: str, default: str) -> str:
+    """What an error of our classes has under that name. A class that derives from them may have forgotten to set it."""
+    value = getattr(error, name, default) if isinstance(error, BaseRuntimeError) else default
+    return value if isinstance(value, str) else default
 
 
 def _text(error: BaseException) -> str:
@@ -100,6 +105,18 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:  # noqa: BLE001 - a stranger's code
         return ""
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return user_traceback(error)
+    except Exception as problem:  # noqa: BLE001 - a stranger's code: notes, causes and names of its own making
+        return f"(the traceback of this {type(error).__name__} cannot be shown: {type(problem).__name__})"
+
+
+def sendable(text: str) -> str:
+    """`text` with a backslash sequence for each character that cannot be sent or stored: lone surrogates, and NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _hint(error: BaseException) -> str:

@@ -127,7 +127,7 @@ def write_lines() -> None:
 def flush() -> None:
     """Empty the buffers, else a child would write them once more."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):  # user code may have closed or replaced it
             stream.flush()
 
 
@@ -148,13 +148,19 @@ def _told(error: BaseException | None) -> int:
         case None:
             return 0
         case loader.BrokenImport():
-            print(error.info.traceback or "", error.info.message, sep="", file=sys.stderr)
+            _say((error.info.traceback or "") + error.info.message)
         case SystemExit(code=None):
             return 0
         case SystemExit(code=int(code)):
             return code
         case SystemExit():
-            print(error.code, file=sys.stderr)
+            _say(error.code)
         case _:
-            traceback.print_exception(error)
+            with contextlib.suppress(Exception):  # standard error may be closed
+                traceback.print_exception(error)
     return 1
+
+
+def _say(what: object) -> None:
+    with contextlib.suppress(Exception):  # a stranger's object, and a stream that user code may have closed
+        print(what, file=sys.stderr)

@@ -10,6 +10,12 @@ and only then another one is made. Until then, and when the process dies, reader
 Where the disk is full, what is printed is lost, and nothing else. (What a child process prints, it loses or not as it
 likes.)
 
+User code may close, detach or replace `sys.stdout` and `sys.stderr`. That is its own affair while it runs, as in any
+program, and never the worker's: nothing here raises for what it finds in their place, and the next action of the
+process starts with the streams that the first one had.
+
+What was printed without an end of line reaches the file when somebody calls `flush_pending`: a worker's watcher does.
+
 With several actions at a time in one process only Python's `sys.stdout` and `sys.stderr` can be told apart, by the
 context of whoever writes; each action's file is made with its first line.
 """
@@ -18,9 +24,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import functools
 import io
 import os
 import sys
+import threading
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -57,27 +67,46 @@ def _is_plain(stream: TextIO) -> bool:
     return type(getattr(buffer, "raw", buffer)) is io.FileIO
 
 
+def _is_usable(stream: TextIO | None) -> bool:
+    """Whether something can be written into it: it is not closed, nor is what is below it gone."""
+    try:
+        return stream is not None and not stream.closed
+    except Exception:  # noqa: BLE001 - a stranger's object, or a stream that was detached
+        return False
+
+
+STREAMS = (("stdout", 1), ("stderr", 2))
+
+
 class Output:
     """Standard output and error of this process, which go to the file `path`."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        for name, file in (("stdout", 1), ("stderr", 2)):
+        self._kept: dict[str, TextIO] = {}
+        """The streams that each action starts with: ours, or what the module that was imported put in their place."""
+        for name, file in STREAMS:
             old = getattr(sys, name)
-            if _is_plain(old):
+            if not _is_usable(old):
+                old = _stream(file, False, line_buffering=True)
+            elif _is_plain(old):
                 old.flush()
-                setattr(sys, name, _stream(file, False, old.line_buffering, old.write_through))
+                old = _stream(file, False, old.line_buffering, old.write_through)
+            self._keep(name, old)
         self._file = _open(path)
+        _watch_forks()
 
     def turn(self) -> None:
         """From now on."""
         flush()
         os.dup2(self._file, 1)
         os.dup2(self._file, 2)
+        self._restore()
 
     def name(self, path: str) -> None:
         """An action is over: what stands in the file is its log, under its own name. The next one gets a new file."""
         flush()
+        self._restore()
         if os.fstat(self._file).st_size == 0:
             return
         _rename(self._path, path)
@@ -86,10 +115,48 @@ class Output:
         self._file = new
         self.turn()
 
+    def _restore(self) -> None:
+        """Python's streams as they were before an action did something to them; new ones for those that are closed."""
+        for name, file in STREAMS:
+            kept = self._kept[name]
+            if not _is_usable(kept):
+                self._keep(name, _stream(file, False, line_buffering=True))
+            elif getattr(sys, name) is not kept:
+                setattr(sys, name, kept)
+
+    def _keep(self, name: str, stream: TextIO) -> None:
+        self._kept[name] = stream
+        setattr(sys, name, stream)
+        if type(stream) is io.TextIOWrapper:
+            _pending.add(stream)
+            setattr(sys, f"__{name}__", stream)
+
 
 def flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Empty what Python has buffered for standard output and error; whatever stands in their place is no obstacle."""
+    for stream in (sys.stdout, sys.stderr, *_pending):
+        with contextlib.suppress(Exception):  # a stranger's object, or closed
+            stream.flush()
+
+
+_pending: weakref.WeakSet[TextIO | Late] = weakref.WeakSet()
+"""The streams of this module that are in use."""
+
+_flushing = threading.Lock()
+
+
+def flush_pending() -> None:
+    """Write out what is buffered in streams of this module, from a thread that is not the user's."""
+    with _flushing:
+        for stream in tuple(_pending):
+            with contextlib.suppress(Exception):  # it was closed, or is being used at this moment
+                stream.flush()
+
+
+@functools.cache
+def _watch_forks() -> None:
+    """See that no process is forked in the middle of `flush_pending`: a lock that is held then is never released."""
+    os.register_at_fork(before=_flushing.acquire, after_in_parent=_flushing.release, after_in_child=_flushing.release)
 
 
 def _rename(old: str, new: str) -> None:
@@ -105,10 +172,15 @@ def _rename(old: str, new: str) -> None:
 def _open(path: str) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
-        return os.open(path, flags, 0o600)
+        file = os.open(path, flags, 0o600)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)
+        file = os.open(path, flags, 0o600)
+    if file > 2:
+        return file
+    above = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)  # an action has closed standard output: its number is not ours
+    os.close(file)
+    return above
 
 
 class Router(io.TextIOBase):
@@ -126,6 +198,10 @@ class Router(io.TextIOBase):
     def flush(self) -> None:
         self._stream().flush()
 
+    def close(self) -> None:
+        """It is the stream of all actions in this process: one of them cannot close it for the others."""
+        self.flush()
+
     def fileno(self) -> int:
         return self._fallback.fileno()
 
@@ -141,10 +217,20 @@ class Router(io.TextIOBase):
         return getattr(self._stream(), "buffer", None)
 
 
-def route() -> None:
-    """Have `sys.stdout` and `sys.stderr` follow the context from now on."""
-    if not isinstance(sys.stdout, Router):
-        sys.stdout, sys.stderr = Router(sys.stdout), Router(sys.stderr)
+@functools.cache
+def _routers() -> tuple[Router, Router]:
+    _watch_forks()
+    return Router(sys.stdout), Router(sys.stderr)
+
+
+def route(alone: bool = True) -> None:
+    """Have `sys.stdout` and `sys.stderr` follow the context.
+
+    What an action has put in their place stays while it may still run (not `alone`), unless nobody can write into it.
+    """
+    for name, router in zip(("stdout", "stderr"), _routers(), strict=True):
+        if alone or not _is_usable(getattr(sys, name)):
+            setattr(sys, name, router)
 
 
 class Late(io.TextIOBase):
@@ -157,6 +243,7 @@ class Late(io.TextIOBase):
     def _made(self) -> TextIO:
         if self._stream is None:
             self._stream = _stream(_open(self._path), True, line_buffering=True)
+            _pending.add(self)
         return self._stream
 
     def write(self, text: str) -> int:
@@ -172,8 +259,10 @@ class Late(io.TextIOBase):
 
     def close(self) -> None:
         stream, self._stream = self._stream, None
+        _pending.discard(self)
         if stream is not None:
-            stream.close()
+            with contextlib.suppress(ValueError):  # the action has detached it
+                stream.close()
         super().close()  # it flushes what is still there: nothing
 
 

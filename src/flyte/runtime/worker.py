@@ -70,7 +70,7 @@ class Worker:
         self._aborting = False
         self._spent = False
         self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
-        self._link = Link(link, self._hello, self.receive)
+        self._link = Link(link, self._hello, self.receive, output.flush_pending)
         self._answers = Answers(self._link)
         self._forks = Forks()
 
@@ -244,7 +244,8 @@ class Worker:
                     raise
                 if task.done():
                     return task.result()
-                traceback.print_exc()
+                with contextlib.suppress(Exception):  # standard error may be whatever user code has put there
+                    traceback.print_exc()
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self._aborting = self._link.ending = True
@@ -291,6 +292,7 @@ class Worker:
         if (finished := self._unready(job, self._hand)) is not None:
             self._finish(finished)
             return
+        output.route(alone=not self._tasks)
         set_environment(assign.env)  # all that come to this process have the same
         task = asyncio.ensure_future(self._one_of_many(job))
         self._tasks[job.key] = task
