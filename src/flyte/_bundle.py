@@ -20,6 +20,7 @@ import sys
 import sysconfig
 import tarfile
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ CopyStyle = Literal["loaded_modules", "all", "none"]
 
 LIMIT = 100 * 1024 * 1024
 """Bytes of a bundle above which it is refused: data does not travel with the code."""
+
+MOST_FILES = 20_000
+"""Files of a bundle above which it is refused; the platform unpacks no more (`flyte._archive.Limits`)."""
 
 _OURS = Path(__file__).resolve().parent
 _NOT_SHIPPED = frozenset({"site-packages", "dist-packages", "__pycache__"})
@@ -254,6 +258,13 @@ def pack(files: Mapping[str, tuple[bytes, bool]]) -> bytes:
 
 
 def _check_size(sizes: Mapping[str, int]) -> None:
+    if len(sizes) > MOST_FILES:
+        folders = Counter(name.partition("/")[0] for name in sizes).most_common(3)
+        shown = ", ".join(f"{folder} ({count:,})" for folder, count in folders)
+        raise CodeBundleError(
+            f"the code to ship is {len(sizes):,} files, the limit {MOST_FILES:,}; most are in {shown}. "
+            "Name what is not code in .flyteignore"
+        )
     total = sum(sizes.values())
     if total <= LIMIT:
         return

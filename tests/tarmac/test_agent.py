@@ -726,6 +726,76 @@ async def test_without_a_thread_to_look_at_memory_it_is_looked_at_later(
     assert (await scene.control.exited("bad")).oom
 
 
+# ------------------------------------------------------------------------- what goes wrong with one pool, unit or order
+
+
+@pytest.mark.parametrize(
+    ("env", "complaint"),
+    [
+        ({"DEBUG=1": ""}, "'DEBUG=1' is not a valid name of an environment variable"),
+        ({"": "x"}, "'' is not a valid name of an environment variable"),
+        ({"A\0B": "x"}, "'A\\x00B' is not a valid name of an environment variable"),
+        ({"A": "secret\0word"}, "the value of the environment variable A contains a NUL character"),
+    ],
+)
+async def test_variables_that_no_process_can_have_fail_their_pool_in_words(
+    scene: Scene, env: dict[str, str], complaint: str
+) -> None:
+    scene.start_worker("other")
+    other = await scene.control.started("other")
+    scene.start_worker("w", pool=scene.pool(env=env))
+    failed = (await scene.control.wait(wire.PoolFailed)).error
+    assert (failed.code, failed.kind, failed.retryable) == ("InvalidEnvironmentError", "user", False)
+    assert failed.message == f"{complaint}; change the env_vars of 'env' and deploy again"
+    assert complaint in (await scene.control.exited("w")).reason
+    assert alive(other)
+
+
+async def test_a_pool_that_cannot_be_started_for_a_reason_nobody_foresaw_fails_alone(scene: Scene) -> None:
+    scene.start_worker("other")
+    other = await scene.control.started("other")
+    scene.start_worker("w", pool=msgspec.structs.replace(scene.pool(), id="odd", python="a\0b"))
+    reason = (await scene.control.exited("w")).reason
+    assert "embedded null byte" in reason
+    scene.start_worker("x")
+    await scene.control.started("x")
+    assert alive(other)
+    assert len(scene.control.hellos) == 1
+
+
+async def test_what_a_damaged_archive_raises_fails_its_pool_and_leaves_no_folder(scene: Scene) -> None:
+    digest = store(scene.home, {"mine.py": os.urandom(20_000).hex()})
+    data = bytearray((scene.home.blobs / digest).read_bytes())
+    data[10_000:10_010] = b"\xff" * 10
+    digest = hashlib.sha256(data).hexdigest()
+    (scene.home.blobs / digest).write_bytes(data)
+    scene.start_worker("w", pool=scene.pool("mine", bundle=digest))
+    failed = (await scene.control.wait(wire.PoolFailed)).error
+    assert failed.code == "CodeBundleError"
+    assert "cannot be unpacked: it is damaged" in failed.message
+    assert list(scene.home.code.iterdir()) == []
+
+
+async def test_an_order_that_cannot_be_carried_out_fails_its_unit_alone(scene: Scene) -> None:
+    scene.start_worker("other")
+    other = await scene.control.started("other")
+    replica = wire.ReplicaSpec(app="a", project="p", domain="d", version="v", kind="command", log="/tmp/a\0b")
+    scene.control.send(wire.StartUnit(unit="odd", kind="replica", pool=scene.pool(), replica=replica))
+    await scene.control.exited("odd")
+    assert alive(other)
+
+
+async def test_a_look_that_fails_is_made_up_for_by_the_next(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tarmac.agent._SHORTAGE_PAUSE", 0.01)
+    monkeypatch.setattr(process, "leftovers", failing(2, KeyError("odd"), process.leftovers))
+    scene.start_worker("w", "children")
+    text = await scene.log(lambda text: "children" in text)
+    away = int(text.rpartition("children")[2].split()[1])
+    scene.control.send(wire.StopUnit(unit="w", grace=2))
+    await scene.control.exited("w")
+    await fact(lambda: not alive(away), "what it left is gone")
+
+
 # ------------------------------------------------------------------------------------------------------------ replicas
 
 APP = """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
-import tarfile
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from flyte import wire
+from flyte._archive import unpack
 from flyte._client import Client
 from flyte.errors import NotFoundError
 from flyte.remote._io import Runs
@@ -30,7 +32,10 @@ def code_of(found: wire.ActionDetails) -> CodeBundle:
 
 
 async def download(runs: Runs, code: CodeBundle, dest: str | Path, extract: bool) -> Path:
-    """The archive in the folder `dest`, or what is in it. Raises NotFoundError where there is none."""
+    """The archive in the folder `dest`, or what is in it.
+
+    Raises NotFoundError where there is none, and CodeBundleError where it cannot be unpacked.
+    """
     if code.digest is None:
         raise NotFoundError(
             f"no code was sent for {code.task} {code.version}: it runs what lies on its own machine "
@@ -45,6 +50,11 @@ def _written(data: bytes, folder: Path, archive: str | None) -> Path:
     if archive is not None:
         (folder / archive).write_bytes(data)
         return folder / archive
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
-        tar.extractall(folder, filter="data")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".code.") as unpacked:  # one that fails leaves nothing behind
+        unpack(io.BytesIO(data), Path(unpacked))
+        for path in Path(unpacked).iterdir():
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+            else:
+                shutil.copy2(path, folder / path.name)
     return folder

@@ -14,16 +14,16 @@ import contextlib
 import functools
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from flyte import wire
-from tarmac import process, pulse
+from tarmac import process
 from tarmac.agent import probe, shortage
+from tarmac.agent.life import Lives
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.nursery import Nursery
-from tarmac.agent.standstill import Standstill
 from tarmac.agent.unit import Unit, free_port, in_words, size
 from tarmac.agent.zygote import WORKER, PoolBroken, Zygote
 from tarmac.home import Home
@@ -82,8 +82,8 @@ class Agent:
             self._tasks = tasks
             self._nursery = Nursery(self._home, self._worker, self._link.send, tasks, self._common)
             link = tasks.create_task(self._link.run())
-            watching = (self._sweep(), self._watch_memory(), self._watch_life())
-            others = [tasks.create_task(one) for one in watching]
+            looks = (self._sweep, self._look_at_memory, Lives(self._lease, self._nursery, self._units).look)
+            others = [tasks.create_task(_over_and_over(look)) for look in looks]
             await self._stopping.wait()
             link.cancel()  # first: what ends from now on has not failed, and nothing new is to be started
             await self._end_all()
@@ -94,7 +94,8 @@ class Agent:
         """Remove the files that workers of an earlier agent left and never wrote into."""
         for file in self._home.worker_logs.glob("*.log"):
             if size(file) == 0:
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # then it stays
+                    file.unlink()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -112,6 +113,15 @@ class Agent:
     # ------------------------------------------------------------------------------------------------------- orders
 
     def _obey(self, frame: wire.AnyFrame) -> None:
+        """Carry out one order; one that cannot be carried out fails the unit that it is about, and nothing else."""
+        try:
+            self._carry_out(frame)
+        except Exception as error:
+            log.exception("an order cannot be carried out: %s", type(frame).__name__)
+            if isinstance(frame, wire.StartUnit | wire.StopUnit):
+                self._link.send(wire.UnitExited(unit=frame.unit, reason=_fault(error)))
+
+    def _carry_out(self, frame: wire.AnyFrame) -> None:
         match frame:
             case wire.StartUnit():
                 self._start_unit(frame)
@@ -160,17 +170,25 @@ class Agent:
         if unit.zygote is None:
             unit.finish(wire.UnitExited(unit=unit.name))
         else:
-            self._tasks.create_task(_end(unit, unit.zygote, order.grace))
+            self._tasks.create_task(self._see_ended(unit, unit.zygote, order.grace))
+
+    async def _see_ended(self, unit: Unit, zygote: Zygote, grace: float) -> None:
+        try:
+            await _end(unit, zygote, grace)
+        except Exception:  # the other units go on
+            log.exception("%s does not end in order: killed", unit.name)
+            process.signal_group(unit.pid, signal.SIGKILL)
 
     # ------------------------------------------------------------------------------------------------- a unit's life
 
     async def _live(self, unit: Unit) -> None:
         try:
             exited = await self._run(unit)
-        except (OSError, RuntimeError) as error:  # the machine is short of something: the other units go on
+        except Exception as error:  # whatever it is: the other units go on
             log.exception("%s cannot be kept", unit.name)
             exited = self._give_up(unit, error)
-        del self._units[unit.name]
+        finally:
+            del self._units[unit.name]
         self._link.send(exited)
         if unit.pid and (unit.order.kind == "replica" or exited.code != 0):
             self._ended[unit.name] = unit.pid
@@ -180,7 +198,12 @@ class Agent:
     def _give_up(self, unit: Unit, error: Exception) -> wire.UnitExited:
         if unit.pid:
             process.signal_group(unit.pid, signal.SIGKILL)
-        return self._memory.release(wire.UnitExited(unit=unit.name, reason=f"the agent: {error}"), unasked=False)
+        exited = wire.UnitExited(unit=unit.name, reason=_fault(error))
+        try:
+            return self._memory.release(exited, unasked=False)
+        except Exception:
+            log.exception("the memory group of %s stays", unit.name)
+            return exited
 
     async def _run(self, unit: Unit) -> wire.UnitExited:
         """From the order to the end, put into words."""
@@ -253,74 +276,48 @@ class Agent:
 
     async def _sweep(self) -> None:
         """Kill what ended units left behind. To look through all processes takes a while, so it is done for many."""
-        while True:
-            await self._sweep_wanted.wait()
-            await asyncio.sleep(_SWEEP_PAUSE)
-            self._sweep_wanted.clear()
-            ended, self._ended = self._ended, {}
-            try:
-                left = await asyncio.to_thread(process.leftovers, ended)
-            except (OSError, RuntimeError) as error:
-                log.warning("what ended units left behind is looked for later: %s", error)
-                self._ended.update(ended)
-                self._sweep_wanted.set()
-                await asyncio.sleep(_SHORTAGE_PAUSE)
-                continue
-            process.kill(left - {unit.pid for unit in self._units.values()})
+        await self._sweep_wanted.wait()
+        await asyncio.sleep(_SWEEP_PAUSE)
+        self._sweep_wanted.clear()
+        ended, self._ended = self._ended, {}
+        try:
+            left = await asyncio.to_thread(process.leftovers, ended)
+        except BaseException:
+            self._ended.update(ended)
+            self._sweep_wanted.set()
+            raise
+        process.kill(left - {unit.pid for unit in self._units.values()})
 
-    async def _watch_memory(self) -> None:
+    async def _look_at_memory(self) -> None:
         """The watchdog, for units whose memory the kernel does not limit."""
-        while True:
-            await asyncio.sleep(_MEMORY_PAUSE)
-            self._memory.pass_time()
-            if not self._memory.watching:
-                continue
-            sessions = [(unit.name, unit.pid) for unit in self._units.values() if unit.pid]
-            try:
-                excess = await asyncio.to_thread(self._memory.excess, sessions)
-            except (OSError, RuntimeError) as error:
-                log.warning("the units' memory is looked at later: %s", error)
-                continue
-            for name in excess:
-                unit = self._units.get(name)
-                if unit is not None and unit.zygote is not None:
-                    self._memory.condemn(name)
-                    unit.zygote.signal(unit, signal.SIGKILL)
-
-    async def _watch_life(self) -> None:
-        loop = asyncio.get_running_loop()
-        watch, standstill = pulse.Watch(self._lease, loop.time()), Standstill(self._lease, loop.time())
-        while True:
-            await asyncio.sleep(pulse.pause(self._lease))
-            self._end_silent(watch, loop.time())
-            self._end_stopped(standstill, loop.time())
-
-    def _end_silent(self, watch: pulse.Watch, now: float) -> None:
-        """Kill the zygotes that hang: their units are lost, and tried again."""
-        zygotes = self._nursery.loaded()
-        for pid, zygote in zygotes.items():
-            if zygote.spoke:
-                watch.hear(pid, now)
-                zygote.spoke = False
-        for pid in watch.silent(now, zygotes):
-            log.warning("%s: no sign of life for %g s: killed", zygotes[pid].pool.name, self._lease)
-            zygotes.pop(pid).kill()
-        for zygote in zygotes.values():
-            zygote.ping()
-
-    def _end_stopped(self, standstill: Standstill, now: float) -> None:
-        """Kill what gives no sign of life by itself, and was stopped: zygotes that import, and units."""
-        zygotes = self._nursery.importing()
-        units = {unit.pid: unit for unit in self._units.values() if unit.pid}
-        for pid in standstill.found({*zygotes, *units}, now):
-            verdict = f"it was stopped for {self._lease:g} s"
-            unit, importing = units.get(pid), zygotes.get(pid)
-            log.warning("%s: %s: killed", unit.name if unit else f"the zygote {pid}", verdict)
+        await asyncio.sleep(_MEMORY_PAUSE)
+        self._memory.pass_time()
+        if not self._memory.watching:
+            return
+        sessions = [(unit.name, unit.pid) for unit in self._units.values() if unit.pid]
+        for name in await asyncio.to_thread(self._memory.excess, sessions):
+            unit = self._units.get(name)
             if unit is not None and unit.zygote is not None:
-                unit.verdict = verdict
+                self._memory.condemn(name)
                 unit.zygote.signal(unit, signal.SIGKILL)
-            elif importing is not None:
-                importing.kill()
+
+
+async def _over_and_over(look: Callable[[], Awaitable[None]]) -> None:
+    """Look after the units, again and again; a look that fails is made up for by the next one."""
+    while True:
+        try:
+            await look()
+        except (OSError, RuntimeError) as error:  # the machine is short of threads or files
+            log.warning("the units are looked after later: %s", error)
+            await asyncio.sleep(_SHORTAGE_PAUSE)
+        except Exception:
+            log.exception("the units cannot be looked after; it is tried again")
+            await asyncio.sleep(_SHORTAGE_PAUSE)
+
+
+def _fault(error: Exception) -> str:
+    """An error that nobody has foreseen, as the reason of a unit's end."""
+    return f"the agent: {error}" if isinstance(error, OSError | RuntimeError) else f"the agent: {error!r}"
 
 
 async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:

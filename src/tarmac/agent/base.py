@@ -101,8 +101,10 @@ class Base:
     async def _once(self, lives: asyncio.TaskGroup) -> None:
         try:
             trunk = self.start()
-        except OSError as error:
-            log.warning("zygotes start slowly, since what they are forked from cannot be started: %s", error)
+        except Exception as error:  # it only makes starts faster: the agent goes on without it
+            known = isinstance(error, OSError)
+            told = "zygotes start slowly, since what they are forked from cannot be started: %s"
+            log.warning(told, error, exc_info=None if known else error)
             return
         lives.create_task(self._see_end(trunk))
         await trunk.left.wait()
@@ -124,7 +126,7 @@ class Base:
             try:
                 with theirs:
                     self._trunk = Trunk(self._spawn(theirs.fileno(), output.fileno()), ours)
-            except OSError:
+            except Exception:
                 ours.close()
                 raise
         self._living.add(self._trunk)

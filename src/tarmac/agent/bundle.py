@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tarfile
 import tempfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from flyte._archive import unpack as unpack_archive
 from flyte.errors import CodeBundleError
 from tarmac.agent.shortage import is_shortage
 
@@ -15,8 +15,8 @@ from tarmac.agent.shortage import is_shortage
 def unpack(blob: Path, digest: str, folder: Path) -> None:
     """Unpack the bundle `blob`, whose sha256 must be `digest`, into `folder`, unless that exists.
 
-    Raises CodeBundleError for one that is missing, damaged, or would write outside of the folder, and OSError where
-    the machine is to blame.
+    Raises CodeBundleError for one that is missing, damaged, too large, or would write outside of the folder, and
+    OSError where the machine is to blame.
     """
     if folder.exists():
         return
@@ -43,35 +43,13 @@ def _check(blob: Path, digest: str) -> None:
 
 def _extract(blob: Path, folder: Path) -> None:
     try:
-        with tarfile.open(blob, "r:gz") as tar:
-            for member in tar:
-                _refuse_escape(member)
-                _write(tar, member, folder / member.name)
-    except (tarfile.TarError, EOFError, OSError) as error:
+        with blob.open("rb") as archive:
+            unpack_archive(archive, folder)
+    except (CodeBundleError, OSError) as error:
         if is_shortage(error):
             raise
-        raise CodeBundleError(f"the code bundle {blob} cannot be unpacked: {error}") from error
-
-
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-    content = tar.extractfile(member)
-    if content is None:
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with content, path.open("xb") as file:
-        shutil.copyfileobj(content, file)
-    if member.mode & 0o100:
-        path.chmod(0o755)
-
-
-def _refuse_escape(member: tarfile.TarInfo) -> None:
-    """Raise for anything but a file or a folder inside of the bundle. Bundles have no links, so none are trusted."""
-    if not (member.isfile() or member.isdir()):
-        raise CodeBundleError(f"the code bundle holds {member.name!r}, which is neither a file nor a folder")
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
-        raise CodeBundleError(f"the code bundle holds {member.name!r}, which lies outside of it")
+        why = error.message if isinstance(error, CodeBundleError) else str(error)
+        raise CodeBundleError(f"the code bundle {blob} cannot be unpacked: {why}") from error
 
 
 def _put(temporary: Path, folder: Path) -> None:

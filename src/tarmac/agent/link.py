@@ -63,6 +63,9 @@ class ControlLink:
                     pause = 0.0
             except (OSError, wire.FrameError) as error:
                 log.info("no link to the control plane: %s", error)
+            except Exception:  # the units go on, and so does the agent
+                log.exception("the link to the control plane broke off; there is to be another")
+                pause = LONGEST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2 + 0.01, LONGEST_PAUSE)
 

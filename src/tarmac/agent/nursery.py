@@ -64,17 +64,25 @@ class Nursery:
     async def _raise(self, pool: PoolSpec, for_app: bool, future: asyncio.Future[Zygote]) -> None:
         """A zygote's life, from its code's arrival to its end."""
         try:
+            _check_environment(pool)
             await self._unpack(pool)
             zygote = await self._loaded(pool, for_app)
         except PoolBroken as broken:
-            self._forget(pool.id, future)
-            self._report(broken.failure)
-            future.set_exception(broken)
+            self._give_up(pool, future, broken)
+            return
+        except Exception as error:  # whatever it is: the other pools, and all units, go on
+            log.exception("the pool %s (%s) cannot be started", pool.id, pool.name)
+            self._give_up(pool, future, PoolBroken(_fault(pool, error)))
             return
         self._report(zygote.loaded.result())
         future.set_result(zygote)
         await zygote.gone.wait()
         self._forget(pool.id, future)
+
+    def _give_up(self, pool: PoolSpec, future: asyncio.Future[Zygote], broken: PoolBroken) -> None:
+        self._forget(pool.id, future)
+        self._report(broken.failure)
+        future.set_exception(broken)
 
     async def _unpack(self, pool: PoolSpec) -> None:
         if pool.bundle is None:
@@ -117,8 +125,14 @@ class Nursery:
         zygote = await Zygote.start(pool, self.log(pool), env, self._worker, base)
         zygote.on_failed = self._report
         self._living[pool.id] = zygote
-        self._tasks.create_task(zygote.reap())
+        self._tasks.create_task(self._reap(zygote))
         return zygote
+
+    async def _reap(self, zygote: Zygote) -> None:
+        try:
+            await zygote.reap()
+        except Exception:  # a zombie is left, and no more than that
+            log.exception("the end of the zygote %d cannot be followed", zygote.pid)
 
     def _forget(self, pool: str, future: asyncio.Future[Zygote]) -> None:
         if self._zygotes.get(pool) is future:
@@ -136,7 +150,13 @@ class Nursery:
 
     def _keep_base(self, base: Base) -> None:
         if base not in self._keepers:
-            self._keepers[base] = self._tasks.create_task(base.keep())
+            self._keepers[base] = self._tasks.create_task(self._keep_growing(base))
+
+    async def _keep_growing(self, base: Base) -> None:
+        try:
+            await base.keep()
+        except Exception:  # it only makes starts faster
+            log.exception("zygotes start slowly from now on: what they are forked from cannot be kept")
 
     def keep(self, pools: Collection[str]) -> None:
         self._keep = set(pools)
@@ -171,6 +191,25 @@ class Nursery:
     def log(self, pool: PoolSpec) -> Path:
         """What the pool's modules write while they are imported, and workers before they have an action."""
         return self._home.logs / "pools" / f"{pool.id}.log"
+
+
+def _check_environment(pool: PoolSpec) -> None:
+    """Raise PoolBroken for variables that no process can be given."""
+    for name, value in pool.env.items():
+        if not name or "=" in name or "\0" in name:
+            why = f"{name!r} is not a valid name of an environment variable"
+        elif "\0" in value:
+            why = f"the value of the environment variable {name} contains a NUL character"
+        else:
+            continue
+        message = f"{why}; change the env_vars of {pool.name.partition('@')[0]!r} and deploy again"
+        error = ErrorInfo(code="InvalidEnvironmentError", message=message, retryable=False)
+        raise PoolBroken(wire.PoolFailed(pool=pool.id, error=error))
+
+
+def _fault(pool: PoolSpec, error: Exception) -> wire.PoolFailed:
+    """An error that nobody has foreseen, told as the platform's."""
+    return system_failure(pool, f"the agent could not start it: {type(error).__name__}: {error}")
 
 
 def _broken(pool: PoolSpec, message: str, error: Exception) -> PoolBroken:

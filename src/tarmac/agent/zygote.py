@@ -94,7 +94,7 @@ class Zygote(asyncio.Protocol):
                         zygote._wait_for_hello(base.fork(theirs.fileno(), output.fileno()))
                     else:
                         zygote._spawn(env, worker, theirs.fileno(), output.fileno())
-                except OSError:
+                except Exception:
                     ours.close()
                     zygote._deadline.cancel()
                     raise
