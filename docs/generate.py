@@ -15,8 +15,9 @@ import click
 
 from flyte import _no_effect
 from flyte.cli._main import VERBS, program
-from flyte.wire import TERMINAL, ActionPhase, AppStatus
-from tarmac.model import APP_TRANSITIONS, TRANSITIONS, AppTransition, Transition
+from flyte.phases import RESERVED, TRANSITIONS, Transition
+from flyte.wire import TERMINAL, ActionPhase, AppStatus, DeploymentPhase
+from tarmac.model import APP_TRANSITIONS, DEPLOYMENT_TRANSITIONS, ENVIRONMENT_TRANSITIONS, REPLICA_TRANSITIONS, Row
 from tarmac.settings import SETTINGS
 
 HERE = Path(__file__).parent
@@ -24,23 +25,26 @@ MADE = "<!-- Made by scripts/docs; change the code, then run it. -->\n"
 
 
 def states() -> str:
-    """The two state machines: a diagram, then every arrow with what makes it."""
+    """The state machines: a diagram, then every arrow with what makes it."""
     return f"""{MADE}
 # States
 
-Every phase and status is moved by one function that refuses what is not in these tables (`tarmac.model`), in the same
-transaction that writes the event which tells of it.
+Every phase and status is moved by one function for each table that refuses what is in no row of it: actions by
+`flyte.phases`, which local mode uses too, the others by `tarmac.model`. A change of an action, an app or a deployment
+is written in the same transaction as the event that tells of it.
 
 ## Actions, and so runs
 
 A run is a tree of actions; its phase is that of its root action, `a0`. {_ends()} are final.
 
-{_diagram(TRANSITIONS, [phase.value for phase in ActionPhase if phase in TERMINAL], ActionPhase.QUEUED.value)}
+{_diagram(TRANSITIONS, [phase.value for phase in _final()], ActionPhase.QUEUED.value)}
 
 {_table(TRANSITIONS, _seen())}
 
 The last column counts how often `scripts/torture` went that way in the runs that `benchmarks/results/` keeps; the
-others have a test of their own, or wait for what they are there for (`paused`, `recovered`).
+others have a test of their own. {_reserved()} are names of Flyte's API that are
+*reserved*: no action is ever in them here. A recorded step (`flyte.trace`) is stored when it has ended, in its final
+phase.
 
 Phases are shown to users under these names, in the API, in `run.phase` and `run.status`, and on the command line.
 
@@ -52,28 +56,60 @@ Phases are shown to users under these names, in the API, in `run.phase` and `run
 
 `sleeping` means that no replica runs and that the next request starts one. `stopped` means that somebody said so: no
 request starts one, until `flyte update app NAME --activate`.
+
+## Replicas
+
+{_diagram(REPLICA_TRANSITIONS, ["failed", "stopped"], "starting")}
+
+{_table(REPLICA_TRANSITIONS)}
+
+## Deployments
+
+{_diagram(DEPLOYMENT_TRANSITIONS, ["succeeded", "failed"], DeploymentPhase.RUNNING.value)}
+
+{_table(DEPLOYMENT_TRANSITIONS)}
+
+And each environment in one:
+
+{_diagram(ENVIRONMENT_TRANSITIONS, ["unchanged", "failed", "rolled_back"], "waiting")}
+
+{_table(ENVIRONMENT_TRANSITIONS)}
+
+What is `waiting` when a deployment fails was not touched, and stays so.
 """
 
 
+def _final() -> list[ActionPhase]:
+    return [phase for phase in ActionPhase if phase in TERMINAL and phase not in RESERVED]
+
+
+def _reserved() -> str:
+    return _listed(phase for phase in ActionPhase if phase in RESERVED)
+
+
 def _ends() -> str:
-    names = [f"`{phase}`" for phase in ActionPhase if phase in TERMINAL]
+    return _listed(_final())
+
+
+def _listed(phases: Iterable[ActionPhase]) -> str:
+    names = [f"`{phase}`" for phase in phases]
     return ", ".join(names[:-1]) + f" and {names[-1]}"
 
 
-def _diagram(rows: Iterable[Transition | AppTransition], ends: Sequence[str], first: str) -> str:
+def _diagram(rows: Iterable[Transition | Row], ends: Sequence[str], first: str) -> str:
     arrows = [f"    [*] --> {first}"]
-    arrows += [f"    {row.old.value} --> {row.new.value}" for row in rows]
+    arrows += [f"    {row.old} --> {row.new}" for row in rows]
     arrows += [f"    {end} --> [*]" for end in ends]
     return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
 
 
-def _table(rows: Iterable[Transition | AppTransition], seen: Counter[str] | None = None) -> str:
+def _table(rows: Iterable[Transition | Row], seen: Counter[str] | None = None) -> str:
     """`seen` (`old → new` → times) makes a last column."""
     head, rule = "| from | to | because |", "| --- | --- | --- |"
-    lines = [f"| `{row.old.value}` | `{row.new.value}` | {row.why} |" for row in rows]
+    lines = [f"| `{row.old}` | `{row.new}` | {row.why} |" for row in rows]
     if seen is not None:
         head, rule = f"{head} seen by torture |", f"{rule} ---: |"
-        times = [seen[f"{row.old.value} → {row.new.value}"] for row in rows]
+        times = [seen[f"{row.old} → {row.new}"] for row in rows]
         lines = [f"{line} {f'{count:,}' if count else ''} |" for line, count in zip(lines, times, strict=True)]
     return "\n".join([head, rule, *lines])
 

@@ -14,6 +14,7 @@ them: in there a call of a task is a plain function call.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Literal
 
@@ -21,9 +22,10 @@ import msgspec
 
 from flyte import wire
 from flyte._context import ctx, get_custom_context
-from flyte._local_run import LocalAction, LocalRun, Task, ended, new_run_name, prepare_process, runs, start, thread
+from flyte._local_run import LocalAction, LocalRun, Task, ended, prepare_process, runs, start, thread
 from flyte._values import to_bytes
 from flyte.errors import ActionNotFoundError, NotFoundError, RunAlreadyExistsError, RunNotFoundError
+from flyte.names import run_name
 from flyte.wire import ActionPhase
 
 
@@ -60,7 +62,11 @@ class LocalClient:
         custom = {**get_custom_context(), **(custom_context or {})}
         root = LocalAction(wire.ROOT_ACTION, task, data, None, None, custom)
         run = LocalRun(
-            name or new_run_name(), self.project, self.domain, version or ctx().version or "local", dict(labels or {})
+            name or run_name(time.time()),
+            self.project,
+            self.domain,
+            version or ctx().version or "local",
+            dict(labels or {}),
         )
         return await thread.aio(_created(run, root))
 

@@ -6,11 +6,8 @@ import asyncio
 import concurrent.futures
 import contextvars
 import functools
-import hashlib
 import importlib
 import os
-import random
-import string
 import threading
 import time
 from collections import Counter
@@ -34,13 +31,16 @@ from flyte.errors import (
     MaxRuntimeExceededError,
     NonRecoverableError,
 )
+from flyte.names import child_names
+from flyte.phases import after_failure, move
 from flyte.runtime.loader import describe
 from flyte.wire import ActionPhase, ErrorInfo
 
 R = TypeVar("R")
 Task = TaskTemplate[..., Any, Any]
 
-_ALPHABET = string.digits + string.ascii_lowercase
+_FINAL = (NonRecoverableError, DeadlineExceededError)
+"""Errors after which there is no other attempt."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +94,9 @@ class LocalRun:
 
     def record(self, action: LocalAction, phase: ActionPhase, message: str, body: dict[str, Any] | None = None) -> None:
         """Set an action's phase, and tell everybody who watches."""
-        action.phase, action.message = phase, message
+        if phase is not action.phase:
+            action.phase = move(action.phase, phase)
+        action.message = message
         event = wire.Event(
             seq=len(self.events) + 1,
             at=time.time(),
@@ -168,6 +170,7 @@ class LocalCaller:
     def __init__(self, run: LocalRun, action: LocalAction) -> None:
         self._run = run
         self._action = action
+        self._failures = action.attempt - 1
         self._sequence: Counter[tuple[str, bytes, str | None]] = Counter()
         self._lock = threading.Lock()
         self.children: set[asyncio.Task[Any]] = set()
@@ -185,16 +188,18 @@ class LocalCaller:
         with self._lock:
             key = (task.name, data, group)
             sequence, self._sequence[key] = self._sequence[key], self._sequence[key] + 1
-        identity = "\0".join([self._action.name, task.name, str(sequence), group or ""]).encode() + data
-        return _base36(int.from_bytes(hashlib.sha256(identity).digest()))[:25], data
+        for name in child_names(self._action.name, self._failures, task.name, data, None, sequence, group):
+            child = self._run.actions.get(name)
+            if child is None or child.phase is ActionPhase.SUCCEEDED or not child.phase.is_terminal:
+                break
+        return name, data
 
     async def _child(self, task: Task, name: str, data: bytes, group: str | None) -> Any:
         if self.is_over:
             raise ActionAbortedError(f"{self._action.task.name} is over; it cannot call {task.name} any more")
         child = self._run.actions.get(name)
         if child is None or child.phase is not ActionPhase.SUCCEEDED:
-            if child is None:
-                self._action.children += 1
+            self._action.children += 1
             child = LocalAction(name, task, data, self._action.name, group, get_custom_context())
             work = start(self._run, child)
             self.children.add(work)
@@ -274,23 +279,26 @@ async def _live(run: LocalRun, action: LocalAction) -> None:
 
 
 async def _attempts(run: LocalRun, action: LocalAction) -> None:
+    """One attempt after the other, as a platform would make them."""
     retries = action.task.retries.to_wire()
+    failures = {"user": 0, "system": 0}
     while True:
         phase, error = await _attempt(run, action)
         if error is None:
             _end(run, action, phase, "succeeded", None)
             return
-        is_last = action.attempt > retries.count or isinstance(error, NonRecoverableError | DeadlineExceededError)
-        info = describe(error)
+        info = msgspec.structs.replace(describe(error), retryable=not isinstance(error, _FINAL))
         action.cause = error
+        failures["system" if info.kind == "system" else "user"] += 1
+        timed_out = phase is ActionPhase.TIMED_OUT
+        verdict = after_failure(info, retries, failures["user"], failures["system"], timed_out)
         words = f"{info.code}: {info.message}"
-        if is_last:
-            _end(run, action, phase, words, info)
+        if verdict.phase is not ActionPhase.QUEUED:
+            _end(run, action, verdict.phase, words, info)
             return
-        delay = min(retries.base * retries.factor ** (action.attempt - 1), retries.cap or float("inf"))
         run.record(action, ActionPhase.QUEUED, f"attempt {action.attempt} failed: {words}; trying again")
         action.attempt += 1
-        await asyncio.sleep(delay)
+        await asyncio.sleep(verdict.delay)
 
 
 async def _attempt(run: LocalRun, action: LocalAction) -> tuple[ActionPhase, BaseException | None]:
@@ -403,20 +411,6 @@ def _end(run: LocalRun, action: LocalAction, phase: ActionPhase, message: str, e
     if error is not None:
         action.outputs = None
     run.record(action, phase, message)
-
-
-def _base36(number: int) -> str:
-    digits = ""
-    while number:
-        number, digit = divmod(number, 36)
-        digits = _ALPHABET[digit] + digits
-    return digits
-
-
-def new_run_name() -> str:
-    """`r` and 19 characters that sort by time."""
-    ticks = _base36(time.time_ns() // 1000).rjust(11, "0")
-    return "r" + ticks + "".join(random.choices(_ALPHABET, k=8))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from flyte.errors import (
     RuntimeUserError,
     TraceDoesNotAllowNestedTasksError,
 )
+from flyte.names import child_names
+from flyte.phases import TRANSITIONS, P
 from flyte.wire import ActionPhase
 
 env = flyte.TaskEnvironment("local")
@@ -468,6 +471,41 @@ async def test_finished_children_are_not_run_again_when_their_parent_is() -> Non
     assert await output(twice) == [1, 2, 1]
     assert len(seen["child 1"]) == 2  # two calls with the same input are two children
     assert len(seen["child 2"]) == 1
+
+
+async def test_a_child_that_failed_is_called_anew_under_another_name_and_its_end_stays() -> None:
+    @env.task
+    async def child() -> int:
+        if note("child") == 1:
+            raise RuntimeError("once")
+        return 7
+
+    @env.task(retries=1)
+    async def parent() -> int:
+        return await child()
+
+    run = await finish(parent)
+    assert run.phase is ActionPhase.SUCCEEDED
+    names = list(child_names("a0", 1, child.name, b"{}", None, 0, None))
+    actions = {action.name: action.phase for action in await client.list_actions(run.name)}
+    assert actions == {
+        "a0": ActionPhase.SUCCEEDED,
+        names[0]: ActionPhase.FAILED,
+        names[1]: ActionPhase.SUCCEEDED,
+    }
+
+
+async def test_phases_in_this_process_move_along_the_same_table_as_on_a_platform() -> None:
+    @env.task(retries=1)
+    async def once_more() -> None:
+        if note("n") == 1:
+            raise RuntimeError("again")
+
+    run = await finish(once_more)
+    phases = [ActionPhase(event.phase) async for _, _, event in client.run_events(run.name, after=0)]
+    moved = [pair for pair in pairwise(phases) if pair[0] is not pair[1]]
+    assert moved == [(P.QUEUED, P.RUNNING), (P.RUNNING, P.QUEUED), (P.QUEUED, P.RUNNING), (P.RUNNING, P.SUCCEEDED)]
+    assert {(row.old, row.new) for row in TRANSITIONS} >= set(moved)
 
 
 # -------------------------------------------------------------------------------------------------------------- abort

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flyte import wire
+from flyte.errors import DeploymentError
 from flyte.wire import AppStatus, DeploymentPhase, EnvironmentSpec
+from tarmac.model import APP_TRANSITIONS
 from tarmac.store import AppRow
 from tests.tarmac.fake_agent import Peer
 from tests.tarmac.house import TASKS, House, eventually, open_house
@@ -473,3 +477,60 @@ async def test_a_deployment_that_fails_is_taken_back_also_under_the_same_version
     await until(lambda: house.agent.replicas == old)
     assert (await house.control.deployment(begun.id)).phase is DeploymentPhase.FAILED
     assert (await shown(house, "first")).status is AppStatus.ACTIVE
+
+
+async def statuses(house: House, name: str) -> list[str]:
+    events = await house.store.events("/".join(("app", *DEFAULT, name)))
+    return [event.phase for event in events]
+
+
+async def test_an_app_that_is_stopped_and_started_again_moves_along_its_table(house: House) -> None:
+    await deployed(house, app("front"))
+    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.activate(*DEFAULT, "front", 5, "owner")
+    found = await statuses(house, "front")
+    assert found == ["deploying", "active", "stopped", "sleeping", "active"]
+    table = {(str(row.old), str(row.new)) for row in APP_TRANSITIONS}
+    assert {pair for pair in pairwise(found) if pair[0] != pair[1]} <= table
+
+
+async def test_an_app_that_is_stopped_while_a_request_wakes_it_stays_stopped(house: House, gateway: Gateway) -> None:
+    await deployed(house, app("front", scaledown_after=1))
+    gateway.quiet("front")
+    await until(lambda: not gateway.replicas("front"))
+    gateway.parted("front")
+    await until(lambda: not house.agent.replicas)
+    house.agent.slow.add("front")
+    gateway.wake("front")
+    await until(lambda: house.agent.replicas)
+    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    await until(lambda: gateway.woken)
+    assert not gateway.woken[0].ok
+    assert (await shown(house, "front")).status is AppStatus.STOPPED
+
+
+async def test_a_replica_that_was_told_to_end_is_stopped_and_one_that_dies_has_failed(house: House) -> None:
+    await deployed(house, app("front", min_replicas=2))
+    first, second = house.control._apps.find(*DEFAULT, "front").replicas.values()
+    house.agent.end_replica(first.unit)
+    await first.gone
+    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    assert (first.phase, second.phase) == ("failed", "stopped")
+
+
+async def test_an_environment_that_cannot_be_deployed_is_said_to_have_failed(house: House) -> None:
+    tasks = [msgspec.structs.replace(TASKS[0], docs="other")]
+    found = await deployed(house, tasks=tasks, order={"env": []})
+    assert (found.phase, [env.phase for env in found.environments]) == (DeploymentPhase.FAILED, ["failed"])
+    assert "exists" in found.environments[0].message
+
+
+async def test_what_the_order_does_not_name_is_deployed_too(house: House) -> None:
+    found = await deployed(house, app("front"), version="v2", tasks=TASKS)
+    assert {env.name: env.phase for env in found.environments} == {"env": "ready", "front": "ready"}
+
+
+async def test_environments_that_need_each_other_are_refused_with_the_circle(house: House) -> None:
+    order = {"a": ["b"], "b": ["c"], "c": ["b"]}
+    with pytest.raises(DeploymentError, match=r"in a circle: (b → c → b|c → b → c)$"):
+        await deploy(house, order=order)

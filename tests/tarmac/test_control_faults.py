@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from flyte import wire
+from flyte import phases, wire
 from flyte.errors import RunAlreadyExistsError, TooLargeError
 from flyte.wire import ActionPhase, EnvironmentSpec
-from tarmac import model
 from tarmac import settings as all_settings
 from tarmac.store import Change, Delete
 from tests.tarmac.fake_agent import Act, FakeWorker, Vanish
@@ -304,7 +303,7 @@ async def probe(house: House, unit: str) -> None:
 async def test_an_import_that_was_lost_is_tried_again_and_fails_the_run_in_the_end(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "SYSTEM_RETRIES", 1)
+    monkeypatch.setattr(phases, "SYSTEM_RETRIES", 1)
     house.agent.broken = wire.ErrorInfo(code="WorkerLostError", message="it ended before it was done", kind="system")
     run = await house.result("add")
     assert (run.phase, run.error and run.error.code) == (ActionPhase.FAILED, "WorkerLostError")
@@ -314,7 +313,7 @@ async def test_an_import_that_was_lost_is_tried_again_and_fails_the_run_in_the_e
 async def test_processes_that_die_before_they_are_ready_fail_the_run_in_the_end(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "SYSTEM_RETRIES", 1)
+    monkeypatch.setattr(phases, "SYSTEM_RETRIES", 1)
 
     def start(worker: FakeWorker) -> None:
         house.agent.workers[worker.order.unit] = worker

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import get_args, get_type_hints
+
 import pytest
 
-from flyte.wire import TERMINAL, ActionPhase, AppStatus, ErrorInfo, RetrySpec
-from tarmac.model import (
-    APP_TRANSITIONS,
+from flyte.phases import (
+    RESERVED,
     SYSTEM_RETRIES,
     TRANSITIONS,
     ForbiddenMove,
@@ -14,6 +18,30 @@ from tarmac.model import (
     move,
     retry_delay,
 )
+from flyte.wire import (
+    TERMINAL,
+    ActionPhase,
+    AppStatus,
+    DeployedEnvironment,
+    DeploymentPhase,
+    ErrorInfo,
+    Replica,
+    RetrySpec,
+)
+from tarmac.model import (
+    APP_TRANSITIONS,
+    DEPLOYMENT_TRANSITIONS,
+    ENVIRONMENT_TRANSITIONS,
+    REPLICA_TRANSITIONS,
+    Row,
+    check_deployment,
+    check_environment,
+    move_app,
+    move_replica,
+)
+
+SRC = Path(__file__).parents[2] / "src"
+TABLES = [APP_TRANSITIONS, REPLICA_TRANSITIONS, DEPLOYMENT_TRANSITIONS, ENVIRONMENT_TRANSITIONS]
 
 P = ActionPhase
 USER = ErrorInfo(code="ValueError", message="no")
@@ -26,20 +54,75 @@ def test_terminal_is_terminal() -> None:
         move(P.SUCCEEDED, P.RUNNING)
 
 
-def test_no_row_stands_twice() -> None:
-    pairs = [(row.old, row.new) for row in TRANSITIONS]
-    assert len(pairs) == len(set(pairs))
-    pairs_of_apps = [(row.old, row.new) for row in APP_TRANSITIONS]
-    assert len(pairs_of_apps) == len(set(pairs_of_apps))
+def test_no_row_stands_twice_and_none_stays_where_it_is() -> None:
+    actions = [Row(row.old, row.new, row.why) for row in TRANSITIONS]
+    for rows in (actions, *TABLES):
+        pairs = [(str(row.old), str(row.new)) for row in rows]
+        assert len(pairs) == len(set(pairs))
+        assert [pair for pair in pairs if pair[0] == pair[1]] == []
 
 
-def test_every_phase_can_be_left_or_is_terminal() -> None:
-    assert {row.old for row in TRANSITIONS} | TERMINAL == set(ActionPhase)
+def test_every_phase_can_be_left_or_is_terminal_or_reserved() -> None:
+    assert {row.old for row in TRANSITIONS} | TERMINAL | RESERVED == set(ActionPhase)
+    assert RESERVED.isdisjoint(phase for row in TRANSITIONS for phase in (row.old, row.new))
     assert {row.old for row in APP_TRANSITIONS} == set(AppStatus)
 
 
 def test_everything_that_is_not_over_can_be_aborted() -> None:
-    assert {row.old for row in TRANSITIONS if row.new is P.ABORTED} == set(ActionPhase) - TERMINAL
+    assert {row.old for row in TRANSITIONS if row.new is P.ABORTED} == set(ActionPhase) - TERMINAL - RESERVED
+
+
+def _named(rows: Sequence[Row]) -> set[str]:
+    return {str(phase) for row in rows for phase in (row.old, row.new)}
+
+
+def test_the_tables_name_the_phases_that_the_api_shows_and_no_others() -> None:
+    assert _named(APP_TRANSITIONS) == {status.value for status in AppStatus}
+    assert _named(REPLICA_TRANSITIONS) == set(get_args(get_type_hints(Replica)["phase"]))
+    assert _named(DEPLOYMENT_TRANSITIONS) == {phase.value for phase in DeploymentPhase}
+    assert _named(ENVIRONMENT_TRANSITIONS) == set(get_args(get_type_hints(DeployedEnvironment)["phase"]))
+
+
+def test_what_is_in_no_row_is_refused() -> None:
+    assert move_app(AppStatus.STOPPED, AppStatus.SLEEPING) is AppStatus.SLEEPING
+    assert move_app(AppStatus.ACTIVE, AppStatus.ACTIVE) is AppStatus.ACTIVE
+    assert move_replica("draining", "ready") == "ready"
+    with pytest.raises(ForbiddenMove, match="a replica does not go from failed to ready"):
+        move_replica("failed", "ready")
+    with pytest.raises(ForbiddenMove, match="a deployment does not go from failed to succeeded"):
+        check_deployment(DeploymentPhase.FAILED, DeploymentPhase.SUCCEEDED)
+    with pytest.raises(ForbiddenMove, match="from rolled_back to ready"):
+        check_environment("rolled_back", "ready")
+
+
+MOVERS = {"LiveAction.go", "LiveReplica.go", "LiveApp.go", "LocalRun.record"}
+"""The functions that set a phase or status of something that is alive; each asks its table."""
+
+
+def _settings(path: Path) -> Iterator[tuple[str, str]]:
+    """Where a file sets a phase or a status: the function's full name, and the line."""
+
+    def walk(node: ast.AST, inside: str) -> Iterator[tuple[str, str]]:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            inside = f"{inside}.{node.name}".strip(".")
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        parts = [part for target in targets if target is not None for part in ast.walk(target)]
+        if any(isinstance(part, ast.Attribute) and part.attr in ("phase", "status") for part in parts):
+            yield inside, ast.unparse(node)
+        replaces = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "replace"
+        if replaces and any(keyword.arg == "status" for keyword in getattr(node, "keywords", [])):
+            yield inside, ast.unparse(node)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, inside)
+
+    return walk(ast.parse(path.read_text()), "")
+
+
+def test_nothing_sets_a_phase_or_a_status_past_its_table() -> None:
+    files = [*(SRC / "tarmac" / "control").glob("*.py"), SRC / "flyte" / "_local.py", SRC / "flyte" / "_local_run.py"]
+    found = [(place, text) for path in files for place, text in _settings(path)]
+    assert {place for place, _ in found} >= MOVERS
+    assert [(place, text) for place, text in found if place not in MOVERS | {"Apps.unswitch"}] == []
 
 
 def test_the_users_retries_are_counted_apart_from_lost_workers() -> None:

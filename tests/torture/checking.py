@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from itertools import groupby, pairwise
 from pathlib import Path
 
+from flyte.phases import TRANSITIONS
 from flyte.wire import TERMINAL
-from tarmac.model import TRANSITIONS
 from tests.torture.story import Rows
 
 _OVER = frozenset(phase.value for phase in TERMINAL)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flyte.errors import BaseRuntimeError, ModuleLoadError
+from flyte.errors import BaseRuntimeError, ModuleLoadError, NonRecoverableError
 from flyte.wire import ErrorInfo
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
@@ -90,6 +90,7 @@ def describe(error: BaseException, what: str = "") -> ErrorInfo:
         kind=side if side in ("user", "system", "unknown") else "user",  # type: ignore[arg-type]
         type=sendable(f"{kind.__module__}:{kind.__qualname__}"),
         traceback=sendable(_cut(_traceback(error))),
+        retryable=not isinstance(error, NonRecoverableError),
     )
 
 

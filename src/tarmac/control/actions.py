@@ -21,13 +21,14 @@ import msgspec
 
 from flyte import wire
 from flyte.errors import BaseRuntimeError
+from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
 from tarmac.control.limits import TIMED_OUT, Limits
 from tarmac.control.live import LiveAction, LiveRun, result_of_call
 from tarmac.events import Journal
-from tarmac.model import after_failure, subject_of_action
+from tarmac.model import subject_of_action
 from tarmac.store import Change, Store
 
 if TYPE_CHECKING:

@@ -80,7 +80,7 @@ class Apps:
             if row.version is not None:
                 app.serve(await self._store.app_version(row.project, row.domain, row.name, row.version))
             if row.status in (AppStatus.ACTIVE, AppStatus.DEPLOYING):
-                app.row = replace(row, status=AppStatus.SLEEPING if row.version else AppStatus.FAILED)
+                app.go(AppStatus.SLEEPING if row.version else AppStatus.FAILED, row.message, row.updated)
             self.live[app.key] = app
         await self._move_into_range()
 
@@ -212,9 +212,11 @@ class Apps:
         try:
             await _first([replica.ready for replica in [*present, *started]])
         except DeploymentError as error:
-            self._set(app, AppStatus.FAILED, error.message)
+            if app.row.wanted == "active":  # else it was deactivated meanwhile, and that is what ended them
+                self._set(app, AppStatus.FAILED, error.message)
             raise
-        self._set(app, AppStatus.ACTIVE, "a replica is ready")
+        if app.row.wanted == "active":
+            self._set(app, AppStatus.ACTIVE, "a replica is ready")
 
     async def activate(self, app: LiveApp) -> None:
         if app.row.wanted != "active":
@@ -325,7 +327,7 @@ class Apps:
         new = app.others(version.digest)
         self._sleep.forget(app)
         app.serve(version)
-        app.row = replace(row, port=app.row.port)
+        app.row = replace(row, port=app.row.port, status=app.row.status)
         status = row.status
         if status in (AppStatus.ACTIVE, AppStatus.DEPLOYING, AppStatus.SLEEPING):
             status = AppStatus.ACTIVE if app.serving() else AppStatus.SLEEPING
@@ -349,7 +351,7 @@ class Apps:
         """Record what the app is doing now, with its event, unless nothing changed."""
         if app.row.status == status and app.row.message == message and not force:
             return self._journal.commit(Change())
-        app.row = replace(app.row, status=status, message=message, updated=time.time())
+        app.go(status, message, time.time())
         subject = subject_of_app(*app.key)
         event = self._journal.event(subject, status.value, message, body={"version": app.row.version or ""})
         return self._journal.commit(Change(apps=(app.row,), events=(event,)))

@@ -14,12 +14,12 @@ import msgspec
 
 from flyte import wire
 from flyte.errors import BaseRuntimeError
+from flyte.names import child_names
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, result_of_call
 from tarmac.control.registry import KnownTask, Registry, task_row
 from tarmac.events import Journal
-from tarmac.names import child_name
 from tarmac.store import Change, CurrentTaskRow, Store, TaskRow
 
 if TYPE_CHECKING:
@@ -168,13 +168,10 @@ def _child(parent: LiveAction, frame: wire.Call) -> tuple[str, LiveAction | None
     """The name of the child that is called, and the child if it is there.
 
     A parent that failed by its own fault and is tried again finds what its earlier attempts finished or still have
-    running; what *failed* in an earlier attempt is called anew, under a name that this attempt, and every repetition
-    of it after a crash, derives in the same way.
+    running; what *failed* in an earlier attempt is called anew.
     """
-    inputs = frame.inputs
-    for generation in range(parent.user_failures + 1):
-        caller = parent.name if generation == 0 else f"{parent.name}~{generation}"
-        name = child_name(caller, frame.task, inputs.inline, inputs.blob, frame.sequence, frame.group)
+    sent = (frame.inputs.inline, frame.inputs.blob, frame.sequence, frame.group)
+    for name in child_names(parent.name, parent.user_failures, frame.task, *sent):
         child = parent.run.actions.get(name)
         if child is None or not child.over or child.result() is not None:
             break

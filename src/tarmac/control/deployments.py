@@ -11,6 +11,7 @@ anything, in the same order of commits, and the next control plane takes it back
 from __future__ import annotations
 
 import asyncio
+import graphlib
 import hashlib
 import logging
 import time
@@ -21,6 +22,7 @@ import msgspec
 
 from flyte import wire
 from flyte.errors import BaseRuntimeError, DeploymentError, InvalidInputError, NotFoundError
+from flyte.names import deployment_name
 from flyte.wire import AppStatus, DeployedEnvironment, DeploymentPhase, ErrorInfo
 from tarmac.control.apps import Apps
 from tarmac.control.live_apps import LiveApp, LiveReplica
@@ -29,8 +31,8 @@ from tarmac.control.registry import Registry
 from tarmac.control.vault import Secrets, full_name
 from tarmac.events import Journal
 from tarmac.images import environment_of
-from tarmac.model import subject_of_deployment
-from tarmac.names import check_name, deployment_name
+from tarmac.model import check_deployment, check_environment, subject_of_deployment
+from tarmac.names import check_name
 from tarmac.store import AppRow, AppVersionRow, Change, CurrentTaskRow, Delete, DeploymentRow, Store, TaskRow
 
 log = logging.getLogger("tarmac.deployments")
@@ -40,24 +42,20 @@ _CUT_OFF = "the platform was restarted meanwhile, and everything is as it was be
 
 def levels(order: Mapping[str, list[str]]) -> list[list[str]]:
     """Names in levels: each needs only what earlier levels hold. Raises DeploymentError with the cycle in it."""
-    left = {name: {other for other in needs if other in order} for name, needs in order.items()}
+    sorter = graphlib.TopologicalSorter(
+        {name: sorted(other for other in needs if other in order) for name, needs in sorted(order.items())}
+    )
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        cycle = " → ".join(reversed(error.args[1]))
+        raise DeploymentError(f"environments depend on each other in a circle: {cycle}") from None
     found: list[list[str]] = []
-    while left:
-        level = sorted(name for name, needs in left.items() if not needs)
-        if not level:
-            raise DeploymentError(f"environments depend on each other in a circle: {' → '.join(_cycle(left))}")
-        found.append(level)
-        left = {name: needs - set(level) for name, needs in left.items() if name not in level}
+    while sorter:
+        level = sorter.get_ready()
+        found.append(sorted(level))
+        sorter.done(*level)
     return found
-
-
-def _cycle(left: Mapping[str, set[str]]) -> list[str]:
-    path = [min(left)]
-    while True:
-        following = min(left[path[-1]])
-        if following in path:
-            return [*path[path.index(following) :], following]
-        path.append(following)
 
 
 class Found(wire.Record, frozen=True, kw_only=True):
@@ -118,7 +116,7 @@ class Deployments:
         """
         for what, name in (("project", request.project), ("domain", request.domain), ("version", request.version)):
             check_name(what, name)
-        plan = levels(request.order or {env: [] for env in _environments(request)})
+        plan = levels({**{environment: [] for environment in _environments(request)}, **request.order})
         warnings = await self._check(request)
         if request.strict and warnings:
             raise InvalidInputError("\n".join([f"strict: {warnings[0]}", *warnings[1:]]), "NoEffectError")
@@ -184,6 +182,8 @@ class Deployments:
             warnings += environment_of(environment).warnings
             await self._secrets.values(request.project, request.domain, environment)
         deployed_here = {spec.name for spec in request.apps}
+        if both := deployed_here.intersection(spec.environment.name for spec in request.tasks):
+            raise InvalidInputError(f"{min(both)!r} is the name of an app and of an environment of tasks; rename one")
         for spec in request.apps:
             for parameter in spec.parameters:
                 if parameter.kind == "endpoint" and parameter.app_name not in deployed_here:
@@ -229,12 +229,16 @@ class Deployments:
     async def _environment(self, request: wire.DeployRequest, environment: str, name: str, undo: Undo) -> None:
         tasks = [spec for spec in request.tasks if spec.environment.name == environment]
         apps = [spec for spec in request.apps if spec.name == environment]
-        if not tasks and not apps:
-            await self._progress(name, environment, "ready", "")
-        if tasks:
-            await self._tasks_of(request, environment, name, undo)
-        for spec in apps:
-            await self._app(request, spec, name, undo)
+        try:
+            if not tasks and not apps:
+                await self._progress(name, environment, "ready", "")
+            if tasks:
+                await self._tasks_of(request, environment, name, undo)
+            for spec in apps:
+                await self._app(request, spec, name, undo)
+        except BaseRuntimeError as error:
+            await self._progress(name, environment, "failed", error.message)
+            raise
 
     async def _tasks_of(self, request: wire.DeployRequest, environment: str, name: str, undo: Undo) -> None:
         """Register what is new, and make it current. Current may move back to a version that is registered already."""
@@ -268,11 +272,7 @@ class Deployments:
         app.row = replace(app.row, env_vars=request.env_vars, parameters=request.parameter_values.get(spec.name, {}))
         self._apps.set_status(app, AppStatus.DEPLOYING, f"starting version {version.version}")
         await self._journal.commit(Change(app_versions=(version,)))
-        try:
-            await self._start(app, version, spec)
-        except BaseRuntimeError as error:
-            await self._progress(name, spec.name, "failed", error.message)
-            raise
+        await self._start(app, version, spec)
         undo.old_replicas += await self._apps.switch(app, version, f"version {version.version} serves")
         await self._apps.gateway.told()
         await self._progress(name, spec.name, "ready", "", self._apps.addresses.url(app))
@@ -365,6 +365,11 @@ class Deployments:
         await self._record(failed, why.message)
 
     async def _record(self, record: wire.Deployment, message: str) -> None:
+        """Store the deployment and tell of it. Raises ForbiddenMove where its phases cannot go that way."""
+        if (before := self._shown.get(record.id)) is not None:
+            check_deployment(before.phase, record.phase)
+            for old, new in zip(before.environments, record.environments, strict=True):
+                check_environment(old.phase, new.phase)
         subject = subject_of_deployment(record.id)
         event = self._journal.event(subject, record.phase.value, message)
         record = msgspec.structs.replace(record, seq=event.seq)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flyte import wire
+from flyte.phases import move
 from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
-from tarmac.model import move
 from tarmac.store import ActionRow, ActionWrite, AttemptRow, RunRow
 
 if TYPE_CHECKING:

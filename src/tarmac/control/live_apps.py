@@ -8,12 +8,14 @@ revisions that tell old replicas from new ones.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from flyte import wire
+from flyte.wire import AppStatus
+from tarmac.model import ReplicaPhase, move_app, move_replica
 from tarmac.store import AppRow, AppVersionRow
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class LiveReplica:
     """Done when it answers; raises DeploymentError with its log's tail when it will not."""
     gone: asyncio.Future[None]
     """Done when its process has ended."""
-    phase: Literal["starting", "ready", "draining", "failed"] = "starting"
+    phase: ReplicaPhase = "starting"
     address: str = ""
     pid: int | None = None
     ready_at: float | None = None
@@ -49,6 +51,10 @@ class LiveReplica:
     def is_current(self) -> bool:
         """Whether it is of the revision that serves."""
         return self.revision == self.app.revision
+
+    def go(self, phase: ReplicaPhase) -> None:
+        """Move along the state table."""
+        self.phase = move_replica(self.phase, phase)
 
     def unit_started(self, unit: str, pid: int) -> None:
         self.pid = pid
@@ -115,6 +121,10 @@ class LiveApp:
     def requires_auth(self) -> bool:
         """Of an app that never served yet nothing is known, and then nobody gets in without a key."""
         return self.spec.requires_auth if self.spec else True
+
+    def go(self, status: AppStatus, message: str, now: float) -> None:
+        """Move along the state table, or say something new where it is."""
+        self.row = replace(self.row, status=move_app(self.row.status, status), message=message, updated=now)
 
     def serve(self, version: AppVersionRow | None) -> None:
         """That version serves from now on."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flyte import wire
+from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.control.actions import Actions
 from tarmac.control.clock import Clock
 from tarmac.control.live import LiveAction, LiveRun
-from tarmac.model import after_failure
 from tarmac.store import AttemptRow, Store
 
 if TYPE_CHECKING:

@@ -143,7 +143,8 @@ class Replicas:
         """It is ready."""
         if replica.phase != "starting":
             return
-        replica.phase, replica.address, replica.ready_at = "ready", address, time.time()
+        replica.go("ready")
+        replica.address, replica.ready_at = address, time.time()
         replica.since = self._loop.time()
         if replica.is_current:
             self._apps.route_changed(replica.app)
@@ -155,7 +156,8 @@ class Replicas:
         app.replicas.pop(replica.unit, None)
         app.used = self._loop.time()
         replica.gone.set_result(None)
-        was, replica.phase = replica.phase, "failed"
+        was = replica.phase
+        replica.go("stopped" if was == "draining" else "failed")
         replica.message = exit.reason
         if not replica.ready.done():
             tail = f"; the last lines it wrote:\n{exit.tail}" if exit.tail else ""
@@ -169,13 +171,15 @@ class Replicas:
     def end(self, replicas: Iterable[LiveReplica], reason: str) -> None:
         """Take replicas out of service; what they still answer they may finish."""
         for replica in replicas:
-            replica.phase = "draining"
-            self._agent.stop(replica.unit, self._settings.drain_timeout, reason)
+            if not replica.gone.done():
+                replica.go("draining")
+                self._agent.stop(replica.unit, self._settings.drain_timeout, reason)
 
     async def end_later(self, replicas: list[LiveReplica], reason: str) -> None:
         """The same after a pause in which the gateway learns that they serve no more."""
         for replica in replicas:
-            replica.phase = "draining"
+            if not replica.gone.done():
+                replica.go("draining")
         await asyncio.sleep(SWITCH_PAUSE)
         self.end(replicas, reason)
 

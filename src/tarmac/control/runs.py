@@ -23,6 +23,7 @@ from flyte.errors import (
     RunNotFoundError,
     TooLargeError,
 )
+from flyte.names import run_name
 from flyte.wire import INLINE_LIMIT, ROOT_ACTION, ErrorInfo
 from tarmac import inputs as declared
 from tarmac.control.actions import Actions
@@ -33,7 +34,7 @@ from tarmac.control.recovery import Recovery
 from tarmac.control.registry import KnownTask, Registry
 from tarmac.events import Journal
 from tarmac.logs import LogFile, Moving
-from tarmac.names import check_key, check_name, run_name
+from tarmac.names import check_key, check_name
 from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, WholeAction, WholeRun
 
 if TYPE_CHECKING:

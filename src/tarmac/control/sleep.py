@@ -42,7 +42,7 @@ class Sleep:
             return
         app.dozing = app.serving()
         for replica in app.dozing:
-            replica.phase = "draining"
+            replica.go("draining")
         app.patience = self._loop.call_later(PATIENCE, self.recall, app)
         self._apps.route_changed(app)
 
@@ -63,7 +63,7 @@ class Sleep:
         dozing = [replica for replica in app.dozing if replica.unit in app.replicas]
         self.forget(app)
         for replica in dozing:
-            replica.phase = "ready"
+            replica.go("ready")
         if dozing:
             log.info("%s does not go to sleep after all", app.id)
             self._apps.route_changed(app)

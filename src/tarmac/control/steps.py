@@ -8,11 +8,11 @@ import time
 from typing import TYPE_CHECKING
 
 from flyte import wire
+from flyte.names import step_name
 from flyte.wire import ActionPhase
 from tarmac.control.actions import sentence
 from tarmac.control.live import LiveAction
 from tarmac.events import Journal
-from tarmac.names import step_name
 from tarmac.store import Change
 
 if TYPE_CHECKING:

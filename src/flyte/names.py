@@ -1,0 +1,64 @@
+"""Names that are made here, in local mode as on a platform: sortable for runs, derived for child actions."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
+
+
+def base36(number: int, length: int) -> str:
+    """`number` in base 36, cut or filled to `length` digits."""
+    pairs = []
+    for _ in range((length + 1) // 2):
+        number, rest = divmod(number, 1296)
+        pairs.append(_PAIRS[rest])
+    return "".join(reversed(pairs))[-length:]
+
+
+def run_name(now: float) -> str:
+    """`r` and 19 characters: eight of the time in milliseconds, so that names sort by age, and eleven of chance."""
+    return "r" + base36(int(now * 1000), 8) + base36(secrets.randbits(60), 11)
+
+
+def deployment_name(now: float) -> str:
+    return "d" + base36(int(now * 1000), 8) + base36(secrets.randbits(60), 11)
+
+
+def child_name(
+    parent: str, task: str, inputs: bytes | None, inputs_blob: str | None, sequence: int, group: str | None
+) -> str:
+    """The name of a child action: the same call of a parent that runs again has the same name."""
+    parts = "\0".join((parent, task, group or "", str(sequence), inputs_blob or "", ""))
+    return _derived(parts.encode() + (inputs or b""))
+
+
+def step_name(parent: str, step: str) -> str:
+    """The name of a recorded step. `step` is made of the call alone: other actions make the same one."""
+    return _derived(f"{parent}\0{step}".encode())
+
+
+def _derived(text: bytes) -> str:
+    return base36(int.from_bytes(hashlib.sha256(text).digest()[:17], "big"), 25)
+
+
+def child_names(
+    parent: str,
+    failures: int,
+    task: str,
+    inputs: bytes | None,
+    inputs_blob: str | None,
+    sequence: int,
+    group: str | None,
+) -> Iterator[str]:
+    """The names that a call may have when its parent failed `failures` times by its own fault, first to last.
+
+    The first is that of a child which an earlier attempt started. Where that child failed, the call is made anew under
+    the next name, which this attempt, and every repetition of it after a crash, derives in the same way.
+    """
+    for generation in range(failures + 1):
+        caller = parent if generation == 0 else f"{parent}~{generation}"
+        yield child_name(caller, task, inputs, inputs_blob, sequence, group)
