@@ -99,7 +99,7 @@ async def test_holding_ends_with_the_hold_timeout() -> None:
         assert status == 503
         assert "the app hello has no ready replica after 0.6 s" in body["error"]["message"]
         assert len(gateway.control.wakes) == 1
-        assert gateway.held() == 0
+        await until(lambda: gateway.held() == 0, "the brain holds it no more")
 
 
 async def test_an_app_that_is_stopped_while_requests_wait_says_so(gateway: World) -> None:

@@ -114,13 +114,20 @@ class Stem:
         return self._link is not None and self._link.busy
 
     async def start(self, part: Part, log: Path) -> Child:
-        """Start the stem itself. Raises OSError."""
+        """Start the stem itself. Raises OSError.
+
+        Nothing is awaited after the process was started: cancelled there, it would be a child that nobody knows of.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
-            numbered = replace(part, command=(*part.command, str(theirs.fileno())))
-            child = self._spawn(numbered, log, (theirs.fileno(),))
-        link = Link(ours, lambda: self._lost(link))
-        await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+            link = Link(ours, lambda: self._lost(link))
+            await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+            try:
+                numbered = replace(part, command=(*part.command, str(theirs.fileno())))
+                child = self._spawn(numbered, log, (theirs.fileno(),))
+            except OSError:
+                link.close()
+                raise
         self._link = link
         self._there.set()
         return child
