@@ -57,10 +57,17 @@ def move(old: ActionPhase, new: ActionPhase) -> ActionPhase:
     return new
 
 
+LONGEST_DELAY = 86_400.0
+"""Seconds that the pause before an attempt has at most: a backoff without a cap grows beyond any date."""
+
+
 def retry_delay(retries: RetrySpec, failed_attempts: int) -> float:
     """Seconds before the next attempt, after `failed_attempts` failures of the user's code (Flyte's `Backoff`)."""
-    delay = retries.base * retries.factor ** (failed_attempts - 1)
-    return delay if retries.cap is None else min(delay, retries.cap)
+    try:
+        delay = retries.base * retries.factor ** (failed_attempts - 1)
+    except OverflowError:
+        delay = LONGEST_DELAY if retries.base else 0.0
+    return min(delay, LONGEST_DELAY if retries.cap is None else retries.cap, LONGEST_DELAY)
 
 
 @dataclass(frozen=True, slots=True)

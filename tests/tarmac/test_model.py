@@ -145,3 +145,8 @@ def test_a_timeout_ends_as_timed_out_when_no_attempt_is_left() -> None:
 def test_the_pause_before_a_retry_grows_up_to_its_cap() -> None:
     retries = RetrySpec(count=5, base=1, factor=2, cap=3)
     assert [retry_delay(retries, n) for n in (1, 2, 3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("base", "cap", "delay"), [(1, 30, 30), (1, None, 86_400), (0, None, 0)])
+def test_the_pause_after_thousands_of_failures_is_a_number(base: float, cap: float | None, delay: float) -> None:
+    assert retry_delay(RetrySpec(count=9_999, base=base, factor=10, cap=cap), 9_000) == delay
