@@ -126,7 +126,11 @@ class Client:
     # --- runs
 
     async def create_run(self, request: wire.RunRequest, wait: float | None = None) -> wire.Run:
-        """Start a run, and wait up to `wait` seconds for its end. Sent twice it still starts one run."""
+        """Start a run, and wait up to `wait` seconds for its end. Sent twice it still starts one run.
+
+        `request.idempotency_key` stands for the call, and is made here when it is None. Raises RunAlreadyExistsError
+        when the key or the name belongs to a run with another task or other inputs, or the key to one of another name.
+        """
         fresh = request.idempotency_key is None
         if fresh:
             request = msgspec.structs.replace(request, idempotency_key=uuid.uuid4().hex)

@@ -337,6 +337,8 @@ class RunRequest(Record, frozen=True, kw_only=True):
     name: str | None = None
     """The run's own name; a run that already has it, with the same task and inputs, is returned as it is."""
     idempotency_key: str | None = None
+    """Stands for this call in its project and domain: when it comes again, the run that it started, or found by its
+    name, is returned. With another task, other inputs or the name of another run it is refused (409)."""
     env_vars: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     custom_context: dict[str, str] = field(default_factory=dict)

@@ -36,6 +36,8 @@ from tarmac.store import (
     LostPlace,
     PlaceTaken,
     ProjectRow,
+    ReportRow,
+    RunKeyRow,
     RunQuery,
     RunRow,
     SecretRow,
@@ -171,6 +173,19 @@ async def test_an_idempotency_key_belongs_to_one_run_of_its_project_and_domain(p
     assert found is not None
     assert found.run == run_row("r1", idempotency_key="k")
     assert (await store.run("r3")).found is None
+
+
+async def test_a_key_that_came_later_finds_the_run_that_it_was_given(place: Place) -> None:
+    store = await place.open()
+    await store.write(new_run("r1", 1, idempotency_key="k"))
+    later = RunKeyRow("shop", "development", "later", "r1")
+    await store.write(Change(run_keys=(later,)))
+    by_key = [(await store.run_by_key("shop", "development", key)).found for key in ("k", "later")]
+    assert [whole.run.name for whole in by_key if whole] == ["r1", "r1"]
+    assert (await store.run_by_key("shop", "production", "later")).found is None
+    await store.write(new_run("r2", 2))
+    with pytest.raises(Conflict, match="idempotency key later"):
+        await store.write(Change(run_keys=(replace(later, run="r2"),)))
 
 
 # --------------------------------------------------------------------------------------------- 1: the epoch's fence
@@ -597,6 +612,41 @@ async def test_in_an_older_database_the_version_registered_last_is_current(place
     assert await store.current_task("shop", "development", "env.work") == rows[1]
 
 
+async def test_in_an_older_database_the_last_report_of_each_attempt_is_kept_and_leaves_the_events(
+    place: Place, tmp_path: Path
+) -> None:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    shutil.copy(MIGRATIONS / "0001_start.sql", folder)
+    store = await place.open(migrations=folder)
+    await store.write(new_run("r1", 1))
+    pages = [
+        ("a0", 1, "<p>ol\0d</p>"),
+        ("a0", 1, "<p>'lä\"st' \\ \udc80</p>"),
+        ("a0", 2, "<p>two</p>"),
+        ("c", 1, "<p>c</p>"),
+    ]
+    for seq, (action, attempt, html) in enumerate(pages, start=2):
+        told = event(seq, f"run/r1/{action}", "running", attempt=attempt, body={"progress": {"report": html}})
+        await store.write(Change(events=(told,)))
+    await store.write(Change(events=(event(6, body={"progress": {"done": 0.5}}), event(7, "app/a/b/c", body={"x": 1}))))
+    await store.close()
+    store = await place.open()
+    kept = [
+        await store.report("r1", action, attempt) for action, attempt in (("a0", 1), ("a0", 2), ("a0", None), ("c", 1))
+    ]
+    pages_kept = [(row.action, row.attempt, row.at, row.html) for row in kept if row]
+    assert pages_kept == [
+        ("a0", 1, 103.0, "<p>'lä\"st' \\ ?</p>"),
+        ("a0", 2, 104.0, "<p>two</p>"),
+        ("a0", 2, 104.0, "<p>two</p>"),
+        ("c", 1, 105.0, "<p>c</p>"),
+    ]
+    bodies = [entry.body for entry in await store.events("run/r1/")]
+    assert bodies == [{}, *[{"progress": {"report": {}}}] * 4, {"progress": {"done": 0.5}}]
+    assert [entry.body for entry in await store.events("app/a/b/c")] == [{"x": 1}]
+
+
 @pytest.mark.parametrize("url", ["mysql://me:geheim@host/db", "postgresql://%zz"])
 async def test_a_url_that_is_none_of_ours_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(InitializationError, match="TARMAC_DATABASE_URL") as caught:
@@ -810,6 +860,18 @@ async def test_attempts_are_kept_each(place: Place) -> None:
     assert await store.attempts("r1", "a0") == list(reversed(attempts))
 
 
+async def test_of_the_reports_of_an_attempt_the_last_is_kept(place: Place) -> None:
+    store = await place.open()
+    rows = [ReportRow("r1", "a0", attempt, float(at), f"<p>{at} \0</p>") for at, attempt in enumerate((1, 1, 2, 2))]
+    await asyncio.gather(*(store.write(Change(reports=(row,))) for row in rows[:3]))
+    await store.write(Change(reports=(rows[3],)))
+    expected = [replace(row, html=row.html.replace("\0", "\ufffd")) for row in rows]
+    assert await store.report("r1", "a0") == expected[3]
+    assert [await store.report("r1", "a0", attempt) for attempt in (1, 2, 3)] == [expected[1], expected[3], None]
+    assert await store.report("r1", "other") is None
+    assert place.sql("select count(*) from reports") == [(2,)]
+
+
 async def test_tasks_are_found_by_full_and_by_bare_name(place: Place) -> None:
     store = await place.open()
     rows = [
@@ -984,6 +1046,8 @@ def _questions(store: Store) -> list[Callable[[], Any]]:
         lambda: store.actions("r1", offset=1),
         lambda: store.actions("r1", parent="a0", phase=P.FAILED),
         lambda: store.action_and_attempts("r1", "a0"),
+        lambda: store.report("r1", "a0"),
+        lambda: store.report("r1", "a0", 1),
         lambda: store.events("run/r1/", after=3),
         lambda: store.events("run/r1/a0", after=3),
         lambda: store.task_versions(*scope, "env.work"),

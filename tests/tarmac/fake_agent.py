@@ -89,6 +89,13 @@ class Act:
         )
         return result
 
+    def progress(self, body: dict[str, Any]) -> None:
+        a = self.assign
+        assert self._worker.link is not None
+        self._worker.link.send(
+            wire.Progress(run=a.run, action=a.action, attempt=a.attempt, message="report", body=body)
+        )
+
 
 class FakeWorker:
     def __init__(self, agent: FakeAgent, order: wire.StartUnit) -> None:

@@ -204,6 +204,56 @@ async def test_the_same_name_or_key_is_the_same_run_also_when_two_callers_race(h
         await house.run("flaky", name="nightly")
 
 
+async def test_a_key_that_comes_with_the_name_of_a_run_means_that_run_from_then_on(house: House) -> None:
+    first = await house.run("add", name="nightly", idempotency_key="k1")
+    assert (await house.run("add", name="nightly", idempotency_key="k2")).name == first.name
+    await house.restart()
+    for key in ("k1", "k2"):
+        assert (await house.run("add", idempotency_key=key)).name == "nightly"
+        assert (await house.run("add", name="nightly", idempotency_key=key)).name == "nightly"
+    assert len(await house.control.runs(project="flytesnacks", domain="development")) == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"x": 2}, "which has other inputs"),
+        ({"task": "flaky"}, r"which runs env\.add"),
+        ({"name": "another"}, "not the one that is named here"),
+        ({"name": "there"}, "not the one that is named here"),
+    ],
+)
+async def test_a_key_that_comes_with_another_call_is_refused(house: House, other: dict[str, Any], why: str) -> None:
+    """Whether it is the key that started the run or one that came later."""
+    await house.run("add", name="there")
+    run = await house.run("add", name="mine", idempotency_key="k1")
+    await house.run("add", name="mine", idempotency_key="k2")
+    for key in ("k1", "k2"):
+        with pytest.raises(RunAlreadyExistsError, match=rf"key '{key}' belongs to run 'mine', {why}"):
+            await house.run(
+                other.get("task", "add"), idempotency_key=key, **{k: v for k, v in other.items() if k != "task"}
+            )
+    assert (await house.run("add", idempotency_key="k1")).name == run.name
+    assert len(await house.control.runs(project="flytesnacks", domain="development")) == 2
+
+
+async def test_the_reports_of_an_action_are_read_at_once_and_are_not_in_its_events(house: House) -> None:
+    async def behave(act: Act) -> Any:
+        for page in range(3):
+            act.progress({"report": f"<p>{page} of {act.assign.attempt}</p>" + "x" * 100_000, "other": page})
+        if act.assign.attempt < 3:
+            raise ValueError("once more")
+
+    house.behave = behave
+    run = await house.run("flaky")
+    assert (await house.control.wait(run.name, 10)).attempt == 3
+    for attempt, number in ((None, 3), (1, 1), (2, 2)):
+        report = await house.control.report(run.name, "a0", attempt)
+        assert (report.attempt, report.html[:13]) == (number, f"<p>2 of {number}</p>")
+    told = [event.body["progress"] for event in await house.store.events(f"run/{run.name}/a0") if event.body]
+    assert told == [{"report": {"characters": 100_013}, "other": page} for _ in range(3) for page in range(3)]
+
+
 async def test_a_parent_gets_its_childrens_results(house: House) -> None:
     async def behave(act: Act) -> Any:
         if act.assign.task == "env.add":

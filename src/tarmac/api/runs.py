@@ -25,7 +25,8 @@ IdempotencyKey = Annotated[
         name="Idempotency-Key",
         required=False,
         max_length=200,
-        description="A call that is made again with the same key answers with the run that the first one started.",
+        description="A call that is made again with the same key answers with the run that the first one started. "
+        "The key of another run, or one that comes with another task or other inputs, is refused (409).",
     ),
 ]
 

@@ -42,7 +42,6 @@ from tarmac.control.vault import Secrets
 from tarmac.events import Journal, Watcher
 from tarmac.home import Home
 from tarmac.logs import LogFile
-from tarmac.model import subject_of_action
 from tarmac.secrets import Sealer
 from tarmac.settings import Settings
 from tarmac.store import Change, KeyRow, ProjectRow, RunQuery, Store, TaskRow
@@ -218,21 +217,14 @@ class Control:
     async def report(self, run: str, name: str, attempt: int | None) -> wire.Report:
         """What an action, or one attempt of it, last showed as its report. Raises NotFoundError where that is nothing.
 
-        The report is in the events that told of it.
+        Raises RunNotFoundError and ActionNotFoundError too.
         """
-        await self.action(run, name)
-        found: wire.Report | None = None
-        last = 0
-        while page := await self.store.events(subject_of_action(run, name), last, 1000):
-            for event in page:
-                html = event.body.get("progress", {}).get("report")
-                if html is not None and attempt in (None, event.attempt):
-                    found = wire.Report(attempt=event.attempt, at=event.at, html=html)
-            last = page[-1].seq
-        if found is None:
+        row = await self.store.report(run, name, attempt)
+        if row is None:
+            await self._runs.read_action(run, name)
             which = f"attempt {attempt} of the action" if attempt else "the action"
             raise NotFoundError(f"{which} {run}/{name} has no report; a task writes one with `flyte.report`")
-        return found
+        return wire.Report(attempt=row.attempt, at=row.at, html=row.html)
 
     async def action_log(self, run: str, name: str, attempt: int | None) -> tuple[LogFile, Callable[[], bool], int]:
         """The log file of an attempt (the last by default), and whether nothing more will be written to it."""

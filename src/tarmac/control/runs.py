@@ -35,7 +35,7 @@ from tarmac.control.registry import KnownTask, Registry
 from tarmac.events import Journal
 from tarmac.logs import LogFile, Moving
 from tarmac.names import check_key, check_name
-from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, WholeAction, WholeRun
+from tarmac.store import ActionRow, AttemptRow, Change, RunKeyRow, RunRow, Store, WholeAction, WholeRun
 
 if TYPE_CHECKING:
     from tarmac.blobs import Blobs
@@ -100,9 +100,10 @@ class Runs:
     async def create(self, request: wire.RunRequest, by: str, fresh: bool = False) -> tuple[wire.Run, bool]:
         """Start a run, or find the one that the same name or idempotency key already started.
 
-        A `fresh` key cannot have started one before this control plane did. When this returns the run is on disk.
-        Raises RemoteTaskNotFoundError, InvalidInputError, TooLargeError, and RunAlreadyExistsError for a name that
-        belongs to another task or other inputs.
+        A `fresh` key cannot have started one before this control plane did. When this returns the run is on disk. A key
+        that comes with the name of a run that exists means that run from then on. Raises RemoteTaskNotFoundError,
+        InvalidInputError, TooLargeError, and RunAlreadyExistsError for a name or a key that belongs to a run with
+        another task or other inputs, and for a key that belongs to a run with another name.
         """
         if request.name is not None:
             check_name("name for a run", request.name)
@@ -158,27 +159,49 @@ class Runs:
     async def _existing(self, request: wire.RunRequest, known: KnownTask, fresh: bool) -> wire.Run | None:
         if fresh and request.name is None and _key_of(request) not in self._started:
             return None
-        whole = None
-        if request.idempotency_key is not None:
-            whole = (await self._store.run_by_key(request.project, request.domain, request.idempotency_key)).found
-        if whole is None and request.name is not None:
-            whole = (await self._store.run(request.name)).found
-        if whole is None:
+        key = request.idempotency_key
+        of_key = None if key is None else (await self._store.run_by_key(request.project, request.domain, key)).found
+        if of_key is not None:
+            await self._check_key(of_key, request, known)
+            return await self.get(of_key.run.name)
+        of_name = None if request.name is None else (await self._store.run(request.name)).found
+        if of_name is None:
             return None
-        row = whole.run
+        await self._check_name(of_name, request, known)
+        if key is not None and not fresh:
+            row = RunKeyRow(request.project, request.domain, key, of_name.run.name)
+            await self._journal.write(Change(run_keys=(row,)))
+        return await self.get(of_name.run.name)
+
+    async def _check_key(self, of_key: WholeRun, request: wire.RunRequest, known: KnownTask) -> None:
+        """A key stands for one call: with another name, task or inputs it is not the same call."""
+        row = of_key.run
+        other = None
+        if request.name not in (None, row.name):
+            other = "not the one that is named here"
+        elif row.task != known.row.name:
+            other = f"which runs {row.task}"
+        elif not await self._same_inputs(of_key.root, request):
+            other = "which has other inputs"
+        if other is not None:
+            raise RunAlreadyExistsError(
+                f"the idempotency key {request.idempotency_key!r} belongs to run {row.name!r}, {other}; "
+                "choose another key for another run"
+            )
+
+    async def _check_name(self, of_name: WholeRun, request: wire.RunRequest, known: KnownTask) -> None:
+        row = of_name.run
         if row.task != known.row.name or row.project != request.project or row.domain != request.domain:
             raise RunAlreadyExistsError(
                 f"run {row.name!r} exists in {row.project}/{row.domain} and runs {row.task}; choose another name"
             )
-        if row.name == request.name and not await self._same_inputs(row.name, request):
+        if not await self._same_inputs(of_name.root, request):
             raise RunAlreadyExistsError(f"run {row.name!r} exists with other inputs; choose another name")
-        return await self.get(row.name)
 
-    async def _same_inputs(self, run: str, request: wire.RunRequest) -> bool:
-        root = await self._store.action(run, ROOT_ACTION)
+    async def _same_inputs(self, root: ActionRow, request: wire.RunRequest) -> bool:
         inputs, blob = await self._stored(request)
-        if root is None or blob is not None or root.inputs is None or inputs is None:
-            return root is not None and blob == root.inputs_blob
+        if blob is not None or root.inputs is None or inputs is None:
+            return blob == root.inputs_blob
         return root.inputs == inputs or bool(msgspec.json.decode(root.inputs) == msgspec.json.decode(inputs))
 
     async def _create(self, request: wire.RunRequest, rest: bytes, known: KnownTask, by: str) -> wire.Run:

@@ -5,7 +5,7 @@ what an action tells of its progress.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flyte import wire
 from flyte.names import step_name
@@ -13,7 +13,7 @@ from flyte.wire import ActionPhase
 from tarmac.control.actions import sentence
 from tarmac.control.live import LiveAction
 from tarmac.events import Journal
-from tarmac.store import Change
+from tarmac.store import Change, ReportRow
 
 if TYPE_CHECKING:
     from tarmac.control.actions import Actions
@@ -54,7 +54,21 @@ class Steps:
     def progress(self, worker: Worker, frame: wire.Progress) -> None:
         action = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
         if action is not None:
-            self._journal.post_events(self._actions.event(action, frame.message, {"progress": frame.body}))
+            body, reports = _apart(action, frame.body)
+            event = self._actions.event(action, frame.message, {"progress": body})
+            self._journal.post(Change(events=(event,), reports=reports))
+
+
+def _apart(action: LiveAction, body: dict[str, Any]) -> tuple[dict[str, Any], tuple[ReportRow, ...]]:
+    """What an event tells of progress, and the report that came with it. The event only says how large that is.
+
+    A report is a whole page, and only the last one of an attempt is ever asked for.
+    """
+    html = body.get("report")
+    if not isinstance(html, str):
+        return body, ()
+    row = ReportRow(action.run.name, action.name, action.attempt, time.time(), html)
+    return {**body, "report": {"characters": len(html)}}, (row,)
 
 
 def _recorded(parent: LiveAction, step: str) -> LiveAction | None:

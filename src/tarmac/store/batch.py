@@ -15,11 +15,14 @@ from flyte.wire import TERMINAL
 from tarmac.store.changes import ActionWrite, Change, Delete, Was
 from tarmac.store.database import Session
 from tarmac.store.queries import Queries
-from tarmac.store.rows import ActionRow, AttemptRow, RunRow
-from tarmac.store.tables import ACTIONS, ATTEMPTS, EVENTS, RUNS, TABLES, TASKS, Values, clean
+from tarmac.store.rows import ActionRow, AttemptRow, ReportRow, RunRow
+from tarmac.store.tables import ACTIONS, ATTEMPTS, EVENTS, REPORTS, RUN_KEYS, RUNS, TABLES, TASKS, Values, clean
 
 _REPLACED = ("current_tasks", "apps", "app_versions", "deployments", "secrets", "keys", "projects")
 """Fields of Change, and tables, whose rows replace what is stored under their key."""
+
+_COUNTED = ("add_run", "add_label", "add_run_key", "add_task", "add_event")
+"""Statements that have to write every row that they are given."""
 
 _INDEXED = 200
 """Bytes of a label that are indexed as they are; PostgreSQL's indexes take no long text."""
@@ -34,7 +37,8 @@ class Batch:
         self._queries = queries
         self._actions: dict[tuple[str, str], tuple[Was | None, ActionRow]] = {}
         self._attempts: dict[tuple[str, str, int], AttemptRow] = {}
-        self._counted: dict[str, list[Values]] = {"add_run": [], "add_label": [], "add_task": [], "add_event": []}
+        self._reports: dict[tuple[str, str, int], ReportRow] = {}
+        self._counted: dict[str, list[Values]] = {name: [] for name in _COUNTED}
         self._rare: list[tuple[str, Values]] = []
         for change in changes:
             self._add(change)
@@ -45,12 +49,15 @@ class Batch:
         for run in change.runs:
             self._counted["add_run"].append(RUNS.values(run))
             self._counted["add_label"] += labels(run)
+        self._counted["add_run_key"] += map(RUN_KEYS.values, change.run_keys)
         for task in change.tasks:
             self._counted["add_task"].append({**TASKS.values(task), "function": clean(task.name.rpartition(".")[2])})
         for write in change.actions:
             self._chain(write)
         for attempt in change.attempts:
             self._attempts[attempt.run, attempt.action, attempt.number] = attempt
+        for report in change.reports:
+            self._reports[report.run, report.action, report.attempt] = report
         self._counted["add_event"] += map(EVENTS.values, change.events)
         for table in _REPLACED:
             for row in getattr(change, table):
@@ -79,7 +86,7 @@ class Batch:
     def apply(self, session: Session) -> None:
         """Write everything, in the transaction that is open. Raises Mismatch."""
         queries = self._queries
-        for name in ("add_run", "add_label", "add_task", "add_event"):
+        for name in _COUNTED:
             self._write(session, name, self._counted[name])
         inserts = [ACTIONS.values(row) for was, row in self._actions.values() if was is None]
         moves = [_moved(was, row) for was, row in self._actions.values() if was is not None]
@@ -87,6 +94,8 @@ class Batch:
         self._write(session, "move_action", moves)
         if self._attempts:
             session.many(queries["put_attempt"], [ATTEMPTS.values(row) for row in self._attempts.values()])
+        if self._reports:
+            session.many(queries["put_report"], [REPORTS.values(row) for row in self._reports.values()])
         for name, values in self._rare:
             session.many(queries[name], [values])
 
@@ -129,6 +138,7 @@ def reason(change: Change, session: Session, queries: Queries) -> str:
             found = "not stored" if stored is None else f"{stored[1]}, attempt {stored[0]}"
             return f"action {row.run}/{row.name} should be {wanted} to become {row.phase}; it is {found}"
     names = [f"run {run.name}" for run in change.runs]
+    names += [f"idempotency key {key.idempotency_key}" for key in change.run_keys]
     names += [f"task {task.name} {task.version}" for task in change.tasks]
     names += [f"event {event.seq}" for event in change.events]
     return f"one of these is stored already, with other content: {', '.join(names[:5]) or 'nothing'}"

@@ -15,6 +15,8 @@ from tarmac.store.rows import (
     DeploymentRow,
     KeyRow,
     ProjectRow,
+    ReportRow,
+    RunKeyRow,
     RunRow,
     SecretRow,
     TaskRow,
@@ -46,14 +48,16 @@ class Delete:
 class Change:
     """Rows and their events, written together or not at all; deletes come first.
 
-    Runs, actions and events are refused (Conflict) when they exist; so is a task version that exists with another
-    spec or bundle. Everything else replaces what is stored under its key, except that a current task which a
+    Runs, their keys, actions and events are refused (Conflict) when they exist; so is a task version that exists with
+    another spec or bundle. Everything else replaces what is stored under its key, except that a current task which a
     deployment set stays as it is when the new row is not of a deployment.
     """
 
     runs: tuple[RunRow, ...] = ()
+    run_keys: tuple[RunKeyRow, ...] = ()
     actions: tuple[ActionWrite, ...] = ()
     attempts: tuple[AttemptRow, ...] = ()
+    reports: tuple[ReportRow, ...] = ()
     events: tuple[Event, ...] = ()
     tasks: tuple[TaskRow, ...] = ()
     current_tasks: tuple[CurrentTaskRow, ...] = ()

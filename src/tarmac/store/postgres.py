@@ -23,6 +23,8 @@ QUERIES = Queries(
         "big": "bigint",
         "transaction": "txid_current()",
         "locked": "for share",
+        # As JSON it may hold a NUL, which is not taken as text.
+        "report": r"replace(e.body, '\u0000', '\ufffd')::json #>> '{progress,report}'",
         "size": "pg_database_size(current_database())",
     },
     "%({})s",

@@ -33,6 +33,9 @@ insert into runs ({columns runs}) values ({values runs}) on conflict do nothing
 -- name: add_label
 insert into run_labels (scope, label, value, created, run) values (:scope, :label, :value, :created, :run)
 
+-- name: add_run_key
+insert into run_keys ({columns run_keys}) values ({values run_keys}) on conflict do nothing
+
 -- name: add_action
 insert into actions ({columns actions}, scope)
 values ({values actions},
@@ -53,6 +56,10 @@ where run = :run and name = :name and attempt = :was_attempt and phase = :was_ph
 -- name: put_attempt
 insert into attempts ({columns attempts}) values ({values attempts})
 on conflict (run, action, number) do update set {replaced attempts}
+
+-- name: put_report
+insert into reports ({columns reports}) values ({values reports})
+on conflict (run, action, attempt) do update set {replaced reports}
 
 -- name: add_event
 insert into events ({columns events}) values ({values events}) on conflict do nothing
@@ -141,7 +148,11 @@ where r.name = :name and a.run = r.name and a.name = 'a0'
 -- name: run_by_key
 select {columns runs r}, {columns actions a}, (select count(*) from actions c where c.run = r.name)
 from runs r cross join actions a
-where r.project = :project and r.domain = :domain and r.idempotency_key = :idempotency_key
+where r.name = coalesce(
+    (select x.name from runs x
+     where x.project = :project and x.domain = :domain and x.idempotency_key = :idempotency_key),
+    (select k.run from run_keys k
+     where k.project = :project and k.domain = :domain and k.idempotency_key = :idempotency_key))
   and a.run = r.name and a.name = 'a0'
 
 -- name: runs
@@ -212,6 +223,12 @@ and a.phase = :phase
 
 -- name: attempts
 select {columns attempts} from attempts where run = :run and action = :action order by number
+
+-- name: report
+select {columns reports} from reports where run = :run and action = :action {filters} order by attempt desc limit 1
+
+-- name: report_of_attempt
+and attempt = :attempt
 
 -- ---------------------------------------------------------------------------------------------------------- events
 

@@ -27,6 +27,7 @@ from tarmac.store.rows import (
     DeploymentRow,
     KeyRow,
     ProjectRow,
+    ReportRow,
     RunQuery,
     RunRow,
     SecretRow,
@@ -124,6 +125,12 @@ class Reads:
 
     async def attempts(self, run: str, action: str) -> list[AttemptRow]:
         return await self._all(tables.ATTEMPTS, "attempts", run=run, action=action)
+
+    async def report(self, run: str, action: str, attempt: int | None = None) -> ReportRow | None:
+        """The report that the action showed last, or that `attempt` did."""
+        filters = [] if attempt is None else ["report_of_attempt"]
+        rows = await self._all(tables.REPORTS, "report", filters, run=run, action=action, attempt=attempt)
+        return rows[0] if rows else None
 
     # ----------------------------------------------------------------------------------------------------- events
 

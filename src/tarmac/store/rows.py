@@ -30,6 +30,16 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RunKeyRow:
+    """An idempotency key that came with the name of a run that existed: it means that run from then on."""
+
+    project: str
+    domain: str
+    idempotency_key: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
 class ActionRow:
     """One action as it stands now. `created`, `parent` and `kind` are never changed by a later write."""
 
@@ -71,6 +81,17 @@ class AttemptRow:
     ended: float | None = None
     error: bytes | None = None
     unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRow:
+    """The report that an attempt showed last."""
+
+    run: str
+    action: str
+    attempt: int
+    at: float
+    html: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ QUERIES = Queries(
         "big": "integer",
         "transaction": "0",
         "locked": "",
+        "report": "json_extract(e.body, '$.progress.report')",
         "size": "(select page_count * page_size from pragma_page_count(), pragma_page_size())",
     },
     ":{}",

@@ -27,6 +27,8 @@ from tarmac.store.rows import (
     DeploymentRow,
     KeyRow,
     ProjectRow,
+    ReportRow,
+    RunKeyRow,
     RunRow,
     SecretRow,
     TaskRow,
@@ -138,8 +140,10 @@ def split_subject(subject: str) -> tuple[str, str]:
 
 
 RUNS = Table(RunRow, 1)
+RUN_KEYS = Table(RunKeyRow, 3)
 ACTIONS = Table(ActionRow, 2)
 ATTEMPTS = Table(AttemptRow, 3)
+REPORTS = Table(ReportRow, 3)
 TASKS = Table(TaskRow, 4)
 CURRENT_TASKS = Table(CurrentTaskRow, 3)
 APPS = Table(AppRow, 3)
@@ -152,8 +156,10 @@ EVENTS = EventTable()
 
 TABLES: Mapping[str, Table[Any] | EventTable] = {
     "runs": RUNS,
+    "run_keys": RUN_KEYS,
     "actions": ACTIONS,
     "attempts": ATTEMPTS,
+    "reports": REPORTS,
     "tasks": TASKS,
     "current_tasks": CURRENT_TASKS,
     "apps": APPS,
