@@ -16,6 +16,8 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from flyte import rules
+
 if TYPE_CHECKING:
     from flyte._checkpoint import Checkpoint
     from flyte._task import TaskTemplate
@@ -201,7 +203,11 @@ def current_group() -> str | None:
 
 @contextmanager
 def group(name: str) -> Iterator[None]:
-    """Label the children that the block starts; the label is part of their identity. An inner group replaces it."""
+    """Label the children that the block starts; the label is part of their identity. An inner group replaces it.
+
+    Raises ValueError for a label of more than 1,000 characters, or with a NUL character.
+    """
+    rules.LINE.check(name)
     token = _group.set(name)
     try:
         yield

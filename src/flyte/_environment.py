@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast, overload
 
-from flyte import wire
+from flyte import rules, wire
 from flyte._absent import Absent
 from flyte._image import Image, image_to_wire
 from flyte._specs import (
@@ -69,12 +68,12 @@ class Environment:
     """Files or patterns, relative to the declaring file, that travel with the code."""
     service_account: str | None = None
 
-    _name_pattern: ClassVar[re.Pattern[str]] = re.compile(r"^[a-z0-9]+([_-][a-z0-9]+)*$")
-    _name_rule: ClassVar[str] = "Environment name '{}' must be in snake_case or kebab-case format."
+    _name_rule: ClassVar[rules.Text] = rules.ENVIRONMENT_NAME
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self._name_pattern.match(self.name):
-            raise ValueError(self._name_rule.format(self.name))
+        if not isinstance(self.name, str):
+            raise ValueError(f"{self._name_rule.what} {self.name!r} must {self._name_rule.form}")
+        self._name_rule.check(self.name)
         if self.image is not None and not isinstance(self.image, str | Image):
             raise TypeError(f"{self.name}: Expected image to be of type str or Image, got {type(self.image)}")
         if self.resources is not None and not isinstance(self.resources, Resources):
@@ -97,6 +96,7 @@ class Environment:
                 raise TypeError(
                     f"{self.name}: Expected env_vars to be of type Dict[str, str], got {type(value)} for {key!r}"
                 )
+        rules.check_variables(self.env_vars or {}, f"env_vars of {self.name!r}")
 
     @property
     def declared_in(self) -> Path | None:

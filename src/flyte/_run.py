@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from flyte import _deploy, _init, _natural, _no_effect, wire
+from flyte import _deploy, _init, _natural, _no_effect, rules, wire
 from flyte._bundle import CopyStyle
 from flyte._client import Client
 from flyte._context import ctx, get_custom_context
@@ -381,6 +381,10 @@ def with_runcontext(
         "tracked": tracked,
         "tracked_strict": tracked_strict,
     }
+    if name is not None:
+        rules.RUN_NAME.check(name)
+    rules.check_variables(env_vars or {}, "env_vars")
+    rules.check_labels(labels or {}, "labels")
     return Runner(
         RunContext(
             mode=mode,

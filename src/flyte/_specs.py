@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from flyte import wire
+from flyte import rules, wire
 from flyte._cache import Cache, CachePolicy, CacheRequest, FunctionBodyPolicy, VersionParameters, cache_of
 from flyte._image import Architecture, Image, Layer, image_to_wire
 from flyte._resources import AMD_GPU, APPLE_SILICON, GPU, HABANA_GAUDI, TPU, Device, DeviceClass, Neuron, Resources
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-_ENV_NAME = re.compile(r"^[A-Z_][A-Z0-9_]*$")
+_ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*\Z")
 _SECRET_MOUNT = Path("/etc/flyte/secrets")
 
 
@@ -79,9 +79,12 @@ class Secret:
     def __post_init__(self) -> None:
         if self.mount is not None and Path(self.mount) != _SECRET_MOUNT:
             raise ValueError(f"a secret can be mounted at {_SECRET_MOUNT} only, not at {self.mount}")
+        for name in (self.key, self.group):
+            if name is not None:
+                rules.SECRET_NAME.check(name)
         if self.as_env_var is not None and not _ENV_NAME.match(self.as_env_var):
             raise ValueError(
-                f"{self.as_env_var!r} is no name for an environment variable: upper-case letters, digits and _"
+                f"{self.as_env_var!r} is not a valid name for a secret's variable: upper-case letters, digits and _"
             )
 
     @property
@@ -133,12 +136,12 @@ class ReusePolicy:
         if isinstance(self.replicas, int):
             object.__setattr__(self, "replicas", (self.replicas, self.replicas))
         low, high = self.range
-        if not 0 <= low <= high or high < 1:
+        rules.MAX_REPLICAS.check(high)
+        if not 0 <= low <= high:
             raise ValueError(
                 f"ReusePolicy.replicas must be a number from 1 on, or (at least, at most): {self.replicas!r}"
             )
-        if self.concurrency < 1:
-            raise ValueError("ReusePolicy.concurrency must be at least 1")
+        rules.CONCURRENCY.check(self.concurrency)
         for name in ("idle_ttl", "scaledown_ttl"):
             object.__setattr__(self, name, timedelta_of(getattr(self, name), name))
             if getattr(self, name) < dt.timedelta(seconds=30):

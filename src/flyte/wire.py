@@ -3,17 +3,20 @@
 Three groups, in this order: *specs* (what a declaration becomes), *records* (what the HTTP API answers) and *frames*
 (what runs over the duplex link between the control plane and a worker, a replica, the agent or the gateway).
 HTTP bodies are JSON, frames are msgpack: four bytes of length (little endian), then the frame.
-This is the one module that `flyte` and `tarmac` share; it imports msgspec and nothing of either.
+`flyte` and `tarmac` share this module and `flyte.rules`, whose rules its fields name; both import msgspec and nothing
+else. Decoding checks types alone: the rules are applied where a record or frame comes in (`tarmac.checks`).
 """
 
 from __future__ import annotations
 
 import enum
 import struct
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Struct, field
+
+import flyte.rules as rules  # `from flyte import` would ask the package for the name first
 
 if TYPE_CHECKING:
     OptionalRaw = msgspec.Raw | None
@@ -72,49 +75,49 @@ class Record(Struct, frozen=True, omit_defaults=True):
 class ImageSpec(Record, frozen=True, kw_only=True):
     """An `Image`, as far as a process on this machine needs it: an interpreter, packages, and layers to be told of."""
 
-    name: str = "auto"
-    python: tuple[int, int] | None = None
-    packages: list[str] = field(default_factory=list)
+    name: rules.Line = "auto"
+    python: tuple[Annotated[int, rules.PYTHON_VERSION], Annotated[int, rules.PYTHON_VERSION]] | None = None
+    packages: list[rules.Line] = field(default_factory=list)
     """Requirement strings, as pip reads them."""
-    env: dict[str, str] = field(default_factory=dict)
+    env: rules.Variables = field(default_factory=dict)
     layers: list[str] = field(default_factory=list)
     """One line for each layer that only a container engine can make (`apt install …`, `run …`)."""
 
 
 class ResourcesSpec(Record, frozen=True, kw_only=True):
-    cpu: float | None = None
+    cpu: Annotated[float, rules.CORES] | None = None
     """Cores asked for; a weight on one machine, not a limit."""
-    memory: int | None = None
+    memory: Annotated[int, rules.BYTES] | None = None
     """Bytes."""
-    gpu: str | None = None
-    disk: int | None = None
-    shm: int | None = None
+    gpu: rules.Line | None = None
+    disk: Annotated[int, rules.BYTES] | None = None
+    shm: Annotated[int, rules.BYTES] | None = None
 
 
 class SecretSpec(Record, frozen=True, kw_only=True):
-    key: str
-    group: str | None = None
-    env: str
+    key: rules.SecretName
+    group: rules.SecretName | None = None
+    env: Annotated[str, rules.VARIABLE]
     """The environment variable that gets the value."""
-    mount: str | None = None
+    mount: rules.Folder | None = None
 
 
 class ReuseSpec(Record, frozen=True, kw_only=True):
-    min_replicas: int = 1
-    max_replicas: int = 2
-    concurrency: int = 1
-    idle_ttl: float = 30
+    min_replicas: Annotated[int, rules.MIN_REPLICAS] = 1
+    max_replicas: Annotated[int, rules.MAX_REPLICAS] = 2
+    concurrency: Annotated[int, rules.CONCURRENCY] = 1
+    idle_ttl: Annotated[float, rules.POSITIVE_DURATION] = 30
     """Seconds."""
 
 
 class EnvironmentSpec(Record, frozen=True, kw_only=True):
-    name: str
+    name: rules.EnvironmentName
     kind: Literal["task", "app"]
     image: ImageSpec = ImageSpec()
     resources: ResourcesSpec = ResourcesSpec()
-    env_vars: dict[str, str] = field(default_factory=dict)
+    env_vars: rules.Variables = field(default_factory=dict)
     secrets: list[SecretSpec] = field(default_factory=list)
-    depends_on: list[str] = field(default_factory=list)
+    depends_on: list[rules.EnvironmentName] = field(default_factory=list)
     """Names of environments of either kind."""
     reuse: ReuseSpec | None = None
     fork: bool | None = None
@@ -123,7 +126,7 @@ class EnvironmentSpec(Record, frozen=True, kw_only=True):
 
 
 class InputSpec(Record, frozen=True, kw_only=True):
-    name: str
+    name: rules.Line
     schema: dict[str, Any]
     """JSON Schema of the value as it travels."""
     type: str = "Any"
@@ -135,7 +138,7 @@ class InputSpec(Record, frozen=True, kw_only=True):
 
 
 class OutputSpec(Record, frozen=True, kw_only=True):
-    name: str
+    name: rules.Line
     schema: dict[str, Any]
     type: str = "Any"
 
@@ -146,35 +149,35 @@ class InterfaceSpec(Record, frozen=True, kw_only=True):
 
 
 class RetrySpec(Record, frozen=True, kw_only=True):
-    count: int = 0
+    count: Annotated[int, rules.RETRIES] = 0
     """Attempts after the first."""
-    base: float = 0
+    base: rules.Duration = 0
     """Seconds before the first retry."""
-    factor: float = 1
-    cap: float | None = None
+    factor: Annotated[float, rules.FACTOR] = 1
+    cap: rules.Duration | None = None
 
 
 class TimeoutSpec(Record, frozen=True, kw_only=True):
     """Seconds; None is no limit. `max_runtime` is for each attempt, `deadline` for all of them from the start."""
 
-    max_runtime: float | None = None
-    max_queued_time: float | None = None
-    deadline: float | None = None
+    max_runtime: rules.Duration | None = None
+    max_queued_time: rules.Duration | None = None
+    deadline: rules.Duration | None = None
 
 
 class CacheSpec(Record, frozen=True, kw_only=True):
-    version: str
+    version: rules.Line
     serialize: bool = False
     ignored_inputs: list[str] = field(default_factory=list)
-    salt: str = ""
+    salt: rules.Line = ""
 
 
 class TaskSpec(Record, frozen=True, kw_only=True):
-    name: str
+    name: rules.TaskName
     """`<environment>.<function>`."""
-    short_name: str = ""
+    short_name: rules.Line = ""
     """What is shown to people."""
-    entry: str
+    entry: Annotated[str, rules.ENTRY]
     """`module:variable`, importable from the bundle's root."""
     environment: EnvironmentSpec
     interface: InterfaceSpec = InterfaceSpec()
@@ -183,7 +186,7 @@ class TaskSpec(Record, frozen=True, kw_only=True):
     cache: CacheSpec | None = None
     is_async: bool = True
     docs: str = ""
-    source: str = ""
+    source: rules.Folder = ""
     """`file:line`, relative to the bundle's root."""
     report: bool = False
     no_effect: list[str] = field(default_factory=list)
@@ -193,57 +196,57 @@ class TaskSpec(Record, frozen=True, kw_only=True):
 class ParameterSpec(Record, frozen=True, kw_only=True):
     """One parameter (`Input`) of an app: a literal, an app's endpoint, or an output of a run."""
 
-    name: str
-    env: str | None = None
+    name: Annotated[str, rules.PARAMETER_NAME]
+    env: Annotated[str, rules.VARIABLE] | None = None
     """The environment variable that gets the value."""
     kind: Literal["value", "endpoint", "run_output", "file", "dir"] = "value"
-    value: str | None = None
-    app_name: str | None = None
-    run_name: str | None = None
-    task_name: str | None = None
-    task_version: str | None = None
-    getter: list[str | int] = field(default_factory=list)
-    mount: str | None = None
+    value: Annotated[str, rules.VARIABLE_VALUE] | None = None
+    app_name: rules.AppName | None = None
+    run_name: rules.RunName | None = None
+    task_name: rules.TaskName | None = None
+    task_version: rules.VersionName | None = None
+    getter: list[rules.Line | int] = field(default_factory=list)
+    mount: rules.Folder | None = None
     download: bool = True
 
 
 class ScalingSpec(Record, frozen=True, kw_only=True):
-    min_replicas: int = 0
-    max_replicas: int = 1
-    concurrency: int | None = None
+    min_replicas: Annotated[int, rules.MIN_REPLICAS] = 0
+    max_replicas: Annotated[int, rules.MAX_REPLICAS] = 1
+    concurrency: Annotated[int, rules.CONCURRENCY] | None = None
     """Requests in flight for each replica before another is started."""
-    request_rate: int | None = None
-    scaledown_after: float | None = None
+    request_rate: Annotated[int, rules.REQUEST_RATE] | None = None
+    scaledown_after: rules.Duration | None = None
     """Seconds without a request."""
 
 
 class LinkSpec(Record, frozen=True, kw_only=True):
-    path: str
-    title: str
+    path: rules.Line
+    title: rules.Line
     is_relative: bool = False
 
 
 class AppSpec(Record, frozen=True, kw_only=True):
-    name: str
+    name: rules.AppName
     environment: EnvironmentSpec
     kind: Literal["asgi", "server", "command"]
     """asgi: `entry` is an environment with a FastAPI app; server: it has a `@server` function; command: `argv`."""
-    entry: str = ""
+    entry: Annotated[str, rules.APP_ENTRY] = ""
     """`module:variable` of the environment; empty for a command that needs no code of ours."""
-    argv: list[str] = field(default_factory=list)
+    argv: list[Annotated[str, rules.ARGUMENT]] = field(default_factory=list)
     """`command` and `args` joined; a word that starts with `$` is replaced by that environment variable."""
-    port: int = 8080
+    port: Annotated[int, rules.PORT] = 8080
     requires_auth: bool = True
     passes_auth: bool = False
     """The app acts in its caller's name: the gateway checks the key and leaves it in the request."""
     scaling: ScalingSpec = ScalingSpec()
     parameters: list[ParameterSpec] = field(default_factory=list)
     links: list[LinkSpec] = field(default_factory=list)
-    subdomain: str | None = None
-    custom_domain: str | None = None
-    request_timeout: float | None = None
+    subdomain: rules.Host | None = None
+    custom_domain: rules.Host | None = None
+    request_timeout: Annotated[float, rules.REQUEST_TIMEOUT] | None = None
     """Seconds the gateway waits for an answer; None is the setting's default."""
-    health_path: str = "/"
+    health_path: Annotated[str, rules.URL_PATH] = "/"
     no_effect: list[str] = field(default_factory=list)
     """One line for each option that is declared and not carried out here."""
 
@@ -254,12 +257,12 @@ class AppSpec(Record, frozen=True, kw_only=True):
 class ErrorInfo(Record, frozen=True, kw_only=True):
     """An error as it travels: what `flyte.errors.make` needs to rebuild it."""
 
-    code: str
-    message: str
+    code: rules.Line
+    message: rules.Printed
     kind: Literal["user", "system", "unknown"] = "user"
-    type: str = ""
+    type: rules.Line = ""
     """`module:qualname` of the original exception class, so that the caller can catch it as that."""
-    traceback: str = ""
+    traceback: rules.Printed = ""
     retryable: bool = True
 
 
@@ -270,22 +273,24 @@ class ErrorBody(Record, frozen=True, kw_only=True):
 
 
 class DeployRequest(Record, frozen=True, kw_only=True):
-    project: str = DEFAULT_PROJECT
-    domain: str = DEFAULT_DOMAIN
-    version: str
-    bundle: str | None = None
+    project: rules.ProjectName = DEFAULT_PROJECT
+    domain: rules.DomainName = DEFAULT_DOMAIN
+    version: rules.VersionName
+    bundle: rules.Digest | None = None
     """Digest of the code bundle, which was sent before; None where the code is already on the machine."""
-    root: str | None = None
+    root: rules.Folder | None = None
     """With `copy_style="none"`: the folder on the platform's machine that takes the bundle's place."""
-    sys_path: list[str] = field(default_factory=list)
+    sys_path: list[rules.Folder] = field(default_factory=list)
     """Folders, relative to the bundle's root, that go onto `sys.path` after the root itself."""
-    tasks: list[TaskSpec] = field(default_factory=list)
-    apps: list[AppSpec] = field(default_factory=list)
-    order: dict[str, list[str]] = field(default_factory=dict)
+    tasks: Annotated[list[TaskSpec], rules.SPECS] = field(default_factory=list)
+    apps: Annotated[list[AppSpec], rules.SPECS] = field(default_factory=list)
+    order: dict[rules.EnvironmentName, list[rules.EnvironmentName]] = field(default_factory=dict)
     """Environment name → the names it depends on, for every environment of the closure."""
-    parameter_values: dict[str, dict[str, str]] = field(default_factory=dict)
+    parameter_values: dict[
+        rules.AppName, dict[Annotated[str, rules.PARAMETER_NAME], Annotated[str, rules.VARIABLE_VALUE]]
+    ] = field(default_factory=dict)
     """App name → parameter → value, from `with_servecontext`."""
-    env_vars: dict[str, str] = field(default_factory=dict)
+    env_vars: rules.Variables = field(default_factory=dict)
     strict: bool = False
     """Whether warnings of the platform make the deployment fail, before anything is changed."""
     moves_current: bool = True
@@ -324,29 +329,29 @@ class Deployment(Record, frozen=True, kw_only=True):
 
 
 class RunRequest(Record, frozen=True, kw_only=True):
-    task: str
+    task: rules.TaskName
     """Full or bare name of the task."""
-    version: str | None = None
+    version: rules.VersionName | None = None
     """None is the current one: what was deployed last."""
-    project: str = DEFAULT_PROJECT
-    domain: str = DEFAULT_DOMAIN
+    project: rules.ProjectName = DEFAULT_PROJECT
+    domain: rules.DomainName = DEFAULT_DOMAIN
     inputs: msgspec.Raw = msgspec.Raw(b"{}")
     """A JSON object: input name → value."""
-    inputs_blob: str | None = None
+    inputs_blob: rules.Digest | None = None
     """In place of `inputs`, when they are larger than INLINE_LIMIT: sha256 of the JSON text, sent before."""
-    name: str | None = None
+    name: rules.RunName | None = None
     """The run's own name; a run that already has it, with the same task and inputs, is returned as it is."""
-    idempotency_key: str | None = None
+    idempotency_key: Annotated[str, rules.IDEMPOTENCY_KEY] | None = None
     """Stands for this call in its project and domain: when it comes again, the run that it started, or found by its
     name, is returned. With another task, other inputs or the name of another run it is refused (409)."""
-    env_vars: dict[str, str] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    custom_context: dict[str, str] = field(default_factory=dict)
+    env_vars: rules.Variables = field(default_factory=dict)
+    labels: rules.Labels = field(default_factory=dict)
+    custom_context: rules.Context = field(default_factory=dict)
     overrides: TaskSpec | None = None
     """The whole spec after `.override(...)`; used in place of the registered one."""
-    spawned_by: str | None = None
+    spawned_by: rules.Line | None = None
     """`run/action` that created this run, where one did."""
-    max_action_concurrency: int | None = None
+    max_action_concurrency: Annotated[int, rules.CONCURRENCY] | None = None
     overwrite_cache: bool = False
 
 
@@ -531,15 +536,15 @@ class SecretInfo(Record, frozen=True, kw_only=True):
 
 
 class SecretRequest(Record, frozen=True, kw_only=True):
-    name: str
-    value: str
-    project: str = DEFAULT_PROJECT
-    domain: str = DEFAULT_DOMAIN
+    name: rules.SecretName
+    value: Annotated[str, rules.SECRET_VALUE]
+    project: rules.ProjectName = DEFAULT_PROJECT
+    domain: rules.DomainName = DEFAULT_DOMAIN
 
 
 class KeyRequest(Record, frozen=True, kw_only=True):
-    name: str
-    scopes: list[str] = field(default_factory=list)
+    name: Annotated[str, rules.KEY_NAME]
+    scopes: list[rules.Line] = field(default_factory=list)
 
 
 class KeyInfo(Record, frozen=True, kw_only=True):
@@ -553,10 +558,10 @@ class KeyInfo(Record, frozen=True, kw_only=True):
 
 
 class Project(Record, frozen=True, kw_only=True):
-    id: str
-    name: str = ""
+    id: rules.ProjectName
+    name: rules.Line = ""
     description: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: rules.Labels = field(default_factory=dict)
     archived: bool = False
 
 
@@ -596,17 +601,17 @@ class Value(Frame, frozen=True, kw_only=True):
     that returns nothing has the one output null).
     """
 
-    inline: bytes | None = None
-    blob: str | None = None
-    size: int = 0
+    inline: rules.JsonText | None = None
+    blob: rules.Digest | None = None
+    size: rules.Position = 0
 
 
 class Held(Frame, frozen=True, kw_only=True):
     """An action that a worker still has in hand when it (re)connects."""
 
-    run: str
-    action: str
-    attempt: int
+    run: rules.Line
+    action: rules.Line
+    attempt: rules.Count
 
 
 HELD_PLACE = 16_384
@@ -623,15 +628,15 @@ class Holding(Struct, frozen=True):
 class UnitState(Frame, frozen=True, kw_only=True):
     """A unit that the agent has when it (re)connects."""
 
-    unit: str
-    kind: str
-    pool: str
+    unit: rules.UnitName
+    kind: rules.Line
+    pool: rules.Line
     pid: int
     ready: bool = False
-    address: str = ""
-    owner: str = ""
+    address: Annotated[str, rules.ADDRESS] = ""
+    owner: rules.Line = ""
     """For a replica: `project/domain/app@version`."""
-    revision: str = ""
+    revision: rules.Line = ""
     """For a replica: its ReplicaSpec's."""
     stopping: bool = False
     """It was told to end."""
@@ -712,40 +717,40 @@ class KeepPools(Frame, frozen=True, kw_only=True):
 
 
 class UnitStarted(Frame, frozen=True, kw_only=True):
-    unit: str
-    pid: int
+    unit: rules.UnitName
+    pid: rules.Count
 
 
 class UnitReady(Frame, frozen=True, kw_only=True):
     """A replica answers at `address` (`host:port`)."""
 
-    unit: str
-    address: str
+    unit: rules.UnitName
+    address: Annotated[str, rules.ADDRESS]
 
 
 class UnitExited(Frame, frozen=True, kw_only=True):
-    unit: str
+    unit: rules.UnitName
     code: int | None = None
     signal: int | None = None
     oom: bool = False
-    reason: str = ""
+    reason: rules.Printed = ""
     """In words: `exit code 1`, `killed by SIGKILL`, `did not become ready in 60 s: …`."""
-    tail: str = ""
+    tail: rules.Printed = ""
     """The last lines it wrote."""
 
 
 class PoolFailed(Frame, frozen=True, kw_only=True):
     """The pool's module cannot be imported; units that wait for it will not start."""
 
-    pool: str
+    pool: rules.Line
     error: ErrorInfo
-    tail: str = ""
+    tail: rules.Printed = ""
 
 
 class PoolReady(Frame, frozen=True, kw_only=True):
-    pool: str
+    pool: rules.Line
     forks: bool
-    message: str = ""
+    message: rules.Printed = ""
     """Why the code is not forked, where it is not."""
 
 
@@ -791,15 +796,15 @@ class Hello(Frame, frozen=True, kw_only=True):
     """The first frame on every link. `name` is the unit's id, or `agent`, or `gateway`."""
 
     kind: Literal["worker", "replica", "agent", "gateway", "client"]
-    name: str
-    token: str
-    pid: int = 0
-    pool: str = ""
+    name: rules.UnitName
+    token: rules.Line
+    pid: rules.Count = 0
+    pool: rules.Line = ""
     reuse: bool = False
-    concurrency: int = 1
+    concurrency: Annotated[int, rules.CONCURRENCY] = 1
     held: list[Held] = field(default_factory=list)
     units: list[UnitState] = field(default_factory=list)
-    place: int | None = None
+    place: rules.Count | None = None
     """Where the worker writes down what it holds."""
     spent: bool = False
     """A fresh worker that had its action, and is about to end."""
@@ -843,9 +848,9 @@ class Assign(Frame, frozen=True, kw_only=True):
 
 
 class Finished(Frame, frozen=True, kw_only=True):
-    run: str
-    action: str
-    attempt: int
+    run: rules.Line
+    action: rules.Line
+    attempt: rules.Count
     outputs: Value | None = None
     error: ErrorInfo | None = None
 
@@ -863,18 +868,18 @@ class Call(Frame, frozen=True, kw_only=True):
 
     key: int
     """The caller's number for this call; `CallResult` carries it back."""
-    run: str
-    action: str
-    attempt: int
-    task: str
+    run: rules.Line
+    action: rules.Line
+    attempt: rules.Count
+    task: rules.TaskName
     inputs: Value
-    sequence: int = 0
+    sequence: rules.Count = 0
     """How many calls with the same task, inputs and group this attempt made before."""
-    group: str | None = None
+    group: rules.Line | None = None
     spec: bytes | None = None
     """The TaskSpec as JSON. Sent when the task is not registered at this version, or was overridden."""
     overridden: bool = False
-    custom_context: dict[str, str] | None = None
+    custom_context: rules.Context | None = None
 
 
 class CallResult(Frame, frozen=True, kw_only=True):
@@ -889,21 +894,21 @@ class CancelCall(Frame, frozen=True, kw_only=True):
     """The coroutine that awaited the call was cancelled: abort that child."""
 
     key: int
-    run: str
-    action: str
-    attempt: int
+    run: rules.Line
+    action: rules.Line
+    attempt: rules.Count
 
 
 class TraceLookup(Frame, frozen=True, kw_only=True):
     """Has this traced step been recorded by an earlier attempt? Answered by `TraceResult`."""
 
     key: int
-    run: str
-    action: str
-    attempt: int
-    step: str
+    run: rules.Line
+    action: rules.Line
+    attempt: rules.Count
+    step: rules.Line
     """Deterministic id of the step."""
-    name: str
+    name: rules.Line
 
 
 class TraceResult(Frame, frozen=True, kw_only=True):
@@ -917,23 +922,23 @@ class TraceRecord(Frame, frozen=True, kw_only=True):
     """A traced step ended; answered by `TraceResult` once it is on disk."""
 
     key: int
-    run: str
-    action: str
-    attempt: int
-    step: str
-    name: str
+    run: rules.Line
+    action: rules.Line
+    attempt: rules.Count
+    step: rules.Line
+    name: rules.Line
     outputs: Value | None = None
     error: ErrorInfo | None = None
-    started: float = 0
+    started: rules.Moment = 0
 
 
 class Progress(Frame, frozen=True, kw_only=True):
     """A message from inside the action, for whoever watches."""
 
-    run: str
-    action: str
-    attempt: int
-    message: str
+    run: rules.Line
+    action: rules.Line
+    attempt: rules.Count
+    message: rules.Printed
     body: dict[str, Any] = field(default_factory=dict)
 
 
@@ -1009,7 +1014,7 @@ class Wake(Frame, frozen=True, kw_only=True):
     """Requests are held for this app; answered by `Woken` when a replica is ready, or will not be."""
 
     key: int
-    app: str
+    app: rules.Line
 
 
 class Woken(Frame, frozen=True, kw_only=True):
@@ -1021,14 +1026,14 @@ class Woken(Frame, frozen=True, kw_only=True):
 class Quiet(Frame, frozen=True, kw_only=True):
     """No request was open and none came in for the route's `scaledown_after`, all the while with these replicas."""
 
-    app: str
-    replicas: list[str]
+    app: rules.Line
+    replicas: list[rules.UnitName]
 
 
 class Parted(Frame, frozen=True, kw_only=True):
     """The app lost its last replica in the routes, and nothing is open any more to those that it had."""
 
-    app: str
+    app: rules.Line
 
 
 class Barrier(Frame, frozen=True, kw_only=True):
@@ -1042,8 +1047,8 @@ class Applied(Frame, frozen=True, kw_only=True):
 
 
 class GatewayStatus(Frame, frozen=True, kw_only=True):
-    unusable_ports: list[int] = field(default_factory=list)
-    message: str = ""
+    unusable_ports: list[Annotated[int, rules.PORT]] = field(default_factory=list)
+    message: rules.Printed = ""
 
 
 # --- a call of the HTTP API over the link (Hello of kind `client`), for programs on the platform's own machine: the
@@ -1053,8 +1058,8 @@ class GatewayStatus(Frame, frozen=True, kw_only=True):
 class Ask(Frame, frozen=True, kw_only=True):
     key: int
     """The caller's number for this call; `Answer` carries it back."""
-    method: str
-    path: str
+    method: rules.Line
+    path: rules.Folder
     """With its query, as in a request line."""
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)

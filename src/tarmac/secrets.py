@@ -7,7 +7,6 @@ Sealed form: one byte of format (1), a nonce of 12 bytes, the ciphertext with it
 from __future__ import annotations
 
 import os
-import re
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -15,8 +14,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from flyte.errors import RuntimeSystemError
-
-SECRET_NAME = re.compile(r"[-a-zA-Z0-9_]{1,200}\Z")
 
 _FORMAT = b"\x01"
 _NONCE = 12

@@ -83,9 +83,10 @@ def test_importing_alone_does_not_even_load_asyncio() -> None:
     assert "asyncio" not in look("import flyte")["modules"]
 
 
-def test_the_platforms_two_modules_are_light() -> None:
-    modules = look("import flyte.wire, flyte.errors")["modules"]
-    assert {name for name in modules if name.startswith("flyte")} == {"flyte", "flyte.wire", "flyte.errors"}
+def test_the_platforms_three_modules_are_light() -> None:
+    modules = look("import flyte.wire, flyte.errors, flyte.rules")["modules"]
+    ours = {"flyte", "flyte.wire", "flyte.errors", "flyte.rules"}
+    assert {name for name in modules if name.startswith("flyte")} == ours
 
 
 def test_submodules_are_there_without_importing_them() -> None:

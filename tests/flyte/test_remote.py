@@ -558,7 +558,7 @@ def test_secrets_are_kept_and_never_shown(connected: FakePlatform) -> None:
     Secret.delete("api-key")
     with pytest.raises(SecretNotFoundError):
         Secret.get("api-key")
-    with pytest.raises(InvalidInputError, match="no name for a secret"):
+    with pytest.raises(InvalidInputError, match="secret name 'a b' must be"):
         Secret.create("a b", "x")
     with pytest.raises(InvalidInputError, match="not UTF-8"):
         Secret.create("k", b"\xff\xfe")

@@ -21,6 +21,7 @@ class Ear:
     def __init__(self) -> None:
         self.said: list[tuple[str, int]] = []
         self.gone: list[str] = []
+        self.unfit: list[tuple[str, str]] = []
         self.turns = 0
 
     def accept(self, link: Link, hello: Hello) -> Speaker:
@@ -43,6 +44,9 @@ class Speaker:
     def frame(self, frame: AnyFrame) -> None:
         assert isinstance(frame, wire.Progress)
         self._ear.said.append((self._name, frame.attempt))
+
+    def unfit(self, frame: AnyFrame, problem: str) -> None:
+        self._ear.unfit.append((self._name, problem))
 
     def lost(self, link: Link) -> None:
         self._ear.gone.append(self._name)
@@ -88,3 +92,40 @@ async def test_everything_that_was_said_is_heard_before_the_end(heard: tuple[Ear
         while not ear.gone:  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert ear.of("brief") == list(range(1000))
+
+
+async def test_a_frame_that_breaks_a_rule_is_not_heard_and_its_sender_is_told(heard: tuple[Ear, str]) -> None:
+    ear, path = heard
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.write(words("odd", 1) + wire.pack(wire.Progress(run="r", action="a", attempt=-1, message="x")))
+    writer.write(wire.pack(wire.Progress(run="r", action="a", attempt=7, message="x")))
+    await ear.until("odd", 2)
+    assert ear.of("odd") == [0, 7]
+    ((who, problem),) = ear.unfit
+    assert who == "odd"
+    assert "attempt must be from 0" in problem
+    writer.close()
+
+
+async def test_a_hello_that_breaks_a_rule_is_refused(heard: tuple[Ear, str]) -> None:
+    _, path = heard
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(wire.pack(Hello(kind="worker", name="../x", token="")))
+    async with asyncio.timeout(10):
+        (refused,) = wire.Unpacker().feed(await reader.read())
+    assert isinstance(refused, wire.Refused)
+    assert "process name '../x' at name must be" in refused.message
+    writer.close()
+
+
+async def test_a_frame_that_the_platform_fails_at_ends_its_own_link_alone(heard: tuple[Ear, str]) -> None:
+    ear, path = heard
+    reader, failing = await asyncio.open_unix_connection(path)
+    _, other = await asyncio.open_unix_connection(path)
+    failing.write(wire.pack(Hello(kind="worker", name="failing", token="")) + wire.pack(wire.Retire()))
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    other.write(words("other", 3))
+    await ear.until("other", 3)
+    for writer in (failing, other):
+        writer.close()

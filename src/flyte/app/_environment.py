@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
-from flyte import wire
+from flyte import rules, wire
 from flyte._entry import entry_of_variable
 from flyte._environment import Environment
 from flyte.app._parameter import Parameter
@@ -21,7 +20,6 @@ from flyte.errors import InitializationError
 F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal["asgi", "server", "command"]
 
-_LONGEST_NAME = 63
 _local_endpoints: dict[str, str] = {}
 
 
@@ -59,13 +57,10 @@ class AppEnvironment(Environment):
     cluster: str | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
 
-    _name_pattern: ClassVar[re.Pattern[str]] = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    _name_rule: ClassVar[str] = "App name '{}' must consist of lower case letters, digits and '-' between them"
+    _name_rule: ClassVar[rules.Text] = rules.APP_NAME
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.name) > _LONGEST_NAME:
-            raise ValueError(f"App name '{self.name}' is too long: {_LONGEST_NAME} characters are the most")
         self.port = self.get_port()
         self.links = list(self.links)
         self.parameters = self.inputs = self._merged_parameters()

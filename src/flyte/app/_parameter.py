@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from flyte import wire
+from flyte import rules, wire
 from flyte.io import Dir, File
 
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]*$")
-_ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +82,11 @@ class Parameter:
     ignore_patterns: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
-        if not _NAME.match(self.name):
-            raise ValueError(f"{self.name!r} is no name for a parameter: letters, digits, _ and -")
+        rules.PARAMETER_NAME.check(self.name)
         if self.env_var is not None and not _ENV_NAME.match(self.env_var):
-            raise ValueError(f"{self.env_var!r} is no name for an environment variable")
+            raise ValueError(f"{self.env_var!r} is not a valid name for an environment variable: letters, digits and _")
+        if isinstance(self.value, str):
+            rules.VARIABLE_VALUE.check(self.value)
         if not isinstance(self.value, str | File | Dir | RunOutput | ArtifactValue | AppEndpoint | None):
             raise TypeError(
                 f"the parameter {self.name!r} is text, a File, a Dir, a RunOutput or an AppEndpoint, not {self.value!r}"

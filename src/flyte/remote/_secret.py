@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Literal
 
-from flyte import _init, wire
+from flyte import _init, rules, wire
 from flyte._sync import syncable_classmethod
 from flyte.errors import InvalidInputError
 from flyte.remote._io import as_dict, as_json
@@ -15,8 +14,6 @@ from flyte.remote._listing import listing
 from flyte.remote._time_filter import moment
 
 SecretTypes = Literal["regular", "image_pull"]
-
-_NAME = re.compile(r"^[-a-zA-Z0-9_]+$")
 
 
 class Secret:
@@ -34,8 +31,8 @@ class Secret:
 
         `type` and `cluster_pool` are Flyte's and change nothing here. Raises InvalidInputError.
         """
-        if not _NAME.match(name):
-            raise InvalidInputError(f"{name!r} is no name for a secret: use letters, digits, '-' and '_'")
+        if (problem := rules.SECRET_NAME.problem(name)) is not None:
+            raise InvalidInputError(str(problem))
         try:
             text = value.decode() if isinstance(value, bytes) else value
         except UnicodeDecodeError:

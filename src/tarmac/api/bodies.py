@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import msgspec
 from litestar.dto import AbstractDTO
 
+from flyte.errors import InvalidInputError
+from flyte.rules import NESTING
 from flyte.wire import Record
 
 if TYPE_CHECKING:
     from litestar._openapi.schema_generation import SchemaCreator
     from litestar.openapi.spec import Reference, Schema
     from litestar.typing import FieldDefinition
+
+T = TypeVar("T")
 
 
 class RecordBody(AbstractDTO[Record]):
@@ -36,5 +40,17 @@ class RecordBody(AbstractDTO[Record]):
         return schema_creator.for_field_definition(field_definition)
 
     def decode_bytes(self, value: bytes) -> Any:
-        decoder = self._decoders[self.asgi_connection.route_handler.handler_id]
-        return decoder.decode(value or b"null")
+        return decoded(self._decoders[self.asgi_connection.route_handler.handler_id], value or b"null")
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """The record that a body holds. Raises msgspec.DecodeError, msgspec.ValidationError and InvalidInputError.
+
+    The rules of its fields are applied by the use case (`tarmac.control`), for every kind of caller alike.
+    """
+    try:
+        return decoder.decode(body)
+    except RecursionError:
+        raise InvalidInputError(
+            f"the request's body is nested too deeply; lists and objects may be {NESTING} deep in each other"
+        ) from None

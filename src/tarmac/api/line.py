@@ -15,8 +15,10 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from flyte import wire
-from flyte.errors import NotAuthenticatedError
+from flyte.errors import InvalidInputError, NotAuthenticatedError
 from flyte.wire import FRAME_LIMIT, Answer, AnyFrame, Ask, ErrorBody, ErrorInfo
+from tarmac.api import queries
+from tarmac.api.bodies import decoded
 from tarmac.api.errors import told
 from tarmac.api.parameters import LONGEST_WAIT
 from tarmac.api.plane import Authenticator, ControlPlane
@@ -58,6 +60,10 @@ class Caller:
             calls.add(call)
             call.add_done_callback(calls.discard)
 
+    def unfit(self, frame: AnyFrame, problem: str) -> None:
+        if isinstance(frame, Ask):
+            self._refuse(frame, InvalidInputError(problem))
+
     def lost(self, link: Link) -> None:
         """Nobody is left to hear the answers; what is to change something is not broken off half-way."""
         for call in self._reading:
@@ -65,11 +71,16 @@ class Caller:
 
     async def _answer(self, ask: Ask) -> None:
         try:
+            queries.refuse_nul(ask.path)
             answer = await self._fast(ask) or await self._by_route(ask)
         except Exception as error:  # noqa: BLE001 - as the application's own handler: every error becomes an answer
-            status, info = told(f"{ask.method} {ask.path}", error)
-            answer = Answer(key=ask.key, status=status, body=_encode(ErrorBody(error=info)))
-        self._link.send(answer)
+            self._refuse(ask, error)
+        else:
+            self._link.send(answer)
+
+    def _refuse(self, ask: Ask, error: Exception) -> None:
+        status, info = told(f"{ask.method} {ask.path}", error)
+        self._link.send(Answer(key=ask.key, status=status, body=_encode(ErrorBody(error=info))))
 
     # ------------------------------------------------------------------ the three
 
@@ -105,7 +116,7 @@ class Caller:
         wait = _wait(query)
         if wait is None:
             return None
-        request = with_key(_run_request.decode(ask.body), ask.headers.get("Idempotency-Key"))
+        request = with_key(decoded(_run_request, ask.body), ask.headers.get("Idempotency-Key"))
         run, created = await self._control.create_run(request, self._principal.subject, fresh=ask.fresh)
         if wait and not run.phase.is_terminal:
             run = await self._control.wait(run.name, wait)

@@ -25,13 +25,21 @@ EVERYWHERE = frozenset({"project", "domain"})
 
 def refuse_unknown(request: Request[Any, Any, Any]) -> None:
     """Litestar's hook before a route's function. Raises InvalidInputError that names what is not known, and what is."""
-    path = request.scope["path"]
-    if not request.scope["query_string"] or not path.startswith("/v1/"):
+    path, query = request.scope["path"], request.scope["query_string"]
+    refuse_nul(path)
+    refuse_nul(query.decode("latin-1"))
+    if not query or not path.startswith("/v1/") or request.method == "OPTIONS":  # which Litestar answers by itself
         return
     known = parameters(request.route_handler.fn)
     unknown = sorted(request.query_params.keys() - known - EVERYWHERE)
     if unknown:
         raise InvalidInputError(f"{request.method} {path} has no {_told(unknown, known)}")
+
+
+def refuse_nul(address: str) -> None:
+    """Raise InvalidInputError for an address with a NUL character in it: no name has one, and no database takes it."""
+    if "\0" in address or "%00" in address:
+        raise InvalidInputError("the address holds a NUL character, which no name has; leave it out")
 
 
 @functools.cache

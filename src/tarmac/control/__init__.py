@@ -22,6 +22,7 @@ import tarmac
 from flyte import wire
 from flyte.errors import AlreadyExistsError, NotFoundError, RemoteTaskNotFoundError
 from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
+from tarmac import checks
 from tarmac.auth import Identities
 from tarmac.blobs import Blobs, unfinished
 from tarmac.control import live
@@ -136,6 +137,7 @@ class Control:
     # ------------------------------------------------------------------ deployments
 
     async def deploy(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
+        checks.check(request)
         return await self._deployments.start(request, by)
 
     async def deployment(self, name: str) -> wire.Deployment:
@@ -145,6 +147,7 @@ class Control:
 
     async def create_run(self, request: wire.RunRequest, by: str, fresh: bool = False) -> tuple[wire.Run, bool]:
         """The run, and whether it was started now. `fresh`: the request's key was made for it and never sent before."""
+        checks.check(request)
         return await self._runs.create(request, by, fresh)
 
     async def run(self, name: str) -> wire.Run:
@@ -363,6 +366,7 @@ class Control:
     # ------------------------------------------------------------------ secrets, keys, projects
 
     async def create_secret(self, request: wire.SecretRequest, by: str) -> wire.SecretInfo:
+        checks.check(request)
         return await self._secrets.create(request)
 
     async def secrets(self, project: str, domain: str) -> list[wire.SecretInfo]:
@@ -375,6 +379,7 @@ class Control:
         await self._secrets.delete(project, domain, name)
 
     async def create_key(self, request: wire.KeyRequest, by: str) -> wire.KeyInfo:
+        checks.check(request)
         return await self._keys.create(request, by)
 
     async def keys(self) -> list[wire.KeyInfo]:
@@ -396,6 +401,7 @@ class Control:
 
     async def create_project(self, project: wire.Project, by: str) -> wire.Project:
         """Raises AlreadyExistsError where another project has the id; one that is the same is left as it is."""
+        checks.check(project)
         named = msgspec.structs.replace(project, name=project.name or project.id)
         known = next((each for each in await self.projects() if each.id == project.id), named)
         if known != named:
@@ -404,6 +410,7 @@ class Control:
 
     async def update_project(self, project: wire.Project, by: str) -> wire.Project:
         """Put the record in the place of the one that the project has. Raises NotFoundError."""
+        checks.check(project)
         known = [each.id for each in await self.projects()]
         if project.id not in known:
             raise NotFoundError(f"no project {project.id!r}; there are: {', '.join(known)}")

@@ -152,6 +152,18 @@ class Actions:
             case _:
                 log.warning("%s sent a %s", worker.unit, type(frame).__name__)
 
+    def unfit(self, worker: Worker, frame: wire.AnyFrame, problem: str) -> None:
+        """What a worker sent breaks a rule: that call, step or action fails with the reason, and nothing else."""
+        message = f"what the task sent is refused: {problem}"
+        error = ErrorInfo(code="InvalidInputError", message=message, retryable=False)
+        match frame:
+            case wire.Finished():
+                self._finished(worker, msgspec.structs.replace(frame, outputs=None, error=error))
+            case wire.Call():
+                worker.send(wire.CallResult(key=frame.key, action="", phase=_P.FAILED, error=error))
+            case wire.TraceLookup() | wire.TraceRecord():
+                worker.send(wire.TraceResult(key=frame.key, error=error))
+
     def mine(self, worker: Worker, run: str, action: str, attempt: int) -> LiveAction | None:
         """The action this worker speaks of, unless it has lost it (`attempt` fences)."""
         found = worker.actions.get(f"{run}/{action}")

@@ -117,6 +117,11 @@ class Agent:
         else:
             self.on_stranger_exited(frame.unit)
 
+    def unfit(self, frame: wire.AnyFrame, problem: str) -> None:
+        """The unit that it speaks of is not heard of; one that ended so is looked for when the agent returns."""
+        if isinstance(frame, wire.UnitExited):
+            self._exited(wire.UnitExited(unit=frame.unit, code=frame.code, signal=frame.signal, oom=frame.oom))
+
     def lost(self, link: Link) -> None:
         if link is self._link:
             self._back.clear()

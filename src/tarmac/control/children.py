@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flyte import wire
-from flyte.errors import BaseRuntimeError
+from flyte.errors import BaseRuntimeError, InvalidInputError
 from flyte.names import child_names
 from flyte.wire import ActionPhase, ErrorInfo
+from tarmac import checks
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, result_of_call
 from tarmac.control.registry import KnownTask, Registry, task_row
@@ -80,7 +81,7 @@ class Children:
         try:
             async with self._registering:
                 problem = await self._prepare(parent, frame)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError, InvalidInputError) as error:
             message = f"what was sent along with the call of {frame.task} cannot be read: {error}"
             problem = ErrorInfo(code="RuntimeSystemError", message=message, kind="system")
         finally:
@@ -97,7 +98,7 @@ class Children:
         row = parent.run.row
         stored = await self._store.task(row.project, row.domain, frame.task, parent.version)
         if stored is None and frame.spec is not None and parent.task is not None:
-            spec = msgspec.json.decode(frame.spec, type=wire.TaskSpec)
+            spec = _spec(frame.spec)
             code = parent.task.row
             request = wire.DeployRequest(
                 project=row.project,
@@ -113,7 +114,7 @@ class Children:
             return ErrorInfo(code="RemoteTaskNotFoundError", message=message)
         known = self._registry.at_hand(row.project, row.domain, frame.task, parent.version)
         known = known or self._registry.remember(stored)
-        override = msgspec.json.decode(frame.spec, type=wire.TaskSpec) if frame.spec and frame.overridden else None
+        override = _spec(frame.spec) if frame.spec and frame.overridden else None
         try:
             await self._pools.make(known, override, parent.run.request.env_vars)
         except BaseRuntimeError as problem:
@@ -162,6 +163,12 @@ class Children:
         self._dispatch.goes_on(parent)
         if not child.callers and not child.over:
             self._actions.abort(child, "its caller was cancelled")
+
+
+def _spec(text: bytes) -> wire.TaskSpec:
+    spec = msgspec.json.decode(text, type=wire.TaskSpec)
+    checks.check(spec)
+    return spec
 
 
 def _child(parent: LiveAction, frame: wire.Call) -> tuple[str, LiveAction | None]:

@@ -32,7 +32,6 @@ from tarmac.control.vault import Secrets, full_name
 from tarmac.events import Journal
 from tarmac.images import environment_of
 from tarmac.model import check_deployment, check_environment, subject_of_deployment
-from tarmac.names import check_name
 from tarmac.store import AppRow, AppVersionRow, Change, CurrentTaskRow, Delete, DeploymentRow, Store, TaskRow
 
 log = logging.getLogger("tarmac.deployments")
@@ -114,8 +113,6 @@ class Deployments:
 
         A deployment of tasks alone is done when this returns; one with apps goes on, and its events tell how.
         """
-        for what, name in (("project", request.project), ("domain", request.domain), ("version", request.version)):
-            check_name(what, name)
         plan = levels({**{environment: [] for environment in _environments(request)}, **request.order})
         warnings = await self._check(request)
         if request.strict and warnings:

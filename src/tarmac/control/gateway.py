@@ -64,6 +64,9 @@ class Gateway:
             case _:
                 log.warning("the gateway sent a %s", type(frame).__name__)
 
+    def unfit(self, frame: wire.AnyFrame, problem: str) -> None:
+        """What it says is not heard; the log has it."""
+
     def lost(self, link: Link) -> None:
         if link is self._link:
             self._link = None

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Protocol, cast
 from weakref import WeakSet
 
+from flyte.rules import Problem
 from flyte.wire import AnyFrame, Frame, FrameError, Hello, Ping, Pong, Refused, Unpacker, pack
+from tarmac import checks
 
 log = logging.getLogger("tarmac.links")
 
@@ -39,6 +41,9 @@ class Peer(Protocol):
     """Who is at the other end: a worker, the agent, the gateway."""
 
     def frame(self, frame: AnyFrame) -> None: ...
+    def unfit(self, frame: AnyFrame, problem: str) -> None:
+        """The peer sent a frame that breaks a rule (`flyte.rules`); the frame is not heard."""
+
     def lost(self, link: Link) -> None:
         """This link is gone. The peer may have made another one before that was noticed."""
 
@@ -96,17 +101,33 @@ class Link(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _receive(self, frame: AnyFrame) -> None:
+        if type(frame) is Pong:
+            return
+        problem = checks.problem(frame)
         if self._peer is not None:
-            if type(frame) is not Pong:
-                self._peer.frame(frame)
+            self._hand_on(self._peer, frame, problem)
         elif isinstance(frame, Hello):
-            self.name = f"{frame.kind} {frame.name}"
             try:
+                if problem is not None:
+                    raise PermissionError(f"this Hello is not understood: {problem}")
+                self.name = f"{frame.kind} {frame.name}"
                 self._peer = self._accept(self, frame)
             except PermissionError as refused:
                 self.send(Refused(message=str(refused)))
                 self.close()
         else:
+            self.close()
+
+    def _hand_on(self, peer: Peer, frame: AnyFrame, problem: Problem | None) -> None:
+        try:
+            if problem is None:
+                peer.frame(frame)
+            else:
+                log.warning("link to %s: a %s is not heard: %s", self.name, type(frame).__name__, problem)
+                peer.unfit(frame, str(problem))
+        except Exception:
+            # What fails for one peer must not be the others' end. It will say Hello again, and what it has in hand.
+            log.exception("link to %s: its %s failed", self.name, type(frame).__name__)
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

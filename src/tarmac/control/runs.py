@@ -34,7 +34,6 @@ from tarmac.control.recovery import Recovery
 from tarmac.control.registry import KnownTask, Registry
 from tarmac.events import Journal
 from tarmac.logs import LogFile, Moving
-from tarmac.names import check_key, check_name
 from tarmac.store import ActionRow, AttemptRow, Change, RunKeyRow, RunRow, Store, WholeAction, WholeRun
 
 if TYPE_CHECKING:
@@ -105,10 +104,6 @@ class Runs:
         InvalidInputError, TooLargeError, and RunAlreadyExistsError for a name or a key that belongs to a run with
         another task or other inputs, and for a key that belongs to a run with another name.
         """
-        if request.name is not None:
-            check_name("name for a run", request.name)
-        if request.idempotency_key is not None:
-            check_key(request.idempotency_key)
         known = await self._registry.find(request.project, request.domain, request.task, request.version)
         rest = _without_inputs(request)
         await self._check_inputs(known, request, len(rest))

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 
 from flyte import wire
-from flyte.errors import InvalidInputError, SecretNotFoundError
+from flyte.errors import SecretNotFoundError
 from tarmac.events import Journal
-from tarmac.secrets import SECRET_NAME, Sealer
+from tarmac.secrets import Sealer
 from tarmac.store import Change, Delete, SecretRow, Store
 
 
@@ -24,8 +24,6 @@ class Secrets:
 
     async def create(self, request: wire.SecretRequest) -> wire.SecretInfo:
         """Create a secret, or give it a new value."""
-        if not SECRET_NAME.match(request.name):
-            raise InvalidInputError(f"{request.name!r} is no name for a secret; use letters, digits, '-' and '_'")
         now = time.time()
         old = await self._store.secret(request.project, request.domain, request.name)
         sealed = self._sealer.seal(request.project, request.domain, request.name, request.value)

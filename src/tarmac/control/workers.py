@@ -111,6 +111,9 @@ class Worker:
         if self.strays and isinstance(frame, wire.Finished):
             self.dispatch.stray_over(self, (frame.run, frame.action, frame.attempt))
 
+    def unfit(self, frame: wire.AnyFrame, problem: str) -> None:
+        self.dispatch.lifecycle.unfit(self, frame, problem)
+
     def lost(self, link: Link) -> None:
         if link is self.link:
             self.dispatch.link_lost(self)
