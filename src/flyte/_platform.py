@@ -101,7 +101,7 @@ def shortcut(endpoint: str) -> str | None:
         state = _state()
         if state is None or _place(endpoint) is None or _place(state[0]) != _place(endpoint):
             return None
-        socket = home() / "run" / "link.sock"
+        socket = home() / "run" / "link" / "link.sock"
     return str(socket) if os.access(socket, os.R_OK | os.W_OK) else None
 
 

@@ -759,10 +759,29 @@ class PoolReady(Frame, frozen=True, kw_only=True):
 # and UnitExited (code and signal; the agent adds the words).
 
 
+class Isolation(Frame, frozen=True):
+    """What the units of a zygote have to themselves (`flyte.runtime.isolation`). All paths are absolute."""
+
+    profile: Literal["tidy", "links"]
+    home: str
+    """The platform's folder, which `tidy` covers."""
+    kept: list[str]
+    """Its files and folders that units need."""
+    link: str
+    """The folder of the link's socket."""
+    work: str
+    """Where each unit has a folder of its name."""
+    own: str
+    """The zygote's own folder, which it makes."""
+    entered: bool = False
+    """The zygote has executed itself anew, and its mounts are there."""
+
+
 class LoadPool(Frame, frozen=True, kw_only=True):
     """The first order to a zygote: import the pool's modules, so that forks find them loaded."""
 
     pool: PoolSpec
+    isolation: Isolation | None = None
 
 
 class ForkUnit(Frame, frozen=True, kw_only=True):

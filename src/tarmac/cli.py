@@ -360,7 +360,17 @@ def _state(home: Home) -> dict[str, Any]:
     pid = lock.holder(home)
     if not pid:
         return {"running": False, "home": str(home.path)}
-    return {"running": True, "home": str(home.path), **(home.state() or {}), **_parts(home)}
+    told = {"isolation": _isolation(home), **_parts(home)}
+    return {"running": True, "home": str(home.path), **(home.state() or {}), **told}
+
+
+def _isolation(home: Home) -> dict[str, str]:
+    """What keeps actions and replicas apart: the profile, and why it is no better one. Empty before it is known."""
+    try:
+        told: dict[str, str] = json.loads(home.isolation.read_text())
+    except (OSError, ValueError):
+        return {}
+    return told
 
 
 def _parts(home: Home) -> dict[str, Any]:
@@ -381,4 +391,7 @@ def _table(state: dict[str, Any]) -> str:
     for part in (*state.get("parts", ()), *filter(None, [state.get("stem"), state.get("will")])):
         restarts = f"   restarts: {part['restarts']} (last: {part['last_end']})" if part["restarts"] else ""
         lines.append(f"  {part['name']:<10} {part['state']:<8} pid {part['pid'] or '-'}{restarts}")
+    if isolation := state.get("isolation"):
+        reason = f" ({isolation['reason']})" if isolation["reason"] else ""
+        lines.append(f"  {'isolation':<10} {isolation['profile']}{reason}")
     return "\n".join(lines)

@@ -79,8 +79,11 @@ class Home:
 
     @property
     def link_socket(self) -> Path:
-        """Frames: workers, replicas, the agent and the gateway's brain."""
-        return self.sockets / "link.sock"
+        """Frames: workers, replicas, the agent and the gateway's brain.
+
+        It is alone in its folder: that is what units see of the platform's sockets.
+        """
+        return self.sockets / "link" / "link.sock"
 
     @property
     def wake_socket(self) -> Path:
@@ -131,6 +134,21 @@ class Home:
         return self.path / "holdings"
 
     @property
+    def files(self) -> Path:
+        """Files that actions and programs of this machine give to others (`flyte.io`)."""
+        return self.path / "files"
+
+    @property
+    def work(self) -> Path:
+        """What units write into their working directories: a folder for each, as long as it lives."""
+        return self.path / "work"
+
+    @property
+    def isolation(self) -> Path:
+        """What isolates units on this machine, as JSON: the profile, and why it is no better one."""
+        return self.path / "isolation.json"
+
+    @property
     def clock(self) -> Path:
         """How the clock was set while runs were under way (`tarmac.control.clock`)."""
         return self.path / "clock"
@@ -141,7 +159,7 @@ class Home:
 
     def checkpoints(self, run: str) -> Path:
         """What the run's actions saved for their next attempts (`flyte._checkpoint`)."""
-        return self.path / "files" / "checkpoints" / run
+        return self.files / "checkpoints" / run
 
     def checkpoints_but(self, runs: Collection[str]) -> list[Path]:
         """Those of every run except these."""
@@ -163,12 +181,13 @@ class Home:
         Raises PermissionError for a folder of somebody else, InitializationError for keys that cannot be used.
         """
         logs = (self.logs, self.worker_logs, self.logs / "platform")
-        for folder in (self.path, self.blobs, self.code, *logs, self.gateway):
+        for folder in (self.path, self.blobs, self.code, self.files, self.work, *logs, self.gateway):
             folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
         _check_owner(self.path, self.path.stat())
         with contextlib.suppress(FileExistsError):
             self.sockets.mkdir(mode=stat.S_IRWXU)
         _check_owner(self.sockets, self.sockets.lstat())  # it may be in a folder where anybody can put a link
+        self.link_socket.parent.mkdir(mode=stat.S_IRWXU, exist_ok=True)
         for folder in (self.path, self.sockets):
             folder.chmod(stat.S_IRWXU)
         _write_once(self.token_file, "tk_" + secrets.token_urlsafe(32))

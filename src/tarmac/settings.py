@@ -66,6 +66,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Processes trust the system's certificate folder (SSL_CERT_DIR) where there is one and they set nothing else: "
         "making an HTTP client then takes 2 ms instead of 25.",
     ),
+    Setting(
+        "isolation",
+        "tidy",
+        "`tidy`: every action and replica has a working directory and a folder for temporary files of its own, or what "
+        "comes nearest to that on this machine; `flyte status` names it. `open`: all of a version share one folder.",
+        ("tidy", "open"),
+    ),
     Setting("log_level", "WARNING", "How much the platform's own processes write into logs/."),
 )
 
@@ -95,6 +102,7 @@ class Settings:
     tls_cert: str
     tls_port: int
     system_certificates: bool
+    isolation: str
     log_level: str
 
     def port_range(self, main: int | None = None) -> range:

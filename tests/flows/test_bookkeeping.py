@@ -21,7 +21,7 @@ def full(name, then):
     """There is no room for `then` when it is called for the first time in a pool."""
 
     def call(self, *args):
-        mark = pathlib.Path(__file__).with_name(f"{name}.{os.environ['FLYTE_POOL']}")
+        mark = pathlib.Path.home() / f"{name}.{os.environ['FLYTE_POOL']}"
         if not mark.exists():
             mark.touch()
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -66,7 +66,15 @@ class Driver(Conversation):
             )
         super().__init__(ours, log)
 
-    def load(self, *modules: str, fork: bool | None = None, sys_path: tuple[str, ...] = ()) -> None:
+    def load(
+        self,
+        *modules: str,
+        fork: bool | None = None,
+        sys_path: tuple[str, ...] = (),
+        isolation: wire.Isolation | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        """Code of which a unit is to have a copy of its own comes from a bundle."""
         pool = wire.PoolSpec(
             id="pool",
             name="env@v1",
@@ -75,8 +83,10 @@ class Driver(Conversation):
             modules=list(modules),
             fork=fork,
             sys_path=list(sys_path),
+            bundle=None if isolation is None else "digest",
+            env=env or {},
         )
-        self.send(wire.LoadPool(pool=pool))
+        self.send(wire.LoadPool(pool=pool, isolation=isolation))
 
     def worker(self, unit: str = "w", stub: str = "wait", log: Path | None = None, **env: str) -> int:
         """Fork a worker whose life is `stub` (see stub_worker); its pid."""

@@ -16,6 +16,8 @@ def serve(reuse: bool, concurrency: int) -> None:
     match what:
         case "exit":
             sys.exit(int(rest))
+        case "code":
+            exec(rest, {})
         case "raise":
             raise RuntimeError(rest)
         case "kill":

@@ -47,9 +47,9 @@ class Scene:
         self.agent: Agent
         self._task: asyncio.Task[None]
 
-    async def open(self, lease: float = 60) -> None:
+    async def open(self, lease: float = 60, isolation: str = "open") -> None:
         await self.control.open()
-        self.agent = Agent(self.home, "stub_worker", grace=2, lease=lease)
+        self.agent = Agent(self.home, "stub_worker", grace=2, lease=lease, isolation=isolation)
         self._task = asyncio.create_task(self.agent.run())
         await self.control.hello()
 

@@ -25,16 +25,26 @@ class BrokenImport(Exception):
         self.info = info
 
 
+_root: str | None = None
+
+
+def code_root() -> Path:
+    """The folder of the code; where none was entered, the working directory."""
+    return Path.cwd() if _root is None else Path(_root)
+
+
 def enter(root: str, sys_path: Sequence[str]) -> None:
     """Make `root` the working directory and the first place where modules are looked for; then `sys_path`, below it.
 
     Raises BrokenImport where there is no such folder.
     """
+    global _root
     try:
         os.chdir(root)
     except OSError as error:
         message = f"the code's folder {root} cannot be entered ({error.strerror}); deploy again to send it anew"
         raise BrokenImport(ErrorInfo(code="CodeBundleError", message=message)) from error
+    _root = root
     places = [root, *(os.path.normpath(os.path.join(root, part)) for part in sys_path)]
     sys.path[:] = [*dict.fromkeys(places), *(place for place in sys.path if place not in places and place != "")]
     importlib.invalidate_caches()

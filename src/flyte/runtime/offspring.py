@@ -13,32 +13,49 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from flyte.runtime import loader
+from flyte.runtime import isolation, loader
 from flyte.wire import ForkUnit
+
+if TYPE_CHECKING:
+    from flyte.runtime.isolation import Links, Tidy
 
 READY = b"\x01"
 """What a unit writes to its pipe when it may be probed."""
 
 FAILED = b"\x00"
-"""What a unit writes, followed by an ErrorInfo as JSON, when it cannot import its code."""
+"""What a unit writes, followed by an ErrorInfo as JSON, when it cannot be prepared, or cannot import its code."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def live(order: ForkUnit, modules: Sequence[str], worker: str, pipe: int, parent: int) -> NoReturn:
+def live(
+    order: ForkUnit, modules: Sequence[str], worker: str, pipe: int, parent: int, walls: Tidy | Links | None = None
+) -> NoReturn:
     """Be the unit that `order` describes, in a process that was forked a moment ago. Returns never, raises never."""
     try:
-        _settle(order, parent)
+        _prepare(order, parent, pipe, walls)
         _import(modules, pipe)
         _work(order, worker, pipe)
     except BaseException as error:  # noqa: BLE001 - a stranger's code; and the last place where anybody can tell
         leave(error)
     leave()
+
+
+def _prepare(order: ForkUnit, parent: int, pipe: int, walls: Tidy | Links | None) -> None:
+    """Raises BrokenImport, once the zygote has been told: nothing of the user's is to blame."""
+    try:
+        _settle(order, parent)
+        if walls is not None:
+            walls.settle(order.unit)
+    except OSError as error:
+        info = isolation.failure(error)
+        os.write(pipe, FAILED + msgspec.json.encode(info))
+        raise loader.BrokenImport(info) from error
 
 
 def _settle(order: ForkUnit, parent: int) -> None:

@@ -22,7 +22,6 @@ import sys
 import threading
 import traceback
 from collections import deque
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -69,7 +68,7 @@ class Worker:
         self._running = False
         self._aborting = False
         self._spent = False
-        self._root = Path.cwd()  # the bundle's folder; user code may go elsewhere
+        self._root = loader.code_root()
         self._link = Link(link, self._hello, self.receive, output.flush_pending)
         self._answers = Answers(self._link)
         self._forks = Forks()

@@ -39,12 +39,13 @@ from typing import NoReturn
 
 import msgspec
 
-from flyte.runtime import identity, loader, offspring, output, shared
+from flyte.runtime import identity, isolation, loader, offspring, output, shared
 from flyte.wire import (
     AnyFrame,
     ErrorInfo,
     ForkUnit,
     Frame,
+    Isolation,
     LoadPool,
     Ping,
     Pong,
@@ -83,6 +84,8 @@ class Zygote:
         self._why_not = why_not
         self._given = given
         self._pool = PoolSpec(id="", name="", python="", root="")
+        self._isolation: Isolation | None = None
+        self._walls: isolation.Tidy | isolation.Links | None = None
         self._unpacker = Unpacker()
         self._pids: dict[str, int] = {}
         self._units: dict[int, str] = {}
@@ -129,7 +132,7 @@ class Zygote:
     def _obey(self, frame: AnyFrame) -> None:
         match frame:
             case LoadPool():
-                self.load(frame.pool)
+                self.load(frame.pool, frame.isolation)
             case ForkUnit():
                 self._fork(frame)
             case SignalUnit():
@@ -161,9 +164,10 @@ class Zygote:
 
     # ------------------------------------------------------------------------------------------------------- loading
 
-    def load(self, pool: PoolSpec) -> None:
+    def load(self, pool: PoolSpec, wanted: Isolation | None = None) -> None:
         """Import the pool's modules, or find out that its units must; tell the agent how that went."""
-        self._pool = pool
+        self._pool, self._isolation = pool, wanted
+        self._walls = isolation.of(wanted, pool)
         sys.argv = [""]
         if self._given is not None:
             os.environ.update(pool.env)
@@ -173,14 +177,26 @@ class Zygote:
             self._why_not = DECLARED
         try:
             import_ours(self._worker)
-            loader.enter(pool.root, pool.sys_path)
+            self._enter()
             if self._why_not is None:
                 self._import_ahead()
+            if self._walls is not None:
+                self._walls.imported()
+        except OSError as error:
+            self._send(PoolFailed(pool=pool.id, error=isolation.failure(error)))
+            return
         except loader.BrokenImport as broken:
             self._send(PoolFailed(pool=pool.id, error=broken.info))
             return
         gc.freeze()  # else the first collection in a child copies every page that it shares
         self._send(PoolReady(pool=pool.id, forks=self._why_not is None, message=self._why_not or ""))
+
+    def _enter(self) -> None:
+        """Go where the code is; from now on this process and its units are isolated. Raises OSError, BrokenImport."""
+        if self._walls is not None and self._isolation is not None:
+            self._walls.enter()
+            self._isolation = msgspec.structs.replace(self._isolation, entered=True)
+        loader.enter(self._pool.root, self._pool.sys_path)
 
     def _import_ahead(self) -> None:
         before = dict(os.environ)
@@ -201,7 +217,7 @@ class Zygote:
     def _begin_anew(self, why_not: str = "") -> NoReturn:
         """Go on as a process that has imported nothing yet, with the order that is at hand."""
         with tempfile.TemporaryFile() as order:  # not on the command line: it holds secrets
-            order.write(pack(LoadPool(pool=self._pool)))
+            order.write(pack(LoadPool(pool=self._pool, isolation=self._isolation)))
             order.flush()
             order.seek(0)
             arguments = ["--fd", str(self._link.fileno()), "--worker", self._worker]
@@ -226,7 +242,7 @@ class Zygote:
         if pid == 0:
             self._forget(reading)
             modules = [] if self._why_not is None else self._pool.modules
-            offspring.live(order, modules, self._worker, writing, parent)
+            offspring.live(order, modules, self._worker, writing, parent, self._walls)
         os.close(writing)
         self._pids[order.unit], self._units[pid] = pid, order.unit
         self._pipes[reading] = (order.unit, bytearray())

@@ -20,12 +20,13 @@ from pathlib import Path
 from flyte import wire
 from tarmac import process
 from tarmac.agent import probe, shortage
+from tarmac.agent.isolation import Ground
 from tarmac.agent.life import Lives
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.nursery import Nursery
 from tarmac.agent.unit import Unit, free_port, in_words, size
-from tarmac.agent.zygote import WORKER, PoolBroken, Zygote
+from tarmac.agent.zygote import WORKER, PoolBroken, Zygote, environment
 from tarmac.home import Home
 
 log = logging.getLogger("tarmac.agent")
@@ -47,6 +48,7 @@ class Agent:
 
     `lease`: seconds without a sign of life after which a zygote is killed, and for which others may be stopped.
     `worker`: the module whose `serve` is a worker's life. `common`: variables that the environments of all pools have.
+    `isolation`: the setting.
     """
 
     def __init__(
@@ -56,16 +58,19 @@ class Agent:
         grace: float = 5,
         lease: float = 60,
         common: Mapping[str, str] | None = None,
+        isolation: str = "open",
     ) -> None:
         self._home = home
         self._worker = worker
         self._grace = grace
         self._lease = lease
         self._common = common or {}
+        self._isolation = isolation
         self._units: dict[str, Unit] = {}
         self._link = ControlLink(home.link_socket, home.token, self._states, self._obey, self._welcomed)
         self._tasks: asyncio.TaskGroup
         self._nursery: Nursery
+        self._ground: Ground
         self._ended: dict[str, int] = {}
         """Units (name → pid) whose leftovers have not been looked for."""
         self._sweep_wanted = asyncio.Event()
@@ -80,15 +85,18 @@ class Agent:
         self._clear_up()
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self._nursery = Nursery(self._home, self._worker, self._link.send, tasks, self._common)
+            self._ground = Ground(self._home, self._isolation, environment(str(self._home.path), self._common))
+            self._nursery = Nursery(self._home, self._worker, self._link.send, tasks, self._common, self._ground)
             link = tasks.create_task(self._link.run())
-            looks = (self._sweep, self._look_at_memory, Lives(self._lease, self._nursery, self._units).look)
+            lives = Lives(self._lease, self._nursery, self._units)
+            looks = (self._ground.look, self._sweep, self._look_at_memory, lives.look)
             others = [tasks.create_task(_over_and_over(look)) for look in looks]
             await self._stopping.wait()
             link.cancel()  # first: what ends from now on has not failed, and nothing new is to be started
             await self._end_all()
             for task in others:
                 task.cancel()
+        self._ground.end()
 
     def _clear_up(self) -> None:
         """Remove the files that workers of an earlier agent left and never wrote into."""
@@ -190,6 +198,7 @@ class Agent:
         finally:
             del self._units[unit.name]
         self._link.send(exited)
+        self._ground.left(unit.name)
         if unit.pid and (unit.order.kind == "replica" or exited.code != 0):
             self._ended[unit.name] = unit.pid
             self._sweep_wanted.set()
@@ -223,7 +232,7 @@ class Agent:
             if exited.code != PORT_TAKEN or unit.address or unit.stop or unit.order.replica is None:
                 break
             log.warning("%s: port %d was taken by somebody else; it gets another", unit.name, unit.port)
-            unit.begin_again()
+            await self._begin_again(unit)
         return in_words(unit, exited, why)
 
     async def _run_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
@@ -236,9 +245,13 @@ class Agent:
             await asyncio.sleep(pause)
             if unit.stop is not None:
                 break
-            unit.begin_again()
+            await self._begin_again(unit)
             why, exited = await self._try_once(unit, zygote)
         return why, exited
+
+    async def _begin_again(self, unit: Unit) -> None:
+        await self._ground.again(unit.name)
+        unit.begin_again()
 
     async def _try_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
         replica = unit.order.replica

@@ -12,6 +12,7 @@ from flyte.errors import CodeBundleError
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac.agent import bundle
 from tarmac.agent.base import Base
+from tarmac.agent.isolation import Ground
 from tarmac.agent.shortage import is_shortage, patiently
 from tarmac.agent.zygote import PoolBroken, Zygote, environment, system_failure
 from tarmac.home import Home
@@ -32,7 +33,9 @@ class Nursery:
         report: Callable[[wire.Frame], None],
         tasks: asyncio.TaskGroup,
         common: Mapping[str, str],
+        ground: Ground,
     ) -> None:
+        self._ground = ground
         self._home = home
         self._worker = worker
         env, log_file = environment(str(home.path), common), home.logs / "pools" / "base.log"
@@ -91,6 +94,7 @@ class Nursery:
         blob, folder = self._home.blobs / digest, self._home.code / digest
         try:
             await patiently("unpacking", lambda: asyncio.to_thread(bundle.unpack, blob, digest, folder))
+            await self._ground.protect(folder)
         except (CodeBundleError, OSError, RuntimeError) as error:
             raise _broken(pool, str(error), error) from error
 
@@ -122,7 +126,8 @@ class Nursery:
 
     async def _start(self, pool: PoolSpec, base: Base | None) -> Zygote:
         env = environment(str(self._home.path), pool.env)
-        zygote = await Zygote.start(pool, self.log(pool), env, self._worker, base)
+        isolation = await self._ground.isolation(pool)
+        zygote = await Zygote.start(pool, self.log(pool), env, self._worker, base, isolation)
         zygote.on_failed = self._report
         self._living[pool.id] = zygote
         self._tasks.create_task(self._reap(zygote))
@@ -133,6 +138,8 @@ class Nursery:
             await zygote.reap()
         except Exception:  # a zombie is left, and no more than that
             log.exception("the end of the zygote %d cannot be followed", zygote.pid)
+        if zygote.isolation is not None:
+            self._ground.left(Path(zygote.isolation.own).name)
 
     def _forget(self, pool: str, future: asyncio.Future[Zygote]) -> None:
         if self._zygotes.get(pool) is future:

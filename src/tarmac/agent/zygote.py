@@ -56,8 +56,9 @@ def system_failure(pool: PoolSpec, message: str) -> wire.PoolFailed:
 class Zygote(asyncio.Protocol):
     """Start one with `start`; `loaded` is done when its import is, and raises PoolBroken where that failed."""
 
-    def __init__(self, pool: PoolSpec, log: Path) -> None:
+    def __init__(self, pool: PoolSpec, log: Path, isolation: wire.Isolation | None = None) -> None:
         self.pool = pool
+        self.isolation = isolation
         self.log = log
         self.units: dict[str, Unit] = {}
         loop = asyncio.get_running_loop()
@@ -79,7 +80,14 @@ class Zygote(asyncio.Protocol):
     # ----------------------------------------------------------------------------------------------------- its life
 
     @staticmethod
-    async def start(pool: PoolSpec, log: Path, env: Mapping[str, str], worker: str, base: Base | None = None) -> Zygote:
+    async def start(
+        pool: PoolSpec,
+        log: Path,
+        env: Mapping[str, str],
+        worker: str,
+        base: Base | None = None,
+        isolation: wire.Isolation | None = None,
+    ) -> Zygote:
         """Start the process; it is not ready before `loaded` is done. Raises OSError where it cannot be started.
 
         It is forked from `base`, or else an interpreter of its own with the environment `env`.
@@ -87,7 +95,7 @@ class Zygote(asyncio.Protocol):
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             ours, theirs = socket.socketpair()
-            zygote = Zygote(pool, log)
+            zygote = Zygote(pool, log, isolation)
             with theirs:
                 try:
                     if base is not None:
@@ -99,7 +107,7 @@ class Zygote(asyncio.Protocol):
                     zygote._deadline.cancel()
                     raise
         await asyncio.get_running_loop().create_connection(lambda: zygote, sock=ours)
-        zygote._send(wire.LoadPool(pool=pool))
+        zygote._send(wire.LoadPool(pool=pool, isolation=isolation))
         return zygote
 
     def _spawn(self, env: Mapping[str, str], worker: str, fd: int, output: int) -> None:

@@ -1,0 +1,229 @@
+"""What a unit has to itself: its working directory, its folder for temporary files, and how far its signals reach.
+
+Official programs run in a container each: the shipped files can be read in the working directory, anything can be
+written there, and nobody else sees it. Here that is a *profile*, which the agent chooses when it starts (it asks this
+module, as a program, what the machine lets us do):
+
+- `tidy` (Linux): an overlay over the code's folder, in a mount namespace of the unit's own. What is written there, also
+  beside `__file__`, lands in the unit's folder; the code itself never changes. The platform's own folder is covered,
+  except for what units need of it. Signals end at the unit's own processes.
+- `links` (where namespaces cannot be had): the working directory is a fresh folder with links to the entries of the
+  code's top level, and the agent has made the code read-only.
+
+The zygote calls `enter` before it imports the user's code, and `imported` after it; each unit calls `settle`. What the
+import writes is the zygote's own, and its units find it. The agent removes the folders.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+from flyte.runtime import linux
+from flyte.wire import ErrorInfo, Isolation, PoolSpec
+
+_LONGEST_TEMPORARY = 70
+"""Characters of TMPDIR above which `multiprocessing` finds no room for the name of a socket in it."""
+
+
+class Tidy:
+    """`code`: the folder of the unpacked bundle; None for code that is used where it lies, which is not covered."""
+
+    def __init__(self, spec: Isolation, code: str | None, keeps_tmpdir: bool = False) -> None:
+        self._spec = spec
+        self._code = code
+        self._keeps_tmpdir = keeps_tmpdir
+        self._temporary = f"{spec.home}/tmp"
+        self._user = False
+        self._code_below: list[str] = []
+        self._temporary_below: list[str] = []
+        self.keeps_signals = False
+
+    def enter(self) -> None:
+        """In the zygote, which has a single thread. Raises OSError."""
+        if not self._spec.entered:
+            self._make_own()
+            linux.own_mounts()
+            linux.keep_mounts_private()
+            self._user = linux.in_user_namespace()
+            self._cover()
+            self._mount_own()
+            self.keeps_signals = linux.keep_signals_in()
+        self._user = linux.in_user_namespace()
+        if not self._keeps_tmpdir:
+            _use_temporary(self._temporary)
+
+    def _make_own(self) -> None:
+        for name in ("", "/code", "/code.work", "/tmp"):
+            os.mkdir(self._spec.own + name, 0o700)
+
+    def _cover(self) -> None:
+        """Put empty folders in the place of the platform's, and in them only what units need."""
+        home, link = self._spec.home, self._spec.link
+        wanted = [f"{home}/{name}" for name in self._spec.kept] + [link]
+        held = [(path, os.open(path, os.O_PATH)) for path in wanted]
+        covers = [home] if link.startswith(f"{home}/") else [home, os.path.dirname(link)]
+        for cover in covers:
+            linux.mount_empty(cover)
+        for path, fd in held:
+            _make_place(path, fd)
+            linux.mount_again(f"/proc/self/fd/{fd}", path)
+            os.close(fd)
+        os.mkdir(self._temporary, 0o700)
+        for place in (f"{home}/code", *covers):
+            linux.forbid_writing(place)
+
+    def _mount_own(self) -> None:
+        own = self._spec.own
+        linux.mount_again(f"{own}/tmp", self._temporary)
+        if self._code is not None:
+            linux.mount_overlay(self._code, [self._code], f"{own}/code", f"{own}/code.work", self._user)
+
+    def imported(self) -> None:
+        """In the zygote, when it has imported what it will, and will not execute itself anew."""
+        own = self._spec.own
+        if self._code is not None:
+            self._code_below = [*_filled(f"{own}/code"), self._code]
+        self._temporary_below = _filled(f"{own}/tmp")
+        if os.geteuid() == 0:
+            linux.bound_capabilities()
+
+    def settle(self, unit: str) -> None:
+        """In the unit, before anything else runs in it. Raises OSError."""
+        folder = f"{self._spec.work}/{unit}"
+        for name in ("", "/code", "/code.work", "/tmp"):
+            os.mkdir(folder + name, 0o700)
+        linux.own_mounts()
+        self._mount_temporary(folder)
+        if self._code is not None:
+            linux.mount_overlay(self._code, self._code_below, f"{folder}/code", f"{folder}/code.work", self._user)
+            os.chdir(self._code)
+        linux.keep_signals_in()
+        linux.drop_capabilities()
+
+    def _mount_temporary(self, folder: str) -> None:
+        """Under the name that the zygote's has: what the import keeps of it goes on being right."""
+        if not self._temporary_below:
+            linux.mount_again(f"{folder}/tmp", self._temporary)
+            return
+        os.mkdir(f"{folder}/tmp.work", 0o700)
+        linux.mount_overlay(self._temporary, self._temporary_below, f"{folder}/tmp", f"{folder}/tmp.work", self._user)
+
+
+class Links:
+    """`code` as for Tidy."""
+
+    def __init__(self, spec: Isolation, code: str | None, keeps_tmpdir: bool = False) -> None:
+        self._spec = spec
+        self._code = code
+        self._keeps_tmpdir = keeps_tmpdir
+
+    def enter(self) -> None:
+        """The import has the machine's folder for temporary files."""
+
+    def imported(self) -> None:
+        """Units link to the code itself."""
+
+    def settle(self, unit: str) -> None:
+        """In the unit, before anything else runs in it. Raises OSError."""
+        folder = f"{self._spec.work}/{unit}"
+        for name in ("", "/code", "/tmp"):
+            os.mkdir(folder + name, 0o700)
+        if self._code is not None:
+            for entry in os.listdir(self._code):
+                os.symlink(f"{self._code}/{entry}", f"{folder}/code/{entry}")
+            os.chdir(f"{folder}/code")
+        if not self._keeps_tmpdir and len(folder) <= _LONGEST_TEMPORARY:
+            _use_temporary(f"{folder}/tmp")
+
+
+def of(spec: Isolation | None, pool: PoolSpec) -> Tidy | Links | None:
+    """What isolates the units of a pool; None where nothing does."""
+    if spec is None:
+        return None
+    kind = Tidy if spec.profile == "tidy" else Links
+    return kind(spec, pool.root if pool.bundle else None, "TMPDIR" in pool.env)
+
+
+def failure(error: OSError) -> ErrorInfo:
+    """Why a process could not be prepared: whatever waits for it is tried again."""
+    return ErrorInfo(code="WorkerLostError", message=f"a process could not be prepared: {error}", kind="system")
+
+
+def _use_temporary(folder: str) -> None:
+    """Have `tempfile` and everybody else use `folder`. What would be compiled anew in each is kept where it was."""
+    before = tempfile.gettempdir()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{before}/torchinductor_{os.getuid()}")
+    os.environ["TMPDIR"] = folder
+    tempfile.tempdir = None
+
+
+def _filled(folder: str) -> list[str]:
+    """The folder, if there is anything in it."""
+    return [folder] if os.listdir(folder) else []
+
+
+def _make_place(path: str, fd: int) -> None:
+    """Something empty of the same kind, to mount on."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.isdir(f"/proc/self/fd/{fd}"):
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+# ------------------------------------------------------------------------------------------------------------- a probe
+
+
+def probe(folder: str) -> bool:
+    """Try `tidy` on the empty folder `folder`, as if that were the platform's. Whether signals are kept in, too.
+
+    Raises OSError for what the machine does not let us do. The caller removes the folder.
+    """
+    for name in ("code/bundle", "work", "run/link"):
+        os.makedirs(f"{folder}/{name}")
+    code, work = f"{folder}/code/bundle", f"{folder}/work"
+    spec = Isolation("tidy", home=folder, kept=["code", "work"], link=f"{folder}/run/link", work=work, own=f"{work}/z")
+    with open(f"{code}/file", "w") as file:
+        file.write("before")
+    zygote = Tidy(spec, code)
+    zygote.enter()
+    zygote.imported()
+    _try_unit(zygote, f"{code}/file")
+    with open(f"{code}/file") as file:
+        if file.read() != "before":
+            raise OSError("what a process writes into its overlay is seen by others")
+    return zygote.keeps_signals
+
+
+def _try_unit(zygote: Tidy, file: str) -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            zygote.settle("unit")
+            with open(file, "a") as output:
+                output.write("after")
+        except OSError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as said:
+        problem = said.read().decode()
+    os.waitpid(pid, 0)
+    if problem:
+        raise OSError(problem)
+
+
+def main() -> None:
+    """`python -P -m flyte.runtime.isolation FOLDER`: exits with the reason where `tidy` cannot be had."""
+    try:
+        print("kept" if probe(sys.argv[1]) else "free")
+    except OSError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

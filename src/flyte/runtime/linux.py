@@ -1,0 +1,145 @@
+"""The system calls of Linux that Python does not offer: mount namespaces, Landlock's scopes, capabilities.
+
+Each raises OSError where the kernel refuses it. None of them exists on other systems.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True) if os.uname().sysname == "Linux" else None
+
+_NEWNS, _NEWUSER = 0x20000, 0x10000000
+RDONLY, NOSUID, NODEV = 1, 2, 4
+_REMOUNT, _BIND, _REC, _PRIVATE, _RELATIME = 32, 4096, 16384, 1 << 18, 1 << 21
+_KEPT_FLAGS = NOSUID | NODEV | 8 | 1024 | 2048
+"""Flags of a mount that must be named again when it is mounted anew; `statvfs` has the same numbers for them."""
+_ST_RELATIME = 4096
+
+_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
+_SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1, 2
+
+_NO_NEW_PRIVILEGES, _DROP_FROM_BOUNDS = 38, 24
+_CONTAINER = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
+"""The capabilities that root has in a container of Docker's: chown, dac_override, fowner, fsetid, kill, setgid, setuid,
+setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap."""
+_CAPABILITIES = 64
+_CAPABILITY_VERSION = 0x20080522
+
+
+def _library() -> ctypes.CDLL:
+    if _libc is None:
+        raise OSError(f"{os.uname().sysname} has no mount namespaces")
+    return _libc
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def own_mounts() -> None:
+    """Give this process a mount namespace of its own.
+
+    Without the capability for that, by way of a user namespace in which every user keeps its number. That works only
+    in a process with a single thread.
+    """
+    library = _library()
+    if library.unshare(_NEWNS) == 0:
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    _checked(library.unshare(_NEWNS | _NEWUSER), "making a user namespace")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def keep_mounts_private() -> None:
+    """What is mounted in this namespace from now on is seen in it alone."""
+    _mount(None, "/", None, _REC | _PRIVATE)
+
+
+def in_user_namespace() -> bool:
+    """Whether this process is in another user namespace than the machine's first one."""
+    with open("/proc/self/uid_map") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind, options or None)]
+    _checked(_library().mount(*encoded[:3], flags, encoded[3]), f"mounting {target}")
+
+
+def mount_empty(target: str) -> None:
+    """Put an empty folder, which vanishes with the namespace, in the place of `target`."""
+    _mount("none", target, "tmpfs", NOSUID | NODEV, "mode=0755,size=1m")
+
+
+def mount_again(source: str, target: str) -> None:
+    """Show the file or folder `source` at `target`, too."""
+    _mount(source, target, None, _BIND)
+
+
+def forbid_writing(mounted: str) -> None:
+    """Nothing can be changed in what is mounted at `mounted` any more."""
+    kept = os.statvfs(mounted).f_flag
+    flags = kept & _KEPT_FLAGS | (_RELATIME if kept & _ST_RELATIME else 0)
+    _mount(None, mounted, None, _BIND | _REMOUNT | RDONLY | flags)
+
+
+def mount_overlay(target: str, lower: list[str], upper: str, work: str, user: bool) -> None:
+    """Show the folders `lower`, the first above the others, at `target`; what is changed there lands in `upper`.
+
+    `work` is an empty folder beside `upper`. `user`: this process is in a user namespace.
+    """
+    below = ":".join(map(_escaped, lower))
+    options = f"lowerdir={below},upperdir={_escaped(upper)},workdir={_escaped(work)}{',userxattr' if user else ''}"
+    _mount("overlay", target, "overlay", NOSUID | NODEV, options)
+
+
+def _escaped(path: str) -> str:
+    for character in "\\:,":
+        path = path.replace(character, f"\\{character}")
+    return path
+
+
+def keep_signals_in() -> bool:
+    """From now on this process and its descendants can signal and trace only those that descend from this process.
+
+    The same holds for connections to abstract sockets. False where the kernel has no such scope (before Linux 6.12).
+    """
+    library = _library()
+    rules = struct.pack("=3Q", 0, 0, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS)
+    fd = library.syscall(_LANDLOCK_CREATE, rules, len(rules), 0)
+    if fd < 0:
+        return False
+    try:
+        _checked(library.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no_new_privs")
+        _checked(library.syscall(_LANDLOCK_RESTRICT, fd, 0), "landlock_restrict_self")
+    finally:
+        os.close(fd)
+    return True
+
+
+def bound_capabilities() -> None:
+    """Programs that are executed from now on get no capability beyond those of a container."""
+    for number in range(_CAPABILITIES):
+        if number not in _CONTAINER:
+            _library().prctl(_DROP_FROM_BOUNDS, number, 0, 0, 0)  # refused for numbers that the kernel does not have
+
+
+def drop_capabilities() -> None:
+    """Give up what was needed to prepare this process: root keeps what it has in a container, others nothing."""
+    kept = sum(1 << number for number in _CONTAINER) if os.geteuid() == 0 else 0
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    library = _library()
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    held = ctypes.create_string_buffer(24)
+    _checked(library.capget(header, held), "capget")
+    _, permitted_low, _, _, permitted_high, _ = struct.unpack("=6I", held.raw)
+    low, high = low & permitted_low, high & permitted_high
+    _checked(library.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)), "capset")

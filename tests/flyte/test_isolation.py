@@ -1,0 +1,119 @@
+"""What units have to themselves, as a zygote arranges it: all of it, and what is left without namespaces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyte import wire
+from tests.flyte.zygote_driver import Zygotes, lines, zygotes
+
+LOOK = "code:import os, tempfile; print(sorted(os.listdir('.')), os.getcwd(), tempfile.gettempdir()); "
+WRITE = "code:open('new', 'w'); open('shipped.txt', 'a').write(' changed'); print('written'); "
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The platform's folder."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def root(home: Path) -> Path:
+    folder = home / "code"
+    folder.mkdir(parents=True)
+    (folder / "shipped.txt").write_text("shipped")
+    return folder
+
+
+@pytest.fixture
+def zygote(home: Path, root: Path) -> Iterator[Zygotes]:
+    with zygotes(home) as make:
+        yield make
+
+
+def isolation(folder: Path, profile: str) -> wire.Isolation:
+    """That of a platform whose folder is `folder`."""
+    for name in ("work", "run/link"):
+        (folder / name).mkdir(parents=True)
+    (folder / "token").write_text("secret")
+    kept = ["code", "work"]
+    work, link = str(folder / "work"), str(folder / "run" / "link")
+    return wire.Isolation("links" if profile == "links" else "tidy", str(folder), kept, link, work, f"{work}/z")
+
+
+def test_where_there_are_namespaces_the_code_is_shown_with_each_units_own_changes(
+    zygote: Zygotes, home: Path, root: Path
+) -> None:
+    driver = zygote()
+    (root / "mine.py").write_text("open('imported', 'w')\n")
+    driver.load("mine", isolation=isolation(home, "tidy"))
+    driver.next(wire.PoolReady)
+    look = f"import os; print('token', os.path.exists({str(home / 'token')!r}))"
+    driver.worker("one", WRITE + look, home.parent / "one.log")
+    lines(home.parent / "one.log", lambda text: "token False" in text)
+    driver.worker("two", LOOK, home.parent / "two.log")
+    said = lines(home.parent / "two.log", lambda text: "[" in text)
+    assert f"'imported', 'mine.py', 'shipped.txt'] {root} {home / 'tmp'}" in said
+    assert (home / "work" / "one" / "code" / "new").exists()
+    assert sorted(os.listdir(root)) == ["mine.py", "shipped.txt"]
+    assert (root / "shipped.txt").read_text() == "shipped"
+
+
+def test_code_that_is_not_forked_is_kept_apart_as_well(zygote: Zygotes, home: Path, root: Path) -> None:
+    """Its zygote executes itself anew when it has found threads."""
+    driver = zygote()
+    threads = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    (root / "mine.py").write_text(threads)
+    driver.load("mine", isolation=isolation(home, "tidy"))
+    assert not driver.next(wire.PoolReady).forks
+    driver.worker("one", WRITE, home.parent / "one.log")
+    lines(home.parent / "one.log", lambda text: "written" in text)
+    assert (root / "shipped.txt").read_text() == "shipped"
+
+
+def test_without_namespaces_the_working_directory_is_a_fresh_folder_with_links_to_the_shipped_files(
+    zygote: Zygotes, home: Path, root: Path
+) -> None:
+    driver = zygote()
+    driver.load(isolation=isolation(home, "links"))
+    driver.next(wire.PoolReady)
+    driver.worker("one", "code:open('new', 'w'); print(open('shipped.txt').read())", home.parent / "one.log")
+    lines(home.parent / "one.log", lambda text: "shipped" in text)
+    driver.worker("two", LOOK, home.parent / "two.log")
+    said = lines(home.parent / "two.log", lambda text: "[" in text)
+    assert f"['shipped.txt'] {home / 'work' / 'two' / 'code'}" in said
+    assert sorted(os.listdir(root)) == ["shipped.txt"]
+
+
+def test_a_folder_for_temporary_files_that_the_environment_names_is_kept(
+    zygote: Zygotes, home: Path, root: Path
+) -> None:
+    driver = zygote(TMPDIR="/var/tmp")
+    driver.load(isolation=isolation(home, "tidy"), env={"TMPDIR": "/var/tmp"})
+    driver.next(wire.PoolReady)
+    driver.worker("one", LOOK, home.parent / "one.log")
+    assert "/var/tmp" in lines(home.parent / "one.log", lambda text: "[" in text)
+
+
+def test_what_cannot_be_prepared_is_a_fault_of_the_system_and_not_of_the_code(zygote: Zygotes, home: Path) -> None:
+    driver = zygote()
+    driver.load(isolation=isolation(home, "links"))
+    driver.next(wire.PoolReady)
+    (home / "work").rmdir()
+    driver.worker("one", LOOK)
+    failed = driver.next(wire.PoolFailed)
+    assert failed.error.kind == "system"
+    assert "could not be prepared" in failed.error.message
+    assert driver.next(wire.UnitExited, "one").code == 1
+
+
+def test_a_zygote_that_cannot_be_prepared_says_so(zygote: Zygotes, home: Path) -> None:
+    driver = zygote()
+    spec = isolation(home, "tidy")
+    (home / "work").rmdir()
+    driver.load(isolation=spec)
+    assert driver.next(wire.PoolFailed).error.kind == "system"
