@@ -14,7 +14,7 @@ from flyte.cli.execute import badly_declared
 from flyte.cli.options import connect, formatted, invocation, say, scoped, shipped
 from flyte.cli.program import Program, load, python_files
 from flyte.cli.progress import watching
-from flyte.cli.render import Column
+from flyte.cli.tables import Column
 from flyte.wire import DeployedEnvironment, Deployment
 
 if TYPE_CHECKING:
@@ -122,10 +122,10 @@ async def _sent(client: Client, planned: Plan) -> Deployment:
 
 COLUMNS: Sequence[Column[DeployedEnvironment]] = (
     Column("environment", lambda env: env.name),
-    Column("kind", lambda env: env.kind),
+    Column("kind", lambda env: env.kind, leaves=2),
     Column("phase", lambda env: env.phase),
     Column("url", lambda env: env.url),
-    Column("tasks", lambda env: ", ".join(env.tasks)),
+    Column("tasks", lambda env: ", ".join(env.tasks), leaves=1, least=12),
 )
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from flyte.remote._io import Runs
 
 FAILED = 1
+ENDED = {ActionPhase.ABORTED: "was aborted", ActionPhase.TIMED_OUT: "timed out"}
+"""How a run ended, as the end of a sentence; the other phases are words already."""
 
 
 def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> int:
@@ -131,7 +133,7 @@ async def print_result(runs: Runs, run: Run, form: str) -> int:
 def _say_failure(run: Run) -> None:
     error = run.error
     what = f"{error.code}: {error.message}" if error and error.code not in error.message else error and error.message
-    say(click.style(f"The run {run.phase.value}", fg="red", bold=True) + (f"  {what}" if what else ""))
+    say(click.style(f"The run {ENDED.get(run.phase, run.phase)}", fg="red", bold=True) + (f"  {what}" if what else ""))
     if error and error.traceback:
         say(error.traceback.rstrip())
     if not run.url.startswith("local:"):

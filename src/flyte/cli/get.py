@@ -11,8 +11,20 @@ import click
 
 from flyte.cli import render
 from flyte.cli.options import connect, examples, formatted, invocation, scoped
-from flyte.cli.render import Column, age, clock, lasted, one_line
-from flyte.wire import ROOT_ACTION, Action, ActionPhase, App, KeyInfo, Project, Run, SecretInfo, Task
+from flyte.cli.render import age, clock, lasted, one_line, words
+from flyte.cli.tables import Column
+from flyte.wire import (
+    ROOT_ACTION,
+    Action,
+    ActionPhase,
+    App,
+    ErrorInfo,
+    KeyInfo,
+    Project,
+    Run,
+    SecretInfo,
+    Task,
+)
 
 PHASES = click.Choice([phase.value for phase in ActionPhase])
 
@@ -37,14 +49,19 @@ def _news(record: Run | Action) -> str:
     return "" if record.phase is ActionPhase.SUCCEEDED else one_line(record.message, 80)
 
 
+def _beyond(message: str, error: ErrorInfo | None) -> str:
+    """The message, where it says more than the error that is shown as well."""
+    return "" if error and message in f"{error.code}: {error.message}" else message
+
+
 RUNS: Sequence[Column[Run]] = (
     Column("name", lambda run: run.name),
-    Column("task", lambda run: run.task),
+    Column("task", lambda run: run.task, least=12),
     Column("phase", lambda run: run.phase.value),
-    Column("started", lambda run: age(run.created)),
-    Column("took", lambda run: lasted(run.started, run.ended)),
-    Column("actions", lambda run: str(run.actions)),
-    Column("message", lambda run: _news(run)),
+    Column("started", lambda run: age(run.created), leaves=2),
+    Column("took", lambda run: lasted(run.started, run.ended), leaves=3),
+    Column("actions", lambda run: str(run.actions), leaves=4),
+    Column("message", lambda run: _news(run), leaves=1, least=12),
 )
 
 
@@ -117,10 +134,10 @@ async def _show_run(client: Any, name: str, form: str) -> None:
         [
             ("run", run.name),
             ("task", f"{run.task} at {run.version}"),
-            ("phase", run.phase.value),
+            ("phase", words(run.phase)),
             ("created", f"{clock(run.created)} ({age(run.created)})"),
             ("took", lasted(run.started, run.ended)),
-            ("message", run.message),
+            ("message", _beyond(run.message, run.error)),
             ("error", run.error.message if run.error else ""),
             ("labels", ", ".join(f"{key}={value}" for key, value in run.labels.items())),
             ("url", run.url),
@@ -136,12 +153,12 @@ async def _show_run(client: Any, name: str, form: str) -> None:
 
 ACTIONS: Sequence[Column[Action]] = (
     Column("name", lambda action: action.name),
-    Column("task", lambda action: action.short_name or action.task),
+    Column("task", lambda action: action.short_name or action.task, least=12),
     Column("phase", lambda action: action.phase.value),
-    Column("took", lambda action: lasted(action.started, action.ended)),
-    Column("attempt", lambda action: str(action.attempt)),
-    Column("parent", lambda action: action.parent or ""),
-    Column("message", lambda action: _news(action)),
+    Column("took", lambda action: lasted(action.started, action.ended), leaves=2),
+    Column("attempt", lambda action: str(action.attempt), leaves=3),
+    Column("parent", lambda action: action.parent or "", leaves=4),
+    Column("message", lambda action: _news(action), leaves=1, least=12),
 )
 
 
@@ -181,18 +198,18 @@ def get_action(
     found = asyncio.run(client.get_action(run, name))
     action = found.action
     attempts = (
-        f"{attempt.number}: {attempt.phase} {lasted(attempt.started, attempt.ended)}"
+        f"{attempt.number}: {words(attempt.phase)} {lasted(attempt.started, attempt.ended)}"
         + (f"  {one_line(attempt.error.message, 100)}" if attempt.error else "")
         for attempt in found.attempts
     )
     facts = [
         ("action", f"{action.name} of {action.run}"),
         ("task", action.task),
-        ("phase", action.phase.value),
+        ("phase", words(action.phase)),
         ("took", lasted(action.started, action.ended)),
         ("attempts", "\n".join(attempts)),
         ("group", action.group or ""),
-        ("message", action.message),
+        ("message", _beyond(action.message, action.error)),
         ("error", action.error.traceback or action.error.message if action.error else ""),
     ]
     render.details(found, facts, form)
@@ -200,9 +217,9 @@ def get_action(
 
 TASKS: Sequence[Column[Task]] = (
     Column("name", lambda task: task.name),
-    Column("version", lambda task: task.version),
-    Column("deployed", lambda task: age(task.created)),
-    Column("inputs", lambda task: one_line(_signature(task), 80)),
+    Column("version", lambda task: task.version, leaves=2),
+    Column("deployed", lambda task: age(task.created), leaves=3),
+    Column("inputs", lambda task: one_line(_signature(task), 80), leaves=1, least=12),
 )
 
 
@@ -248,10 +265,10 @@ APPS: Sequence[Column[App]] = (
     Column("name", lambda app: app.name),
     Column("status", lambda app: app.status.value),
     Column("url", lambda app: app.url),
-    Column("replicas", lambda app: str(sum(replica.phase == "ready" for replica in app.replicas))),
-    Column("version", lambda app: app.version),
-    Column("updated", lambda app: age(app.updated or app.created)),
-    Column("message", lambda app: one_line(app.message, 80)),
+    Column("replicas", lambda app: str(sum(replica.phase == "ready" for replica in app.replicas)), leaves=2),
+    Column("version", lambda app: app.version, leaves=4),
+    Column("updated", lambda app: age(app.updated or app.created), leaves=3),
+    Column("message", lambda app: one_line(app.message, 80), leaves=1, least=12),
 )
 
 
@@ -387,9 +404,9 @@ async def _io(client: Any, run: str, action: str) -> tuple[Any, Any]:
 
 SECRETS: Sequence[Column[SecretInfo]] = (
     Column("name", lambda secret: secret.name),
-    Column("project", lambda secret: secret.project),
-    Column("domain", lambda secret: secret.domain),
-    Column("updated", lambda secret: age(secret.updated or secret.created)),
+    Column("project", lambda secret: secret.project, leaves=2),
+    Column("domain", lambda secret: secret.domain, leaves=1),
+    Column("updated", lambda secret: age(secret.updated or secret.created), leaves=3),
 )
 
 
@@ -408,8 +425,8 @@ def get_secret(name: str | None, project: str | None, domain: str | None, output
 KEYS: Sequence[Column[KeyInfo]] = (
     Column("id", lambda key: key.id),
     Column("name", lambda key: key.name),
-    Column("created", lambda key: age(key.created)),
-    Column("last used", lambda key: age(key.last_used)),
+    Column("created", lambda key: age(key.created), leaves=2),
+    Column("last used", lambda key: age(key.last_used), leaves=1),
 )
 
 
@@ -424,7 +441,7 @@ def get_api_key(output: str | None) -> None:
 PROJECTS: Sequence[Column[Project]] = (
     Column("id", lambda project: project.id),
     Column("name", lambda project: project.name),
-    Column("description", lambda project: one_line(project.description, 80)),
+    Column("description", lambda project: one_line(project.description, 80), leaves=1, least=12),
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from flyte.cli.options import say
-from flyte.cli.render import COLORS, one_line
+from flyte.cli.render import COLORS, one_line, words
 from flyte.wire import DeployedEnvironment, Deployment
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _lines(brief: bool) -> Watcher:
                 continue
             if last.get(env.name, "waiting") != env.phase:
                 last[env.name] = env.phase
-                say(f"{env.name}: {env.phase}" + (f"  {note(env)}" if note(env) else ""))
+                say(f"{env.name}: {words(env.phase)}" + (f"  {note(env)}" if note(env) else ""))
         for warning in record.warnings:
             if warning not in last:
                 last[warning] = "said"
@@ -74,7 +74,7 @@ def drawing(record: Deployment | None) -> RenderableType:
         table.add_row(Text("packing and sending the code …", style="dim"))
         return table
     for env in sorted(record.environments, key=lambda env: (env.level, env.name)):
-        phase = Text(env.phase, style=COLORS.get(env.phase, "dim"))
+        phase = Text(words(env.phase), style=COLORS.get(env.phase, "dim"))
         table.add_row(
             f"  level {env.level}", Text(env.name, style="bold"), env.kind, phase, Text(note(env), style="dim")
         )

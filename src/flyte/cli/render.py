@@ -1,22 +1,26 @@
 """Records as people and scripts want to see them: a table on a terminal, plain columns in a pipe, or JSON.
 
 JSON is complete (defaults are not left out, as they are on the wire), so that `jq .message` never depends on the value.
+Beside each time in seconds since 1970 stands the same in ISO 8601, and beside start and end the seconds between them.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
+
+from flyte.cli import tables
+from flyte.cli.tables import Column
 
 R = TypeVar("R")
 
@@ -43,12 +47,6 @@ COLORS = {
     "paused": "yellow",
 }
 """A phase's or a status's colour; the others have none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column(Generic[R]):
-    title: str
-    text: Callable[[R], str]
 
 
 def printable(text: str, colors: bool = False) -> str:
@@ -84,12 +82,11 @@ def listing(records: Sequence[R], columns: Sequence[Column[R]], form: str, empty
     if not records:
         click.echo(empty, err=True)
         return
-    rows = [[printable(column.text(record)) for column in columns] for record in records]
-    titles = [column.title for column in columns]
+    rows = [[one_line(column.text(record)) for column in columns] for record in records]
     if form == "table" and sys.stdout.isatty():
-        _table(titles, rows)
+        _table(columns, rows)
     else:
-        _columns(titles, rows)
+        _columns([column.title for column in columns], rows)
 
 
 def details(record: Any, facts: Iterable[tuple[str, str]], form: str) -> None:
@@ -106,23 +103,23 @@ def details(record: Any, facts: Iterable[tuple[str, str]], form: str) -> None:
             click.echo(f"{label.ljust(width)}  {colored(body)}")
 
 
-def _table(titles: list[str], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _table(columns: Sequence[Column[R]], rows: Sequence[Sequence[str]]) -> None:
+    table = tables.fitted(columns, rows, shutil.get_terminal_size().columns)
+    click.echo(click.style("  ".join(table.head).rstrip(), bold=True))
+    click.echo(click.style("  ".join("─" * width for width in table.widths), dim=True))
+    for row in table.rows:
+        click.echo("  ".join(_coloured_cell(cell) for cell in row).rstrip())
+    if table.left_out:
+        click.echo(f"(no room for: {', '.join(table.left_out)}; a wider terminal or -o json shows them)", err=True)
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for title in titles:
-        # An address or a name that is cut cannot be used, so only free text gives way.
-        table.add_column(title, no_wrap=title != "message", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=COLORS.get(cell, "")) for cell in row))
-    Console().print(table)
+
+def _coloured_cell(cell: str) -> str:
+    word = cell.rstrip()
+    return colored(word) + cell[len(word) :]
 
 
 def _columns(titles: list[str], rows: list[list[str]]) -> None:
-    lines = [[title.upper() for title in titles], *([one_line(cell) or "-" for cell in row] for row in rows)]
+    lines = [[title.upper() for title in titles], *([cell or "-" for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -140,7 +137,8 @@ def as_data(value: Any) -> Any:
     if isinstance(value, msgspec.Raw):
         return msgspec.json.decode(value) if bytes(value) else None
     if isinstance(value, msgspec.Struct):
-        return {name: as_data(getattr(value, name)) for name in value.__struct_fields__}
+        plain = {name: as_data(getattr(value, name)) for name in value.__struct_fields__}
+        return {**plain, **_times(plain)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list | tuple):
@@ -150,9 +148,34 @@ def as_data(value: Any) -> Any:
     return value
 
 
+TIMES = ("created", "started", "ended", "updated", "ready", "last_used")
+"""The fields of records that hold a time, in seconds since 1970."""
+
+
+def _times(record: dict[str, Any]) -> dict[str, Any]:
+    """What people and most programs want of a record's times: ISO 8601 and, in seconds, how long it took."""
+    named = {f"{name}_at": iso(record[name]) for name in TIMES if isinstance(record.get(name, ""), float | int | None)}
+    if {"started", "ended"} <= record.keys():
+        ended, started = record["ended"], record["started"]
+        named["duration"] = round(ended - started, 6) if ended and started else None
+    return named
+
+
+def iso(at: float | None) -> str | None:
+    """A time as ISO 8601 in UTC, to the millisecond; None where there is none."""
+    if not at:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def words(phase: str) -> str:
+    """A phase or status as words: `timed out`, `rolled back`."""
+    return phase.replace("_", " ")
+
+
 def colored(word: str) -> str:
     """A phase or status in its colour; click removes it again where stdout is no terminal."""
-    color = COLORS.get(word)
+    color = COLORS.get(word.replace(" ", "_"))
     return click.style(word, fg=color) if color else word
 
 
@@ -163,17 +186,18 @@ def one_line(text: str, longest: int | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.8s`, `12s`, `3m 20s`, `2h 5m`."""
-    if seconds < 10:
-        return f"{max(seconds, 0):.1f}s"
+    """`32 ms`, `1.2 s`, `1m 15s`, `2h 5m`, `3d 4h`: as the console writes it."""
+    seconds = max(seconds, 0)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes}m {rest}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes}m" if hours < 48 else f"{hours // 24}d {hours % 24}h"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
 
 
 def lasted(started: float | None, ended: float | None) -> str:
@@ -184,8 +208,16 @@ def lasted(started: float | None, ended: float | None) -> str:
 
 
 def age(at: float | None) -> str:
-    """`5s ago`; empty for a time that is not known."""
-    return f"{duration(time.time() - at)} ago" if at else ""
+    """`12 s ago`, `5 min ago`, as the console writes it; empty for a time that is not known."""
+    if not at:
+        return ""
+    seconds = time.time() - at
+    if seconds < 2:
+        return "just now"
+    for size, length, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
+        if seconds < size:
+            return f"{int(seconds // length)} {unit} ago"
+    return f"{int(seconds // 86400)} d ago"
 
 
 def clock(at: float | None) -> str:

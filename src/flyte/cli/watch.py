@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from flyte.cli.options import say
-from flyte.cli.render import COLORS, lasted, one_line
+from flyte.cli.render import COLORS, lasted, one_line, printable, words
 from flyte.errors import NotFoundError
 from flyte.wire import ROOT_ACTION, Action, ActionPhase, Event, Run
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
     from rich.tree import Tree
 
     from flyte._client import Client
@@ -145,7 +146,7 @@ class _Plain:
         self._last = (run.phase.value, run.attempt)
         took = f" after {lasted(run.started, run.ended)}" if run.phase.is_terminal and run.started else ""
         is_news = run.message not in ("", run.phase.value) and run.phase is not ActionPhase.SUCCEEDED
-        say(f"{run.name}: {run.phase}{took}" + (f" ({one_line(run.message, 200)})" if is_news else ""))
+        say(f"{run.name}: {words(run.phase)}{took}" + (f" ({one_line(run.message, 200)})" if is_news else ""))
 
     def log(self, text: str) -> None:
         say(f"  | {text}")
@@ -173,7 +174,9 @@ class _Redrawn:
         """The view is drawn from as it is."""
 
     def log(self, text: str) -> None:
-        self._write(f"  {text}", markup=False, style="dim")
+        from rich.text import Text
+
+        self._write(Text("  ", style="dim") + Text.from_ansi(printable(text, colors=True), style="dim"))
 
 
 def drawing(view: View) -> RenderableType:
@@ -190,13 +193,14 @@ def drawing(view: View) -> RenderableType:
 
 
 def _grow(tree: Tree, parent: str, below: dict[str | None, list[Action]]) -> None:
+    from rich.text import Text
+
     children = below.get(parent, [])
     drawn = children
     if len(children) > SHOWN_CHILDREN:
         counts = Counter(action.phase.value for action in children)
-        tree.add(
-            f"[dim]{len(children)} actions: " + ", ".join(f"{n} {phase}" for phase, n in counts.items()) + "[/dim]"
-        )
+        told = ", ".join(f"{n} {words(phase)}" for phase, n in counts.items())
+        tree.add(Text(f"{len(children)} actions: {told}", style="dim"))
         quiet = (ActionPhase.SUCCEEDED, ActionPhase.QUEUED, ActionPhase.RECOVERED)
         drawn = [action for action in children if action.phase not in quiet][:SHOWN_CHILDREN]
     for action in drawn:
@@ -208,12 +212,16 @@ def _grow(tree: Tree, parent: str, below: dict[str | None, list[Action]]) -> Non
 
 def _label(
     name: str, phase: ActionPhase, started: float | None, ended: float | None, message: str, attempt: int = 1
-) -> str:
-    from rich.markup import escape
+) -> Text:
+    """One line of the tree. It is no markup: what a task is called and says may look like some."""
+    from rich.text import Text
 
-    color = COLORS.get(phase.value, "default")
-    parts = [f"{escape(name)}  [{color}]{phase.value}[/{color}]", lasted(started, ended)]
-    parts.append(f"attempt {attempt}" if attempt > 1 else "")
     is_news = phase not in (ActionPhase.SUCCEEDED, ActionPhase.RUNNING)
-    parts.append(f"[dim]{escape(one_line(message, 100))}[/dim]" if is_news and message else "")
-    return "  ".join(part for part in parts if part)
+    parts = [
+        Text(printable(name)),
+        Text(words(phase), style=COLORS.get(phase.value, "default")),
+        Text(lasted(started, ended)),
+        Text(f"attempt {attempt}" if attempt > 1 else ""),
+        Text(one_line(message, 100) if is_news else "", style="dim"),
+    ]
+    return Text("  ").join(part for part in parts if part.plain)
