@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from flyte import wire
-from flyte._follow import EventStream, Kind, follow_events, follow_logs
+from flyte._follow import EventStream, Kind, follow_events, follow_logs, whole_lines
 from flyte._transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params
 from flyte.errors import NotFoundError
 
@@ -229,11 +229,12 @@ class Client:
         tail: int | None = None,
         after: int | None = None,
         follow: bool = False,
+        partial: bool = False,
     ) -> AsyncGenerator[wire.LogLine, None]:
         """The lines that an action wrote in an attempt, by default the last one.
 
         With `follow` those of every attempt, until the action has ended; with `tail` or `after` as well, from the last
-        attempt on.
+        attempt on. With `partial` a line comes as it is written: each piece but its last is `open`.
         """
 
         async def over() -> bool:
@@ -241,8 +242,26 @@ class Client:
 
         path = f"/runs/{_part(run)}/actions/{_part(action)}/logs"
         first = 1 if follow and attempt is None and tail is None and after is None else None
-        request = self._request("GET", path, attempt=attempt, from_attempt=first, tail=tail, after=after, follow=follow)
-        return follow_logs(self._transport, request, over if follow else None)
+        begin: dict[str, Any] = {"attempt": attempt, "from_attempt": first, "tail": tail, "after": after}
+        request = self._request("GET", path, **begin, follow=follow, partial=(partial and follow) or None)
+        lines = follow_logs(self._transport, request, over if follow else None)
+        return lines if partial else whole_lines(lines)
+
+    def whole_run_logs(
+        self, run: str, *, tail: int | None = None, follow: bool = False, partial: bool = False
+    ) -> AsyncGenerator[wire.LogLine, None]:
+        """The lines that all actions of a run wrote; `source` is the action's name. See `run_logs`.
+
+        What is there comes action by action; with `follow` the rest as it is written, until the run has ended.
+        """
+
+        async def over() -> bool:
+            return (await self.get_run(run)).phase.is_terminal
+
+        path = f"/runs/{_part(run)}/logs"
+        request = self._request("GET", path, tail=tail, follow=follow, partial=(partial and follow) or None)
+        lines = follow_logs(self._transport, request, over if follow else None)
+        return lines if partial else whole_lines(lines)
 
     # --- apps
 
@@ -287,15 +306,19 @@ class Client:
         tail: int | None = None,
         after: int | None = None,
         follow: bool = False,
+        partial: bool = False,
     ) -> AsyncGenerator[wire.LogLine, None]:
-        """The lines that an app's replicas wrote; with `follow` until the app is stopped."""
+        """The lines that an app's replicas wrote; with `follow` until the app is stopped. `partial`: see `run_logs`."""
 
         async def over() -> bool:
             return (await self.get_app(name)).status in (wire.AppStatus.STOPPED, wire.AppStatus.FAILED)
 
         path = f"/apps/{_part(name)}/logs"
-        request = self._request("GET", path, replica=replica, tail=tail, after=after, follow=follow)
-        return follow_logs(self._transport, request, over if follow else None)
+        request = self._request(
+            "GET", path, replica=replica, tail=tail, after=after, follow=follow, partial=(partial and follow) or None
+        )
+        lines = follow_logs(self._transport, request, over if follow else None)
+        return lines if partial else whole_lines(lines)
 
     async def app_requests(self, name: str, limit: int = 100) -> list[dict[str, Any]]:
         """The newest entries of the app's access log."""

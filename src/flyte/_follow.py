@@ -141,6 +141,34 @@ async def follow_logs(
             raise transport.unavailable(reason)
 
 
+LONGEST_LINE = 16 * 1024 * 1024
+"""Characters of a line that are kept until its end is there; a longer one is handed out in pieces of that size."""
+
+
+async def whole_lines(lines: AsyncGenerator[LogLine, None]) -> AsyncGenerator[LogLine, None]:
+    """The lines, with the pieces of each put together."""
+    begun: dict[str, list[LogLine]] = {}
+    async with contextlib.aclosing(lines):
+        async for line in lines:
+            pieces = begun.setdefault(line.source, [])
+            if pieces and pieces[-1].attempt != line.attempt:  # the attempt before ended in the middle of a line
+                yield _together(pieces, False)
+                pieces.clear()
+            pieces.append(line)
+            if not line.open or sum(len(piece.text) for piece in pieces) > LONGEST_LINE:
+                yield _together(pieces, line.open)
+                pieces.clear()
+    for pieces in begun.values():
+        if pieces:
+            yield _together(pieces, False)
+
+
+def _together(pieces: list[LogLine], is_open: bool) -> LogLine:
+    if len(pieces) == 1 and pieces[0].open == is_open:
+        return pieces[0]
+    return msgspec.structs.replace(pieces[-1], text="".join(piece.text for piece in pieces), open=is_open)
+
+
 def _log_line(text: bytes) -> LogLine:
     try:
         return msgspec.json.decode(text, type=LogLine)

@@ -362,7 +362,8 @@ _mixtures: dict[type[BaseException], type[RuntimeUserError]] = {}
 def _mixed(original: type[BaseException]) -> type[RuntimeUserError]:
     if original not in _mixtures:
         bases = (original,) if issubclass(original, RuntimeUserError) else (RuntimeUserError, original)
-        _mixtures[original] = type(original.__name__, bases, {"__module__": __name__})
+        names = {"__module__": original.__module__, "__qualname__": original.__qualname__}
+        _mixtures[original] = type(original.__name__, bases, names)
     return _mixtures[original]
 
 

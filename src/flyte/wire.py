@@ -525,6 +525,8 @@ class LogLine(Record, frozen=True, kw_only=True):
     """Byte offset just after this line; following from here loses and doubles nothing."""
     source: str = ""
     attempt: int = 1
+    open: bool = False
+    """Whether the line goes on with the next one of its source: it is very long, or not ended yet."""
 
 
 class SecretInfo(Record, frozen=True, kw_only=True):

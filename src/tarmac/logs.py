@@ -2,7 +2,9 @@
 
 A log is a file that one process appends to. Its lines are told apart here and nowhere else: a line ends at a newline;
 one that is longer than LONGEST_LINE is handed out in pieces, so that a reader's memory is bounded whatever is written.
-Every line carries the offset just after it, so that reading on from there loses nothing and doubles nothing.
+A follower who asks for `partial` lines also gets what there is of a line that has not ended: a progress bar may write
+for an hour without a newline. Each piece but the last of a line is `open`. Every line carries the offset just after it,
+so that reading on from there loses nothing and doubles nothing.
 
 A follower learns of new bytes by asking for the file's size, at most LONGEST_PAUSE after they were written: that works
 on every system and file system, for files that do not exist yet, and for any number of followers. Whether more may come
@@ -30,6 +32,8 @@ SHORTEST_PAUSE = 0.02
 LONGEST_PAUSE = 0.25
 LOOK_AGAIN = 1.0
 """Seconds after which a reader of several logs looks for new ones."""
+PARTIAL_PAUSE = 0.4
+"""Seconds between two pieces of a line that has not ended."""
 SETTLE = 0.25
 """Seconds a follower goes on after the end: the last words of a process may still be on their way through a pipe."""
 
@@ -77,10 +81,10 @@ async def follow(
 
 
 async def batches(
-    path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None = None
+    path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None = None, partial: bool = False
 ) -> AsyncIterator[list[LogLine]]:
-    """As `follow`, but the lines that were found together come together."""
-    follower = _Follower(path, after, is_over, tail)
+    """As `follow`, but the lines that were found together come together; `partial` ones where that is asked for."""
+    follower = _Follower(path, after, is_over, tail, partial)
     pause = SHORTEST_PAUSE
     while not follower.ended:
         if lines := follower.take():
@@ -88,35 +92,47 @@ async def batches(
         pause = await _rest(pause, idle=not (lines or follower.ended))
 
 
-Source = tuple[str, Path, Callable[[], bool]]
+Source = tuple[str, LogFile, Callable[[], bool]]
 """One log among several: its name, its file, and whether it is complete."""
 
 
-async def together(
-    sources: Callable[[], Awaitable[Sequence[Source]]], after: int | None = None, tail: int | None = None
-) -> AsyncIterator[list[LogLine]]:
-    """The lines of several logs as they are written, each with its log's name as `source`; it does not end.
+def _never() -> bool:
+    return False
 
-    `sources` is asked again every LOOK_AGAIN seconds; a log that appears is followed from its start.
+
+async def together(
+    sources: Callable[[], Awaitable[Sequence[Source]]],
+    after: int | None = None,
+    tail: int | None = None,
+    partial: bool = False,
+    is_over: Callable[[], bool] = _never,
+) -> AsyncIterator[list[LogLine]]:
+    """The lines of several logs as they are written, each with its log's name as `source`.
+
+    `sources` is asked again every LOOK_AGAIN seconds; a log that appears is followed from its start. It ends when
+    `is_over` says that no more logs appear and each of them is complete.
     """
     followers: dict[str, _Follower] = {}
     looked, pause = -LOOK_AGAIN, SHORTEST_PAUSE
     while True:
-        if time.monotonic() - looked >= LOOK_AGAIN:
-            for name, path, is_over in await sources():
+        over = is_over()  # asked before the look: what there was until then is found by it
+        if over or time.monotonic() - looked >= LOOK_AGAIN:
+            for name, path, complete in await sources():
                 if name not in followers:
                     begin = (after, tail) if looked < 0 else (None, None)
-                    followers[name] = _Follower(path, begin[0], is_over, begin[1])
+                    followers[name] = _Follower(path, begin[0], complete, begin[1], partial)
             looked = time.monotonic()
         found = [line for name, follower in followers.items() for line in named(follower.take(), name)]
         if found:
             yield found
+        if over and all(follower.ended for follower in followers.values()):
+            return
         pause = await _rest(pause, idle=not found)
 
 
 def named(lines: list[LogLine], source: str) -> list[LogLine]:
     """The lines, each with the name of the log it stands in."""
-    return [LogLine(text=line.text, offset=line.offset, source=source) for line in lines]
+    return [LogLine(text=line.text, offset=line.offset, source=source, open=line.open) for line in lines]
 
 
 async def _rest(pause: float, idle: bool) -> float:
@@ -128,9 +144,13 @@ async def _rest(pause: float, idle: bool) -> float:
 class _Follower:
     """How far one reader is in one log."""
 
-    def __init__(self, path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None) -> None:
+    def __init__(
+        self, path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None, partial: bool = False
+    ) -> None:
         self._path = path
         self._is_over = is_over
+        self._partial = partial
+        self._spoke = time.monotonic()
         self._cutter = _Cutter(start_of(path, after, tail))
         self._waited = False
         self._quiet_since: float | None = None
@@ -144,15 +164,23 @@ class _Follower:
         over = self._is_over()
         if _size(self._path) < self._cutter.position:
             self._cutter = _Cutter(0)  # the file was begun anew
-        if block := _block(self._path, self._cutter.position):
+        block = _block(self._path, self._cutter.position)
+        lines = self._cutter.feed(block) if block else []
+        if block:
             self._quiet_since = None
-            return self._cutter.feed(block)
-        if not over:
+        elif not over:
             self._waited = True
         elif self._has_settled():
             self.ended = True
             return self._cutter.rest()
-        return []
+        return lines or ([] if len(block) == BLOCK else self._unended())
+
+    def _unended(self) -> list[LogLine]:
+        """What there is of the last line, where that is wanted; at most once in PARTIAL_PAUSE seconds."""
+        if not self._partial or time.monotonic() - self._spoke < PARTIAL_PAUSE:
+            return []
+        self._spoke = time.monotonic()
+        return self._cutter.begun()
 
     def _has_settled(self) -> bool:
         """Whether a log that is over has been quiet for long enough; one that was over from the start has."""
@@ -185,7 +213,7 @@ class _Cutter:
         lines = [line for text in whole for line in self._pieces(text, newline=1)]
         while len(last) > LONGEST_LINE:
             cut = _cut(last)
-            lines.append(self._line(last[:cut], 0))
+            lines.append(self._piece(last[:cut]))
             last = last[cut:]
         self._unfinished = last
         return lines
@@ -195,12 +223,23 @@ class _Cutter:
         last, self._unfinished = self._unfinished, b""
         return [self._line(last, 0)] if last else []
 
+    def begun(self) -> list[LogLine]:
+        """What there is of a line that has not ended, up to its last whole character."""
+        whole = _whole(self._unfinished)
+        piece, self._unfinished = self._unfinished[:whole], self._unfinished[whole:]
+        return [self._piece(piece)] if piece else []
+
     def _pieces(self, text: bytes, newline: int) -> Iterator[LogLine]:
         while len(text) > LONGEST_LINE:
             cut = _cut(text)
-            yield self._line(text[:cut], 0)
+            yield self._piece(text[:cut])
             text = text[cut:]
         yield self._line(text, newline)
+
+    def _piece(self, text: bytes) -> LogLine:
+        """A part of a line, whose rest follows."""
+        self._offset += len(text)
+        return LogLine(text=text.decode(errors="replace"), offset=self._offset, open=True)
 
     def _line(self, text: bytes, newline: int) -> LogLine:
         self._offset += len(text) + newline
@@ -213,6 +252,19 @@ def _cut(text: bytes) -> int:
     while cut > LONGEST_LINE - 4 and text[cut] & 0xC0 == 0x80:
         cut -= 1
     return cut
+
+
+def _whole(text: bytes) -> int:
+    """How much of `text` can be shown: neither half a character nor a return that may be half of a line's end."""
+    end = len(text) - text.endswith(b"\r")
+    for back in range(1, min(end, 3) + 1):
+        byte = text[end - back]
+        if byte & 0xC0 == 0xC0:  # the first byte of a character says how long that is
+            length = 2 + (byte >= 0xE0) + (byte >= 0xF0)
+            return end if back >= length else end - back
+        if byte < 0x80:
+            break
+    return end
 
 
 def _tail_start(path: LogFile, lines: int) -> int:

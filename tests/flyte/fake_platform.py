@@ -44,6 +44,7 @@ class FakeRun:
     outputs: bytes | None = None
     log: list[str] = field(default_factory=list)
     children: list[wire.Action] = field(default_factory=list)
+    child_logs: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -157,6 +158,7 @@ class FakePlatform:
             ("GET", "/runs/{run}", self._get_run),
             ("POST", "/runs/{run}/abort", self._abort),
             ("GET", "/runs/{run}/events", self._run_events),
+            ("GET", "/runs/{run}/logs", self._run_log),
             ("GET", "/runs/{run}/actions", self._actions),
             ("GET", "/runs/{run}/actions/{action}", self._get_action),
             ("GET", "/runs/{run}/actions/{action}/logs", self._logs),
@@ -474,6 +476,20 @@ class FakePlatform:
                 _hang_up(request)
             await response.write(msgspec.json.encode(line) + b"\n")
         return response
+
+    async def _run_log(self, request: web.Request) -> web.Response:
+        run = self._run(request)
+        if "follow" in request.query:
+            async with self._changed:
+                await self._changed.wait_for(lambda: run.record.phase.is_terminal)
+        written = {"a0": run.log, **run.child_logs}
+        lines = [
+            wire.LogLine(text=text, offset=at + 1, source=name)
+            for name, texts in written.items()
+            for at, text in enumerate(texts)
+        ]
+        chosen = lines[-int(request.query.get("tail", 0)) :]
+        return web.Response(body=b"".join(msgspec.json.encode(line) + b"\n" for line in chosen))
 
     # --- apps, secrets, projects
 

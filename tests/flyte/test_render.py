@@ -10,7 +10,8 @@ import pytest
 
 from flyte.cli import options, render
 from flyte.cli._main import say_error
-from flyte.cli.render import Column, printable
+from flyte.cli.render import printable
+from flyte.cli.tables import Column
 
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIH4=\x07"
 TITLE = "\x1b]0;owned\x1b\\"

@@ -37,7 +37,7 @@ class _Away:
     def run_events(self, name: str, **options: Any) -> AsyncIterator[Any]:
         return self._stream("events", ("snapshot", 1, RUN))
 
-    def run_logs(self, name: str, **options: Any) -> AsyncIterator[Any]:
+    def whole_run_logs(self, name: str, **options: Any) -> AsyncIterator[Any]:
         return self._stream("logs")
 
     async def list_actions(self, name: str, **options: Any) -> list[wire.Action]:

@@ -382,12 +382,14 @@ class FakeControl:
 
     async def action_log(self, run: str, action: str, attempt: int | None) -> tuple[Path, IsOver, int]:
         number = attempt or (await self.action(run, action)).action.attempt
+        return *self.attempt_log(run, action, number), number
 
+    def attempt_log(self, run: str, action: str, attempt: int) -> tuple[Path, IsOver]:
         def is_over() -> bool:
             found = self._runs[run].actions[action].action
-            return found.phase.is_terminal or found.attempt != number
+            return found.phase.is_terminal or found.attempt != attempt
 
-        return self.log_file(run, action, number), is_over, number
+        return self.log_file(run, action, attempt), is_over
 
     async def tasks(
         self, project: str, domain: str, name: str | None = None, env: str | None = None, limit: int = 100

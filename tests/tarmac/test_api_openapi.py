@@ -83,6 +83,7 @@ async def test_the_routes_are_those_of_the_plan(document: dict[str, Any]) -> Non
         "GET /v1/runs/{run}",
         "POST /v1/runs/{run}/abort",
         "GET /v1/runs/{run}/events",
+        "GET /v1/runs/{run}/logs",
         "GET /v1/runs/{run}/actions",
         "GET /v1/runs/{run}/actions/{action}",
         "POST /v1/runs/{run}/actions/{action}/abort",

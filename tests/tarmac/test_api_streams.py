@@ -242,3 +242,37 @@ async def test_streams_do_not_keep_the_server_from_ending(tmp_path: Path) -> Non
         response = await client.send(request, stream=True)
         assert response.status_code == 200
     await response.aclose()
+
+
+async def test_the_log_of_a_run_is_that_of_all_its_actions_and_attempts(server: Server) -> None:
+    name = await add(server)
+    server.control.child(name, "c1")
+    server.control.child(name, "c2")
+    put(server.control.log_file(name), "parent\n")
+    put(server.control.log_file(name, "c1"), "first\nsecond\n")
+    lines = await lines_of(server, f"/v1/runs/{name}/logs")
+    assert [(line.get("source", ""), line["text"]) for line in lines] == [
+        ("a0", "parent"), ("c1", "first"), ("c1", "second"),
+    ]  # fmt: skip
+    last = await lines_of(server, f"/v1/runs/{name}/logs", tail=1)
+    assert [line["text"] for line in last] == ["second"]
+
+
+async def test_the_log_of_a_run_is_followed_to_its_end(server: Server) -> None:
+    name = await add(server)
+    server.control.move(name, ActionPhase.RUNNING)
+    put(server.control.log_file(name), "parent\n")
+    seen = []
+    async with server.client().stream("GET", f"/v1/runs/{name}/logs?follow=1") as response:
+        async for text in response.aiter_lines():
+            line = json.loads(text) if text else None
+            if line is not None:
+                seen.append((line["source"], line["text"]))
+            if seen == [("a0", "parent")] and line is not None:
+                server.control.child(name, "c1")
+                server.control.move(name, ActionPhase.RUNNING, action="c1")
+                put(server.control.log_file(name, "c1"), "child\n")
+            elif seen[-1:] == [("c1", "child")] and line is not None:
+                server.control.move(name, ActionPhase.SUCCEEDED, action="c1")
+                server.control.move(name, ActionPhase.SUCCEEDED)
+    assert seen == [("a0", "parent"), ("c1", "child")]

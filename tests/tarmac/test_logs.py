@@ -69,6 +69,7 @@ def test_a_line_without_end_comes_in_pieces_that_cut_no_character(log: Path) -> 
     *pieces, last = logs.read(log)
     assert len(pieces) == 3
     assert "".join(texts(pieces)) == text
+    assert [line.open for line in (*pieces, last)] == [True, True, False, False], "a piece says that its line goes on"
     assert last.text == "next"
     assert last.offset == log.stat().st_size
 
@@ -180,3 +181,39 @@ async def test_a_file_that_was_begun_anew_is_followed_from_its_start(log: Path) 
     assert (await anext(following)).text == "new"
     over = True
     assert [line async for line in following] == []
+
+
+async def test_a_follower_who_wants_it_sees_a_line_before_it_ends(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "PARTIAL_PAUSE", 0.0)
+    over = False
+    following = logs.batches(log, None, lambda: over, partial=True)
+    for written in ("\r 10%", "\r 20%", "\r100%\n"):
+        with log.open("a") as file:
+            file.write(written)
+        (piece,) = await asyncio.wait_for(anext(following), 5)
+        assert (piece.text, piece.open) == (written.rstrip("\n"), not written.endswith("\n"))
+    over = True
+    assert [batch async for batch in following] == []
+
+
+def test_a_piece_holds_no_half_of_a_character() -> None:
+    cutter = logs._Cutter(0)
+    pieces = []
+    for byte in "a€é🙂.\r\n".encode():
+        pieces += cutter.feed(bytes([byte])) or cutter.begun()
+    assert texts(pieces) == ["a", "€", "é", "🙂", ".", ""]
+    assert [piece.offset for piece in pieces] == [1, 4, 6, 10, 11, 13]
+
+
+async def test_several_logs_end_together_when_no_more_appear(tmp_path: Path) -> None:
+    over = False
+
+    async def sources() -> list[logs.Source]:
+        return [(path.name, path, lambda: over) for path in sorted(tmp_path.iterdir())]
+
+    put(tmp_path / "one", "1\n")
+    following = logs.together(sources, is_over=lambda: over)
+    assert [(line.source, line.text) for line in await asyncio.wait_for(anext(following), 5)] == [("one", "1")]
+    put(tmp_path / "two", "2\n")
+    over = True
+    assert [[(line.source, line.text) for line in batch] async for batch in following] == [[("two", "2")]]

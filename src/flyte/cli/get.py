@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from flyte.cli import render
+from flyte.cli.logs import get_logs
 from flyte.cli.options import connect, examples, formatted, invocation, scoped
 from flyte.cli.render import age, clock, lasted, one_line, words
 from flyte.cli.tables import Column
@@ -306,63 +307,7 @@ def get_app(name: str | None, limit: int, project: str | None, domain: str | Non
     render.details(app, facts, form)
 
 
-@get.command(
-    "logs",
-    epilog=examples("flyte get logs RUN", "flyte get logs RUN ACTION --attempt 1", "flyte get logs my-app -f"),
-)
-@click.argument("name")
-@click.argument("action", required=False)
-@click.option(
-    "-l", "--lines", type=click.IntRange(1), default=None, help="Only the last N lines.  [default: all; 30 of an app]"
-)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the action has ended, or Ctrl-C.")
-@click.option("-a", "--attempt", type=click.IntRange(1), help="Of this attempt.  [default: the latest; with -f, all]")
-@click.option("--replica", help="Of an app: only this replica's.")
-@scoped
-def get_logs(
-    name: str,
-    action: str | None,
-    lines: int | None,
-    follow: bool,
-    attempt: int | None,
-    replica: str | None,
-    project: str | None,
-    domain: str | None,
-) -> None:
-    """Print what a run's action (the root action, if ACTION is not given) or an app wrote."""
-    client = connect(project, domain)
-    asyncio.run(_print_logs(client, name, action, lines, follow, attempt, replica))
-
-
-async def _print_logs(
-    client: Any, name: str, action: str | None, tail: int | None, follow: bool, attempt: int | None, replica: str | None
-) -> None:
-    if action is None and replica is None and await _is_app(client, name):
-        stream = client.app_logs(name, tail=tail or 30, follow=follow)
-    elif replica is not None:
-        stream = client.app_logs(name, replica=replica, tail=tail or 30, follow=follow)
-    else:
-        stream = client.run_logs(name, action or ROOT_ACTION, attempt=attempt, tail=tail, follow=follow)
-    async for line in stream:
-        click.echo(render.printable_log(line.text))
-
-
-async def _is_app(client: Any, name: str) -> bool:
-    """Whether an app has that name and no run has; runs are asked for first."""
-    from flyte.errors import AppNotFoundError, NotFoundError, RunNotFoundError
-
-    try:
-        await client.get_run(name)
-    except NotFoundError:
-        try:
-            await client.get_app(name)
-        except AppNotFoundError:
-            raise RunNotFoundError(
-                f"there is no run and no app {name!r} in {client.project}/{client.domain}; "
-                "`flyte get run` and `flyte get app` list them"
-            ) from None
-        return True
-    return False
+get.add_command(get_logs)
 
 
 @get.command("io", epilog=examples("flyte get io RUN", "flyte get io RUN --outputs-only -o json-raw"))

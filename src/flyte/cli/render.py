@@ -62,14 +62,6 @@ def printable(text: str, colors: bool = False) -> str:
     return "".join(printable(part) + color for part, color in zip(parts, [*kept, ""], strict=True))
 
 
-def printable_log(line: str) -> str:
-    """A log line for stdout: into a pipe or file it goes as it is; on a terminal it is `printable`, with its colours.
-
-    A carriage return starts the line anew there, as it does for a progress bar.
-    """
-    return printable(line.rstrip("\r").rpartition("\r")[2], colors=True) if sys.stdout.isatty() else line
-
-
 def listing(records: Sequence[R], columns: Sequence[Column[R]], form: str, empty: str = "nothing") -> None:
     """Print `records` in the format; `empty` is what is said on stderr where there are none."""
     if form in ("json", "json-raw"):

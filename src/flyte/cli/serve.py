@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import click
 
 from flyte.cli import render
 from flyte.cli.create import pairs
+from flyte.cli.logs import print_app_logs
 from flyte.cli.options import connect, examples, formatted, invocation, say, scoped, shipped
 from flyte.cli.program import load
-
-if TYPE_CHECKING:
-    from flyte._client import Client
 
 
 @click.command(
@@ -64,9 +61,4 @@ def serve(
         click.echo(served.name if form == "name" else served.url)
     if follow:
         say(f"the app goes on after Ctrl-C; `flyte update app {served.name} --deactivate` stops it")
-        asyncio.run(_print_logs(client, served.name))
-
-
-async def _print_logs(client: Client, name: str) -> None:
-    async for line in client.app_logs(name, tail=10, follow=True):
-        click.echo(render.printable_log(line.text))
+        asyncio.run(print_app_logs(client, served.name, tail=10, follow=True))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from flyte.cli.logs import Labels
 from flyte.cli.options import say
 from flyte.cli.render import COLORS, lasted, one_line, printable, words
 from flyte.errors import NotFoundError
@@ -124,9 +125,10 @@ async def _refresh(client: Client, view: View, changed: asyncio.Event, screen: S
 
 
 async def _show_logs(client: Client, run: str, screen: Screen) -> None:
+    labels = Labels(client, run)
     try:
-        async for line in client.run_logs(run, follow=True):
-            screen.log(line.text)
+        async for line in client.whole_run_logs(run, follow=True):
+            screen.log(await labels.of(line.source) + line.text)
     except NotFoundError:  # it never came to run, so it wrote nothing
         return
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +18,19 @@ from flyte.errors import InvalidInputError, NotFoundError
 from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT, LogLine
 from tarmac import logs
 from tarmac.api import streams
-from tarmac.api.parameters import After, Domain, Follow, LastEventId, Limit, LogAfter, Name, Project, Tail, Wait
+from tarmac.api.parameters import (
+    After,
+    Domain,
+    Follow,
+    LastEventId,
+    Limit,
+    LogAfter,
+    Name,
+    Partial,
+    Project,
+    Tail,
+    Wait,
+)
 from tarmac.api.plane import AccessEntry, By, Control
 
 
@@ -97,6 +109,7 @@ async def read_app_log(
     tail: Tail = None,
     after: LogAfter = None,
     follow: Follow = False,
+    partial: Partial = False,
 ) -> Stream:
     """A LogLine on each line. With `follow` the answer goes on, also with replicas that are started meanwhile."""
     found = await control.app_log(project, domain, app, replica)
@@ -108,11 +121,12 @@ async def read_app_log(
         return streams.lines(_written(found, after, tail))
     if replica is not None:
         ((name, path, is_over),) = found
-        return streams.lines(_named(logs.batches(path, after, is_over, tail), name))
-    return streams.lines(logs.together(partial(control.app_log, project, domain, app, None), after, tail))
+        return streams.lines(_named(logs.batches(path, after, is_over, tail, partial), name))
+    replicas = functools.partial(control.app_log, project, domain, app, None)
+    return streams.lines(logs.together(replicas, after, tail, partial))
 
 
-async def _written(found: list[logs.Source], after: int | None, tail: int | None) -> AsyncIterator[list[LogLine]]:
+async def _written(found: Sequence[logs.Source], after: int | None, tail: int | None) -> AsyncIterator[list[LogLine]]:
     """What the logs hold now, one after the other."""
     for name, path, _ in found:
         async for batch in _named(logs.batches(path, after, lambda: True, tail), name):

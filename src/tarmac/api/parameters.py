@@ -20,6 +20,9 @@ Wait = Annotated[
 Tail = Annotated[int | None, QueryParameter(ge=0, description="Only that many last lines.")]
 LogAfter = Annotated[int | None, QueryParameter(name="after", ge=0, description="Only what follows this byte offset.")]
 Follow = Annotated[bool, QueryParameter(description="Go on with what is written from now on.")]
+Partial = Annotated[
+    bool, QueryParameter(description="With `follow`: also what there is of a line that has not ended, marked `open`.")
+]
 After = Annotated[int | None, QueryParameter(ge=0, description="Only events after this number, and no snapshot.")]
 LastEventId = Annotated[
     int | None,

@@ -16,8 +16,21 @@ from flyte.errors import InvalidInputError
 from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT, ActionPhase, LogLine
 from tarmac import logs
 from tarmac.api import streams
-from tarmac.api.parameters import After, Domain, Follow, LastEventId, Limit, LogAfter, Name, Project, Tail, Wait
+from tarmac.api.parameters import (
+    After,
+    Domain,
+    Follow,
+    LastEventId,
+    Limit,
+    LogAfter,
+    Name,
+    Partial,
+    Project,
+    Tail,
+    Wait,
+)
 from tarmac.api.plane import By, Control, ControlPlane, IsOver
+from tarmac.api.run_log import read_run_log
 
 IdempotencyKey = Annotated[
     str | None,
@@ -196,10 +209,12 @@ async def read_action_log(
     tail: Tail = None,
     after: LogAfter = None,
     follow: Follow = False,
+    partial: Partial = False,
 ) -> Stream:
     """A LogLine on each line. With `follow` the answer goes on until the action, or the named attempt, is over.
 
-    `after` is an offset into the log of the attempt that the answer begins with.
+    `after` is an offset into the log of the attempt that the answer begins with. A line above 64 KiB comes in pieces,
+    of which all but the last are `open`.
     """
     if from_attempt is not None and (attempt is not None or not follow):
         raise InvalidInputError("from_attempt goes with follow, and not with attempt; name one attempt, or follow")
@@ -207,27 +222,33 @@ async def read_action_log(
     if not follow:
         return streams.lines(_attempt(first, after, tail, _yes))
     if attempt is not None:
-        return streams.lines(_attempt(first, after, tail, first[1]))
-    return streams.lines(_attempts(control, run, action, first, after, tail))
+        return streams.lines(_attempt(first, after, tail, first[1], partial))
+    return streams.lines(_attempts(control, run, action, first, after, tail, partial))
 
 
 AttemptLog = tuple[logs.LogFile, IsOver, int]
 
 
 async def _attempt(
-    log: AttemptLog, after: int | None, tail: int | None, is_over: IsOver
+    log: AttemptLog, after: int | None, tail: int | None, is_over: IsOver, partial: bool = False
 ) -> AsyncIterator[list[LogLine]]:
     path, _, number = log
-    async for batch in logs.batches(path, after, is_over, tail):
+    async for batch in logs.batches(path, after, is_over, tail, partial):
         yield [msgspec.structs.replace(line, attempt=number) for line in batch]
 
 
 async def _attempts(
-    control: ControlPlane, run: str, action: str, log: AttemptLog, after: int | None, tail: int | None
+    control: ControlPlane,
+    run: str,
+    action: str,
+    log: AttemptLog,
+    after: int | None,
+    tail: int | None,
+    partial: bool,
 ) -> AsyncIterator[list[LogLine]]:
     """The log of this attempt, and of each that comes after it, also of those that were over in no time."""
     while True:
-        async for batch in _attempt(log, after, tail, log[1]):
+        async for batch in _attempt(log, after, tail, log[1], partial):
             yield batch
         _, _, last = await control.action_log(run, action, None)
         if last <= log[2]:
@@ -252,6 +273,7 @@ ROUTES = Router(
         abort_action,
         read_report,
         read_action_log,
+        read_run_log,
     ],
     tags=["runs"],
 )

@@ -233,13 +233,17 @@ class Control:
         """The log file of an attempt (the last by default), and whether nothing more will be written to it."""
         action = (await self.action(run, name)).action
         number = attempt or action.attempt
+        return *self.attempt_log(run, name, number), number
+
+    def attempt_log(self, run: str, name: str, attempt: int) -> tuple[LogFile, Callable[[], bool]]:
+        """The log file of an attempt that is known to be, and whether nothing more will be written to it."""
 
         def current() -> live.LiveAction | None:
             known = self._runs.live.get(run)
             found = known.actions.get(name) if known else None
-            return None if found is None or found.over or found.attempt != number else found
+            return None if found is None or found.over or found.attempt != attempt else found
 
-        return self._runs.log_of(run, name, number, current), lambda: current() is None, number
+        return self._runs.log_of(run, name, attempt, current), lambda: current() is None
 
     # ------------------------------------------------------------------ tasks
 
