@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
@@ -354,6 +355,40 @@ def by_code() -> dict[str, type[BaseRuntimeError]]:
     """Every class above by the code its instances carry."""
     classes = [value for value in globals().values() if isinstance(value, type)]
     return {cls.__name__: cls for cls in classes if issubclass(cls, BaseRuntimeError)}
+
+
+_FRAME = re.compile(r'^[ |]*File "(?P<path>[^"]+)", line ')
+_SHIPPED = re.compile(r'(?<=File ")[^"]*/code/[0-9a-f]{64}/')
+_STANDARD = re.compile(r"/lib/python3\.\d+/(?!site-packages/|dist-packages/)|^<frozen ")
+_OURS = re.compile(r"^flyte\.errors\.(?P<name>\w+)(?=: |$)", re.MULTILINE)
+
+
+def readable(traceback: str) -> str:
+    """A traceback as its reader wants it: the user's files by the path they have in the project, and from the first of
+    them on.
+
+    Left out are the folder into which code is shipped, and the frames of Python's own with which a call begins, such
+    as `asyncio`'s. An exception that came from another action has the class it had there.
+    """
+    lines = _SHIPPED.sub("", traceback).split("\n")
+    kept: list[str] = []
+    skipped: list[str] | None = None
+    for line in lines:
+        found = _FRAME.match(line)
+        if line.lstrip(" |").startswith("Traceback (most recent call last):"):
+            kept.append(line)
+            skipped = []
+        elif skipped is None:
+            kept.append(line)
+        elif found and not _STANDARD.search(found["path"]):
+            kept.append(line)
+            skipped = None
+        elif found or line.startswith("    "):
+            skipped.append(line)
+        else:  # it had no frame but Python's own
+            kept += [*skipped, line]
+            skipped = None
+    return _OURS.sub(lambda found: found["name"] if hasattr(builtins, found["name"]) else found[0], "\n".join(kept))
 
 
 _mixtures: dict[type[BaseException], type[RuntimeUserError]] = {}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from flyte import wire
+from flyte.cli.verbs import ABSENT
 from tests.flyte.cli_world import Shell
 from tests.flyte.conftest import Project
 from tests.flyte.fake_platform import FakePlatform
@@ -146,3 +149,91 @@ def test_an_input_called_root_dir_is_an_input(shell: Shell, project: Project) ->
     project.write("job.py", JOB.replace("f()", "f(root_dir: str)").replace("__name__", "__name__ + root_dir"))
     done = shell("run", "--local", "job.py", "f", "--root-dir", "here")
     assert (done.code, done.out) == (0, '"jobhere"\n'), done.err
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_variables_of_a_local_run_are_there_when_its_file_is_imported(
+    shell: Shell, project: Project, monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    monkeypatch.setenv("MODE", "")  # so that it is put back
+    project.write("job.py", "import os\nMODE = os.environ['MODE']\n" + textwrap.dedent(JOB).replace("__name__", "MODE"))
+    words, task = ["-e", "MODE=fast"], ["job.py", "f"]
+    done = shell("run", "--local", *([*task, *words] if behind else [*words, *task]))
+    assert (done.code, done.out) == (0, '"fast"\n'), done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--local", "--no-follow", "job.py", "f"], "--no-follow means nothing with --local"),
+        (["run", "--local", "job.py", "f", "--overwrite-cache"], "--overwrite-cache means nothing with --local"),
+        (["get", "run", "r1", "--in-phase", "failed"], "--in-phase is for the list"),
+        (["get", "action", "r1", "a0", "--limit", "3"], "--limit is for the list"),
+        (["get", "task", "t", "--limit", "3"], "--limit is for the list"),
+        (["get", "app", "a", "--limit", "3"], "--limit is for the list"),
+        (["deploy", "-i", "job.py"], "--ignore-load-errors goes with --recursive"),
+        (["create", "config", "--insecure"], "--insecure goes with --endpoint"),
+        (["create", "project"], "flyte create project NAME"),
+        (["create", "project", "a", "--id", "b"], "say one of them"),
+        (["get", "runs"], "did you mean `flyte get run`?"),
+        (["get", "bogus"], "it has: action, api-key"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_option_that_would_change_nothing_is_refused(
+    shell: Shell, project: Project, words: list[str], message: str
+) -> None:
+    project.write("job.py", JOB)
+    done = shell(*words)
+    assert done.code == 2
+    assert message in done.err
+
+
+@pytest.mark.parametrize("command", ABSENT)
+def test_a_command_of_flytes_that_is_not_here_explains_itself(shell: Shell, command: str) -> None:
+    done = shell(*command.split(), "x")
+    assert done.code == 2
+    assert f"Tarmac does not have `flyte {command}`" in done.err
+    assert "docs/limits.md" in done.err
+
+
+@pytest.mark.parametrize("name", ["order.f", "order.f:v1"])
+def test_the_full_name_of_a_deployed_task_runs_it(shell: Shell, fake: FakePlatform, name: str) -> None:
+    deployed(fake, "v1", INT)
+    done = shell("run", name, "--x", "3")
+    assert done.code == 0, done.err
+    assert last_request(fake).version == "v1"
+
+
+def test_a_project_is_made_by_its_name(shell: Shell, fake: FakePlatform) -> None:
+    assert shell("create", "project", "shop").code == 0
+    assert (fake.projects[-1].id, fake.projects[-1].name) == ("shop", "shop")
+    assert shell("create", "project", "--id", "mall", "--name", "The mall").code == 0
+    assert (fake.projects[-1].id, fake.projects[-1].name) == ("mall", "The mall")
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "stored"),
+    [
+        ("s3cr3t\n", [], "s3cr3t"),
+        ("s3cr3t\r\n", [], "s3cr3t"),
+        ("s3cr3t", [], "s3cr3t"),
+        ("s3cr3t\n", ["--keep-newline"], "s3cr3t\n"),
+        ("-----BEGIN-----\nabc\n", [], "-----BEGIN-----\nabc\n"),
+    ],
+)
+def test_the_newline_at_the_end_of_a_secrets_only_line_is_left_out_and_that_is_said(
+    shell: Shell, fake: FakePlatform, content: str, flags: list[str], stored: str
+) -> None:
+    Path("key.txt").write_bytes(content.encode())
+    done = shell("create", "secret", "hmac", "--from-file", "key.txt", *flags)
+    assert done.code == 0, done.err
+    assert fake.values["hmac"] == stored
+    assert ("--keep-newline keeps it" in done.err) == (stored != content)
+
+
+def test_the_help_of_a_group_is_in_whole_sentences(shell: Shell) -> None:
+    for verb in ("get", "create", "update", "delete", "abort"):
+        done = shell(verb, "--help")
+        assert done.code == 0
+        assert "..." not in done.out.partition("Commands:")[2].partition("Examples")[0]

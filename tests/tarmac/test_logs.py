@@ -206,14 +206,15 @@ def test_a_piece_holds_no_half_of_a_character() -> None:
 
 
 async def test_several_logs_end_together_when_no_more_appear(tmp_path: Path) -> None:
-    over = False
+    over, there = False, ["one"]
 
     async def sources() -> list[logs.Source]:
-        return [(path.name, path, lambda: over) for path in sorted(tmp_path.iterdir())]
+        return [(name, tmp_path / name, lambda: over) for name in there]
 
     put(tmp_path / "one", "1\n")
     following = logs.together(sources, is_over=lambda: over)
     assert [(line.source, line.text) for line in await asyncio.wait_for(anext(following), 5)] == [("one", "1")]
     put(tmp_path / "two", "2\n")
+    there.append("two")
     over = True
     assert [[(line.source, line.text) for line in batch] async for batch in following] == [[("two", "2")]]

@@ -80,7 +80,8 @@ class Program(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], VERBS, n=1)
+            _refuse(ctx, args)
+            near = difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.7)
             hint = f"did you mean `flyte {near[0]}`?" if near else "`flyte --help` lists the commands."
             ctx.fail(f"There is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
@@ -89,6 +90,13 @@ class Program(click.Group):
         for heading in dict.fromkeys(verb.heading for verb in VERBS.values()):
             with formatter.section(heading):
                 formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items() if verb.heading == heading])
+
+
+def _refuse(ctx: click.Context, args: list[str]) -> None:
+    """Say more of a word that is a command of Flyte's, or a task, than that it is no command."""
+    from flyte.cli.verbs import refuse_absent
+
+    refuse_absent(ctx, args[0])
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -7,9 +7,10 @@ import asyncio
 import click
 
 from flyte.cli.options import connect, examples, say, scoped
+from flyte.cli.verbs import Verbs
 
 
-@click.group(epilog=examples("flyte abort run RUN --reason 'wrong input'", "flyte abort action RUN ACTION"))
+@click.group(cls=Verbs, epilog=examples("flyte abort run RUN --reason 'wrong input'", "flyte abort action RUN ACTION"))
 def abort() -> None:
     """Stop a run or an action, and all that it started."""
 

@@ -12,9 +12,10 @@ import click
 
 from flyte.cli import render
 from flyte.cli.options import connect, examples, formatted, invocation, say, scoped
+from flyte.cli.verbs import Verbs
 
 
-@click.group(epilog=examples("flyte create secret webhook-api-key", "flyte create api-key ci"))
+@click.group(cls=Verbs, epilog=examples("flyte create secret webhook-api-key", "flyte create api-key ci"))
 def create() -> None:
     """Make a secret, an API key, a project, or a config file."""
 
@@ -32,31 +33,50 @@ def create() -> None:
 @click.option(
     "--from-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Take a file's content."
 )
+@click.option("--keep-newline", is_flag=True, help="Keep the newline at the end of a file or pipe.")
 @scoped
 def create_secret(
-    name: str, value: str | None, from_file: Path | None, project: str | None, domain: str | None
+    name: str,
+    value: str | None,
+    from_file: Path | None,
+    keep_newline: bool,
+    project: str | None,
+    domain: str | None,
 ) -> None:
-    """Store a secret, or replace its value. The value is asked for, or read from a pipe, unless a flag gives it."""
-    if value is not None and from_file is not None:
-        raise click.UsageError("--value and --from-file exclude each other.")
+    """Store a secret, or replace its value. The value is asked for, or read from a pipe, unless a flag gives it.
+
+    One newline at the end of a file or pipe is left out: an editor or `echo` put it there, and a key that ends in one
+    signs nothing right. A text of several lines, such as a certificate, keeps its own.
+    """
+    if value is not None and (from_file is not None or keep_newline):
+        raise click.UsageError("--value excludes --from-file and --keep-newline.")
     client = connect(project, domain)
-    secret = asyncio.run(client.create_secret(name, _secret_value(value, from_file)))
+    secret = asyncio.run(client.create_secret(name, _secret_value(value, from_file, keep_newline)))
     say(f"secret {secret.name} is stored for {secret.project}/{secret.domain}")
 
 
-def _secret_value(value: str | None, file: Path | None) -> str:
+def _secret_value(value: str | None, file: Path | None, keep_newline: bool) -> str:
     if file is not None:
         try:
-            value = file.read_text()
+            value = _trimmed(file.read_bytes().decode(), keep_newline)
         except UnicodeDecodeError:
             raise click.UsageError(f"{file} is not text; encode it, for example with base64.") from None
     elif value is None and sys.stdin.isatty():
         value = str(click.prompt("Value", hide_input=True, confirmation_prompt=True, err=True))
     elif value is None:
-        value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+        value = _trimmed(sys.stdin.read(), keep_newline)
     if not value:
         raise click.UsageError("The value is empty; give it with --value, --from-file, at the prompt, or in a pipe.")
     return value
+
+
+def _trimmed(text: str, keep_newline: bool) -> str:
+    """The text without the newline at the end of its only line."""
+    line = text.removesuffix("\n").removesuffix("\r")
+    if keep_newline or line == text or "\n" in line:
+        return text
+    say("the newline at its end is left out; --keep-newline keeps it")
+    return line
 
 
 @create.command(
@@ -77,15 +97,23 @@ def create_api_key(name: str, output: str | None) -> None:
     )
 
 
-@create.command("project", epilog=examples("flyte create project --id shop --name Shop"))
-@click.option("--id", "identifier", required=True, help="What it is called in commands and addresses.")
-@click.option("--name", help="What people call it.  [default: the id]")
+@create.command("project", epilog=examples("flyte create project shop", "flyte create project shop --name 'The shop'"))
+@click.argument("project_id", metavar="NAME", required=False)
+@click.option("--id", "identifier", help="The same as NAME, which commands and addresses use.")
+@click.option("--name", help="What people call it.  [default: NAME]")
 @click.option("--description", default="")
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE")
-def create_project(identifier: str, name: str | None, description: str, labels: tuple[str, ...]) -> None:
+def create_project(
+    project_id: str | None, identifier: str | None, name: str | None, description: str, labels: tuple[str, ...]
+) -> None:
     """Make a project, a space for tasks, apps, runs and secrets."""
     from flyte.wire import Project
 
+    if project_id and identifier and project_id != identifier:
+        raise click.UsageError(f"NAME is {project_id!r} and --id is {identifier!r}; say one of them.")
+    identifier = project_id or identifier
+    if not identifier:
+        raise click.UsageError("Name the project: flyte create project NAME.")
     project = Project(id=identifier, name=name or identifier, description=description, labels=pairs(labels, "--label"))
     made = asyncio.run(connect().create_project(project))
     say(f"project {made.id} is there; use it with -p {made.id}")
@@ -133,6 +161,8 @@ def create_config(
 
     from flyte._config import normal_endpoint
 
+    if insecure and not endpoint:
+        raise click.UsageError("--insecure goes with --endpoint.")
     file = file.expanduser()
     if file.exists() and not force:
         raise click.UsageError(f"{file} is there already; --force replaces it.")

@@ -8,9 +8,10 @@ import sys
 import click
 
 from flyte.cli.options import connect, examples, say, scoped
+from flyte.cli.verbs import Verbs
 
 
-@click.group(epilog=examples("flyte delete app my-app", "flyte delete secret webhook-api-key"))
+@click.group(cls=Verbs, epilog=examples("flyte delete app my-app", "flyte delete secret webhook-api-key"))
 def delete() -> None:
     """Remove an app, a secret, or an API key."""
 

@@ -67,6 +67,8 @@ def deploy(
 
     if environment is not None and (every or recursive):
         raise click.UsageError("ENVIRONMENT cannot be combined with --all or --recursive.")
+    if ignore_load_errors and not recursive:
+        raise click.UsageError("--ignore-load-errors goes with --recursive.")
     programs = _programs(file, recursive, ignore_load_errors, root_dir)
     environments = [programs[0].environment(environment)] if environment else _environments(programs, file)
     form = invocation().format(output)

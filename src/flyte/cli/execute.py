@@ -12,6 +12,7 @@ import click
 
 from flyte.cli import paths, render
 from flyte.cli.create import pairs
+from flyte.cli.failure import say_failure
 from flyte.cli.options import connect, invocation, say
 from flyte.cli.outcome import text_of
 from flyte.cli.program import Program
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from flyte.remote._io import Runs
 
 FAILED = 1
-ENDED = {ActionPhase.ABORTED: "was aborted", ActionPhase.TIMED_OUT: "timed out"}
-"""How a run ended, as the end of a sentence; the other phases are words already."""
 
 
 def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> int:
@@ -35,9 +34,28 @@ def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: Ru
     here = {name: paths.in_place(value) for name, value in inputs.items()}
     task.interface.dump_inputs(task.interface.bind((), here))  # what is wrong with them is said before anything starts
     if options.local:
+        _refuse_for_local(options)
         return _run_here(program, task, here, options)
     client = connect(options.project, options.domain, root_dir=program.root, start=True)
     return _shown(_deploy_and_start(client, task, _sent(inputs), options), client, options)
+
+
+NOT_FOR_LOCAL = {
+    "copy_style": "no code travels",
+    "follow": "the run ends with this command",
+    "overwrite_cache": "there is no cache",
+    "max_action_concurrency": "nothing limits the actions of one process",
+}
+"""Our flags that mean nothing for a run in this process, and why."""
+
+
+def _refuse_for_local(options: RunOptions) -> None:
+    from flyte.cli.run import RunOptions
+
+    for flag, reason in NOT_FOR_LOCAL.items():
+        if getattr(options, flag) != getattr(RunOptions(), flag):
+            word = "no-follow" if flag == "follow" else flag.replace("_", "-")
+            raise click.UsageError(f"--{word} means nothing with --local: {reason}.")
 
 
 def _sent(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,18 +144,8 @@ async def print_result(runs: Runs, run: Run, form: str) -> int:
         click.echo(text_of(outputs[0] if len(outputs) == 1 else outputs))
     if run.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
         return 0
-    _say_failure(run)
+    await say_failure(runs, run)
     return FAILED
-
-
-def _say_failure(run: Run) -> None:
-    error = run.error
-    what = f"{error.code}: {error.message}" if error and error.code not in error.message else error and error.message
-    say(click.style(f"The run {ENDED.get(run.phase, run.phase)}", fg="red", bold=True) + (f"  {what}" if what else ""))
-    if error and error.traceback:
-        say(error.traceback.rstrip())
-    if not run.url.startswith("local:"):
-        say(f"Its log: flyte get logs {run.name}   Its page: {run.url}")
 
 
 def _run_here(program: Program, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> int:

@@ -11,9 +11,11 @@ import click
 
 from flyte.cli import render
 from flyte.cli.logs import get_logs
-from flyte.cli.options import connect, examples, formatted, invocation, scoped
+from flyte.cli.options import connect, examples, formatted, invocation, refuse_filters, scoped
 from flyte.cli.render import age, clock, lasted, one_line, words
 from flyte.cli.tables import Column
+from flyte.cli.verbs import Verbs
+from flyte.errors import readable
 from flyte.wire import (
     ROOT_ACTION,
     Action,
@@ -31,9 +33,10 @@ PHASES = click.Choice([phase.value for phase in ActionPhase])
 
 
 @click.group(
+    cls=Verbs,
     epilog=examples(
         "flyte get run --in-phase failed", "flyte get run -o json | jq -r '.[].name'", "flyte get app -o url my-app"
-    )
+    ),
 )
 def get() -> None:
     """Look at runs, actions, tasks, apps, logs, inputs and outputs, secrets, projects and the config.
@@ -102,6 +105,7 @@ def get_run(
 ) -> None:
     """List the runs, newest first; with NAME, show that run and its actions."""
     form = invocation().format(output)
+    refuse_filters(name)
     client = connect(project, domain)
     if name is not None:
         asyncio.run(_show_run(client, name, form))
@@ -191,6 +195,7 @@ def get_action(
 ) -> None:
     """List the actions of a run; with NAME, show that action and its attempts."""
     form = invocation().format(output)
+    refuse_filters(name)
     client = connect(project, domain)
     if name is None:
         actions = client.list_actions(run, phase=list(phases), limit=limit)
@@ -211,7 +216,7 @@ def get_action(
         ("attempts", "\n".join(attempts)),
         ("group", action.group or ""),
         ("message", _beyond(action.message, action.error)),
-        ("error", action.error.traceback or action.error.message if action.error else ""),
+        ("error", readable(action.error.traceback) or action.error.message if action.error else ""),
     ]
     render.details(found, facts, form)
 
@@ -240,6 +245,7 @@ def get_task(
 ) -> None:
     """List the deployed tasks at the version deployed last; with NAME, show that one at this or the given VERSION."""
     form = invocation().format(output)
+    refuse_filters(name)
     client = connect(project, domain)
     if name is None:
         tasks = asyncio.run(client.list_tasks(limit=limit))
@@ -281,6 +287,7 @@ APPS: Sequence[Column[App]] = (
 def get_app(name: str | None, limit: int, project: str | None, domain: str | None, output: str | None) -> None:
     """List the apps and where they answer; with NAME, show that one."""
     form = invocation().format(output)
+    refuse_filters(name)
     client = connect(project, domain)
     if name is None:
         render.listing(asyncio.run(client.list_apps(limit)), APPS, form, "no apps; `flyte serve FILE APP` deploys one")

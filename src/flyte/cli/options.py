@@ -84,6 +84,21 @@ def shipping_flags() -> list[Callable[[Command], Command]]:
     ]
 
 
+NOT_FILTERS = {"name", "version", "run", "project", "domain", "output"}
+"""What a command that lists may be given beside a NAME."""
+
+
+def refuse_filters(name: str | None) -> None:
+    """Raises UsageError for a filter of a list beside the NAME of one record, where it would change nothing."""
+    ctx = click.get_current_context()
+    if name is None:
+        return
+    for param in ctx.command.params:
+        given = ctx.get_parameter_source(param.name or "")
+        if param.name not in NOT_FILTERS and given is not click.core.ParameterSource.DEFAULT:
+            ctx.fail(f"{param.opts[0]} is for the list; with NAME only {name!r} is shown.")
+
+
 def invocation() -> Invocation:
     """What was said before the verb that is being carried out."""
     found = click.get_current_context().find_object(Invocation)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,14 +20,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flyte.cli import program
+from flyte.cli.create import pairs
 from flyte.cli.flags import INPUTS, Flag, inputs_from
 from flyte.cli.options import formatted, scoped, shipped
+from flyte.cli.verbs import refuse_absent
 
 if TYPE_CHECKING:
     from flyte._client import Client
     from flyte.wire import InputSpec, Task
 
 DEPLOYED = "deployed-task"
+
+_DOTTED = re.compile(r"[\w-]+(\.[\w-]+)+(:\S+)?")
+"""The full name of a task, with its version or without."""
 
 EXAMPLES = """\b
 Examples:
@@ -34,7 +41,8 @@ Examples:
   flyte run hello.py greet --name World
   flyte run etl.py load --table sales.csv             a file by its path, for a File, Dir or DataFrame
   flyte run --local hello.py greet --name World       in this process, without a platform
-  flyte run deployed-task hello.greet --name World    a task that was deployed before
+  flyte run hello.greet --name World                  a task that was deployed before
+  flyte run deployed-task greet:v1 --name World       the same by its bare name, at a version
   result=$(flyte run hello.py greet --name World)     the result is JSON on stdout, all else on stderr
 """
 
@@ -125,6 +133,16 @@ class Files(click.Group):
             )
         return TasksOfFile(cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A dotted name that is no file, such as `hello.greet`, is a deployed task."""
+        if not Path(args[0]).exists():
+            refuse_absent(ctx, f"run {args[0]}")
+            if _DOTTED.fullmatch(args[0]) and not args[0].endswith(".py"):
+                args = [DEPLOYED, *args]
+        return super().resolve_command(ctx, args)
+
 
 class TasksOfFile(click.Group):
     """A file: its sub-commands are its tasks. It is imported when they are asked for."""
@@ -138,9 +156,12 @@ class TasksOfFile(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The root decides how the file is imported, so a --root-dir behind TASK is read before that."""
+        """What decides how the file is imported is read before that, also where it stands behind TASK."""
+        options = _options_in(ctx, args[1:], ())
         if not _has_parameter(self._file, "root_dir"):
-            self._root = _options_in(ctx, args[1:], ()).root_dir
+            self._root = options.root_dir
+        if options.local:
+            os.environ.update(pairs(options.env, "--env"))
         found = super().resolve_command(ctx, args)
         if self._root is not None and found[1] is not None and _is_input(found[1], "--root-dir"):
             raise click.UsageError(f"{args[0]} has an input root_dir; put our own --root-dir before {self._file}.")

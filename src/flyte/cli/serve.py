@@ -11,6 +11,7 @@ from flyte.cli.create import pairs
 from flyte.cli.logs import print_app_logs
 from flyte.cli.options import connect, examples, formatted, invocation, say, scoped, shipped
 from flyte.cli.program import load
+from flyte.cli.verbs import refuse_absent
 
 
 @click.command(
@@ -48,6 +49,8 @@ def serve(
     from flyte.app import AppEnvironment
     from flyte.cli.execute import serve_app
 
+    if file == "hello":
+        refuse_absent(click.get_current_context(), "serve hello")
     loaded = load(file, root_dir)
     environment = loaded.environment(app)
     if not isinstance(environment, AppEnvironment):

@@ -7,12 +7,13 @@ import asyncio
 import click
 
 from flyte.cli.options import connect, examples, say, scoped
+from flyte.cli.verbs import Verbs
 
 WAIT = 120.0
 """Seconds that --wait waits at most."""
 
 
-@click.group(epilog=examples("flyte update app my-app --deactivate"))
+@click.group(cls=Verbs, epilog=examples("flyte update app my-app --deactivate"))
 def update() -> None:
     """Start or stop an app."""
 

@@ -147,7 +147,9 @@ class _Plain:
             return
         self._last = (run.phase.value, run.attempt)
         took = f" after {lasted(run.started, run.ended)}" if run.phase.is_terminal and run.started else ""
-        is_news = run.message not in ("", run.phase.value) and run.phase is not ActionPhase.SUCCEEDED
+        # how it failed is said when all of it is known
+        quiet = (ActionPhase.SUCCEEDED, ActionPhase.FAILED, ActionPhase.TIMED_OUT, ActionPhase.ABORTED)
+        is_news = run.message not in ("", run.phase.value) and run.phase not in quiet
         say(f"{run.name}: {words(run.phase)}{took}" + (f" ({one_line(run.message, 200)})" if is_news else ""))
 
     def log(self, text: str) -> None:
