@@ -40,8 +40,8 @@ def failing(fake: FakePlatform, parent: wire.ErrorInfo, child: wire.ErrorInfo) -
 
 
 def test_a_failed_child_is_shown_with_what_it_said(shell: Shell, fake: FakePlatform) -> None:
-    same = {"code": "ValueError", "message": "station 17 does not answer"}
-    failing(fake, wire.ErrorInfo(**same, traceback=PARENT), wire.ErrorInfo(**same, traceback=CHILD))
+    parent = wire.ErrorInfo(code="ValueError", message="station 17 does not answer", traceback=PARENT)
+    failing(fake, parent, msgspec.structs.replace(parent, traceback=CHILD))
     done = shell("run", "deployed-task", "weather.daily")
     assert done.code == 1
     assert "fetch[1] (f1) failed first" in done.err
