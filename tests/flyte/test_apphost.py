@@ -265,6 +265,7 @@ def test_a_server_function_gets_its_parameters_and_the_units_port_for_the_declar
         driver.replica("server", "main:env", unit=f"r{n}", env={"FLYTE_PARAMETERS": json.dumps({"word": f"w{n}"})})
         for n in range(2)
     ]
+
     assert [get(port).text for port in ports] == ["w0", "w1"], "both bind 8080 and run side by side"
     driver.send(wire.SignalUnit(unit="r0", signal=signal.SIGTERM))
     assert driver.next(wire.UnitExited, "r0").code == 0
@@ -410,6 +411,99 @@ def test_a_server_with_a_socket_for_each_kind_of_address_starts(order: str) -> N
     program = SOCKETS + (four + six if order == "46" else six + four)
     program += f"socket.create_connection(('127.0.0.1', {real}))\nprint('reached')"
     assert run_shimmed(program, real) == "reached\n"
+
+
+SERVERS = {
+    "asyncio, any address": "await asyncio.start_server(answer, None, 8080)",
+    "asyncio, a list": "await asyncio.start_server(answer, ['127.0.0.1', '::1'], 8080)",
+    "asyncio, the other way round": "await asyncio.start_server(answer, ['::1', '127.0.0.1'], 8080)",
+    "asyncio, whatever localhost is": "await asyncio.start_server(answer, 'localhost', 8080)",
+    "asyncio, only IPv6": "await asyncio.start_server(answer, '::', 8080)",
+    "asyncio, four": "await asyncio.start_server(answer, ['0.0.0.0', '::', '127.0.0.1', '::1'], 8080)",
+    "asyncio, $PORT": "await asyncio.start_server(answer, None, int(os.environ['PORT']))",
+    "aiohttp, a site": "await web.TCPSite(await runner(), None, 8080).start()",
+    "aiohttp, run_app": "await web._run_app(web.Application(), port=8080, print=None)",
+    "websockets, None": "await websockets.serve(talk, None, 8080)",
+    "websockets, no name": "await websockets.serve(talk, '', 8080)",
+    "websockets, localhost": "await websockets.serve(talk, 'localhost', 8080)",
+}
+BINDING = """
+import asyncio, os, socket, sys
+import websockets
+from aiohttp import web
+
+LOCALHOST = [(socket.AF_INET6, '::1'), (socket.AF_INET, '127.0.0.1')]
+asked = socket.getaddrinfo
+
+def both(host, port, *args, **kwargs):  # as most machines have it, and containers have not
+    if host != 'localhost':
+        return asked(host, port, *args, **kwargs)
+    return [one for _, address in LOCALHOST for one in asked(address, port, *args, **kwargs)]
+
+socket.getaddrinfo = both
+
+async def answer(reader, writer):
+    await reader.readline()
+    writer.write(b"HTTP/1.0 200 OK\\r\\n\\r\\n")
+    await writer.drain()
+    writer.close()
+
+async def talk(connection): ...
+
+async def runner():
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    return runner
+
+async def main():
+    serving = asyncio.ensure_future(start())
+    async with asyncio.timeout(20):
+        while True:
+            if serving.done():
+                serving.result()
+            try:
+                reader, writer = await asyncio.open_connection('127.0.0.1', int(os.environ['PORT']))
+            except OSError:
+                await asyncio.sleep(0.01)
+                continue
+            break
+    writer.write(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    print((await reader.readline()).split()[0].decode(), flush=True)
+    os._exit(0)
+
+"""
+
+
+@pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_whatever_a_framework_binds_by_default_answers(server: str, uvloop: bool) -> None:
+    real = free_port()
+    run = "import uvloop; uvloop.run(main())" if uvloop else "asyncio.run(main())"
+    program = f"{BINDING}\nasync def start():\n    started = {SERVERS[server]}\n    return started\n\n{run}\n"
+    assert run_shimmed(program, real, PORT=str(real)).startswith("HTTP/1.")
+
+
+def test_all_sockets_of_a_server_have_one_port() -> None:
+    real = free_port()
+    program = f"{SOCKETS}sockets = [\n"
+    for host in ("0.0.0.0", "::", "127.0.0.1", "::1"):
+        program += f"    bound(socket.{'AF_INET6' if ':' in host else 'AF_INET'}, {host!r}),\n"
+    program += "]\nprint({s.getsockname()[1] for s in sockets})"
+    assert run_shimmed(program, real) == f"{{{real}}}\n"
+
+
+def test_a_port_that_was_let_go_can_be_bound_again_and_one_that_is_held_cannot() -> None:
+    real = free_port()
+    program = f"""{SOCKETS}
+bound(socket.AF_INET, '').close()
+s = bound(socket.AF_INET, '')
+socket.create_connection(('127.0.0.1', {real}))
+try:
+    bound(socket.AF_INET, '')
+except OSError as error:
+    print(error)
+"""
+    assert f"port {real} (for the declared 8080) is in use" in run_shimmed(program, real)
 
 
 def test_a_server_reaches_itself_at_the_port_it_believes_in() -> None:

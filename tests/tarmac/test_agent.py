@@ -857,6 +857,18 @@ async def test_a_replica_that_listens_elsewhere_is_told_where(scene: Scene) -> N
     assert "it declares port 8080 and listens on" in (await scene.control.exited("r")).reason
 
 
+async def test_a_program_that_listens_on_the_declared_port_itself_is_told_to_listen_on_its_own(scene: Scene) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        declared = free.getsockname()[1]
+    listen = f"import socket, time; s = socket.create_server(('127.0.0.1', {declared})); time.sleep(600)"
+    argv = ["python", "-S", "-c", listen]  # without `site` it is as little bent to the app's port as no Python at all
+    scene.start_replica("r", "command", argv=argv, start_timeout=1, port=declared)
+    reason = (await scene.control.exited("r")).reason
+    assert f"it listens on port {declared} itself" in reason
+    assert reason.endswith("have it listen on $PORT")
+
+
 async def test_a_replica_that_exits_before_it_is_ready_is_reported_at_once(scene: Scene) -> None:
     scene.start_replica("r", "command", argv=["python", "-c", "raise SystemExit('no model file')"])
     exited = await scene.control.exited("r")

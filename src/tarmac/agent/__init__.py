@@ -350,6 +350,12 @@ async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:
         return outcome
     if not ports:
         return probe.Outcome(False, f"nothing listens on the port that it declares, {replica.port}")
+    if replica.port in ports:
+        message = (
+            f"it listens on port {replica.port} itself, and only of a Python program is that turned into the app's own "
+            "port; have it listen on $PORT"
+        )
+        return probe.Outcome(False, message)
     found = ", ".join(map(str, sorted(ports)))
     return probe.Outcome(False, f"it declares port {replica.port} and listens on {found}: declare that, or bind $PORT")
 
