@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from flyte import wire
-from flyte.errors import DeploymentError
+from flyte.errors import AppNotFoundError, DeploymentError
 from flyte.wire import AppStatus, DeploymentPhase, EnvironmentSpec
 from tarmac.model import APP_TRANSITIONS
 from tarmac.store import AppRow
@@ -534,3 +534,55 @@ async def test_environments_that_need_each_other_are_refused_with_the_circle(hou
     order = {"a": ["b"], "b": ["c"], "c": ["b"]}
     with pytest.raises(DeploymentError, match=r"in a circle: (b → c → b|c → b → c)$"):
         await deploy(house, order=order)
+
+
+# ------------------------------------------------------------------------------------------- what is on disk is shown
+
+
+async def test_an_app_is_shown_as_it_is_on_disk_and_its_number_too(house: House, gateway: Gateway) -> None:
+    assert (await deployed(house, app("front"))).phase is DeploymentPhase.SUCCEEDED
+    before = await shown(house, "front")
+    house.disk.hold()
+    stopping = asyncio.create_task(house.control.deactivate(*DEFAULT, "front", None, "owner"))
+    live = house.control._apps.live[*DEFAULT, "front"]
+    await until(lambda: live.row.status is AppStatus.STOPPED)
+    now = await shown(house, "front")
+    assert (now.status, now.wanted, now.seq) == (AppStatus.ACTIVE, "active", before.seq)
+    assert [each.status for each in await house.control.apps(*DEFAULT)] == [AppStatus.ACTIVE]
+    house.disk.go_on()
+    assert (await stopping).status is AppStatus.STOPPED
+    events = await house.store.events("app/" + "/".join((*DEFAULT, "front")))
+    assert [event.phase for event in events if event.seq > now.seq] == ["stopped"]
+
+
+async def test_an_app_that_is_activated_is_answered_as_it_is_on_disk(house: House, gateway: Gateway) -> None:
+    await deployed(house, app("front"))
+    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    assert (await house.control.activate(*DEFAULT, "front", 5, "owner")).status is AppStatus.ACTIVE
+    assert [row.status for row in await house.store.apps(*DEFAULT)] == [AppStatus.ACTIVE]
+
+
+async def test_an_app_whose_creation_is_not_on_disk_is_not_there(house: House, gateway: Gateway) -> None:
+    begun = await deploy(house, app("front"))
+    house.disk.hold()
+    await until(lambda: (*DEFAULT, "front") in house.control._apps.live)
+    assert await house.control.apps(*DEFAULT) == []
+    with pytest.raises(AppNotFoundError, match="front"):
+        await shown(house, "front")
+    house.disk.go_on()
+    assert (await ended(house, begun)).phase is DeploymentPhase.SUCCEEDED
+    assert (await shown(house, "front")).status is AppStatus.ACTIVE
+
+
+async def test_a_deployment_is_shown_as_it_is_on_disk(house: House, gateway: Gateway) -> None:
+    gateway.is_slow = True
+    begun = await deploy(house, app("front"))
+    await until(lambda: gateway.barriers)
+    house.disk.hold()
+    gateway.apply()
+    deployments = house.control._deployments
+    await until(lambda: deployments._now[begun.id].environments[0].phase == "ready")
+    assert (await house.control.deployment(begun.id)).environments[0].phase == "starting"
+    house.disk.go_on()
+    gateway.is_slow = False
+    assert (await ended(house, begun)).phase is DeploymentPhase.SUCCEEDED

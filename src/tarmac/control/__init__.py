@@ -263,9 +263,7 @@ class Control:
     # ------------------------------------------------------------------ apps
 
     async def apps(self, project: str, domain: str, limit: int = 100) -> list[wire.App]:
-        found = [app for key, app in self._apps.live.items() if key[:2] == (project, domain)]
-        found.sort(key=lambda app: app.row.updated, reverse=True)
-        return [self._apps.record(app) for app in found[:limit]]
+        return [self._apps.record(app) for app in self._apps.of(project, domain)[:limit]]
 
     async def app(self, project: str, domain: str, name: str) -> wire.App:
         return self._apps.record(self._apps.find(project, domain, name))

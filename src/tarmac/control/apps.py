@@ -83,6 +83,8 @@ class Apps:
                 app.go(AppStatus.SLEEPING if row.version else AppStatus.FAILED, row.message, row.updated)
             self.live[app.key] = app
         await self._move_into_range()
+        for app in self.live.values():
+            app.shown = app.row
 
     async def _move_into_range(self) -> None:
         """Apps whose port is outside the range, since the platform listens elsewhere now, get another one."""
@@ -97,13 +99,18 @@ class Apps:
     def find(self, project: str, domain: str, name: str) -> LiveApp:
         """Raises AppNotFoundError that lists the apps there are."""
         app = self.live.get((project, domain, name))
-        if app is None:
-            there = ", ".join(sorted(key[2] for key in self.live if key[:2] == (project, domain)))
+        if app is None or app.shown is None:
+            there = ", ".join(sorted(app.row.name for app in self.of(project, domain)))
             raise AppNotFoundError(
                 f"no app named {name!r} in {project}/{domain}; "
                 + (f"apps there: {there}" if there else "none is deployed there; deploy one with `flyte deploy FILE`")
             )
         return app
+
+    def of(self, project: str, domain: str) -> list[LiveApp]:
+        """The apps of a project and domain that are on disk, the one that changed last first."""
+        found = [app for key, app in self.live.items() if key[:2] == (project, domain) and app.shown is not None]
+        return sorted(found, key=lambda app: app.row.updated, reverse=True)
 
     def pools(self) -> list[str]:
         """The pools that apps run in, or would wake in before `pool_idle` is over."""
@@ -111,7 +118,8 @@ class Apps:
         return [app.pool for app in self.live.values() if app.pool and (app.replicas or app.used > oldest)]
 
     def record(self, app: LiveApp) -> wire.App:
-        row, spec = app.row, app.spec
+        """The app as of the last commit, with the processes that it has now."""
+        row, spec = app.shown or app.row, app.spec
         project, domain, name = app.key
         return wire.App(
             project=project,
@@ -132,7 +140,7 @@ class Apps:
             message=row.message,
             created=row.created,
             updated=row.updated,
-            seq=self._journal.seq,
+            seq=self._journal.told,
         )
 
     # ------------------------------------------------------------------ routes
@@ -226,6 +234,7 @@ class Apps:
             self.route_changed(app)
             await committed
         await self.wake(app)
+        await self._journal.commit(Change())  # whoever asked for it is answered with what is on disk
 
     async def deactivate(self, app: LiveApp) -> None:
         """Stop the app: no request starts it until it is activated."""
@@ -306,7 +315,7 @@ class Apps:
                 parameters={},
             )
             app = self.live[project, domain, spec.name] = LiveApp(row)
-            await self._journal.commit(Change(apps=(row,)))
+            await self._commit(app)
             self.route_changed(app)
         self._sleep.recall(app)
         return app
@@ -354,7 +363,16 @@ class Apps:
         app.go(status, message, time.time())
         subject = subject_of_app(*app.key)
         event = self._journal.event(subject, status.value, message, body={"version": app.row.version or ""})
-        return self._journal.commit(Change(apps=(app.row,), events=(event,)))
+        return self._commit(app, event)
+
+    def _commit(self, app: LiveApp, *events: wire.Event) -> asyncio.Future[None]:
+        """Write the app as it is now; when that is on disk it is shown so."""
+        row = app.row
+
+        def then() -> None:
+            app.shown = row
+
+        return self._journal.commit(Change(apps=(row,), events=events), then)
 
 
 async def _first(ready: list[asyncio.Future[None]]) -> None:

@@ -102,7 +102,10 @@ class Deployments:
         self._apps = apps
         self._secrets = secrets
         self._outputs = outputs
+        self._now: dict[str, wire.Deployment] = {}
+        """Those that are under way, as they are; what is not on disk yet included."""
         self._shown: dict[str, wire.Deployment] = {}
+        """The same as of the last commit."""
         self._undo: dict[str, Undo] = {}
         """Of the deployments that are under way."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -136,22 +139,26 @@ class Deployments:
         task.add_done_callback(lambda done: self._done(deployment.id, done))
         if not request.apps:
             await asyncio.shield(task)
-        return self._shown.get(deployment.id) or await self.get(deployment.id)
+        return await self.get(deployment.id)
 
     def _done(self, name: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(name, None)
+        self._now.pop(name, None)
         self._shown.pop(name, None)
         self._undo.pop(name, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("deployment %s", name, exc_info=error)
 
     async def get(self, name: str) -> wire.Deployment:
+        """The deployment as of the last commit. Raises NotFoundError."""
         if (shown := self._shown.get(name)) is not None:
             return shown
         row = await self._store.deployment(name)
         if row is None:
             raise NotFoundError(f"no deployment {name!r}")
-        return msgspec.json.decode(row.record, type=wire.Deployment)
+        record = msgspec.json.decode(row.record, type=wire.Deployment)
+        await self._journal.reach(record.seq)
+        return record
 
     async def close_open(self) -> None:
         """Finish deployments that an earlier control plane left when all was done, and take back the others.
@@ -161,13 +168,13 @@ class Deployments:
         """
         for row in await self._store.deployments(DeploymentPhase.RUNNING):
             left = msgspec.json.decode(row.record, type=Underway)
-            self._shown[row.id] = msgspec.convert(msgspec.structs.asdict(left), wire.Deployment)
+            self._now[row.id] = msgspec.convert(msgspec.structs.asdict(left), wire.Deployment)
             if left.environments and all(env.phase in ("ready", "unchanged") for env in left.environments):
                 await self._succeed(row.id)
             else:
                 await self._take_back(left, Undo(left.found, left.new_tasks, left.was_current))
                 await self._fail(row.id, DeploymentError(_CUT_OFF))
-            del self._shown[row.id]
+            del self._now[row.id], self._shown[row.id]
 
     # ------------------------------------------------------------------ check
 
@@ -201,7 +208,7 @@ class Deployments:
                 await self._fail(name, _first(failures))
             finally:
                 await self._close(request, name, undo)
-            if undo.old_replicas and self._shown[name].phase is DeploymentPhase.SUCCEEDED:
+            if undo.old_replicas and self._now[name].phase is DeploymentPhase.SUCCEEDED:
                 await self._apps.replicas.end_later(undo.old_replicas, "a new version took its place")
 
     async def _levels(self, request: wire.DeployRequest, plan: list[list[str]], name: str, undo: Undo) -> None:
@@ -216,7 +223,7 @@ class Deployments:
 
         One that ends because this control plane does is left as it is: the next one takes it back.
         """
-        record, task = self._shown[name], asyncio.current_task()
+        record, task = self._now[name], asyncio.current_task()
         if record.phase is DeploymentPhase.RUNNING and not (task and task.cancelling()):
             await self._take_back(request, undo)
             error = ErrorInfo(code="RuntimeSystemError", message="the deployment broke off; see the log", kind="system")
@@ -337,7 +344,7 @@ class Deployments:
     # ------------------------------------------------------------------ tell
 
     async def _progress(self, name: str, environment: str, phase: str, message: str, url: str = "") -> None:
-        record = self._shown[name]
+        record = self._now[name]
         changed = [
             msgspec.structs.replace(env, phase=phase, message=message, url=url or env.url)
             if env.name == environment
@@ -347,10 +354,10 @@ class Deployments:
         await self._record(msgspec.structs.replace(record, environments=changed), f"{environment}: {phase}")
 
     async def _succeed(self, name: str) -> None:
-        await self._record(msgspec.structs.replace(self._shown[name], phase=DeploymentPhase.SUCCEEDED), "deployed")
+        await self._record(msgspec.structs.replace(self._now[name], phase=DeploymentPhase.SUCCEEDED), "deployed")
 
     async def _fail(self, name: str, why: BaseRuntimeError) -> None:
-        record = self._shown[name]
+        record = self._now[name]
         error = ErrorInfo(code=why.code, message=why.message, kind=why.kind)
         changed = [
             env
@@ -363,7 +370,7 @@ class Deployments:
 
     async def _record(self, record: wire.Deployment, message: str) -> None:
         """Store the deployment and tell of it. Raises ForbiddenMove where its phases cannot go that way."""
-        if (before := self._shown.get(record.id)) is not None:
+        if (before := self._now.get(record.id)) is not None:
             check_deployment(before.phase, record.phase)
             for old, new in zip(before.environments, record.environments, strict=True):
                 check_environment(old.phase, new.phase)
@@ -372,12 +379,16 @@ class Deployments:
         record = msgspec.structs.replace(record, seq=event.seq)
         body = msgspec.to_builtins(record)
         event = msgspec.structs.replace(event, body=body)
-        self._shown[record.id] = record
-        await self._journal.commit(Change(deployments=(self._row(record.id),), events=(event,)))
+        self._now[record.id] = record
+
+        def then() -> None:
+            self._shown[record.id] = record
+
+        await self._journal.commit(Change(deployments=(self._row(record.id),), events=(event,)), then)
 
     def _row(self, name: str) -> DeploymentRow:
         """The deployment as it is now; while it is under way, with what it takes to undo it."""
-        record = self._shown[name]
+        record = self._now[name]
         if record.phase is DeploymentPhase.RUNNING:
             undo = self._undo[name]
             record = Underway(

@@ -82,6 +82,8 @@ class LiveReplica:
 @dataclass(slots=True, eq=False)
 class LiveApp:
     row: AppRow
+    shown: AppRow | None = None
+    """`row` as of the last commit; None until the app's creation is on disk."""
     served: AppVersionRow | None = None
     """The version that serves; None until the first one is ready."""
     spec: wire.AppSpec | None = None
