@@ -24,6 +24,7 @@ from flyte import wire
 from flyte._context import ctx, get_custom_context
 from flyte._local_run import LocalAction, LocalRun, Task, ended, prepare_process, runs, start, thread
 from flyte._values import to_bytes
+from flyte.concurrency import limit_of
 from flyte.errors import ActionNotFoundError, NotFoundError, RunAlreadyExistsError, RunNotFoundError
 from flyte.names import run_name
 from flyte.wire import ActionPhase
@@ -50,12 +51,13 @@ class LocalClient:
         version: str | None = None,
         labels: Mapping[str, str] | None = None,
         custom_context: Mapping[str, str] | None = None,
+        max_action_concurrency: int | None = None,
         **unused: Any,
     ) -> wire.Run:
         """Start a run of `task` with bound inputs, or find the one that the same name already started; it goes on in
         the background.
 
-        Of a platform's other options (env_vars, overwrite_cache, max_action_concurrency, …) none means anything here.
+        Of a platform's other options (env_vars, overwrite_cache, …) none means anything here.
         Raises InvalidInputError, and RunAlreadyExistsError for a name that belongs to another task or other inputs.
         """
         data = to_bytes(task.interface.dump_inputs(inputs))
@@ -67,6 +69,7 @@ class LocalClient:
             self.domain,
             version or ctx().version or "local",
             dict(labels or {}),
+            limit_of(max_action_concurrency),
         )
         return await thread.aio(_created(run, root))
 

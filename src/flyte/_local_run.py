@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
 import importlib
@@ -11,7 +12,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from flyte._failure import plain, to_error
 from flyte._sync import LoopThread, Outcome, outcome
 from flyte._task import TaskTemplate
 from flyte._values import from_bytes, to_bytes
+from flyte.concurrency import ActionLimit
 from flyte.errors import (
     ActionAbortedError,
     BaseRuntimeError,
@@ -79,6 +81,8 @@ class LocalRun:
     domain: str
     version: str
     labels: dict[str, str]
+    limit: ActionLimit | None = None
+    """How many of its actions may be at work at the same time, where that is limited."""
     actions: dict[str, LocalAction] = field(default_factory=dict)
     events: list[wire.Event] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -171,6 +175,8 @@ class LocalCaller:
         self._run = run
         self._action = action
         self._failures = action.attempt - 1
+        self._waits = 0
+        """Children that it waits for."""
         self._sequence: Counter[tuple[str, bytes, str | None]] = Counter()
         self._lock = threading.Lock()
         self.children: set[asyncio.Task[Any]] = set()
@@ -205,7 +211,8 @@ class LocalCaller:
             self.children.add(work)
             work.add_done_callback(self.children.discard)
             try:
-                await work
+                with self._waiting():
+                    await work
             except asyncio.CancelledError:
                 if _is_cancelled():  # it is the caller that was; else somebody aborted the child alone
                     raise
@@ -216,6 +223,20 @@ class LocalCaller:
             error.worker = child.name
             raise error from child.cause
         return task.interface.load_result(from_bytes(child.outputs or b"null"))
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """While it waits for a child, the action does not count against the run's limit."""
+        limit, name = self._run.limit, self._action.name
+        self._waits += 1
+        if limit is not None and self._waits == 1:
+            limit.waits(name)
+        try:
+            yield
+        finally:
+            self._waits -= 1
+            if limit is not None and self._waits == 0 and not self.is_over:
+                limit.goes_on(name)
 
     def _waited(self, coro: Coroutine[Any, Any, R]) -> R:
         try:
@@ -264,7 +285,10 @@ def start(run: LocalRun, action: LocalAction) -> asyncio.Task[None]:
     """Begin with an action; the task ends when it is terminal, and is cancelled to abort it."""
     run.actions[action.name] = action
     run.record(action, ActionPhase.QUEUED, "queued")
-    action.work = asyncio.get_running_loop().create_task(_live(run, action), name=f"{run.name}/{action.name}")
+    loop = asyncio.get_running_loop()
+    action.work = loop.create_task(_live(run, action), name=f"{run.name}/{action.name}")
+    if (limit := run.limit) is not None:  # a turn later: its caller goes on before another action begins
+        action.work.add_done_callback(lambda _: loop.call_soon(limit.ends, action.name))
     return action.work
 
 
@@ -283,6 +307,7 @@ async def _attempts(run: LocalRun, action: LocalAction) -> None:
     retries = action.task.retries.to_wire()
     failures = {"user": 0, "system": 0}
     while True:
+        await _turn(run, action)
         phase, error = await _attempt(run, action)
         if error is None:
             _end(run, action, phase, "succeeded", None)
@@ -298,7 +323,17 @@ async def _attempts(run: LocalRun, action: LocalAction) -> None:
             return
         run.record(action, ActionPhase.QUEUED, f"attempt {action.attempt} failed: {words}; trying again")
         action.attempt += 1
+        if run.limit is not None:
+            run.limit.ends(action.name)
         await asyncio.sleep(verdict.delay)
+
+
+async def _turn(run: LocalRun, action: LocalAction) -> None:
+    """Return when the run's limit lets the action begin."""
+    if run.limit is not None:
+        may_begin = asyncio.Event()
+        run.limit.begin(action.name, may_begin.set)
+        await may_begin.wait()
 
 
 async def _attempt(run: LocalRun, action: LocalAction) -> tuple[ActionPhase, BaseException | None]:

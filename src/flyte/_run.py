@@ -26,6 +26,7 @@ from flyte._context import ctx, get_custom_context
 from flyte._sync import syncable
 from flyte._task import TaskTemplate
 from flyte._values import to_bytes
+from flyte.concurrency import check_limit
 from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, TooLargeError
 from flyte.remote._run import Run, haste
 from flyte.remote._task import LazyEntity, TaskDetails
@@ -129,6 +130,7 @@ class Runner:
             version=context.version,
             labels=context.labels,
             custom_context=context.custom_context,
+            max_action_concurrency=context.max_action_concurrency,
         )
         return Run(record, client, task)
 
@@ -342,8 +344,9 @@ def with_runcontext(
     counts as `remote`. `name` is the run's own: a second run of that name, task and inputs is the first one. `version`
     is what the code is deployed as, `copy_style` how it travels (`none` needs a version), `copy_bundle_to` a folder
     that gets a copy of it. A `dry_run` checks everything and sends nothing. `overwrite_cache` runs what is cached, and
-    `disable_run_cache` too. `max_action_concurrency` limits the run's actions at once: 0 not at all, 1 is refused
-    since the root action holds it. The log settings reach the run as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
+    `disable_run_cache` too. `max_action_concurrency` limits how many of the run's actions are at work at the same time;
+    those that wait for their children do not count. 0 is no limit, 1 is refused, as in Flyte. The log settings reach
+    the run as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
 
     Accepted, and without effect here: `service_account`, `interactive_mode`, `raw_data_path`, `run_base_dir`,
     `run_start_time`, `annotations`, `interruptible`, `queue`, `notifications`, `cache_lookup_scope`,
@@ -353,11 +356,7 @@ def with_runcontext(
     """
     if mode not in (None, "local", "remote", "hybrid"):
         raise ValueError(f"mode is {mode!r}; it is one of local, remote, hybrid")
-    if max_action_concurrency is not None and (max_action_concurrency < 0 or max_action_concurrency == 1):
-        raise ValueError(
-            f"max_action_concurrency is {max_action_concurrency}: use 0 for no limit, or at least 2, "
-            "since an action that waits for its children counts too"
-        )
+    check_limit(max_action_concurrency)
     logs = {
         "LOG_LEVEL": log_level,
         "USER_LOG_LEVEL": user_log_level,

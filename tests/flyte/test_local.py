@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import flyte
-from flyte import wire
+from flyte import _local_run, wire
 from flyte._local import LocalClient
 from flyte._sync import syncable
 from flyte.errors import (
@@ -506,6 +506,45 @@ async def test_phases_in_this_process_move_along_the_same_table_as_on_a_platform
     moved = [pair for pair in pairwise(phases) if pair[0] is not pair[1]]
     assert moved == [(P.QUEUED, P.RUNNING), (P.RUNNING, P.QUEUED), (P.QUEUED, P.RUNNING), (P.RUNNING, P.SUCCEEDED)]
     assert {(row.old, row.new) for row in TRANSITIONS} >= set(moved)
+
+
+async def test_no_more_actions_of_a_run_are_at_work_than_it_says() -> None:
+    gate, at_work = asyncio.Event(), [0, 0]
+
+    async def opened(gate: asyncio.Event) -> None:
+        gate.set()
+
+    @env.task(retries=1)
+    async def leaf(x: int) -> int:
+        at_work[0] += 1
+        at_work[1] = max(at_work)
+        note("begun")
+        try:
+            await gate.wait()
+            if flyte.ctx().attempt_number == 0:
+                raise RuntimeError("once")
+        finally:
+            at_work[0] -= 1
+        return x
+
+    @env.task
+    async def branch(x: int) -> int:
+        return await leaf(x)
+
+    @env.task
+    async def root() -> int:
+        return sum(await asyncio.gather(*(branch(x) for x in range(6))))
+
+    run = await flyte.with_runcontext("local", max_action_concurrency=2).run.aio(root)
+    await until("begun")
+    limit = _local_run.runs[run.name].limit
+    assert limit is not None
+    async with asyncio.timeout(10):
+        while len(seen["begun"]) < 2 or len(limit._held) < 4:  # noqa: ASYNC110 - threads note facts too
+            await asyncio.sleep(0.001)
+    await _local_run.thread.aio(opened(gate))
+    done = await client.get_run(run.name, wait=10)
+    assert (done.phase, at_work[1]) == (ActionPhase.SUCCEEDED, 2)
 
 
 # -------------------------------------------------------------------------------------------------------------- abort

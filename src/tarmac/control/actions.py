@@ -125,6 +125,8 @@ class Actions:
         """A worker was given the action, and the commit that said so was lost."""
         self.dispatch.forget(action)
         self.limits.stop(action, "max_queued_time")
+        if action.run.limit is not None:
+            action.run.limit.goes_on(action.name)
         action.go(_P.RUNNING, time.time())
         self.limits.start(action, "max_runtime")
         event = self.event(action, "running")
@@ -194,7 +196,15 @@ class Actions:
         self.limits.start(action, "max_queued_time")
         if not self.limits.is_on(action, "deadline"):
             self.limits.start(action, "deadline")
-        self.dispatch.submit(action, pool)
+        if (limit := action.run.limit) is None:
+            self.dispatch.submit(action, pool)
+        else:
+            limit.begin(action.name, functools.partial(self._begin, action, pool))
+
+    def _begin(self, action: LiveAction, pool: Pool) -> None:
+        """The run's limit lets it begin."""
+        if not action.over and action.worker is None:
+            self.dispatch.submit(action, pool)
 
     async def _queue_anew(self, action: LiveAction) -> None:
         """Queue an action whose pool is not at hand."""
@@ -278,6 +288,8 @@ class Actions:
             shown()
             if ack is not None and worker is not None:
                 worker.acknowledge(ack)
+            if action.run.limit is not None:
+                action.run.limit.ends(action.name)
             if not action.over:
                 self.queue_after(delay, action, pool)
 
@@ -349,6 +361,8 @@ class Actions:
             for action in actions:
                 action.settled = True
                 self._tell_callers(action)
+                if action.run.limit is not None:
+                    action.run.limit.ends(action.name)
                 if action.is_root:
                     self._run_over(action.run, action.run.record(seq))
 

@@ -141,6 +141,8 @@ class Dispatch:
             self.busy -= 1
             if action.worker is not None:
                 action.worker.computes(-1)
+            if action.run.limit is not None:
+                action.run.limit.waits(action.name)
             self.pump_all()
 
     def goes_on(self, action: LiveAction) -> None:
@@ -150,6 +152,8 @@ class Dispatch:
             self.busy += 1
             if action.worker is not None:
                 action.worker.computes(1)
+            if action.run.limit is not None:
+                action.run.limit.goes_on(action.name)
 
     def end(self, action: LiveAction, reason: str) -> None:
         """Stop whatever runs the action: for good, and whether or not it listens."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from flyte import wire
+from flyte.concurrency import ActionLimit, limit_of
 from flyte.phases import move
 from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
 from tarmac.store import ActionRow, ActionWrite, AttemptRow, RunRow
@@ -175,12 +176,15 @@ class LiveRun:
     """As of the last commit; None until the run's creation is on disk."""
     stored: int = 0
     """How many of its actions are on disk, as of the last commit."""
+    limit: ActionLimit | None = field(init=False)
+    """How many of its actions may be at work at the same time, where that is limited."""
     over: asyncio.Future[wire.Run] | None = None
     """Resolved when the root's terminal phase is on disk; made by the first who waits."""
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.name = self.row.name
+        self.limit = limit_of(self.request.max_action_concurrency)
 
     @property
     def root(self) -> LiveAction:

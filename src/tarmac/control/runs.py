@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from flyte import wire
+from flyte.concurrency import check_limit
 from flyte.errors import (
     ActionNotFoundError,
     InvalidInputError,
@@ -24,7 +25,7 @@ from flyte.errors import (
     TooLargeError,
 )
 from flyte.names import run_name
-from flyte.wire import INLINE_LIMIT, ROOT_ACTION, ErrorInfo
+from flyte.wire import INLINE_LIMIT, ROOT_ACTION, ActionPhase, ErrorInfo
 from tarmac import inputs as declared
 from tarmac.control.actions import Actions
 from tarmac.control.clock import Clock
@@ -104,6 +105,7 @@ class Runs:
         InvalidInputError, TooLargeError, and RunAlreadyExistsError for a name or a key that belongs to a run with
         another task or other inputs, and for a key that belongs to a run with another name.
         """
+        check_limit(request.max_action_concurrency)
         known = await self._registry.find(request.project, request.domain, request.task, request.version)
         rest = _without_inputs(request)
         await self._check_inputs(known, request, len(rest))
@@ -360,7 +362,9 @@ class Runs:
         request = msgspec.json.decode(row.request, type=wire.RunRequest)
         run = self._live_run(row, request)
         for stored in rows:
-            run.add(_restored(run, stored, known.get((stored.task, stored.version))))
+            run.add(action := _restored(run, stored, known.get((stored.task, stored.version))))
+            if run.limit is not None and action.phase is ActionPhase.RUNNING:
+                run.limit.goes_on(action.name)  # until its worker says that it waits, or does not come back
         run.stored = len(run.actions)
         run.shown = run.record(self._journal.told)
         self.live[row.name] = run
