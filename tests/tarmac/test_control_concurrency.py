@@ -135,5 +135,5 @@ async def test_an_aborted_run_begins_nothing_more(house: House) -> None:
 
 @pytest.mark.parametrize("most", [1, -1, -(2**40)])
 async def test_a_limit_that_makes_no_sense_is_refused(house: House, most: int) -> None:
-    with pytest.raises(InvalidInputError, match=f"max_action_concurrency is {most}; use 0 for no limit"):
+    with pytest.raises(InvalidInputError, match=f"max_action_concurrency (is )?{most}"):
         await house.run("tree", max_action_concurrency=most)
