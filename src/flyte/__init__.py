@@ -105,6 +105,8 @@ _MODULES = {
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
 _SUBMODULES = ("app", "config", "errors", "io", "models", "remote", "report", "syncify")
 
+__path__.append(f"{__path__[0]}/_absent_modules")  # those of Flyte's submodules that only say that they are absent
+
 __all__ = [
     *sorted(name for name in _PLACES if name != "__version__"),
     *_SUBMODULES,

@@ -1,14 +1,24 @@
 """Names of Flyte's API that Tarmac does not have, and what to do instead: the one list, for all of its modules.
 
-A module's `__getattr__` asks `missing` where it knows nothing else, and a class has an `Absent` for each such member,
-so that whoever uses the name reads more than that it is not there. It is an AttributeError: `hasattr` stays False, and
-`getattr` takes its default.
+A program meets such a name in three forms, and each says more than that it is not there:
+
+- `flyte.notify`, `flyte.remote.Trigger`: a module's `__getattr__` asks `missing`, a class has an `Absent` for each such
+  member. That is an AttributeError: `hasattr` stays False, and `getattr` takes its default.
+- `from flyte.io import DataFrame`: the same `__getattr__`, but Python would put a sentence of its own in place of an
+  AttributeError there. So it is an ImportError.
+- `import flyte.ai`, `from flyte.ai.agents import Agent`: a file for each module in `_absent_modules`, where `flyte`
+  looks for its submodules too, raises what `missing_module` makes, a ModuleNotFoundError.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from opcode import opmap
+from types import FrameType
 from typing import Any
+
+_IMPORT_FROM = opmap["IMPORT_FROM"]
 
 ABSENT: Mapping[str, Mapping[str, str]] = {
     "flyte": {
@@ -56,7 +66,23 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
     },
     "flyte.io": {
         "DataFrame": "annotate with `pandas.DataFrame`, or write a Parquet file and pass a `flyte.io.File`",
+        "EmptyDir": "every action has a temporary folder of its own, `tempfile.gettempdir()`",
+        "PARQUET": "annotate with `pandas.DataFrame`, which travels as Parquet",
         "HashFunction": "pass `hash_method=` or `file_cache_key=` to `flyte.io.File`",
+    },
+    "flyte.report": {
+        "Timeline": "log HTML of your own: `flyte.report.get_tab(NAME).log(HTML)`",
+        "abbreviate": "log HTML of your own: `flyte.report.get_tab(NAME).log(HTML)`",
+        "duration_ms": "log HTML of your own: `flyte.report.get_tab(NAME).log(HTML)`",
+    },
+    "flyte.models": {
+        "CodeBundle": "code is found again with `flyte.remote.Run.code_bundle`",
+        "NativeInterface": "a task's inputs and outputs are in its `json_schema`",
+        "SerializationContext": "there are no plugins",
+    },
+    "flyte.config": {
+        "get_config_file": "call `flyte.config.auto()`, which finds the file and reads it",
+        "set_if_exists": "write the dictionary yourself",
     },
     "flyte.app": {"ConnectorEnvironment": "call the service from a task"},
     "flyte.TaskEnvironment": {"sandbox": "every action is a process of its own; run only code that you trust"},
@@ -64,13 +90,28 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
 """Module or class → name → what to do instead."""
 
 
-def missing(owner: str, name: str) -> AttributeError:
-    """What to raise for a name that `owner` does not have."""
+def missing(owner: str, name: str) -> Exception:
+    """What a module's or class's `__getattr__` is to raise for a name that `owner` does not have."""
     instead = ABSENT.get(owner, {}).get(name)
     if instead is None:
         kind = "module" if owner.islower() else "class"
         return AttributeError(f"{kind} {owner!r} has no attribute {name!r}")
-    return AttributeError(f"Tarmac does not have {owner}.{name}: {instead}; see docs/limits.md")
+    text = _sentence(owner, name, instead)
+    return ImportError(text, name=owner) if _is_imported(sys._getframe(2)) else AttributeError(text)
+
+
+def missing_module(name: str) -> ModuleNotFoundError:
+    """What to raise where `flyte.NAME` is imported."""
+    return ModuleNotFoundError(_sentence("flyte", name, ABSENT["flyte"][name]), name=f"flyte.{name}")
+
+
+def _sentence(owner: str, name: str, instead: str) -> str:
+    return f"Tarmac does not have {owner}.{name}: {instead}; see docs/limits.md"
+
+
+def _is_imported(frame: FrameType) -> bool:
+    """Whether `from MODULE import NAME` is what the frame is at."""
+    return frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM
 
 
 class Absent:

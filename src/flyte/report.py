@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, field
+from typing import Any
 
+from flyte._absent import missing
 from flyte._context import ctx, current_caller
 from flyte._sync import syncable
 from flyte.errors import NotInTaskContextError
@@ -98,3 +100,7 @@ async def flush() -> None:
     caller = current_caller()
     if caller is not None:
         caller.progress("report", {"report": current_report().get_final_report()})
+
+
+def __getattr__(name: str) -> Any:
+    raise missing("flyte.report", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 import typing
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,16 @@ NAMES: dict[str, str] = {
     upload_file
     """,
     "flyte.io": """
-    File Dir DataFrame HashFunction
+    File Dir DataFrame EmptyDir HashFunction PARQUET
     """,
     "flyte.report": """
-    get_tab log replace flush
+    get_tab log replace flush Timeline abbreviate duration_ms
+    """,
+    "flyte.models": """
+    ActionID ActionPhase TaskContext CodeBundle NativeInterface SerializationContext
+    """,
+    "flyte.config": """
+    Config auto get_config_file set_if_exists
     """,
     "flyte.errors": """
     BaseRuntimeError InitializationError RuntimeSystemError UnionRpcError SlowDownError ResourceExhaustedError
@@ -128,6 +135,8 @@ NAMES: dict[str, str] = {
 """Module or class → the names that Flyte 2 has in it."""
 
 PAIRS = [(owner, name) for owner, names in NAMES.items() for name in names.split()]
+ABSENT_NAMES = [(owner, name) for owner, names in ABSENT.items() if owner.islower() for name in names]
+ABSENT_MODULES = sorted(file.stem for file in Path(flyte.__path__[1]).glob("*.py"))
 HANDLE = "name url endpoint is_active is_deactivated activate deactivate ephemeral_ctx ephemeral_ctx_sync"
 
 
@@ -157,6 +166,37 @@ def test_a_name_of_flytes_is_here_or_says_what_to_do_instead(owner: str, name: s
         getattr(thing, name)
     assert f"{owner}.{name}" in str(told.value)
     assert "docs/limits.md" in str(told.value)
+
+
+@pytest.mark.parametrize(("owner", "name"), ABSENT_NAMES)
+def test_an_absent_name_says_so_when_it_is_imported_from_its_module(owner: str, name: str) -> None:
+    with pytest.raises(ImportError) as told:
+        exec(f"from {owner} import {name}")
+    assert f"Tarmac does not have {owner}.{name}: {ABSENT[owner][name]}" in str(told.value)
+
+
+@pytest.mark.parametrize("statement", ["import flyte.{}", "import flyte.{}.more", "from flyte.{} import Thing"])
+@pytest.mark.parametrize("module", ABSENT_MODULES)
+def test_an_absent_module_says_so_when_it_is_imported(module: str, statement: str) -> None:
+    with pytest.raises(ModuleNotFoundError) as told:
+        exec(statement.format(module))
+    assert str(told.value).startswith(f"Tarmac does not have flyte.{module}: ")
+    assert f"flyte.{module}" not in sys.modules
+
+
+def test_every_module_of_flytes_that_is_absent_has_its_file() -> None:
+    """In Flyte the other absent names of `flyte` are functions and classes."""
+    modules = {name for name in ABSENT["flyte"] if name.islower()} - {
+        "load_interactive_ctx", "load_plugin_config", "new_condition", "run_python_script",
+    }  # fmt: skip
+    assert set(ABSENT_MODULES) == modules
+
+
+def test_other_names_get_pythons_own_words() -> None:
+    with pytest.raises(ImportError, match=r"cannot import name 'nonsense' from 'flyte\.io'"):
+        exec("from flyte.io import nonsense")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'flyte\.nonsense'"):
+        exec("import flyte.nonsense")
 
 
 def test_the_list_of_what_is_absent_has_only_names_of_flytes() -> None:

@@ -131,7 +131,7 @@ def sendable(text: str) -> str:
 
 
 def _hint(error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("flyte."):
         package = error.name.partition(".")[0]
         return f'; where it is a package, add it to the image: .with_pip_packages("{package}")'
     if isinstance(error, SystemExit):
