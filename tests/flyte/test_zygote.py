@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import signal
 import sys
 from collections.abc import Iterator
@@ -155,15 +156,69 @@ def test_numpy_is_forked_although_its_import_starts_threads(zygote: Zygotes, roo
         pytest.skip("this numpy starts no threads")
 
 
-def test_forks_do_not_draw_the_same_random_numbers(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
-    (root / "main.py").write_text("import random\nrandom.seed(1)\n")
+def drawn(zygote: Zygotes, root: Path, folder: Path, program: str) -> list[list[str]]:
+    """What `draw` of the module `main` returns in two units."""
+    (root / "main.py").write_text(program)
     driver = zygote()
     driver.load("main")
     for unit in ("a", "b"):
-        driver.worker(unit, "exit:0", tmp_path / unit)
-        driver.next(wire.UnitExited, unit)
-    first, second = ((tmp_path / unit).read_text().split()[-1] for unit in ("a", "b"))
-    assert first != second
+        driver.worker(unit, "code:import main; print(*main.draw())", folder / unit)
+    return [lines(folder / unit, lambda text: text.count("\n") == 2).splitlines()[1].split() for unit in ("a", "b")]
+
+
+def test_units_draw_different_numbers_from_generators_that_nobody_seeded(
+    zygote: Zygotes, root: Path, tmp_path: Path
+) -> None:
+    program = """
+import random
+own = random.Random()
+def draw():
+    return random.random(), own.random()
+"""
+    first, second = drawn(zygote, root, tmp_path, program)
+    assert all(a != b for a, b in zip(first, second, strict=True))
+
+
+def test_generators_that_the_import_seeded_go_on_as_in_a_process_of_their_own(
+    zygote: Zygotes, root: Path, tmp_path: Path
+) -> None:
+    program = """
+import random
+random.seed(3)
+own = random.Random(5)
+def draw():
+    return random.random(), own.random()
+"""
+    python = random.Random(3)
+    python.random()  # which the stub of a worker has printed
+    expected = [str(python.random()), str(random.Random(5).random())]
+    assert drawn(zygote, root, tmp_path, program) == [expected, expected]
+
+
+def test_numpys_generators_are_no_different(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+    """The first seven nobody seeded, wherever the module keeps them; the last four the program did."""
+    pytest.importorskip("numpy")
+    program = """
+import numpy as np
+class Model:
+    rng = np.random.default_rng()
+    def __init__(self):
+        self.rng = np.random.default_rng()
+own, old, model = np.random.default_rng(), np.random.RandomState(), Model()
+kept = {"a": [np.random.Generator(np.random.Philox())]}
+child = own.bit_generator.seed_seq.spawn(1)[0] if hasattr(own.bit_generator, "seed_seq") else None
+spawned = np.random.default_rng(child)
+five, large = np.random.default_rng(5), np.random.default_rng(122807528840384100672342137672332424406)
+old_seven = np.random.RandomState(7)
+model.seeded = np.random.default_rng([1, 2])
+def draw():
+    free = own, old, Model.rng, model.rng, kept["a"][0], spawned
+    return [each.random_sample() if each is old else each.random() for each in free] + [
+        np.random.rand(), five.random(), large.random(), old_seven.random_sample(), model.seeded.random()]
+"""
+    first, second = drawn(zygote, root, tmp_path, program)
+    same = [a == b for a, b in zip(first, second, strict=True)]
+    assert same == [False] * 7 + [True] * 4
 
 
 # --------------------------------------------------------------------------------------------------------------- units

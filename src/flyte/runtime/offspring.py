@@ -21,6 +21,7 @@ from flyte.runtime import isolation, loader
 from flyte.wire import ForkUnit
 
 if TYPE_CHECKING:
+    from flyte.runtime.imports import Imports
     from flyte.runtime.isolation import Links, Tidy
 
 READY = b"\x01"
@@ -34,11 +35,19 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def live(
-    order: ForkUnit, modules: Sequence[str], worker: str, pipe: int, parent: int, walls: Tidy | Links | None = None
+    order: ForkUnit,
+    modules: Sequence[str],
+    worker: str,
+    pipe: int,
+    parent: int,
+    walls: Tidy | Links | None = None,
+    imports: Imports | None = None,
 ) -> NoReturn:
     """Be the unit that `order` describes, in a process that was forked a moment ago. Returns never, raises never."""
     try:
         _prepare(order, parent, pipe, walls)
+        if imports is not None:
+            imports.seed_anew()
         _import(modules, pipe)
         _work(order, worker, pipe)
     except BaseException as error:  # noqa: BLE001 - a stranger's code; and the last place where anybody can tell
@@ -71,7 +80,6 @@ def _settle(order: ForkUnit, parent: int) -> None:
     os.environ.update(order.env)
     os.environ["FLYTE_UNIT"] = order.unit
     os.environ["TARMAC_UNIT_KIND"] = order.kind
-    _reseed()
 
 
 def _import(modules: Sequence[str], pipe: int) -> None:
@@ -124,14 +132,6 @@ def _redirect(log: str) -> None:
         os.dup2(file, 2)
         os.close(file)
     faulthandler.enable(2)
-
-
-def _reseed() -> None:
-    """Siblings must not draw the same numbers. Python's own generator sees to that at every fork."""
-    for module, seed in (("numpy.random", "seed"), ("torch", "seed")):
-        if module in sys.modules:
-            with contextlib.suppress(AttributeError):
-                getattr(sys.modules[module], seed)()
 
 
 def write_lines() -> None:

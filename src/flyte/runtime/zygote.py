@@ -39,7 +39,7 @@ from typing import NoReturn
 
 import msgspec
 
-from flyte.runtime import identity, isolation, loader, offspring, output, shared
+from flyte.runtime import identity, imports, isolation, loader, offspring, output, shared
 from flyte.wire import (
     AnyFrame,
     ErrorInfo,
@@ -86,6 +86,7 @@ class Zygote:
         self._pool = PoolSpec(id="", name="", python="", root="")
         self._isolation: Isolation | None = None
         self._walls: isolation.Tidy | isolation.Links | None = None
+        self._imports = imports.Imports()
         self._unpacker = Unpacker()
         self._pids: dict[str, int] = {}
         self._units: dict[int, str] = {}
@@ -202,7 +203,8 @@ class Zygote:
         before = dict(os.environ)
         gc.disable()  # an import makes much that stays and little that goes
         try:
-            loader.import_modules(self._pool.modules)
+            with self._imports.watched():
+                loader.import_modules(self._pool.modules)
             if self._given is None:
                 rehearse(self._worker)
             _warm(self._worker)
@@ -242,7 +244,8 @@ class Zygote:
         if pid == 0:
             self._forget(reading)
             modules = [] if self._why_not is None else self._pool.modules
-            offspring.live(order, modules, self._worker, writing, parent, self._walls)
+            copied = None if self._why_not is not None else self._imports
+            offspring.live(order, modules, self._worker, writing, parent, self._walls, copied)
         os.close(writing)
         self._pids[order.unit], self._units[pid] = pid, order.unit
         self._pipes[reading] = (order.unit, bytearray())

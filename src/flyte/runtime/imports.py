@@ -1,0 +1,91 @@
+"""What the import of the user's code drew by chance, so that its copies do not all go on with the same.
+
+A unit is a copy of the process that imported. `RNG = numpy.random.default_rng()` at the top of a module would give all
+of them the same numbers, where in processes of their own each has others; and `random.seed(7)` there would be lost,
+since Python seeds its own generator anew in each copy. So it is recorded, while the import runs, which generators took
+their seed from the system: those are seeded anew in each unit, and all others are as the import left them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import random
+import secrets
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+_SMALLEST_DRAWN = 2**32
+"""Of a seed below it PyTorch's generator was told; what it draws by itself has 53 bits."""
+
+
+class Imports:
+    """What the import in this process did, from `watched` on; `seed_anew` is called in each copy."""
+
+    def __init__(self) -> None:
+        self._watching = False
+        self._drawn: set[int] = set()
+        """What numpy's generators got as their entropy."""
+        self._unseeded: weakref.WeakSet[random.Random] = weakref.WeakSet()
+        self._generators: list[Any] = []
+        """numpy's bit generators that drew their seed."""
+        self._python: Any = None
+        """The state of Python's own generator, where the import has seeded it."""
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """While the import runs. numpy keeps the function that it is given here, which is of no effect afterwards."""
+        own: random.Random = random._inst
+        real_bits, real_seed, real_own_seed = secrets.randbits, random.Random.seed, random.seed
+
+        def randbits(k: int) -> int:
+            value = real_bits(k)
+            if self._watching:
+                self._drawn.add(value)
+            return value
+
+        def seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
+            (self._unseeded.add if a is None else self._unseeded.discard)(generator)
+            real_seed(generator, a, version)
+
+        secrets.randbits, random.Random.seed = randbits, seed  # type: ignore[method-assign, assignment]
+        random.seed = functools.partial(seed, own)
+        self._watching = True
+        self._unseeded.add(own)
+        try:
+            yield
+        finally:
+            self._watching = False
+            random.Random.seed, random.seed = real_seed, real_own_seed  # type: ignore[method-assign]
+            if own not in self._unseeded:
+                self._python = random.getstate()
+            self._find_generators()
+
+    def _find_generators(self) -> None:
+        numpy = sys.modules.get("numpy.random")
+        if numpy is not None and self._drawn:
+            found = [each for each in gc.get_objects() if issubclass(type(each), numpy.BitGenerator)]
+            self._generators = [each for each in found if _entropy(each) in self._drawn]
+
+    def seed_anew(self) -> None:
+        """In a copy of the process: what drew its seed draws another."""
+        if self._python is not None:
+            random.setstate(self._python)
+        for generator in self._unseeded:
+            generator.seed()
+        for bits in self._generators:
+            bits.state = type(bits)().state
+        torch = sys.modules.get("torch")
+        with contextlib.suppress(AttributeError):  # half imported
+            if torch is not None and torch.initial_seed() >= _SMALLEST_DRAWN:
+                torch.seed()
+
+
+def _entropy(bits: Any) -> int | None:
+    """What numpy's generator was seeded with; None for one whose state was set otherwise."""
+    sequence = getattr(bits, "seed_seq", None) or getattr(bits, "_seed_seq", None)
+    entropy = getattr(sequence, "entropy", None)
+    return entropy if isinstance(entropy, int) else None
