@@ -11,8 +11,9 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -29,6 +30,9 @@ READY = b"\x01"
 
 FAILED = b"\x00"
 """What a unit writes, followed by an ErrorInfo as JSON, when it cannot be prepared, or cannot import its code."""
+
+LAST_WORDS = 10.0
+"""Seconds for what a process has still to do when its work is done."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -148,15 +152,49 @@ def flush() -> None:
             stream.flush()
 
 
+_at_the_very_end: list[Callable[[], None]] = []
+
+
+def finally_call(function: Callable[[], None]) -> None:
+    """Have it called when this process ends in order, after all that the user's code wants called then."""
+    _at_the_very_end.append(function)
+
+
 def leave(error: BaseException | None = None) -> NoReturn:
-    """End this process as an interpreter does: with a traceback, or the exit code that was asked for."""
+    """End this process as an interpreter does: with a traceback, or the exit code that was asked for.
+
+    Threads that are no daemons are waited for, and what was registered with `atexit` is called, for LAST_WORDS seconds.
+    """
     code = 1
     try:
         code = _told(error)
+        _limit_last_words(code)
+        with contextlib.suppress(Exception):  # of a stranger's; it is the end in any case
+            threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()  # but the interpreter is not taken apart: that is long work
     finally:
-        flush()
-        os._exit(code)
+        _exit(code)
+
+
+def _limit_last_words(code: int) -> None:
+    """From now on SIGTERM is no news, and time is limited."""
+
+    def cut(number: int, frame: object) -> None:
+        _say(f"its threads and atexit functions took longer than {LAST_WORDS:g} s after its end: cut off")
+        _exit(code)
+
+    with contextlib.suppress(ValueError):  # not the main thread: nobody else is left who could wait
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        signal.signal(signal.SIGALRM, cut)
+        signal.setitimer(signal.ITIMER_REAL, LAST_WORDS)
+
+
+def _exit(code: int) -> NoReturn:
+    flush()
+    for function in _at_the_very_end:
+        with contextlib.suppress(OSError):  # a full disk
+            function()
+    os._exit(code)
 
 
 def _told(error: BaseException | None) -> int:

@@ -103,13 +103,18 @@ class Output:
         os.dup2(self._file, 2)
         self._restore()
 
-    def name(self, path: str) -> None:
-        """An action is over: what stands in the file is its log, under its own name. The next one gets a new file."""
+    def name(self, path: str, last: bool = False) -> None:
+        """An action is over: what stands in the file is its log, under its own name. The next one gets a new file.
+
+        After the `last` one what is written still lands in its log.
+        """
         flush()
         self._restore()
         if os.fstat(self._file).st_size == 0:
             return
         _rename(self._path, path)
+        if last:
+            return
         new = _open(self._path)  # before the old one is closed: where there is no room, that goes on
         os.close(self._file)
         self._file = new

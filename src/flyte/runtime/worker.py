@@ -30,7 +30,7 @@ from flyte._context import entered, set_process_action
 from flyte._failure import plain
 from flyte._values import from_bytes
 from flyte.errors import ActionAbortedError, RuntimeSystemError
-from flyte.runtime import held, loader, output
+from flyte.runtime import held, loader, offspring, output
 from flyte.runtime.action import Answers, Job, JobKey, restore_environment, set_environment
 from flyte.runtime.forks import Forks
 from flyte.runtime.link import Link
@@ -66,6 +66,8 @@ class Worker:
         """Set by the link's thread when the main thread may have something to do."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running = False
+        self._used = False
+        """Code of the user's has run here, which may have left something to do at the end."""
         self._aborting = False
         self._spent = False
         self._root = loader.code_root()
@@ -154,11 +156,12 @@ class Worker:
             if finished is None:
                 finished = self.perform(job, runner)
                 with contextlib.suppress(OSError):  # its log keeps the worker's name
-                    out.name(assign.log)
+                    out.name(assign.log, last=not self._reuse)
             self._finish(finished)
             self._running = False
             self._link.busy(False)
             if not self._reuse:
+                offspring.finally_call(functools.partial(out.name, assign.log, last=True))
                 break
         runner.close()
         if not self._reuse:
@@ -190,7 +193,7 @@ class Worker:
 
     def perform(self, job: Job, runner: asyncio.Runner) -> wire.Finished:
         """Run the action's function on this thread; how it ended."""
-        self._running = True
+        self._running = self._used = True
         before = set_environment(job.assign.env)
         os.environ.update(job.environment())  # the next action has its own
         context = job.context()
@@ -248,8 +251,11 @@ class Worker:
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         self._aborting = self._link.ending = True
-        if not self._running:
-            os._exit(ABORTED)  # an order may be on its way
+        if not self._running:  # an order may be on its way
+            if not self._used:
+                os._exit(ABORTED)
+            self._link.abandon()
+            raise SystemExit(ABORTED)
         if self._main is not None and not self._main.done() and self._loop is not None:
             self._loop.call_soon_threadsafe(self._main.cancel)
         else:

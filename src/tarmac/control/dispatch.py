@@ -500,7 +500,7 @@ class Dispatch:
     def _retire(self, pool: Pool) -> None:
         for worker in list(pool.workers):
             if not worker.actions and not worker.stopping:
-                self._stop(worker, 1, "it is not needed any more")
+                self._stop(worker, self._settings.grace, "it is not needed any more")
 
     # ------------------------------------------------------------------ the agent's return
 
