@@ -556,6 +556,8 @@ class KeyInfo(Record, frozen=True, kw_only=True):
     created: float = 0
     last_used: float | None = None
     scopes: list[str] = field(default_factory=list)
+    message: str = ""
+    """Why apps do not take it, where they do not."""
     key: str | None = None
     """The key itself: only in the answer that creates it."""
 
@@ -1071,6 +1073,8 @@ class Applied(Frame, frozen=True, kw_only=True):
 class GatewayStatus(Frame, frozen=True, kw_only=True):
     unusable_ports: list[Annotated[int, rules.PORT]] = field(default_factory=list)
     message: rules.Printed = ""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """`project/domain/app`, or the sha256 of a key → why HAProxy is not told of it."""
 
 
 # --- a call of the HTTP API over the link (Hello of kind `client`), for programs on the platform's own machine: the

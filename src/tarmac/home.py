@@ -149,6 +149,11 @@ class Home:
         return self.path / "isolation.json"
 
     @property
+    def aside(self) -> Path:
+        """What the platform came up without (`tarmac.aside`)."""
+        return self.path / "aside"
+
+    @property
     def clock(self) -> Path:
         """How the clock was set while runs were under way (`tarmac.control.clock`)."""
         return self.path / "clock"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,8 @@ import pytest
 
 from flyte import wire
 from flyte.errors import InitializationError
-from tarmac.gateway import folder, runtime_api
+from tarmac import aside
+from tarmac.gateway import config, folder, runtime_api
 from tarmac.gateway.config import BACKENDS_FILE
 from tarmac.gateway.runtime_api import HAProxyAway
 from tests.tarmac.gateway_world import APP, World, until, world
@@ -335,6 +337,46 @@ async def test_one_route_that_haproxy_refuses_does_not_hold_up_the_others(gatewa
 
     await until(is_served, "the good app is served")
     assert "'a;b' is no `project/domain/app`" in gateway.log()
+
+
+@pytest.mark.parametrize("name", ["", "x" * 20_000, "é" * 6000])
+async def test_a_key_that_haproxy_cannot_have_holds_up_no_other_and_is_told_of(gateway: World, name: str) -> None:
+    bad, late = (hashlib.sha256(key).hexdigest() for key in (b"bad", b"late"))
+    await gateway.serve(await gateway.upstream(), requires_auth=True)
+    gateway.control.keys[bad] = name
+    gateway.control.send(wire.Keys(keys=gateway.control.keys))
+    await until(lambda: bad in gateway.control.statuses[-1].left_out, "the control plane is told")
+    [told] = aside.read(gateway.home)
+    assert told.what == "an API key"
+    gateway.control.keys[late] = "late"
+    gateway.control.send(wire.Keys(keys=gateway.control.keys))
+    await gateway.barrier()
+    assert (await gateway.get(headers={"Authorization": "Bearer late"}))[0] == 200
+    assert (await gateway.get(headers={"Authorization": "Bearer bad"}))[0] == 401
+    gateway.kill_brain()  # neither it nor HAProxy trips over what is remembered
+    gateway.kill_haproxy()
+    gateway.start_haproxy()
+    gateway.start_brain()
+    await until(lambda: len(gateway.control.hellos) == 2, "the brain is back")
+    await gateway.barrier()
+    assert (await gateway.get(headers={"Authorization": "Bearer late"}))[0] == 200
+
+
+async def test_a_key_that_haproxy_has_without_a_name_ends_no_brain(gateway: World) -> None:
+    digest = hashlib.sha256(b"bad").hexdigest()
+    async with runtime_api.session(gateway.home.haproxy_socket) as session:
+        await session.ask(f"add map {config.KEYS} {digest} ")
+    gateway.kill_brain()
+    gateway.start_brain()
+    await until(lambda: len(gateway.control.hellos) == 2, "the brain is back")
+    await gateway.barrier()
+
+
+async def test_an_error_that_nobody_foresaw_is_no_end_of_the_comparisons(gateway: World) -> None:
+    gateway.control.put(gateway.route(app="flytesnacks/development/far", number=1, request_timeout=1e308))
+    await gateway.serve(await gateway.upstream())
+    assert (await gateway.get())[0] == 200
+    assert "its request_timeout is 1e+308 s" in gateway.control.statuses[-1].left_out["flytesnacks/development/far"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- ports

@@ -134,6 +134,26 @@ def test_words_that_haproxy_could_misread_are_refused(given: dict[str, Any], com
     assert list(want.slots) == ["30101"]
 
 
+@pytest.mark.parametrize("seconds", [1e308, float("inf"), float("nan"), -1.0, 2**31 / 1000])
+def test_a_timeout_that_haproxy_cannot_have_leaves_out_that_route(seconds: float) -> None:
+    want, refused = wanted([route(request_timeout=seconds), route(app="p/d/good", port=30101, hosts=["good"])], {})
+    assert [(each.about, "its request_timeout is" in each.why) for each in refused] == [(APP, True)]
+    assert list(want.slots) == ["30101"]
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("", "its name is empty"), ("x" * 20_000, "20,000 bytes"), ("é" * 100, "600 bytes"), ("\ud800", "")],
+)
+def test_a_key_whose_name_no_header_can_have_is_left_out_alone(name: str, complaint: str) -> None:
+    other = hashlib.sha256(b"other").hexdigest()
+    want, refused = wanted([route()], {DIGEST: name, other: "good"})
+    assert [each.about for each in refused] == [DIGEST]
+    assert complaint in refused[0].why
+    assert want.maps[KEYS] == {other: "good"}
+    assert list(want.slots) == ["30100"]
+
+
 def test_an_address_is_a_host_and_a_port_and_nothing_else() -> None:
     for bad in ("127.0.0.1", "127.0.0.1:80 disabled", "unix@/x:1", "a:b"):
         assert wanted([route(f"r1={bad}")], {})[1], bad

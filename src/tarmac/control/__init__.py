@@ -385,7 +385,10 @@ class Control:
         return await self._keys.create(request, by)
 
     async def keys(self) -> list[wire.KeyInfo]:
-        return await self._keys.list()
+        left_out = self._apps.gateway.left_out
+        why = {row.id: left_out[digest] for digest, row in self._keys.by_digest.items() if digest in left_out}
+        replace = msgspec.structs.replace
+        return [replace(info, message=why[info.id]) if info.id in why else info for info in await self._keys.list()]
 
     async def delete_key(self, id: str, by: str) -> None:
         await self._keys.delete(id, by)

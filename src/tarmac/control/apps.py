@@ -137,11 +137,16 @@ class Apps:
             links=spec.links if spec else [],
             no_effect=spec.no_effect if spec else [],
             description=spec.environment.description if spec else "",
-            message=row.message,
+            message=self._left_out(app) or row.message,
             created=row.created,
             updated=row.updated,
             seq=self._journal.told,
         )
+
+    def _left_out(self, app: LiveApp) -> str:
+        """Why its address, or a part of it, does not work, where the gateway says so."""
+        why = self.gateway.left_out.get(app.id)
+        return f"the gateway: {why}" if why else ""
 
     # ------------------------------------------------------------------ routes
 

@@ -33,6 +33,8 @@ class Gateway:
         """What the gateway has yet to say that it has applied."""
         self._routes_known = False
         self.unusable_ports: set[int] = set()
+        self.left_out: dict[str, str] = {}
+        """`project/domain/app`, or the sha256 of a key → why HAProxy is not told of it."""
         self.on_wake: Callable[[wire.Wake], None] = lambda frame: None
         self.on_quiet: Callable[[wire.Quiet], None] = lambda frame: None
         self.on_parted: Callable[[wire.Parted], None] = lambda frame: None
@@ -59,6 +61,7 @@ class Gateway:
                     applied.set_result(None)
             case wire.GatewayStatus():
                 self.unusable_ports = set(frame.unusable_ports)
+                self.left_out = frame.left_out
                 if frame.message:
                     log.warning("%s", frame.message)
             case _:

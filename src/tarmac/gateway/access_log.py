@@ -78,7 +78,7 @@ class AccessLog:
             project, domain, name = (part.decode() for part in named.groups())
             try:
                 append(self._home.access_log(project, domain, name), entries, self._rotate_at)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 log.warning("%d lines of the access log of %s are lost: %s", len(entries), name, error)
 
 

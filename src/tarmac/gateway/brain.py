@@ -25,7 +25,7 @@ from flyte.wire import (
     Routes,
     Woken,
 )
-from tarmac import process
+from tarmac import aside, process
 from tarmac.gateway import activity, folder
 from tarmac.gateway.access_log import AccessLog
 from tarmac.gateway.activity import Activity
@@ -66,6 +66,8 @@ class Brain:
         self._keys: dict[str, str] = {}
         self._wanted: Wanted | None = None
         self._complaints: list[str] = []
+        self._left_out: dict[str, str] = {}
+        """App, or sha256 of a key → why HAProxy is not told of it."""
         self._reported: GatewayStatus | None = None
         self._barriers: list[int] = []
         """What the control plane waits to hear applied."""
@@ -131,7 +133,10 @@ class Brain:
             return
         self._note_changes(before, routes)
         self._wanted, refused = wanted(routes.values(), keys)
-        complaints = [f"a route is left out: {error}" for error in refused] + self._without_port(self._wanted)
+        self._left_out = {each.about: each.why for each in refused}
+        self._tell_left_out()
+        self._report()
+        complaints = [f"left out: {error}" for error in refused] + self._without_port(self._wanted)
         for complaint in complaints:
             if complaint not in self._complaints:
                 log.warning("%s", complaint)
@@ -169,9 +174,25 @@ class Brain:
         shape = self._proxy.shape
         if shape is None:
             return
-        status = GatewayStatus(unusable_ports=list(shape.unusable), message=self._proxy.trouble)
+        status = GatewayStatus(
+            unusable_ports=list(shape.unusable), message=self._proxy.trouble, left_out=self._left_out
+        )
         if status != self._reported and self._link.send(status):
             self._reported = status
+
+    def _tell_left_out(self) -> None:
+        found = [
+            aside.LeftOut(
+                f"a route of app {about}", why, f"Deploy it again, or: flyte delete app {about.rpartition('/')[2]}"
+            )
+            if "/" in about
+            else aside.LeftOut("an API key", why, "List the keys with `flyte get api-key`, and delete it by its ID")
+            for about, why in self._left_out.items()
+        ]
+        try:
+            aside.write(self._home, "gateway", found)
+        except OSError as error:
+            log.warning("what is left out cannot be written down: %s", error)
 
     # ------------------------------------------------------------------ what is remembered
 
@@ -192,7 +213,7 @@ class Brain:
             try:
                 await asyncio.to_thread(folder.remember, self._home, memory)
                 self._memory = memory
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 log.error("the routes cannot be written into %s: %s", self._home.gateway, error)
 
     # ------------------------------------------------------------------ what HAProxy is made to do
@@ -237,6 +258,11 @@ class Brain:
                 if not away:
                     log.warning("HAProxy is away: %s", error)
                 away = str(error)
+            except Exception as error:  # HAProxy serves on, and the next comparison begins with all of its state
+                if repr(error) != away:
+                    log.exception("HAProxy could not be compared with what is wanted")
+                away = repr(error)
+                self._proxy.forget()
             await _first_of(self._news, pause)
 
     # ------------------------------------------------------------------ going to sleep
@@ -269,6 +295,11 @@ class Brain:
                 found = await activity.look(self._home.haproxy_socket, self._home.haproxy_master_socket)
             except HAProxyAway:
                 self._activity.forget()
+                continue
+            except Exception:  # apps stay awake a little longer
+                log.exception("HAProxy's counters cannot be read")
+                self._activity.forget()
+                await asyncio.sleep(activity.LONGEST)
                 continue
             for quiet in self._activity.see(found, self._routes.values()):
                 self._link.send(quiet)

@@ -86,8 +86,11 @@ class Link:
     def _take(self, frame: AnyFrame) -> None:
         if isinstance(frame, Ping):
             self.send(Pong(at=frame.at))
-        else:
+            return
+        try:
             self._on_frame(frame)
+        except Exception:  # one frame that cannot be taken up is not to end the brain
+            log.exception("what the control plane said cannot be taken up: %s", type(frame).__name__)
 
 
 async def listen(path: Path, protocol: Callable[[], asyncio.Protocol], backlog: int = 100) -> asyncio.AbstractServer:

@@ -35,6 +35,8 @@ class Proxy:
         """The HAProxy that `_present` is the state of; None where it has to be read."""
         self._present = Present()
         self._certificate = _changed(settings.tls_cert)
+        self._refused: set[str] = set()
+        """What HAProxy refused when the steps were taken last."""
         self._given_up: dict[str, float] = {}
         """Stamp of a shape that HAProxy refused → when it may be tried again."""
         self.shape: Shape | None = None
@@ -88,18 +90,22 @@ class Proxy:
     async def _take_steps(self, session: Session, todo: list[Step]) -> None:
         """Take the steps. One that is refused ends those for its slot; the others go on, and all is read anew."""
         refused: set[int | None] = set()
+        told: set[str] = set()
         for step in todo:
             slot = slot_of(step)
             if slot is not None and slot in refused:
                 continue
             try:
                 await session.take(step)
-            except Refused as error:
-                log.error("%s", error)
+            except (Refused, ValueError) as error:
+                told.add(str(error))
+                if str(error) not in self._refused:  # it is tried again twice a second
+                    log.error("%s", error)
                 refused.add(slot)
                 self.forget()
             else:
                 step.take(self._present)
+        self._refused = told
 
     async def _delete_idle(self, session: Session) -> None:
         """Delete the closed servers whose last connection has ended."""

@@ -11,6 +11,7 @@ WebSockets go on) and deleted when it is idle.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from urllib.parse import quote
 from flyte.wire import Route
 from tarmac.gateway import config
 from tarmac.gateway.config import AGAIN, HOLDERS, HOSTS, KEYS, SLOTS
+
+log = logging.getLogger("tarmac.gateway")
 
 _APP = re.compile(r"[A-Za-z0-9._-]{1,200}/[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,200}")
 _HOST = re.compile(r"[a-z0-9._-]{1,253}")
@@ -31,8 +34,27 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 MAPS = (SLOTS, HOSTS, KEYS, HOLDERS)
 
 
+LONGEST_CALLER = 300
+"""Bytes of a caller's name as a header has it; commands and requests that hold it have limits of their own."""
+
+LONGEST_TIMEOUT = 2**31 - 1
+"""Milliseconds; HAProxy knows no longer ones."""
+
+
 class BadRoute(ValueError):
     """A route that HAProxy must not be told of, since its words could be read as something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A route or a key that HAProxy is not told of, and why."""
+
+    about: str
+    """`project/domain/app`, or the sha256 of the key."""
+    why: str
+
+    def __str__(self) -> str:
+        return self.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +113,12 @@ class Present:
 # ------------------------------------------------------------------------------------------------------ what is wanted
 
 
-def wanted(routes: Iterable[Route], keys: Mapping[str, str]) -> tuple[Wanted, list[BadRoute]]:
+def wanted(routes: Iterable[Route], keys: Mapping[str, str]) -> tuple[Wanted, list[LeftOut]]:
     """All routes and keys as entries of maps and servers of backends, and what had to be left out of them."""
     slots: dict[str, str] = {}
     hosts: dict[str, str] = {}
     servers: dict[int, dict[str, Server]] = {}
-    refused: list[BadRoute] = []
+    refused: list[LeftOut] = []
     for route in routes:
         slot = str(route.port)
         try:
@@ -104,20 +126,45 @@ def wanted(routes: Iterable[Route], keys: Mapping[str, str]) -> tuple[Wanted, li
             if slot in slots:
                 raise BadRoute(f"{route.app}: port {slot} belongs to {_app(slots[slot])}")
         except BadRoute as error:
-            refused.append(error)
+            refused.append(LeftOut(route.app, str(error)))
+            continue
+        except Exception as error:  # whatever is odd about one route, the others are wanted
+            log.exception("the route of %s", route.app)
+            refused.append(LeftOut(route.app, f"{route.app}: {error!r}"))
             continue
         slots[slot], servers[route.port] = value, replicas
         for name in names:
             if hosts.setdefault(name, slot) != slot:
-                refused.append(BadRoute(f"{route.app}: the host name {name} belongs to {_app(slots[hosts[name]])}"))
-    callers = {digest: _header(caller) for digest, caller in keys.items() if _DIGEST.fullmatch(digest)}
-    holders = {hashlib.sha256(caller.encode()).hexdigest(): _header(caller) for caller in keys.values()}
+                why = f"{route.app}: the host name {name} belongs to {_app(slots[hosts[name]])}"
+                refused.append(LeftOut(route.app, why))
+    callers, holders = _callers(keys, refused)
     return Wanted({SLOTS: slots, HOSTS: hosts, KEYS: callers, HOLDERS: holders}, servers), refused
 
 
+def _callers(keys: Mapping[str, str], refused: list[LeftOut]) -> tuple[dict[str, str], dict[str, str]]:
+    """sha256 of each key, and of each holder's name → that name as a header has it."""
+    callers: dict[str, str] = {}
+    holders: dict[str, str] = {}
+    for digest, caller in keys.items():
+        try:
+            header = _header(caller)
+            holders[hashlib.sha256(caller.encode()).hexdigest()] = header
+        except ValueError as error:
+            refused.append(LeftOut(digest, f"the API key {caller[:40]!r}: {error}"))
+            continue
+        if _DIGEST.fullmatch(digest):
+            callers[digest] = header
+    return callers, holders
+
+
 def _header(caller: str) -> str:
-    """A name that people gave, as it can stand in a header and in a command."""
-    return quote(caller, safe="@:/+=,()")
+    """A name that people gave, as it can stand in a header and in a command. Raises ValueError for one that cannot."""
+    header = quote(caller, safe="@:/+=,()")
+    if not header:
+        raise ValueError("its name is empty")
+    if len(header) > LONGEST_CALLER:
+        raise ValueError(f"its name takes {len(header):,} bytes in a header, and {LONGEST_CALLER} are the limit")
+    return header
 
 
 def entry(route: Route) -> str:
@@ -127,7 +174,11 @@ def entry(route: Route) -> str:
     if not 0 < route.port < 65536:
         raise BadRoute(f"{route.app}: {route.port} is no port")
     access = "open" if not route.requires_auth else "passing" if route.passes_auth else "guarded"
-    timeout = max(1, round(route.request_timeout * 1000)) if route.request_timeout else 0
+    seconds = route.request_timeout or 0
+    if not 0 <= seconds * 1000 <= LONGEST_TIMEOUT:
+        longest = LONGEST_TIMEOUT // 1000
+        raise BadRoute(f"{route.app}: its request_timeout is {seconds:g} s; it must be from 0 to {longest:,} s")
+    timeout = max(1, round(seconds * 1000)) if seconds else 0
     return f"{route.app}|{access}|{state(route)}|{timeout}"
 
 

@@ -20,6 +20,8 @@ ANSWER_TIMEOUT = 5.0
 """Seconds for one answer; HAProxy gives it within a millisecond."""
 
 RELOAD_TIMEOUT = 15.0
+_LONGEST_COMMAND = 8_000
+"""Bytes; HAProxy's buffer has 16 KiB, and it closes the connection on a command that does not fit in."""
 _PROMPT = b"\n> "
 _ANSWER_LIMIT = 64 * 1024 * 1024
 _TRAFFIC = "show stat -1 2 -1"
@@ -36,7 +38,7 @@ class Refused(RuntimeError):
     """HAProxy did not do as it was told."""
 
     def __init__(self, command: str, answer: str) -> None:
-        super().__init__(f"HAProxy refused `{command}`: {answer}")
+        super().__init__(f"HAProxy refused `{command[:300]}`: {answer[:300]}")
         self.command, self.answer = command, answer
 
 
@@ -82,7 +84,9 @@ class Session:
         return answer[: -len(_PROMPT)].decode(errors="replace").strip()
 
     async def take(self, step: Step) -> None:
-        """Do one step. Raises Refused."""
+        """Do one step. Raises Refused, also for what HAProxy could not read as one command."""
+        if len(step.command.encode(errors="replace")) > _LONGEST_COMMAND:
+            raise Refused(step.command, f"a command has {_LONGEST_COMMAND:,} bytes at most")
         answer = await self.ask(step.command)
         if answer != _EXPECTED.get(type(step), ""):
             raise Refused(step.command, answer)
@@ -200,8 +204,8 @@ def _traffic(answer: str) -> dict[int, Traffic]:
 
 def _entries(answer: str) -> dict[str, str]:
     """The lines `address key value` of `show map`."""
-    words = (line.split(" ", 2) for line in answer.splitlines() if line)
-    return {key: value for _, key, value in words}
+    words = (line.split(" ", 2) for line in answer.splitlines())
+    return {row[1]: row[2] if len(row) > 2 else "" for row in words if len(row) > 1}  # a value may be empty
 
 
 def _servers(answer: str) -> dict[int, dict[str, Server]]:
