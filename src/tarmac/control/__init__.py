@@ -8,7 +8,6 @@ runs what), `apps`, `deployments`, `vault` (secrets), `keys`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import logging
 import time
@@ -20,7 +19,7 @@ import msgspec
 
 import tarmac
 from flyte import wire
-from flyte.errors import AlreadyExistsError, NotFoundError, RemoteTaskNotFoundError
+from flyte.errors import AlreadyExistsError, NotFoundError
 from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
 from tarmac import checks
 from tarmac.auth import Identities
@@ -38,6 +37,7 @@ from tarmac.control.parameters import RunOutputs
 from tarmac.control.pools import Place, Pools
 from tarmac.control.registry import Registry, task_record
 from tarmac.control.runs import Runs
+from tarmac.control.startup import Startup
 from tarmac.control.steps import Steps
 from tarmac.control.vault import Secrets
 from tarmac.events import Journal, Watcher
@@ -89,17 +89,15 @@ class Control:
 
     async def start(self) -> None:
         """Take up where the last control plane left off."""
+        startup = Startup(self.home)
         await self._keys.restore()
-        await self._apps.restore()
-        await self._deployments.close_open()
+        await self._apps.restore(startup)
+        await self._deployments.close_open(startup)
         for row, actions in await self.store.live_runs():
-            needed = {(a.task, a.version) for a in actions if a.kind == "task" and not a.phase.is_terminal}
-            known = {}
-            for task, version in needed:
-                with contextlib.suppress(RemoteTaskNotFoundError):  # the run will say so
-                    known[task, version] = await self.registry.find(row.project, row.domain, task, version)
-            self._runs.restore(row, actions, known)
-        await self._runs.resume()
+            await self._runs.take_up(startup, row, actions)
+        for what, why in self.store.unreadable:
+            startup.leave_out(what, why, "Its row is left in the database as it is")
+        startup.close()
         for folder in self.home.checkpoints_but(self._runs.live):
             self._runs.remove(folder)
 
@@ -108,8 +106,11 @@ class Control:
         await asyncio.to_thread(unfinished.remove, self.home, time.time())
         while True:
             await asyncio.sleep(self.dispatch.tidy_every)
-            self.dispatch.tidy(self._apps.pools())
-            self._clock.look()
+            try:
+                self.dispatch.tidy(self._apps.pools())
+                self._clock.look()
+            except Exception:  # the next look is made all the same
+                log.exception("what is left over cannot be looked for")
 
     def accept(self, link: Link, hello: wire.Hello) -> Peer:
         """Who is it that said Hello? Raises PermissionError for a stranger."""

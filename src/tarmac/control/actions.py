@@ -29,7 +29,7 @@ from tarmac.control.limits import TIMED_OUT, Limits
 from tarmac.control.live import LiveAction, LiveRun, result_of_call
 from tarmac.events import Journal
 from tarmac.model import subject_of_action
-from tarmac.store import Change, Store
+from tarmac.store import Change, Store, StoreError
 
 if TYPE_CHECKING:
     from tarmac.control.children import Children
@@ -138,6 +138,16 @@ class Actions:
         self._journal.post(Change(), then, lazy=True)
 
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None:
+        """Take up what a worker says; where that fails, the action that it speaks of does, and nothing else."""
+        try:
+            self._take_up(worker, frame)
+        except Exception as error:
+            log.exception("%s sent a %s that cannot be taken up", worker.unit, type(frame).__name__)
+            run, name = getattr(frame, "run", ""), getattr(frame, "action", "")
+            if (action := self.mine(worker, run, name, getattr(frame, "attempt", 0))) is not None:
+                self.fault(action, error)
+
+    def _take_up(self, worker: Worker, frame: wire.AnyFrame) -> None:
         match frame:
             case wire.Finished():
                 self._finished(worker, frame)
@@ -188,6 +198,12 @@ class Actions:
     # ------------------------------------------------------------------ queued, finished, tried again
 
     def queue(self, action: LiveAction, pool: Pool | None) -> None:
+        try:
+            self._queue(action, pool)
+        except Exception as error:  # noqa: BLE001 - `fault` logs it
+            self.fault(action, error)
+
+    def _queue(self, action: LiveAction, pool: Pool | None) -> None:
         if action.over or action.worker is not None:
             return
         if pool is None:
@@ -208,8 +224,13 @@ class Actions:
 
     async def _queue_anew(self, action: LiveAction) -> None:
         """Queue an action whose pool is not at hand."""
-        if await self.has_pool(action):
-            self.queue(action, action.pool)
+        try:
+            if await self.has_pool(action):
+                self.queue(action, action.pool)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - `fault` logs it
+            self.fault(action, error)
 
     def queue_after(self, delay: float, action: LiveAction, pool: Pool | None) -> None:
         if delay <= 0:
@@ -296,8 +317,28 @@ class Actions:
         self._journal.post(change, then)
 
     def _time_over(self, action: LiveAction, error: ErrorInfo) -> None:
-        self.dispatch.end(action, error.message)
-        self.failed(action, error)
+        try:
+            self.dispatch.end(action, error.message)
+            self.failed(action, error)
+        except Exception as fault:  # noqa: BLE001 - `fault` logs it
+            self.fault(action, fault)
+
+    # ------------------------------------------------------------------ what nobody foresaw
+
+    def fault(self, action: LiveAction, error: Exception) -> None:
+        """An error in handling one action, of a kind that nobody foresaw: that action fails, and all others go on."""
+        log.error("%s cannot be handled", action.id, exc_info=error)
+        self.give_up(action, f"the platform could not handle it: {type(error).__name__}: {error}")
+
+    def give_up(self, action: LiveAction, message: str) -> None:
+        """The action fails, whatever its `retries` say: another attempt would meet the same."""
+        if action.over:
+            return
+        self.dispatch.forget(action)
+        if action.worker is not None:
+            self.dispatch.end(action, message)
+        action.error = ErrorInfo(code="RuntimeSystemError", message=message, kind="system", retryable=False)
+        self.end(action, _P.FAILED, message)
 
     # ------------------------------------------------------------------ over
 

@@ -60,7 +60,10 @@ class Agent:
         for unit in [unit for unit in self._owners if unit not in alive]:
             self._exited(wire.UnitExited(unit=unit, reason="the agent that kept it was restarted"))
         for callback in self.on_return:
-            callback(hello.units)
+            try:
+                callback(hello.units)
+            except Exception:  # tasks and apps do not hear of it by each other's leave
+                log.exception("the agent's return")
         self._back.set()
         return self
 
@@ -94,6 +97,12 @@ class Agent:
             self._link.send(frame)
 
     def frame(self, frame: wire.AnyFrame) -> None:
+        try:
+            self._hear(frame)
+        except Exception:  # what concerns one unit or pool: the link is that of all of them
+            log.exception("the agent's %s cannot be taken up", type(frame).__name__)
+
+    def _hear(self, frame: wire.AnyFrame) -> None:
         match frame:
             case wire.UnitStarted():
                 if owner := self._owners.get(frame.unit):

@@ -12,6 +12,7 @@ names), `gateway` (what the gateway is told).
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -29,11 +30,12 @@ from tarmac.control.live_apps import Key, LiveApp, LiveReplica
 from tarmac.control.pools import Place
 from tarmac.control.replicas import Replicas
 from tarmac.control.sleep import Sleep
+from tarmac.control.startup import Startup
 from tarmac.control.vault import Secrets
 from tarmac.events import Journal
 from tarmac.model import subject_of_app
 from tarmac.settings import Settings
-from tarmac.store import AppRow, AppVersionRow, Change, Delete, Store
+from tarmac.store import AppRow, AppVersionRow, Change, Delete, Store, StoreError
 
 log = logging.getLogger("tarmac.apps")
 
@@ -73,26 +75,42 @@ class Apps:
 
     # ------------------------------------------------------------------ reading
 
-    async def restore(self) -> None:
-        """Put the apps back into memory, as they are on disk."""
+    async def restore(self, startup: Startup) -> None:
+        """Put the apps back into memory, as they are on disk; one that cannot be loaded has failed, with the reason."""
         for row in await self._store.apps(None, None):
-            app = LiveApp(row)
-            if row.version is not None:
-                app.serve(await self._store.app_version(row.project, row.domain, row.name, row.version))
-            if row.status in (AppStatus.ACTIVE, AppStatus.DEPLOYING):
-                app.go(AppStatus.SLEEPING if row.version else AppStatus.FAILED, row.message, row.updated)
-            self.live[app.key] = app
+            app = self.live[row.project, row.domain, row.name] = LiveApp(row)
+            await startup.take_up(
+                f"app {app.id}@{row.version or ''}",
+                functools.partial(self._restore, app),
+                functools.partial(self._set_aside, app),
+                f"Deploy another version of it, or delete it: flyte delete app {row.name}",
+            )
         await self._move_into_range()
         for app in self.live.values():
             app.shown = app.row
+
+    async def _restore(self, app: LiveApp) -> None:
+        row = app.row
+        if row.version is not None:
+            app.serve(await self._store.app_version(row.project, row.domain, row.name, row.version))
+        if row.status in (AppStatus.ACTIVE, AppStatus.DEPLOYING):
+            app.go(AppStatus.SLEEPING if row.version else AppStatus.FAILED, row.message, row.updated)
+
+    async def _set_aside(self, app: LiveApp, why: str) -> None:
+        """It is not started, since nothing of it is known but its row; deploying another version brings it back."""
+        app.served = app.spec = None
+        await self._set(app, AppStatus.FAILED, f"{why}; deploy another version of it, or delete it", force=True)
 
     async def _move_into_range(self) -> None:
         """Apps whose port is outside the range, since the platform listens elsewhere now, get another one."""
         moved = [app for app in self.live.values() if not self.addresses.in_range(app)]
         for app in moved:
-            app.row = replace(app.row, port=0)
-        for app in moved:
-            app.row = replace(app.row, port=self.addresses.free_port(self.gateway.unusable_ports))
+            try:
+                port = self.addresses.free_port(self.gateway.unusable_ports)
+            except DeploymentError as full:  # it is served by host name alone, which the gateway says
+                log.error("app %s keeps port %d: %s", app.id, app.row.port, full.message)
+                continue
+            app.row = replace(app.row, port=port)
         if moved:
             await self._journal.commit(Change(apps=tuple(app.row for app in moved)))
 
@@ -151,7 +169,13 @@ class Apps:
     # ------------------------------------------------------------------ routes
 
     def _routes(self) -> list[wire.Route]:
-        return [self._route(app) for app in self.live.values()]
+        found = []
+        for app in self.live.values():
+            try:
+                found.append(self._route(app))
+            except Exception:  # the gateway is told of all other apps
+                log.exception("the route of %s", app.id)
+        return found
 
     def _route(self, app: LiveApp) -> wire.Route:
         spec = app.spec
@@ -193,6 +217,11 @@ class Apps:
             await self.wake(self.find(project, domain, name))
         except BaseRuntimeError as error:
             self.gateway.tell(wire.Woken(key=frame.key, ok=False, message=error.message))
+        except StoreError:
+            raise
+        except Exception as error:  # who waits is told, and every other app goes on
+            log.exception("%s cannot be woken", frame.app)
+            self.gateway.tell(wire.Woken(key=frame.key, ok=False, message=f"it cannot be started: {error!r}"))
         else:
             self.gateway.tell(wire.Woken(key=frame.key, ok=True))
 

@@ -11,6 +11,7 @@ anything, in the same order of commits, and the next control plane takes it back
 from __future__ import annotations
 
 import asyncio
+import functools
 import graphlib
 import hashlib
 import logging
@@ -28,6 +29,7 @@ from tarmac.control.apps import Apps
 from tarmac.control.live_apps import LiveApp, LiveReplica
 from tarmac.control.parameters import RunOutputs
 from tarmac.control.registry import Registry
+from tarmac.control.startup import Startup
 from tarmac.control.vault import Secrets, full_name
 from tarmac.events import Journal
 from tarmac.images import environment_of
@@ -160,21 +162,42 @@ class Deployments:
         await self._journal.reach(record.seq)
         return record
 
-    async def close_open(self) -> None:
+    async def close_open(self, startup: Startup) -> None:
         """Finish deployments that an earlier control plane left when all was done, and take back the others.
 
         To be called when the apps are in memory, and before the agent says which replicas are alive: of those, the
         ones that do not belong to what serves then are ended.
         """
         for row in await self._store.deployments(DeploymentPhase.RUNNING):
-            left = msgspec.json.decode(row.record, type=Underway)
-            self._now[row.id] = msgspec.convert(msgspec.structs.asdict(left), wire.Deployment)
-            if left.environments and all(env.phase in ("ready", "unchanged") for env in left.environments):
-                await self._succeed(row.id)
-            else:
-                await self._take_back(left, Undo(left.found, left.new_tasks, left.was_current))
-                await self._fail(row.id, DeploymentError(_CUT_OFF))
-            del self._now[row.id], self._shown[row.id]
+            await startup.take_up(
+                f"deployment {row.id}",
+                functools.partial(self._close_one, row),
+                functools.partial(self._set_aside, row),
+                f"What it had changed in {row.project}/{row.domain} stays as it is; deploy again",
+            )
+            self._now.pop(row.id, None)
+            self._shown.pop(row.id, None)
+
+    async def _close_one(self, row: DeploymentRow) -> None:
+        left = msgspec.json.decode(row.record, type=Underway)
+        self._now[row.id] = msgspec.convert(msgspec.structs.asdict(left), wire.Deployment)
+        if left.environments and all(env.phase in ("ready", "unchanged") for env in left.environments):
+            await self._succeed(row.id)
+        else:
+            await self._take_back(left, Undo(left.found, left.new_tasks, left.was_current))
+            await self._fail(row.id, DeploymentError(_CUT_OFF))
+
+    async def _set_aside(self, row: DeploymentRow, why: str) -> None:
+        """It has failed; nothing but its row is known of it."""
+        self._now[row.id] = wire.Deployment(
+            id=row.id,
+            project=row.project,
+            domain=row.domain,
+            version=row.version,
+            phase=DeploymentPhase.RUNNING,
+            created=row.created,
+        )
+        await self._fail(row.id, DeploymentError(f"the deployment could not be taken back ({why}); deploy again"))
 
     # ------------------------------------------------------------------ check
 

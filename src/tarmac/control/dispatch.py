@@ -67,6 +67,7 @@ class Lifecycle(Protocol):
     def unfit(self, worker: Worker, frame: wire.AnyFrame, problem: str) -> None: ...
     def initializing(self, action: LiveAction, message: str) -> None: ...
     def failed(self, action: LiveAction, error: ErrorInfo, *, counted: bool = True) -> None: ...
+    def fault(self, action: LiveAction, error: Exception) -> None: ...
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None: ...
     def keep_log(self, action: LiveAction, unit: str) -> None: ...
     def on_disk(self, then: Callable[[], None]) -> None: ...
@@ -179,15 +180,31 @@ class Dispatch:
             self.pump(pool)
 
     def pump(self, pool: Pool) -> None:
+        """Give its queued actions to its ready workers; an error in that fails what is queued, and no other pool."""
+        try:
+            self._pump(pool)
+        except Exception as error:
+            log.exception("pool %s (%s) cannot be given work", pool.key, pool.spec.name)
+            waiting, pool.queue = list(pool.queue), deque()
+            for action in waiting:
+                self.lifecycle.fault(action, error)
+
+    def _pump(self, pool: Pool) -> None:
         if self._settling.goes_on:
             return
         while pool.queue and self.busy < self.slots and pool.idle:
             action = pool.queue.popleft()
             if action.phase in _WAITING and action.worker is None:
-                self._assign(pool.idle[-1], action)
+                self._give(pool.idle[-1], action)
         if pool.queue and pool.queue[0].over:
             pool.queue = deque(action for action in pool.queue if not action.over)
         self._stock(pool)
+
+    def _give(self, worker: Worker, action: LiveAction) -> None:
+        try:
+            self._assign(worker, action)
+        except Exception as error:  # noqa: BLE001 - `fault` logs it
+            self.lifecycle.fault(action, error)
 
     def _assign(self, worker: Worker, action: LiveAction) -> None:
         worker.has(action)
@@ -403,7 +420,7 @@ class Dispatch:
         for action in list(worker.actions.values()):
             self.lifecycle.keep_log(action, worker.unit)
             self.release(action)
-            self.lifecycle.failed(action, death(exit), counted=counted or own)
+            self._failed(action, death(exit), counted or own)
         self.lifecycle.on_disk(lambda: self._holdings.give_back(worker.place))
         if pool.failures >= REPLACE_AFTER:
             self._give_up(pool, ErrorInfo(code="WorkerLostError", message=never_started(pool, exit), kind="system"))
@@ -462,7 +479,13 @@ class Dispatch:
         pool.failures, pool.proven = 0, False
         for action in waiting:
             if not action.over:
-                self.lifecycle.failed(action, error)
+                self._failed(action, error, counted=True)
+
+    def _failed(self, action: LiveAction, error: ErrorInfo, counted: bool) -> None:
+        try:
+            self.lifecycle.failed(action, error, counted=counted)
+        except Exception as fault:  # noqa: BLE001 - `fault` logs it
+            self.lifecycle.fault(action, fault)
 
     def tidy(self, others: Iterable[str] = ()) -> None:
         """Called now and then: lost workers, idle reused workers, pools that nobody uses.

@@ -97,17 +97,22 @@ class Recovery:
             action = self._action(held)
             if action is not None and action.worker is None:
                 self._actions.dispatch.forget(action)
-                self._actions.keep_log(action, holding.unit)
-                self._actions.failed(action, _LOST, counted=False)
+                self._lose(action, holding.unit)
 
     def settled(self) -> None:
         """What was running and did not come back with its worker is tried again."""
         for run in list(self._runs.values()):
             for action in list(run.actions.values()):
                 if action.phase is _P.RUNNING and action.worker is None and action.kind == "task":
-                    if action.unit:
-                        self._actions.keep_log(action, action.unit)
-                    self._actions.failed(action, _LOST, counted=False)
+                    self._lose(action, action.unit)
+
+    def _lose(self, action: LiveAction, unit: str | None) -> None:
+        try:
+            if unit:
+                self._actions.keep_log(action, unit)
+            self._actions.failed(action, _LOST, counted=False)
+        except Exception as error:  # noqa: BLE001 - `fault` logs it
+            self._actions.fault(action, error)
 
 
 def _resume_clock(action: LiveAction, attempts: Sequence[AttemptRow]) -> None:

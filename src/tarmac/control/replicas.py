@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets as randomness
 import time
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,8 @@ from tarmac.store import AppVersionRow
 
 if TYPE_CHECKING:
     from tarmac.control.apps import Apps
+
+log = logging.getLogger("tarmac.apps")
 
 REPLICA_IDENTITY = 365 * 24 * 3600.0
 """Seconds a replica's own identity is valid; the control plane refuses it once the replica is gone."""
@@ -192,7 +195,11 @@ class Replicas:
         for state in units:
             replica = known.get(state.unit)
             if state.kind == "replica" and replica is None:
-                served += self._adopt(state)
+                try:
+                    served += self._adopt(state)
+                except Exception:  # the others are taken over all the same
+                    log.exception("the replica %s cannot be taken over", state.unit)
+                    self._agent.stop(state.unit, self._settings.grace, "it cannot be taken over")
             elif replica is not None and replica.phase == "draining" and replica not in replica.app.dozing:
                 # the order may have been lost with the link
                 self._agent.stop(state.unit, self._settings.drain_timeout, "it is not wanted any more")

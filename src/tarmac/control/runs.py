@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +22,7 @@ from flyte.concurrency import check_limit
 from flyte.errors import (
     ActionNotFoundError,
     InvalidInputError,
+    RemoteTaskNotFoundError,
     RunAlreadyExistsError,
     RunNotFoundError,
     TooLargeError,
@@ -33,6 +36,7 @@ from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, run_record
 from tarmac.control.recovery import Recovery
 from tarmac.control.registry import KnownTask, Registry
+from tarmac.control.startup import Startup
 from tarmac.events import Journal
 from tarmac.logs import LogFile, Moving
 from tarmac.store import ActionRow, AttemptRow, Change, RunKeyRow, RunRow, Store, WholeAction, WholeRun
@@ -357,6 +361,38 @@ class Runs:
 
     # ------------------------------------------------------------------ after a restart
 
+    async def take_up(self, startup: Startup, row: RunRow, rows: list[ActionRow]) -> None:
+        """Go on with a run that is not over; one that cannot be loaded fails, with the reason."""
+        await startup.take_up(
+            f"run {row.name}",
+            functools.partial(self._load, row, rows),
+            functools.partial(self._set_aside, row, rows),
+            f"It has failed; see `flyte get run {row.name}`, and start it again under another name",
+        )
+
+    async def _load(self, row: RunRow, rows: list[ActionRow]) -> None:
+        needed = {(a.task, a.version) for a in rows if a.kind == "task" and not a.phase.is_terminal}
+        known = {}
+        for task, version in needed:
+            with contextlib.suppress(RemoteTaskNotFoundError):  # the run will say so
+                known[task, version] = await self._registry.find(row.project, row.domain, task, version)
+        self.restore(row, rows, known)
+        await self._resume(self.live[row.name])
+
+    async def _set_aside(self, row: RunRow, rows: list[ActionRow], why: str) -> None:
+        """End a run that cannot be loaded: its root has failed, and what else was under way is aborted."""
+        if (run := self.live.get(row.name)) is None:
+            request = wire.RunRequest(task=row.task, project=row.project, domain=row.domain)
+            run = self._live_run(row, request)
+            for stored in rows:
+                run.add(_restored(run, dataclasses.replace(stored, error=None), None))
+            run.stored = len(run.actions)
+            run.shown = run.record(self._journal.told)
+            self.live[row.name] = run
+        for action in run.actions.values():
+            action.settled = action.over
+        self.actions.give_up(run.root, f"the platform could not take up this run after a restart: {why}")
+
     def restore(self, row: RunRow, rows: list[ActionRow], known: dict[tuple[str, str], KnownTask]) -> None:
         """Put a run that is not over back into memory, as it is on disk."""
         request = msgspec.json.decode(row.request, type=wire.RunRequest)
@@ -369,14 +405,13 @@ class Runs:
         run.shown = run.record(self._journal.told)
         self.live[row.name] = run
 
-    async def resume(self) -> None:
-        """Queue again what was queued, now that pools can be had."""
-        for run in list(self.live.values()):
-            for action in list(run.actions.values()):
-                if action.over:
-                    action.settled = True
-                else:
-                    await self.recovery.resume(action)
+    async def _resume(self, run: LiveRun) -> None:
+        """Queue again what was queued."""
+        for action in list(run.actions.values()):
+            if action.over:
+                action.settled = True
+            else:
+                await self.recovery.resume(action)
 
 
 def _without_inputs(request: wire.RunRequest) -> bytes:

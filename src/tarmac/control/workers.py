@@ -42,7 +42,7 @@ class Pool:
 
     @property
     def concurrency(self) -> int:
-        return self.reuse.concurrency if self.reuse else 1
+        return max(1, self.reuse.concurrency) if self.reuse else 1
 
     starting: int = 0
     """Workers that have not connected yet."""

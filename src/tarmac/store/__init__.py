@@ -94,6 +94,7 @@ class Store(Reads):
         self._queries = database.queries
         self._writer = writer
         self._reader = reader
+        self.unreadable = []
         self.name = database.name
         """For messages: the file, or the database and its host."""
         self.epoch = opened.epoch

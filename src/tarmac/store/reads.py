@@ -6,6 +6,7 @@ Lists are newest first, except actions, attempts and events, which are in the or
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
@@ -38,6 +39,8 @@ from tarmac.store.rows import (
 )
 from tarmac.store.tables import R, Table, Values, clean
 
+log = logging.getLogger("tarmac.store")
+
 _WHOLE_RUN = re.compile(r"run/[^/]+/")
 _RUN_WIDTH = len(tables.RUNS.columns)
 
@@ -49,12 +52,33 @@ class Reads:
 
     _reader: Reader
     _queries: Queries
+    unreadable: list[tuple[str, str]]
+    """What there is a row of that could not be read at the start, and why."""
 
     async def _all(self, table: Table[R], query: str, filters: Iterable[str] = (), **values: Any) -> list[R]:
         """The rows that a query answers; `filters` are names of filters in queries.sql."""
         sql = self._queries.compose(query, map(part, filters))
         chosen = _plain(values)
         return await self._reader.read(lambda session: [table.row(row) for row in session.rows(sql, chosen)])
+
+    async def _readable(self, table: Table[R], query: str, what: str) -> list[R]:
+        """The rows that a query answers, without those that cannot be read, of which `unreadable` tells from now on.
+
+        For the start of the platform: one row is not to keep it from coming up.
+        """
+        sql, unreadable = self._queries[query], self.unreadable
+
+        def read(session: Session) -> list[R]:
+            found = []
+            for row in session.rows(sql):
+                try:
+                    found.append(table.row(row))
+                except Exception as error:
+                    log.exception("a row cannot be read: %s %s", what, row[0])
+                    unreadable.append((f"{what} {row[0]}", f"its row cannot be read: {error!r}"))
+            return found
+
+        return await self._reader.read(read)
 
     async def _one(self, table: Table[R], query: str, **values: Any) -> R | None:
         rows = await self._all(table, query, **values)
@@ -82,8 +106,8 @@ class Reads:
 
     async def live_runs(self) -> list[tuple[RunRow, list[ActionRow]]]:
         """The runs that are not over, oldest first, each with all of its actions; for the start of the platform."""
-        runs = await self._all(tables.RUNS, "live_runs")
-        actions = await self._all(tables.ACTIONS, "live_actions")
+        runs = await self._readable(tables.RUNS, "live_runs", "run")
+        actions = await self._readable(tables.ACTIONS, "live_actions", "an action of run")
         of_run = {name: list(group) for name, group in itertools.groupby(actions, attrgetter("run"))}
         return [(run, of_run.get(run.name, [])) for run in runs]
 
@@ -214,7 +238,7 @@ class Reads:
         return await self._all(tables.SECRETS, "secrets", project=project, domain=domain)
 
     async def keys(self) -> list[KeyRow]:
-        return await self._all(tables.KEYS, "keys")
+        return await self._readable(tables.KEYS, "keys", "API key")
 
     async def projects(self) -> list[ProjectRow]:
         """By id."""
