@@ -17,7 +17,7 @@ from tarmac import aside
 from tarmac.home import Home
 from tarmac.starting import Starting
 from tests.tarmac.fake_agent import Act
-from tests.tarmac.house import House, open_house, task
+from tests.tarmac.house import House, eventually, open_house, task
 from tests.tarmac.test_control_apps import DEFAULT, app, deploy, deployed, ended, shown
 
 
@@ -31,14 +31,24 @@ async def forever(act: Act) -> Any:
     await asyncio.sleep(60)
 
 
+async def linked(house: House) -> None:
+    """Wait until all that is there has a link, so that none is cut off while it is made."""
+    dispatch = house.control.dispatch
+    assert await eventually(
+        lambda: house.control.agent.present and all(worker.link is not None for worker in dispatch.workers.values())
+    )
+
+
 async def with_rows_changed(house: House, *statements: str) -> None:
     """Restart over a database that somebody has changed."""
+    await linked(house)
     await house.down()
     with sqlite3.connect(house.home.database) as database:
         for statement in statements:
             assert database.execute(statement).rowcount == 1, statement
     database.close()
     await house.up()
+    await linked(house)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +74,7 @@ async def test_a_run_that_cannot_be_loaded_fails_with_the_reason_and_the_others_
     assert told.what == "run bad"
     assert (await house.control.run(good.name)).phase in (ActionPhase.QUEUED, ActionPhase.RUNNING)
     await house.restart()
+    await linked(house)
     assert aside.read(house.home) == []
 
 
@@ -90,6 +101,7 @@ async def test_an_app_that_cannot_be_loaded_has_failed_until_another_version_is_
     done = await deployed(house, app("bad"), version="v2")
     assert done.phase is DeploymentPhase.SUCCEEDED
     await house.restart()
+    await linked(house)
     assert aside.read(house.home) == []
 
 
@@ -101,6 +113,7 @@ async def test_an_app_that_ended_the_control_plane_twice_can_be_deleted(house: H
     assert "loading it has ended the control plane 2 times in a row" in bad.message
     await house.control.delete_app(*DEFAULT, "bad", "owner")
     await house.restart()
+    await linked(house)
     assert aside.read(house.home) == []
 
 
@@ -115,10 +128,12 @@ async def test_a_deployment_that_cannot_be_taken_back_has_failed(house: House) -
 
 async def ended_while_loading(house: House, item: str, times: int) -> None:
     """Restart as if that many processes had ended while they loaded it."""
+    await linked(house)
     await house.down()
     (house.home.aside / "control.deaths").write_bytes(msgspec.json.encode({item: times - 1}))
     (house.home.aside / "control.at").write_bytes(item.encode().ljust(1024))
     await house.up()
+    await linked(house)
 
 
 async def test_what_ended_the_control_plane_twice_is_left_out_at_the_third_start(house: House) -> None:
@@ -167,11 +182,13 @@ async def test_a_stored_concurrency_of_zero_is_one(house: House) -> None:
 async def with_spec(house: House, spec: wire.TaskSpec) -> None:
     """Register a task as if nobody had checked it."""
     await house.control.deploy(wire.DeployRequest(version="v1", root="/", tasks=[task("odd")]), "owner")
+    await linked(house)
     await house.down()
     with sqlite3.connect(house.home.database) as database:
         database.execute("update tasks set spec = ? where name = 'env.odd'", (msgspec.json.encode(spec),))
     database.close()
     await house.up()
+    await linked(house)
 
 
 async def test_an_error_in_giving_out_fails_that_pools_actions_alone(
