@@ -62,14 +62,62 @@ def build(
     check_style(copy_style)
     if copy_style == "none":
         return None
-    root = root.resolve()
-    files = loaded(root) if copy_style == "loaded_modules" else everything(root)
-    files |= {_below(path, root): path for path in include if "__pycache__" not in path.parts}
-    if copy_style == "loaded_modules":
-        files |= _named(files, root)
-    if not files:
-        raise CodeBundleError(f"there is no code to ship below {root}; is root_dir the folder of your own modules?")
-    return _archived(root, files, sync_sys_path)
+    included = tuple(include)
+    if copy_style == "all":
+        root = root.resolve()
+        return _archived(root, everything(root) | _included(included, root), sync_sys_path)
+    key = (str(root), included, sync_sys_path)
+    known = _remembered.get(key)
+    if known is None or not known.is_current():
+        if len(_remembered) >= 8:
+            _remembered.clear()
+        known = _remembered[key] = _of_loaded(root.resolve(), included, sync_sys_path)
+    return known.bundle
+
+
+def _included(include: Iterable[Path], root: Path) -> dict[str, Path]:
+    return {_below(path, root): path for path in include if "__pycache__" not in path.parts}
+
+
+def _of_loaded(root: Path, include: Iterable[Path], sync_sys_path: bool) -> Remembered:
+    """The bundle of the modules that are loaded, and what it was made of."""
+    before = _process()
+    files = loaded(root) | _included(include, root)
+    named, folders = _named(files, root)
+    files |= named
+    stats = {str(path): _stat(str(path)) for path in files.values()}
+    stats |= {folder: _stat(folder) for folder in folders}
+    return Remembered(_archived(root, files, sync_sys_path), before, stats)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A bundle, and what has to be as it was for the next one to be the same."""
+
+    bundle: Bundle
+    process: tuple[object, ...]
+    stats: dict[str, tuple[int, ...] | None]
+    """Of its files, and of the folders in which the modules that they import were looked for."""
+
+    def is_current(self) -> bool:
+        return self.process == _process() and all(_stat(path) == stat for path, stat in self.stats.items())
+
+
+_remembered: dict[tuple[str, tuple[Path, ...], bool], Remembered] = {}
+"""What was built last, by root folder, files to include, and whether `sys.path` goes along."""
+
+
+def _process() -> tuple[object, ...]:
+    """The modules that are loaded, and where modules are looked for."""
+    return tuple(sys.modules), tuple(map(id, sys.modules.values())), tuple(sys.path), os.getcwd()
+
+
+def _stat(path: str) -> tuple[int, ...] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_mode, stat.st_ino
 
 
 def check_style(copy_style: str) -> None:
@@ -149,9 +197,13 @@ def _below(path: Path, root: Path) -> str:
 # ------------------------------------------------------------------------------------------ what the files import
 
 
-def _named(files: Mapping[str, Path], root: Path) -> dict[str, Path]:
-    """The files below `root` that `files` import by name, and so on, which are not among them."""
+def _named(files: Mapping[str, Path], root: Path) -> tuple[dict[str, Path], set[str]]:
+    """The files below `root` that `files` import by name, and so on, which are not among them.
+
+    Also the folders in which they were looked for: a file that is added there may be one of them.
+    """
     bases = [root, *(root / folder for folder in sys_path(root))]
+    folders: set[str] = set()
     found: dict[str, Path] = {}
     waiting = list(files.items())
     while waiting:
@@ -160,12 +212,12 @@ def _named(files: Mapping[str, Path], root: Path) -> dict[str, Path]:
             continue
         stat = path.stat()
         for imported in _imports(str(path), stat.st_mtime_ns, stat.st_size):
-            for file in _resolve(imported, path, bases):
+            for file in _resolve(imported, path, bases, folders):
                 other = own_name(file, root)
                 if other and other not in files and other not in found:
                     found[other] = file
                     waiting.append((other, file))
-    return found
+    return found, folders
 
 
 @functools.lru_cache(4096)
@@ -186,8 +238,11 @@ def _imports(path: str, mtime: int, size: int) -> tuple[tuple[int, str], ...]:
     return tuple(sorted(found))
 
 
-def _resolve(imported: tuple[int, str], importer: Path, bases: list[Path]) -> Iterator[Path]:
-    """The files that importing this name would load: its module and the packages around it."""
+def _resolve(imported: tuple[int, str], importer: Path, bases: list[Path], folders: set[str]) -> Iterator[Path]:
+    """The files that importing this name would load: its module and the packages around it.
+
+    Adds to `folders` those that were looked into.
+    """
     level, name = imported
     parts = name.split(".") if name else []
     if level:
@@ -197,6 +252,9 @@ def _resolve(imported: tuple[int, str], importer: Path, bases: list[Path]) -> It
     for base in bases:
         for depth in range(1, len(parts) + 1):
             place = base.joinpath(*parts[:depth])
+            folders.add(str(place.parent))
+            if place.is_dir():
+                folders.add(str(place))
             for file in (place.with_name(place.name + ".py"), place / "__init__.py"):
                 if file.is_file():
                     yield file
@@ -225,7 +283,12 @@ _last: dict[tuple[object, ...], Bundle] = {}
 
 
 def _archived(root: Path, files: Mapping[str, Path], sync_sys_path: bool) -> Bundle:
-    """The bundle of `files`; the one that was made of the very same files before, where there is one."""
+    """The bundle of `files`; the one that was made of the very same files before, where there is one.
+
+    Raises CodeBundleError when there are none.
+    """
+    if not files:
+        raise CodeBundleError(f"there is no code to ship below {root}; is root_dir the folder of your own modules?")
     stats = {name: path.stat() for name, path in sorted(files.items())}
     folders = tuple(name for name in sys_path(root) if _holds(name, files)) if sync_sys_path else ()
     key = (str(root), folders, tuple((name, s.st_mtime_ns, s.st_size, s.st_mode) for name, s in stats.items()))

@@ -232,6 +232,31 @@ def test_a_changed_file_changes_the_digest(root: Path) -> None:
     assert _built(root, style="all").digest != before
 
 
+def test_what_was_built_is_remembered_until_something_it_is_made_of_changes(root: Path, load: Importer) -> None:
+    _tree(
+        root, {"main.py": "def f():\n    import later.part\n    from later import other\n", "later/other.py": "x = 1\n"}
+    )
+    _tree(root, {"notes.txt": "a", "second.py": ""})
+    load("main")
+
+    def built(*names: str) -> _bundle.Remembered:
+        assert set(_content(_built(root))) == {"main.py", "later/other.py", *names}
+        return next(known for (place, *_), known in _bundle._remembered.items() if place == str(root))
+
+    first = built()
+    assert built() is first
+    (root / "later" / "other.py").write_text("x = 22\n")
+    changed = built()
+    assert changed.bundle.digest != first.bundle.digest
+    assert built() is changed
+    (root / "later" / "part.py").write_text("")
+    added = built("later/part.py")
+    load("second")
+    assert built("later/part.py", "second.py") is not added
+    (root / "later" / "part.py").unlink()
+    built("second.py")
+
+
 def test_programs_stay_executable(root: Path) -> None:
     _tree(root, {"run.sh": "#!/bin/sh\n"})
     (root / "run.sh").chmod(0o755)
