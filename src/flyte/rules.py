@@ -15,6 +15,7 @@ import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -351,3 +352,26 @@ Position = Annotated[int, POSITION]
 Moment = Annotated[float, MOMENT]
 Duration = Annotated[float, DURATION]
 JsonText = Annotated[bytes, JSON]
+
+
+_AGO = re.compile(r"(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>s|sec|m|min|h|d|w)(?:\s*ago)?")
+_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def moment(text: str, now: float) -> float:
+    """The time that `text` names, in seconds since 1970.
+
+    It is ISO text such as `2026-01-31T12:00` (local time, unless it says which), or relative to `now`: `30s`, `10m`,
+    `1h`, `2d`, `1w` for as long ago, `now`, `today`, `yesterday`. Raises ValueError for anything else.
+    """
+    word = text.strip().lower()
+    if found := _AGO.fullmatch(word):
+        return now - float(found["count"]) * _SECONDS[found["unit"]]
+    midnight = datetime.fromtimestamp(now).astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    named = {"now": now, "today": midnight.timestamp(), "yesterday": (midnight - timedelta(days=1)).timestamp()}
+    if word in named:
+        return named[word]
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{text!r} is not a time; write it like 1h, 2d, today, or 2026-01-31T12:00") from None

@@ -374,7 +374,7 @@ class FakePlatform:
     async def _list_runs(self, request: web.Request) -> web.Response:
         asked = request.query
         known = {"project", "domain", "limit", "phase", "task", "version", "label", "created_after", "created_before"}
-        if unknown := asked.keys() - known - {"before_run"}:
+        if unknown := asked.keys() - known - {"before_run", "task_contains"}:
             return _error(422, "InvalidInputError", f"GET /v1/runs has no query parameter {unknown}")
         if int(asked["limit"]) > 1000:
             return _error(422, "InvalidInputError", "limit is above 1000")
@@ -383,7 +383,14 @@ class FakePlatform:
         if "before_run" in asked:
             found = found[[run.name for run in found].index(asked["before_run"]) + 1 :]
         before = float(asked.get("created_before", "inf"))
-        chosen = [run for run in found if (wanted is None or run.phase.value in wanted) and run.created < before]
+        after, part = float(asked.get("created_after", "-inf")), asked.get("task_contains", "").lower()
+        chosen = [
+            run
+            for run in found
+            if (wanted is None or run.phase.value in wanted)
+            and after < run.created < before
+            and part in run.task.lower()
+        ]
         return _json(chosen[: int(asked["limit"])])
 
     async def _abort(self, request: web.Request) -> web.Response:

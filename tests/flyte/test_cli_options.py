@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import time
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from flyte import wire
 from flyte.cli.verbs import ABSENT
 from tests.flyte.cli_world import Shell
 from tests.flyte.conftest import Project
-from tests.flyte.fake_platform import FakePlatform
+from tests.flyte.fake_platform import FakePlatform, FakeRun
 
 INT = wire.InputSpec(name="x", type="int", schema={"type": "integer"}, required=True)
 TEXT = wire.InputSpec(name="version", type="str", schema={"type": "string"}, required=True)
@@ -237,3 +238,44 @@ def test_the_help_of_a_group_is_in_whole_sentences(shell: Shell) -> None:
         done = shell(verb, "--help")
         assert done.code == 0
         assert "..." not in done.out.partition("Commands:")[2].partition("Examples")[0]
+
+
+def ran(fake: FakePlatform, name: str, task: str, phase: str = "succeeded", created: float = 1.0) -> None:
+    record = wire.Run(
+        name=name, project="flytesnacks", domain="development", task=task, version="v1",
+        phase=wire.ActionPhase(phase), url="u", created=created,
+    )  # fmt: skip
+    fake.runs[name] = FakeRun(record, b"{}", wire.RunRequest(task=task))
+
+
+def test_runs_are_found_by_a_part_of_the_name_and_by_how_long_ago(shell: Shell, fake: FakePlatform) -> None:
+    ran(fake, "old", "report.daily", created=time.time() - 7200)
+    ran(fake, "new", "report.Daily_all", "failed", time.time() - 60)
+    ran(fake, "other", "fetch.one", "timed_out", time.time() - 60)
+    for words, names in (
+        (["--task-name", "DAILY"], ["new", "old"]),
+        (["--created-after", "1h"], ["other", "new"]),
+        (["--created-before", "1h"], ["old"]),
+        (["--in-phase", "failed,timed-out"], ["other", "new"]),
+        (["--in-phase", "failed", "--in-phase", "succeeded"], ["new", "old"]),
+    ):
+        assert shell("get", "run", *words, "-o", "name").out.split() == names, words
+
+
+def test_a_filter_that_nothing_fits_says_how_many_there_are(shell: Shell, fake: FakePlatform) -> None:
+    ran(fake, "a", "report.daily")
+    ran(fake, "b", "report.daily")
+    done = shell("get", "run", "--task-name", "nothing")
+    assert (done.code, done.err) == (0, "no run fits; without the filters there are 2\n")
+
+
+@pytest.mark.parametrize("words", [["--created-after", "1x"], ["--in-phase", "flying"]])
+def test_a_filter_that_means_nothing_is_refused(shell: Shell, words: list[str]) -> None:
+    assert shell("get", "run", *words).code == 2
+
+
+@pytest.mark.parametrize("noun", ["run", "task", "app", "secret"])
+def test_a_project_that_does_not_exist_is_named(shell: Shell, noun: str) -> None:
+    done = shell("get", noun, "-p", "nosuchproject")
+    assert done.code == 2
+    assert "There is no project 'nosuchproject'; there are: flytesnacks" in done.err

@@ -297,6 +297,7 @@ class FakeControl:
         domain: str,
         phases: Sequence[ActionPhase] = (),
         task: str | None = None,
+        task_contains: str | None = None,
         version: str | None = None,
         labels: dict[str, str] | None = None,
         created_after: float | None = None,
@@ -314,6 +315,7 @@ class FakeControl:
             if (run.project, run.domain) == (project, domain)
             and (not phases or run.phase in phases)
             and task in (None, run.task)
+            and (task_contains or "").lower() in run.task.lower()
             and version in (None, run.version)
             and (labels or {}).items() <= run.labels.items()
             and (created_after is None or run.created > created_after)

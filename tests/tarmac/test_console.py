@@ -171,7 +171,36 @@ async def test_the_runs_are_listed_with_their_phases_and_errors(server: Server) 
     ]
     only = await page(server, "/runs?phase=failed")
     assert f"{HOME}/runs/{name}" not in only.links()
-    assert "No run fits" in (await page(server, "/runs?task=env.other")).text
+    assert "No run fits; without the filters there are 2" in (await page(server, "/runs?task=env.other")).text
+
+
+async def test_runs_are_found_by_part_of_a_name_several_phases_and_how_long_ago(server: Server) -> None:
+    name, failed = await add(server), await add(server)
+    server.control.move(failed, ActionPhase.FAILED, error=ErrorInfo(code="ValueError", message="no"))
+    both = {f"{HOME}/runs/{name}", f"{HOME}/runs/{failed}"}
+    for query in ("task=ADD", "phase=failed&phase=queued", "since=1h", "since=today&task=env"):
+        assert both <= set((await page(server, f"/runs?{query}")).links()), query
+    boxes = [box["value"] for box in (await page(server, "/runs?phase=failed")).all("input") if "checked" in box]
+    assert boxes == ["failed"]
+    answer = await server.browser().get(f"{HOME}/runs?since=soon")
+    assert answer.status_code == 422
+    assert "2026-01-31T12:00" in answer.text
+
+
+def test_an_error_is_shown_with_the_users_frames_and_its_sentence_once() -> None:
+    text = f"""Traceback (most recent call last):
+  File "/usr/lib/python3.11/asyncio/base_events.py", line 653, in run_until_complete
+    return future.result()
+  File "/home/me/.tarmac/code/{"0a" * 32}/report.py", line 9, in daily
+    raise ValueError("no station")
+ValueError: no station
+"""
+    shown = rendering.frames(ErrorInfo(code="ValueError", message="no station", traceback=text))
+    assert shown.splitlines() == [
+        "Traceback (most recent call last):",
+        '  File "report.py", line 9, in daily',
+        '    raise ValueError("no station")',
+    ]
 
 
 async def test_an_empty_list_says_what_to_do(server: Server) -> None:

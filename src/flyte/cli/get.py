@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from flyte import rules
 from flyte.cli import render
 from flyte.cli.logs import get_logs
 from flyte.cli.options import connect, examples, formatted, invocation, refuse_filters, scoped
@@ -29,7 +31,14 @@ from flyte.wire import (
     Task,
 )
 
-PHASES = click.Choice([phase.value for phase in ActionPhase])
+if TYPE_CHECKING:
+    from flyte._client import Client
+
+R = TypeVar("R")
+
+
+def _complete_phases(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    return [phase.value for phase in ActionPhase if phase.value.startswith(begun)]
 
 
 @click.group(
@@ -72,7 +81,9 @@ RUNS: Sequence[Column[Run]] = (
 @get.command(
     "run",
     epilog=examples(
-        "flyte get run", "flyte get run RUN", "flyte get run --in-phase failed --task-name add_one_task --limit 10"
+        "flyte get run",
+        "flyte get run RUN",
+        "flyte get run --in-phase failed,timed_out --created-after 1h",
     ),
 )
 @click.argument("name", required=False)
@@ -80,15 +91,16 @@ RUNS: Sequence[Column[Run]] = (
 @click.option(
     "--in-phase",
     "phases",
-    type=PHASES,
     metavar="PHASE",
     multiple=True,
-    help="Only runs in this phase; may be repeated.",
+    shell_complete=_complete_phases,
+    help="Only runs in this phase; may be repeated, or joined by commas.",
 )
-@click.option("--task-name", help="Only runs of this task.")
+@click.option("--task-name", metavar="TEXT", help="Only runs of tasks whose name has this in it.")
 @click.option("--task-version", help="Only runs of this version.")
 @click.option("--with-label", "labels", multiple=True, metavar="KEY=VALUE", help="Only runs with this label.")
-@click.option("--created-after", metavar="TIME", help="Only runs created at or after this ISO time.")
+@click.option("--created-after", metavar="TIME", help="Only runs created since then: 1h, 2d, today, 2026-01-31T12:00.")
+@click.option("--created-before", metavar="TIME", help="Only runs created before then.")
 @scoped
 @formatted
 def get_run(
@@ -99,6 +111,7 @@ def get_run(
     task_version: str | None,
     labels: tuple[str, ...],
     created_after: str | None,
+    created_before: str | None,
     project: str | None,
     domain: str | None,
     output: str | None,
@@ -110,26 +123,67 @@ def get_run(
     if name is not None:
         asyncio.run(_show_run(client, name, form))
         return
-    runs = client.list_runs(
-        limit=limit,
-        phase=list(phases),
-        task=task_name,
-        version=task_version,
-        label=list(labels),
-        created_after=_time(created_after),
-    )
-    render.listing(asyncio.run(runs), RUNS, form, "no runs; `flyte run FILE TASK` starts one")
+    filters = {
+        "phase": _phases(phases),
+        "task_contains": task_name,
+        "version": task_version,
+        "label": list(labels),
+        "created_after": _time(created_after),
+        "created_before": _time(created_before),
+    }
+    runs, empty = asyncio.run(_list(client, limit, filters))
+    render.listing(runs, RUNS, form, empty)
+
+
+PARTS = {"timed-out": "timed_out", "waiting": "waiting_for_resources"}
+"""Other words for a phase."""
+
+
+def _phases(words: Sequence[str]) -> list[str]:
+    """Phases, each given by itself or several joined by commas."""
+    given = [word.strip().replace(" ", "_") for text in words for word in text.split(",") if word.strip()]
+    named = [PARTS.get(word, word) for word in given]
+    there = [phase.value for phase in ActionPhase]
+    for word in named:
+        if word not in there:
+            raise click.UsageError(f"{word!r} is not a phase; the phases are {', '.join(there)}.")
+    return named
 
 
 def _time(text: str | None) -> float | None:
     if text is None:
         return None
-    from datetime import datetime
-
     try:
-        return datetime.fromisoformat(text).astimezone().timestamp()
-    except ValueError:
-        raise click.UsageError(f"{text!r} is no time; write it like 2026-01-31T12:00.") from None
+        return rules.moment(text, time.time())
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+
+
+async def _list(client: Client, limit: int, filters: Mapping[str, Any]) -> tuple[list[Run], str]:
+    """The runs that fit, and what is said where there are none."""
+    found = await client.list_runs(limit=limit, **filters)
+    if found:
+        return found, ""
+    if any(filters.values()) and (count := len(await client.list_runs(limit=1000))):
+        return [], f"no run fits; without the filters there are {count if count < 1000 else '1,000 or more'}"
+    await _known_project(client)
+    return [], "no runs; `flyte run FILE TASK` starts one"
+
+
+async def _known(client: Client, listed: Awaitable[list[R]]) -> list[R]:
+    """A list of a project that exists. Raises UsageError where there is none of that name."""
+    found = await listed
+    if not found:
+        await _known_project(client)
+    return found
+
+
+async def _known_project(client: Client) -> None:
+    """Raises UsageError where the project that was looked into does not exist: that is why it is empty."""
+    there = [project.id for project in await client.list_projects(limit=1000)]
+    if client.project not in there:
+        made = f"`flyte create project {client.project}` makes it"
+        raise click.UsageError(f"There is no project {client.project!r}; there are: {', '.join(there)}. {made}.")
 
 
 async def _show_run(client: Any, name: str, form: str) -> None:
@@ -176,10 +230,10 @@ ACTIONS: Sequence[Column[Action]] = (
 @click.option(
     "--in-phase",
     "phases",
-    type=PHASES,
     metavar="PHASE",
     multiple=True,
-    help="Only actions in this phase; may be repeated.",
+    shell_complete=_complete_phases,
+    help="Only actions in this phase; may be repeated, or joined by commas.",
 )
 @click.option("--limit", type=click.IntRange(1, 1000), default=1000, show_default=True)
 @scoped
@@ -198,7 +252,7 @@ def get_action(
     refuse_filters(name)
     client = connect(project, domain)
     if name is None:
-        actions = client.list_actions(run, phase=list(phases), limit=limit)
+        actions = client.list_actions(run, phase=_phases(phases), limit=limit)
         render.listing(asyncio.run(actions), ACTIONS, form, "no actions in that phase")
         return
     found = asyncio.run(client.get_action(run, name))
@@ -248,7 +302,7 @@ def get_task(
     refuse_filters(name)
     client = connect(project, domain)
     if name is None:
-        tasks = asyncio.run(client.list_tasks(limit=limit))
+        tasks = asyncio.run(_known(client, client.list_tasks(limit=limit)))
         render.listing(tasks, TASKS, form, "no tasks; `flyte deploy FILE` deploys those of a file")
         return
     task = asyncio.run(client.get_task(name, version))
@@ -290,7 +344,8 @@ def get_app(name: str | None, limit: int, project: str | None, domain: str | Non
     refuse_filters(name)
     client = connect(project, domain)
     if name is None:
-        render.listing(asyncio.run(client.list_apps(limit)), APPS, form, "no apps; `flyte serve FILE APP` deploys one")
+        apps = asyncio.run(_known(client, client.list_apps(limit)))
+        render.listing(apps, APPS, form, "no apps; `flyte serve FILE APP` deploys one")
         return
     app = asyncio.run(client.get_app(name))
     replicas = (
@@ -370,7 +425,7 @@ def get_secret(name: str | None, project: str | None, domain: str | None, output
     """List the secrets' names; their values cannot be read back."""
     form = invocation().format(output)
     client = connect(project, domain)
-    secrets = [asyncio.run(client.get_secret(name))] if name else asyncio.run(client.list_secrets())
+    secrets = [asyncio.run(client.get_secret(name))] if name else asyncio.run(_known(client, client.list_secrets()))
     render.listing(secrets, SECRETS, form, "no secrets; `flyte create secret NAME` makes one")
 
 

@@ -55,6 +55,7 @@ class ControlPlane(Protocol):
         domain: str,
         phases: Sequence[ActionPhase] = (),
         task: str | None = None,
+        task_contains: str | None = None,
         version: str | None = None,
         labels: dict[str, str] | None = None,
         created_after: float | None = None,

@@ -81,6 +81,9 @@ async def list_runs(
         list[str] | None, QueryParameter(description="Only these phases; several, or joined by commas.")
     ] = None,
     task: Annotated[str | None, QueryParameter(description="Only runs of this task (full name).")] = None,
+    task_contains: Annotated[
+        str | None, QueryParameter(description="Only runs of tasks whose name has this in it, in any case.")
+    ] = None,
     version: Annotated[str | None, QueryParameter(description="Only runs of this version.")] = None,
     label: Annotated[
         list[str] | None, QueryParameter(description="Only runs with this label, written `key=value`.")
@@ -98,6 +101,7 @@ async def list_runs(
         domain=domain,
         phases=[phase_of(name) for name in _split(phase)],
         task=task,
+        task_contains=task_contains,
         version=version,
         labels=labels_of(label or []),
         created_after=created_after,

@@ -66,7 +66,7 @@ async def app_page(
         replica=replica,
         stoppable=record.status not in (AppStatus.STOPPED,),
         requests=[convert(entry, Request) for entry in last_requests(access_log, REQUESTS_SHOWN)],
-        log=place.api("apps", app, "logs", tail=2000, replica=replica, follow=1),
+        log=place.api("apps", app, "logs", tail=2000, replica=replica, follow=1, partial=1),
         events=place.api("apps", app, "events", after=record.seq),
         every=4,
     )

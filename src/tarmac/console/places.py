@@ -27,8 +27,8 @@ class Place:
 
 def _address(parts: list[str], query: dict[str, Any]) -> str:
     path = "/" + "/".join(quote(part, safe="") for part in parts)
-    given = {name: value for name, value in query.items() if value not in (None, "")}
-    return f"{path}?{urlencode(given)}" if given else path
+    given = {name: value for name, value in query.items() if value not in (None, "", [])}
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
 
 def local(path: str | None) -> str:

@@ -13,6 +13,9 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from flyte.errors import readable
+from flyte.wire import ErrorInfo
+
 _CODE = re.compile(r"`([^`\n]+)`")
 
 LONGEST_VALUE = 20_000
@@ -71,6 +74,16 @@ def code(text: str) -> Markup:
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
+def frames(error: ErrorInfo) -> str:
+    """The traceback of an error as its reader wants it, without the message, which stands above it."""
+    text = readable(error.traceback).rstrip()
+    for sentence in (f"{error.code}: {error.message}".rstrip(), error.message.rstrip()):
+        if sentence and text.endswith(sentence):
+            above = text[: len(text) - len(sentence)]
+            return above.rpartition("\n")[0].rstrip()
+    return text
+
+
 def spent(record: Any) -> float | None:
     """Seconds that a run, an action or an attempt has taken so far; None before it began."""
     if record.started is None:
@@ -105,7 +118,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, ago=ago, clock=clock, pretty=pretty, spent=spent, code=code)
+    environment.filters.update(
+        duration=duration, ago=ago, clock=clock, pretty=pretty, spent=spent, code=code, frames=frames
+    )
     environment.globals.update(asset=asset)
     return environment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,7 +11,8 @@ from litestar import Response, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Redirect
 
-from flyte.errors import RunNotFoundError
+from flyte.errors import InvalidInputError, RunNotFoundError
+from flyte.rules import moment
 from flyte.wire import ROOT_ACTION, Action, ActionDetails, ActionPhase, Run
 from tarmac.api.plane import By, Control, ControlPlane
 from tarmac.api.runs import phase_of
@@ -19,6 +21,8 @@ from tarmac.console.pages import Fragment, page
 from tarmac.console.places import Place
 
 RUNS_ON_PAGE = 50
+COUNTED = 1000
+"""Runs up to which it is said how many there are without the filters."""
 WATCHED_ACTIONS = 2_000
 """Actions up to which each of them is watched; above, the page looks at the run every few seconds."""
 
@@ -31,36 +35,56 @@ async def runs_page(
     control: Control,
     project: FromPath[str],
     domain: FromPath[str],
-    phase: FromQuery[str | None] = None,
+    phase: FromQuery[list[str] | None] = None,
     task: FromQuery[str | None] = None,
+    since: FromQuery[str | None] = None,
     created_before: FromQuery[float | None] = None,
     fragment: Fragment = False,
 ) -> Response[str]:
     """The runs of a project, newest first."""
     place = Place(project, domain)
+    phases = [name for name in phase or [] if name]
     found = await control.runs(
         project=project,
         domain=domain,
-        phases=[phase_of(phase)] if phase else [],
-        task=task or None,
+        phases=[phase_of(name) for name in phases],
+        task_contains=task or None,
+        created_after=_moment(since),
         before=created_before,
         limit=RUNS_ON_PAGE + 1,
     )
     shown = found[:RUNS_ON_PAGE]
-    here = partial(place.page, "runs", phase=phase, task=task)
+    is_filtered = bool(phases or task or since)
+    others = 0
+    if is_filtered and not shown:
+        others = len(await control.runs(project=project, domain=domain, limit=COUNTED))
+    here = partial(place.page, "runs", phase=phases, task=task, since=since)
     return await page(
         control,
         place,
         "runs.html",
         fragment,
         runs=shown,
-        phase=phase,
+        chosen=phases,
         task=task,
+        since=since,
+        is_filtered=is_filtered,
+        others=f"{others:,}" + (" or more" if others == COUNTED else ""),
         phases=list(ActionPhase),
         first_page=here() if created_before else None,
         older=here(created_before=repr(shown[-1].created)) if len(found) > RUNS_ON_PAGE else None,
         every=None if created_before else 2,
     )
+
+
+def _moment(text: str | None) -> float | None:
+    """Raises InvalidInputError for what names no time."""
+    if not text:
+        return None
+    try:
+        return moment(text, time.time())
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from None
 
 
 @get("/runs/{run:str}")
@@ -142,7 +166,9 @@ def _liveness(place: Place, run: Run) -> dict[str, Any]:
 
 def _log(place: Place, action: Action, attempt: int | None) -> str:
     """Where the log is read; the same before and after the end, so that the end does not make it be read again."""
-    return place.api("runs", action.run, "actions", action.name, "logs", tail=2000, attempt=attempt, follow=1)
+    return place.api(
+        "runs", action.run, "actions", action.name, "logs", tail=2000, attempt=attempt, follow=1, partial=1
+    )
 
 
 Shown = list[tuple[str, str, msgspec.Raw | None]]

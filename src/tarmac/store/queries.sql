@@ -179,6 +179,9 @@ order by l.created desc, l.run desc limit :limit
 -- name: runs_of_task
 and r.task = :task
 
+-- name: runs_of_tasks_like
+and lower(r.task) like :task_like escape '!'
+
 -- name: runs_of_version
 and r.version = :version
 

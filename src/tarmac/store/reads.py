@@ -268,6 +268,16 @@ def _scoped(project: str | None, domain: str | None) -> list[str]:
 # those of one task the task's own order is walked, and the phase is only looked at.
 
 
+_LIKE = re.compile("[!%_]")
+"""What means something in a pattern of `like`."""
+
+
+def _like(part: str) -> str:
+    """The pattern of every text that has `part` in it."""
+    quoted = _LIKE.sub(r"!\g<0>", part.lower())
+    return f"%{quoted}%"
+
+
 def _list_runs(session: Session, queries: Queries, query: RunQuery) -> list[WholeRun]:
     values = _values(query)
     page = None if query.before_name is None else _place(session, queries, query.before_name)
@@ -306,6 +316,7 @@ def _walk(
 def _filters(walk: str, query: RunQuery) -> list[str]:
     chosen = {
         "runs_of_task": query.task is not None,
+        "runs_of_tasks_like": query.task_contains is not None,
         "runs_of_version": query.version is not None,
         "runs_of_phases": bool(query.phases) and walk != "runs_in_phase",
         "runs_after": query.created_after is not None,
@@ -321,6 +332,7 @@ def _values(query: RunQuery) -> Values:
         "domain": query.domain,
         "scope": scope(query.project, query.domain),
         "task": query.task,
+        "task_like": None if query.task_contains is None else _like(query.task_contains),
         "version": query.version,
         "created_after": query.created_after,
         "created_before": query.created_before,

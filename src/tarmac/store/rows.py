@@ -232,6 +232,8 @@ class RunQuery:
     phases: Sequence[ActionPhase] = ()
     task: str | None = None
     """The task's full name."""
+    task_contains: str | None = None
+    """A part of the task's name; upper and lower case are the same."""
     version: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     """All of them have to match."""

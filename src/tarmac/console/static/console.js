@@ -145,12 +145,19 @@ function append(pre, lines, seen) {
   for (const line of lines) {
     const from = line.source ?? "", attempt = line.attempt ?? 1;
     if (from !== seen.source || (seen.attempt && attempt !== seen.attempt)) {
+      if (seen.open) seen.open.data += "\n";
+      seen.open = null;
       const mark = document.createElement("i");
       mark.textContent = from !== seen.source ? `── ${from}\n` : `── attempt ${attempt}\n`;
       added.append(mark);
     }
     Object.assign(seen, { source: from, attempt });
-    added.append(line.text + "\n");
+    const begun = seen.open?.data ?? ""; // what is shown of this line already
+    const text = (begun + line.text).split("\r").at(-1); // a progress bar begins its line anew
+    if (seen.open) seen.open.data = text + (line.open ? "" : "\n");
+    else added.append(text + (line.open ? "" : "\n"));
+    if (!line.open) seen.open = null;
+    else seen.open ??= added.lastChild;
   }
   pre.append(added);
   while (pre.childNodes.length > MOST_LINES) pre.firstChild.remove();
