@@ -689,6 +689,16 @@ async def names(store: Store, **query: Any) -> list[str]:
     return [whole.run.name for whole in (await store.runs(RunQuery("shop", "development", **query))).found]
 
 
+async def test_runs_are_listed_by_a_part_of_the_tasks_name(place: Place) -> None:
+    store = await place.open()
+    for n, task in enumerate(["report.daily", "report.Daily_all", "fetch.one%"]):
+        await store.write(new_run(f"r{n}", n + 1, task=task, created=100.0 + n))
+    assert await names(store, task_contains="DAILY") == ["r1", "r0"]
+    assert await names(store, task_contains="daily_") == ["r1"]
+    assert await names(store, task_contains="%") == ["r2"]
+    assert await names(store, task_contains="nothing") == []
+
+
 @pytest.fixture
 async def listed(place: Place) -> Store:
     """Ten runs, r0 the oldest: phases, tasks, versions and labels differ; and one of another domain."""
@@ -733,17 +743,6 @@ async def listed(place: Place) -> Store:
         ({"created_after": 100.0, "created_before": 103.0, "phases": (P.RUNNING,)}, "52"),
     ],
 )
-async def test_runs_are_listed_by_a_part_of_the_tasks_name(place: Place) -> None:
-    store = await place.open()
-    for n, task in enumerate(["report.daily", "report.Daily_all", "fetch.one%"]):
-        run = new_run(f"r{n}", n + 1)
-        await store.write(replace(run, runs=(replace(run.runs[0], task=task),)))
-    assert await names(store, task_contains="DAILY") == ["r1", "r0"]
-    assert await names(store, task_contains="daily_") == ["r1"]
-    assert await names(store, task_contains="%") == ["r2"]
-    assert await names(store, task_contains="nothing") == []
-
-
 async def test_runs_are_listed_newest_first_by_any_mix_of_filters(
     listed: Store, query: dict[str, Any], expected: str
 ) -> None:
