@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
 from flyte import wire
-from flyte.errors import ActionNotFoundError, RunNotFoundError
+from flyte.errors import ActionNotFoundError, RemoteTaskNotFoundError, RunNotFoundError
 from flyte.wire import ActionPhase
 from tarmac.store.reader import Reader
 from tarmac.store.sqlite import SqliteSession
 from tests.tarmac.fake_agent import Act
-from tests.tarmac.house import House, eventually, open_house
+from tests.tarmac.house import TASKS, House, eventually, open_house
 
 SCOPE: dict[str, Any] = {"project": wire.DEFAULT_PROJECT, "domain": wire.DEFAULT_DOMAIN}
 
@@ -316,3 +318,40 @@ async def test_a_list_takes_as_many_queries_for_many_entries_as_for_one(house: H
             assert len(await ask(limit)) == limit
             numbers.append(len(queries))
         assert numbers[0] == numbers[1] <= 2
+
+
+async def test_what_a_name_means_is_read_once_until_a_deployment_changes_it(house: House, queries: list[str]) -> None:
+    registry = house.control.registry
+
+    async def version(name: str, wanted: str | None = None) -> tuple[str, int]:
+        """The version that is found, and the queries that it took."""
+        queries.clear()
+        known = await registry.find(wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN, name, wanted)
+        return known.row.version, len(queries)
+
+    for name, wanted in (("add", None), ("env.add", None), ("add", "v1"), ("env.add", "v1")):
+        assert (await version(name, wanted))[0] == "v1"
+        assert await version(name, wanted) == ("v1", 0)
+    await house.control.deploy(wire.DeployRequest(version="v2", root="/", tasks=TASKS), "owner")
+    assert [(await version(name))[0] for name in ("add", "env.add", "add")] == ["v2"] * 3
+    assert (await version("add", "v1"))[0] == "v1"
+    other = msgspec.structs.replace(TASKS[0], name="other.add")
+    await house.control.deploy(wire.DeployRequest(version="v2", root="/", tasks=[other]), "owner")
+    with pytest.raises(RemoteTaskNotFoundError, match="is the name of 2 tasks"):
+        await version("add")
+
+
+async def test_what_is_kept_of_overridden_tasks_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tarmac.control.pools.OVERRIDES_KEPT", 3)
+    pools = house.control._pools
+    for count in range(10):
+        overrides = msgspec.structs.replace(TASKS[0], retries=wire.RetrySpec(count=count))
+        assert (await house.result("add", overrides=overrides)).phase is ActionPhase.SUCCEEDED
+    assert len(pools._overridden) == 3
+    registry = house.control.registry
+    assert (await house.result("add")).phase is ActionPhase.SUCCEEDED
+    assert len(pools._made) == 1
+    registry._known.clear()
+    registry.changed()
+    assert (await house.result("add")).phase is ActionPhase.SUCCEEDED
+    assert await eventually(lambda: gc.collect() >= 0 and len(pools._made) == 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flyte.wire import EnvironmentSpec, PoolSpec, TaskSpec
+from tarmac.control.recent import remember
 from tarmac.home import Home
 from tarmac.images import environment_of
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from tarmac.control.registry import KnownTask
     from tarmac.control.vault import Secrets
     from tarmac.control.workers import Pool
+
+
+OVERRIDES_KEPT = 1000
+"""Distinct `.override(...)` whose pools are at hand; the pool of another is worked out again when it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,8 @@ class Pools:
         self._place = place
         self._secrets = secrets
         self._dispatch = dispatch
-        self._made: list[KnownTask] = []
+        self._made: weakref.WeakSet[KnownTask] = weakref.WeakSet()
+        """Tasks whose pool was made, as long as the registry, or an action, has them."""
         self._overridden: dict[bytes, Pool] = {}
 
     def at_hand(self, known: KnownTask, override: bytes | None, variables: Mapping[str, str]) -> Pool | None:
@@ -133,9 +140,9 @@ class Pools:
         pool = self._dispatch.pool(process, row.project, row.domain, spec.environment.reuse)
         if raw is None:
             known.pool = pool
-            self._made.append(known)
+            self._made.add(known)
         else:
-            self._overridden[_key(known, raw)] = pool
+            remember(self._overridden, _key(known, raw), pool, OVERRIDES_KEPT)
         return self._dispatch.apart(pool, variables)
 
     def forget(self) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from flyte import wire
 from flyte.errors import AlreadyExistsError, RemoteTaskNotFoundError
+from tarmac.control.recent import remember
 from tarmac.store import Store, TaskRow
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _KEPT = 5000
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class KnownTask:
     """A registered task version with its spec decoded."""
 
@@ -38,8 +39,8 @@ class Registry:
         self._known: dict[tuple[str, str, str, str], KnownTask] = {}
         self._shown: dict[tuple[str, str, str, str | None], wire.Task] = {}
         """What was answered to who asked for a task, since one was registered or taken back."""
-        self._current: dict[tuple[str, str, str], KnownTask] = {}
-        """What a name (full or bare) without a version means, since a task was registered or current moved."""
+        self._meant: dict[tuple[str, str, str, str | None], KnownTask] = {}
+        """What a name (full or bare), with a version or without, means since a task was registered or current moved."""
         self._changes = 0
 
     def rows_for(self, request: wire.DeployRequest, now: float) -> list[TaskRow]:
@@ -87,7 +88,7 @@ class Registry:
         """Tasks were registered, made current, or taken back; to be called when that is on disk."""
         self._changes += 1
         self._shown.clear()
-        self._current.clear()
+        self._meant.clear()
 
     def forget(self, keys: list[tuple[str, str, str, str]]) -> None:
         """Tasks (project, domain, name, version) that a failed deployment took back."""
@@ -103,15 +104,17 @@ class Registry:
 
         Raises RemoteTaskNotFoundError that lists what there is instead.
         """
-        key = (project, domain, name)
-        known = self._current.get(key) if version is None else self.at_hand(*key, version)
+        key = (project, domain, name, version)
+        known = self._meant.get(key)
+        if known is None and version is not None:
+            known = self.at_hand(project, domain, name, version)
         if known is not None:
             return known
         state = self._changes
         row = await self._row(project, domain, name, version)
         known = self.at_hand(project, domain, row.name, row.version) or self.remember(row)
-        if version is None and state == self._changes and len(self._current) < _KEPT:
-            self._current[key] = known
+        if state == self._changes:  # else what was read may be out of date already
+            remember(self._meant, key, known, _KEPT)
         return known
 
     async def _row(self, project: str, domain: str, name: str, version: str | None) -> TaskRow:

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,32 +23,30 @@ from flyte.errors import (
     ActionNotFoundError,
     InvalidInputError,
     RemoteTaskNotFoundError,
-    RunAlreadyExistsError,
     RunNotFoundError,
     TooLargeError,
 )
 from flyte.names import run_name
-from flyte.wire import INLINE_LIMIT, ROOT_ACTION, ActionPhase, ErrorInfo
+from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
 from tarmac import inputs as declared
 from tarmac.control.actions import Actions
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, run_record
+from tarmac.control.recent import remember
 from tarmac.control.recovery import Recovery
 from tarmac.control.registry import KnownTask, Registry
+from tarmac.control.repeats import Repeats, stored_inputs
 from tarmac.control.startup import Startup
 from tarmac.events import Journal
 from tarmac.logs import LogFile, Moving
-from tarmac.store import ActionRow, AttemptRow, Change, RunKeyRow, RunRow, Store, WholeAction, WholeRun
+from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, WholeAction, WholeRun
 
 if TYPE_CHECKING:
     from tarmac.blobs import Blobs
     from tarmac.control.pools import Pools
     from tarmac.home import Home
     from tarmac.settings import Settings
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 REQUEST_LIMIT = 1024 * 1024
 """Bytes of a request to run without its inputs: variables, labels, context and overrides travel in every order."""
@@ -77,6 +75,7 @@ class Runs:
         self._store = store
         self._journal = journal
         self._registry = registry
+        self._repeats = Repeats(store, journal, blobs)
         self._blobs = blobs
         self._home = home
         self._logs = str(home.run_logs("x").parent)
@@ -124,8 +123,10 @@ class Runs:
         self, request: wire.RunRequest, rest: bytes, known: KnownTask, by: str, fresh: bool
     ) -> tuple[wire.Run, bool]:
         async with self._alone(_marks(request)):
-            if (existing := await self._existing(request, known, fresh)) is not None:
-                return existing, False
+            is_new = fresh and request.name is None and _key_of(request) not in self._started
+            found = None if is_new else await self._repeats.find(request, known, keeps_key=not fresh)
+            if found is not None:
+                return await self.get(found), False
             return await self._create(request, rest, known, by), True
 
     @contextlib.asynccontextmanager
@@ -157,54 +158,6 @@ class Runs:
         interface = request.overrides.interface if request.overrides else known.spec.interface
         declared.check(known.row.name, interface, bytes(request.inputs))
 
-    async def _existing(self, request: wire.RunRequest, known: KnownTask, fresh: bool) -> wire.Run | None:
-        if fresh and request.name is None and _key_of(request) not in self._started:
-            return None
-        key = request.idempotency_key
-        of_key = None if key is None else (await self._store.run_by_key(request.project, request.domain, key)).found
-        if of_key is not None:
-            await self._check_key(of_key, request, known)
-            return await self.get(of_key.run.name)
-        of_name = None if request.name is None else (await self._store.run(request.name)).found
-        if of_name is None:
-            return None
-        await self._check_name(of_name, request, known)
-        if key is not None and not fresh:
-            row = RunKeyRow(request.project, request.domain, key, of_name.run.name)
-            await self._journal.write(Change(run_keys=(row,)))
-        return await self.get(of_name.run.name)
-
-    async def _check_key(self, of_key: WholeRun, request: wire.RunRequest, known: KnownTask) -> None:
-        """A key stands for one call: with another name, task or inputs it is not the same call."""
-        row = of_key.run
-        other = None
-        if request.name not in (None, row.name):
-            other = "not the one that is named here"
-        elif row.task != known.row.name:
-            other = f"which runs {row.task}"
-        elif not await self._same_inputs(of_key.root, request):
-            other = "which has other inputs"
-        if other is not None:
-            raise RunAlreadyExistsError(
-                f"the idempotency key {request.idempotency_key!r} belongs to run {row.name!r}, {other}; "
-                "choose another key for another run"
-            )
-
-    async def _check_name(self, of_name: WholeRun, request: wire.RunRequest, known: KnownTask) -> None:
-        row = of_name.run
-        if row.task != known.row.name or row.project != request.project or row.domain != request.domain:
-            raise RunAlreadyExistsError(
-                f"run {row.name!r} exists in {row.project}/{row.domain} and runs {row.task}; choose another name"
-            )
-        if not await self._same_inputs(of_name.root, request):
-            raise RunAlreadyExistsError(f"run {row.name!r} exists with other inputs; choose another name")
-
-    async def _same_inputs(self, root: ActionRow, request: wire.RunRequest) -> bool:
-        inputs, blob = await self._stored(request)
-        if blob is not None or root.inputs is None or inputs is None:
-            return blob == root.inputs_blob
-        return root.inputs == inputs or bool(msgspec.json.decode(root.inputs) == msgspec.json.decode(inputs))
-
     async def _create(self, request: wire.RunRequest, rest: bytes, known: KnownTask, by: str) -> wire.Run:
         now = time.time()
         row = RunRow(
@@ -221,14 +174,14 @@ class Runs:
         )
         run = self._live_run(row, request)
         root = LiveAction(run, ROOT_ACTION, None, known, known.row.name, known.row.version, now)
-        root.inputs, root.inputs_blob = await self._stored(request)
+        root.inputs, root.inputs_blob = await stored_inputs(request, self._blobs)
         root.spec = None if request.overrides is None else msgspec.json.encode(request.overrides)
         root.custom_context = request.custom_context
         pool = await self._pools.make(known, request.overrides, request.env_vars)
         run.add(root)
         self.live[row.name] = run
         if request.idempotency_key is not None:
-            _remember(self._started, _key_of(request), None)
+            remember(self._started, _key_of(request), None, LATELY)
         event = self.actions.event(root, "accepted")
         record = run.record(event.seq)
 
@@ -242,13 +195,6 @@ class Runs:
 
     def _live_run(self, row: RunRow, request: wire.RunRequest) -> LiveRun:
         return LiveRun(row, request, self.url(row.project, row.domain, row.name), f"{self._logs}/{row.name}")
-
-    async def _stored(self, request: wire.RunRequest) -> tuple[bytes | None, str | None]:
-        """Inputs in place, or the digest of the blob that holds them."""
-        if request.inputs_blob is not None:
-            return None, request.inputs_blob
-        inputs = bytes(request.inputs)
-        return (inputs, None) if len(inputs) <= INLINE_LIMIT else (None, await self._blobs.put(inputs))
 
     # ------------------------------------------------------------------ read
 
@@ -313,7 +259,7 @@ class Runs:
         """Its end is on disk: the run leaves memory, and whoever waits hears of it."""
         run.shown = shown
         self.live.pop(run.name, None)
-        _remember(self._ended_lately, run.name, shown, LATELY // 10)
+        remember(self._ended_lately, run.name, shown, LATELY // 10)
         if run.over is not None and not run.over.done():
             run.over.set_result(shown)
         checkpoints = self._home.checkpoints(run.name)
@@ -420,13 +366,6 @@ def _without_inputs(request: wire.RunRequest) -> bytes:
 
 def _key_of(request: wire.RunRequest) -> tuple[str, str, str]:
     return request.project, request.domain, request.idempotency_key or ""
-
-
-def _remember(memory: dict[K, V], key: K, value: V, at_most: int = LATELY) -> None:
-    """Keep what was put in last."""
-    memory[key] = value
-    if len(memory) > at_most:
-        del memory[next(iter(memory))]
 
 
 def _marks(request: wire.RunRequest) -> list[str]:
