@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -94,11 +93,12 @@ class Dir(Located[T]):
         return await asyncio.to_thread(self.get_file_sync, file_name)
 
     def download_sync(self, local_path: str | Path | None = None) -> str:
-        """A local copy at `local_path`; without one, the folder itself."""
+        """A local copy at `local_path`; without one, among the temporary files. See `File.download_sync`."""
         source = self._here()
         if local_path is None:
-            return str(source.absolute())
-        return str(Path(shutil.copytree(source, local_path, dirs_exist_ok=True)).absolute())
+            return str(_place.own_copy(source))
+        _place.copy_folder(source, local_path)
+        return str(Path(local_path).absolute())
 
     async def download(self, local_path: str | Path | None = None) -> str:
         return await asyncio.to_thread(self.download_sync, local_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -88,14 +87,19 @@ class File(Located[T]):
             await asyncio.to_thread(file.close)
 
     def download_sync(self, local_path: str | Path | None = None) -> str:
-        """A local copy at `local_path` (a folder, or the file itself); without one, a path that can be read."""
+        """A local copy at `local_path` (a folder, or the file itself); without one, among the temporary files.
+
+        It is the caller's own. What was not stored on the platform, a path of the machine, is returned as it is when
+        no `local_path` is given.
+        """
         source = _place.readable(self.path)
         if local_path is None:
-            return str(source.absolute())
+            return str(_place.own_copy(source))
         target = Path(local_path)
         target = target / (self.name or source.name) if target.is_dir() else target
         target.parent.mkdir(parents=True, exist_ok=True)
-        return str(Path(shutil.copyfile(source, target)).absolute())
+        _place.copy_file(source, target)
+        return str(target.absolute())
 
     async def download(self, local_path: str | Path | None = None) -> str:
         """`download_sync`, without holding up the event loop."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 import urllib.parse
 import urllib.request
@@ -19,6 +20,10 @@ from pathlib import Path
 
 from flyte import _init, _platform
 from flyte.io import _blob
+
+_KEPT, _WRITING = 0o444, 0o222
+"""Modes: nobody writes into what is kept for others."""
+_AT_ONCE = 1 << 30
 
 FETCH_TIMEOUT = 60.0
 """Seconds without a byte after which fetching a URL is given up."""
@@ -112,7 +117,46 @@ def keep(source: Path, destination: str | None) -> str:
         return str(source.absolute()) if _init.current().client is None else _blob.send(source)
     target = writable(destination) if destination else new_path(source.name)
     if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True)
+        copy_folder(source, target, 0 if destination else _WRITING)
     else:
-        shutil.copyfile(source, target)
+        copy_file(source, target)
+        if not destination:
+            target.chmod(_KEPT)
     return str(target.absolute())
+
+
+def own_copy(stored: Path) -> Path:
+    """A file or folder that the caller may change: a copy among its temporary files of what others read, too.
+
+    What is not among the platform's files, or was not sent to it, is returned as it is: nobody stored it.
+    """
+    if not stored.absolute().is_relative_to(data_folder()):
+        return stored.absolute()
+    target = Path(tempfile.mkdtemp(prefix="flyte-")) / stored.name
+    if stored.is_dir():
+        copy_folder(stored, target)
+    else:
+        copy_file(stored, target)
+    return target
+
+
+def copy_file(source: Path | str, target: Path | str) -> None:
+    """Copy the content; where the file system can, both share the disk until one is written to."""
+    with open(source, "rb") as original, open(target, "wb") as copy:
+        try:
+            while os.copy_file_range(original.fileno(), copy.fileno(), _AT_ONCE):
+                pass
+        except (OSError, AttributeError):  # between file systems, or not on this system
+            copy.seek(original.seek(copy.seek(0, os.SEEK_END)))
+            shutil.copyfileobj(original, copy)
+
+
+def copy_folder(source: Path, target: Path | str, without: int = 0) -> None:
+    """Copy what is in the folder into `target`. Its owner may write the files, unless `without` takes those bits."""
+
+    def copied(original: str, copy: str) -> str:
+        copy_file(original, copy)
+        os.chmod(copy, (os.stat(original).st_mode | stat.S_IWUSR) & 0o777 & ~without)
+        return copy
+
+    shutil.copytree(source, target, copy_function=copied, dirs_exist_ok=True)
