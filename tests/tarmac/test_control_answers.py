@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from flyte import wire
-from flyte.errors import ActionNotFoundError, RemoteTaskNotFoundError, RunNotFoundError
+from flyte.errors import ActionNotFoundError, RemoteTaskNotFoundError, RunNotFoundError, SystemUnavailableError
 from flyte.wire import ActionPhase
 from tarmac.store.reader import Reader
 from tarmac.store.sqlite import SqliteSession
@@ -100,6 +100,21 @@ async def test_what_is_nowhere_is_not_found(house: House) -> None:
         await house.control.abort_action("none", "a0", "", "owner")
     with pytest.raises(ActionNotFoundError, match="other"):
         await house.control.abort_action("there", "other", "", "owner")
+
+
+async def test_a_run_that_nobody_moves_is_not_waited_for_and_its_abort_is_not_acknowledged(house: House) -> None:
+    """It is on disk, not over, and this control plane left it out when it started."""
+    house.behave = forever
+    await house.run("add", name="new")
+    left_out = house.control._runs.live.pop("new")
+    for ask in (
+        house.control.abort("new", "", "owner"),
+        house.control.abort_action("new", "a0", "", "owner"),
+        house.control.wait("new", 30),
+    ):
+        with pytest.raises(SystemUnavailableError, match="was left out"):
+            await asyncio.wait_for(ask, 10)
+    house.control._runs.live["new"] = left_out
 
 
 # ------------------------------------------------------------------------- a record and its number belong together

@@ -24,6 +24,7 @@ from flyte.errors import (
     InvalidInputError,
     RemoteTaskNotFoundError,
     RunNotFoundError,
+    SystemUnavailableError,
     TooLargeError,
 )
 from flyte.names import run_name
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
 REQUEST_LIMIT = 1024 * 1024
 """Bytes of a request to run without its inputs: variables, labels, context and overrides travel in every order."""
+
+_LOOKS = 3
+"""Looks at memory and the store, one after the other, until a run is found in memory or over; two are enough."""
 
 LATELY = 50_000
 """Idempotency keys that are kept at hand; a call is sent again within seconds, or never."""
@@ -222,13 +226,16 @@ class Runs:
         """The run in memory or, where it is over, its record. Raises RunNotFoundError.
 
         A run that is being created is on disk before anybody has heard of it: one that was read, and is not over, is
-        in memory by then, or over by then.
+        in memory by then, or over by then. Raises SystemUnavailableError for one that is neither: it was left out when
+        this control plane started.
         """
-        while (live := self.live.get(name)) is None:
+        for _ in range(_LOOKS):
+            if (live := self.live.get(name)) is not None:
+                return live
             shown = await self.get(name)
             if shown.phase.is_terminal:
                 return shown
-        return live
+        raise _left_out(name)
 
     def log_of(self, run: str, action: str, attempt: int, current: Callable[[], LiveAction | None]) -> LogFile:
         """The log of an attempt; `current` gives its action as long as it runs."""
@@ -283,13 +290,16 @@ class Runs:
     async def abort_action(self, name: str, action_name: str, reason: str) -> None:
         """Abort an action and everything beneath it; when this returns that is on disk.
 
-        Raises RunNotFoundError and ActionNotFoundError.
+        Raises RunNotFoundError, ActionNotFoundError, and SystemUnavailableError for a run that was left out.
         """
-        while (action := self._live_action(name, action_name)) is None:
+        for _ in range(_LOOKS):
+            if (action := self._live_action(name, action_name)) is not None:
+                await self.actions.abort(action, reason)
+                return
             stored = (await self.read_action(name, action_name))[0].action
             if stored.phase.is_terminal:
                 return
-        await self.actions.abort(action, reason)
+        raise _left_out(name)
 
     def _live_action(self, run: str, action: str) -> LiveAction | None:
         live = self.live.get(run)
@@ -358,6 +368,12 @@ class Runs:
                 action.settled = True
             else:
                 await self.recovery.resume(action)
+
+
+def _left_out(name: str) -> SystemUnavailableError:
+    return SystemUnavailableError(
+        f"run {name!r} was left out when the control plane started, and nothing moves it; see `flyte status`"
+    )
 
 
 def _without_inputs(request: wire.RunRequest) -> bytes:
