@@ -202,6 +202,7 @@ APP_NAME = Text(
     63,
     re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"),
 )
+APP_PATH = Text("app", "be PROJECT/DOMAIN/NAME", 300, re.compile(r"[^/\x00-\x1f]+/[^/\x00-\x1f]+/[^/\x00-\x1f]+"))
 TASK_NAME = Text(
     "task name",
     "be 1 to 300 letters, digits, '.', '_', '-', '<' and '>', with a letter, digit or '_' first",
@@ -337,6 +338,7 @@ RunName = Annotated[str, RUN_NAME]
 UnitName = Annotated[str, UNIT]
 EnvironmentName = Annotated[str, ENVIRONMENT_NAME]
 AppName = Annotated[str, APP_NAME]
+AppPath = Annotated[str, APP_PATH]
 TaskName = Annotated[str, TASK_NAME]
 SecretName = Annotated[str, SECRET_NAME]
 Digest = Annotated[str, DIGEST]

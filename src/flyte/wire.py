@@ -1038,7 +1038,7 @@ class Wake(Frame, frozen=True, kw_only=True):
     """Requests are held for this app; answered by `Woken` when a replica is ready, or will not be."""
 
     key: int
-    app: rules.Line
+    app: rules.AppPath
 
 
 class Woken(Frame, frozen=True, kw_only=True):
@@ -1050,14 +1050,14 @@ class Woken(Frame, frozen=True, kw_only=True):
 class Quiet(Frame, frozen=True, kw_only=True):
     """No request was open and none came in for the route's `scaledown_after`, all the while with these replicas."""
 
-    app: rules.Line
+    app: rules.AppPath
     replicas: list[rules.UnitName]
 
 
 class Parted(Frame, frozen=True, kw_only=True):
     """The app lost its last replica in the routes, and nothing is open any more to those that it had."""
 
-    app: rules.Line
+    app: rules.AppPath
 
 
 class Barrier(Frame, frozen=True, kw_only=True):
@@ -1182,7 +1182,7 @@ class Unpacker:
                 break
             try:
                 frames.append(_decoder.decode(memoryview(buffer)[at + 4 : at + 4 + size].tobytes()))
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise FrameError(str(error)) from error
             at += 4 + size
         if at:

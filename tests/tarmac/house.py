@@ -194,12 +194,12 @@ class House:
 
     async def up(self, *, busy: Collection[FakeWorker] = ()) -> Control:
         """`busy` workers do not connect by themselves."""
-        self.store = await open_store("", self.home.database, "normal")
+        settings = all_settings.load(self.home.path, self.environ)
+        self.store = await open_store(settings.database_url, self.home.database, "normal")
         writer = self.store._writer
         assert writer._session is not None
         writer._session = self.disk = Disk(writer._session)
         self.reads, self.news = Reads(self.store._reader), News(writer)
-        settings = all_settings.load(self.home.path, self.environ)
         number = self.restarts
 
         def failed(error: BaseException) -> None:
@@ -314,8 +314,10 @@ async def add_one(act: Act) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def open_house(folder: Path) -> AsyncIterator[House]:
+async def open_house(folder: Path, **environ: str) -> AsyncIterator[House]:
+    """`environ`: settings besides the house's own."""
     house = House(folder / "home")
+    house.environ |= environ
     control = await house.up()
     await control.deploy(wire.DeployRequest(version="v1", root="/", tasks=TASKS), "owner")
     yield house

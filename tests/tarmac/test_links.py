@@ -129,3 +129,17 @@ async def test_a_frame_that_the_platform_fails_at_ends_its_own_link_alone(heard:
     await ear.until("other", 3)
     for writer in (failing, other):
         writer.close()
+
+
+@pytest.mark.parametrize("body", [b"\x91" * 5_000, b"\xa3\xed\xa0\x80", b"\xc1", b"", b"\x92\xa8Progress\xa1r"])
+async def test_what_is_no_frame_ends_its_own_link_alone(heard: tuple[Ear, str], body: bytes) -> None:
+    ear, path = heard
+    reader, failing = await asyncio.open_unix_connection(path)
+    _, other = await asyncio.open_unix_connection(path)
+    failing.write(len(body).to_bytes(4, "little") + body)
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    other.write(words("other", 3))
+    await ear.until("other", 3)
+    for writer in (failing, other):
+        writer.close()

@@ -17,6 +17,9 @@ from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT, ActionPhase, LogLine
 from tarmac import logs
 from tarmac.api import streams
 from tarmac.api.parameters import (
+    LARGEST,
+    LATEST,
+    MOST_ATTEMPTS,
     After,
     Domain,
     Follow,
@@ -88,8 +91,8 @@ async def list_runs(
     label: Annotated[
         list[str] | None, QueryParameter(description="Only runs with this label, written `key=value`.")
     ] = None,
-    created_after: Annotated[float | None, QueryParameter(description="Seconds since 1970.")] = None,
-    created_before: Annotated[float | None, QueryParameter(description="Seconds since 1970.")] = None,
+    created_after: Annotated[float | None, QueryParameter(ge=0, le=LATEST, description="Seconds since 1970.")] = None,
+    created_before: Annotated[float | None, QueryParameter(ge=0, le=LATEST, description="Seconds since 1970.")] = None,
     before_run: Annotated[
         str | None, QueryParameter(description="Only what follows this run in the list, for the next page.")
     ] = None,
@@ -170,7 +173,9 @@ async def list_actions(
     parent: Annotated[str | None, QueryParameter(description="Only the children of this action.")] = None,
     phase: Annotated[str | None, QueryParameter(description="Only actions in this phase.")] = None,
     limit: Limit = 100,
-    offset: Annotated[int, QueryParameter(ge=0, description="How many to leave out, for the next page.")] = 0,
+    offset: Annotated[
+        int, QueryParameter(ge=0, le=LARGEST, description="How many to leave out, for the next page.")
+    ] = 0,
 ) -> list[wire.Action]:
     """Actions in the order of their creation."""
     return await control.actions(run, parent, phase_of(phase) if phase else None, limit, offset)
@@ -195,7 +200,9 @@ async def read_report(
     run: Name,
     action: Name,
     control: Control,
-    attempt: Annotated[int | None, QueryParameter(ge=1, description="The last one that has any when absent.")] = None,
+    attempt: Annotated[
+        int | None, QueryParameter(ge=1, le=MOST_ATTEMPTS, description="The last one that has any when absent.")
+    ] = None,
 ) -> wire.Report:
     """The HTML that the action last showed. It is the task's own: show it where it can do no harm."""
     return await control.report(run, action, attempt)
@@ -206,9 +213,14 @@ async def read_action_log(
     run: Name,
     action: Name,
     control: Control,
-    attempt: Annotated[int | None, QueryParameter(ge=1, description="The last one when absent.")] = None,
+    attempt: Annotated[
+        int | None, QueryParameter(ge=1, le=MOST_ATTEMPTS, description="The last one when absent.")
+    ] = None,
     from_attempt: Annotated[
-        int | None, QueryParameter(ge=1, description="With `follow`: this attempt, and each that comes after it.")
+        int | None,
+        QueryParameter(
+            ge=1, le=MOST_ATTEMPTS, description="With `follow`: this attempt, and each that comes after it."
+        ),
     ] = None,
     tail: Tail = None,
     after: LogAfter = None,
