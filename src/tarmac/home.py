@@ -154,6 +154,11 @@ class Home:
         return self.path / "aside"
 
     @property
+    def stopping(self) -> Path:
+        """There from the moment when `flyte down` stops the platform until its next control plane has seen it."""
+        return self.path / "stopping"
+
+    @property
     def clock(self) -> Path:
         """How the clock was set while runs were under way (`tarmac.control.clock`)."""
         return self.path / "clock"

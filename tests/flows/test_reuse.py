@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,6 +217,9 @@ def test_what_runs_together_in_one_process_is_tried_again_when_the_platform_ends
         busy.open()
         assert [busy.result(run) for run in runs] == [("succeeded", name) for name in names]
         assert sorted(attempt for _, _, attempt in busy.began()) == ["1"] * 4 + ["2"] * 4
+        if hurt is down_and_up:
+            shown = [fresh_platform.cli("get", "action", run, "a0").out for run in runs]
+            assert all(re.search(r"1: aborted .*stopped by `flyte down`", text) for text in shown), shown
 
 
 @pytest.mark.parametrize("task", ["busy.hold", "fresh.alone"])

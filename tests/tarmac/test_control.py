@@ -539,3 +539,36 @@ async def test_a_parent_that_runs_again_finds_its_finished_children(house: House
     run = await house.result("tree")
     assert (run.phase, bytes(run.outputs or b"")) == (ActionPhase.SUCCEEDED, b"[[0, 1, 2]]")
     assert ran == [0, 1, 2]
+
+
+async def test_what_was_stopped_with_the_platform_did_not_fail_and_is_run_again(house: House) -> None:
+    """One worker is heard to end while the platform stops, and one is found to be gone by the next control plane."""
+    begun: list[Act] = []
+
+    async def behave(act: Act) -> Any:
+        begun.append(act)
+        if act.assign.attempt == 1:
+            await asyncio.Event().wait()
+        return act.inputs["x"]
+
+    house.behave = behave
+    runs = [await house.run("add", x=x) for x in (1, 2)]
+    assert await eventually(lambda: len(begun) == 2)
+    house.home.stopping.touch()
+    first, second = (house.worker_of(act) for act in sorted(begun, key=lambda act: int(act.inputs["x"])))
+    house.agent.exited(first, signal=15)
+    assert await eventually(lambda: house.control._runs.live[runs[0].name].root.attempt == 2)
+    house.agent.lose(second)
+    await house.restart()
+    for run in runs:
+        assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+        attempts = (await house.control.action(run.name, "a0")).attempts
+        assert [attempt.phase.value for attempt in attempts] == ["aborted", "succeeded"]
+        assert attempts[0].error is not None
+        assert attempts[0].error.message == "stopped by `flyte down`"
+        root = await house.store.action(run.name, "a0")
+        assert root is not None
+        assert (root.user_failures, root.system_failures) == (0, 0)
+        events = await house.store.events(f"run/{run.name}/a0", 0, 1000)
+        assert any(event.message.startswith("attempt 1 stopped by `flyte down`, trying again") for event in events)
+    assert not house.home.stopping.exists()

@@ -43,6 +43,9 @@ log = logging.getLogger("tarmac.actions")
 
 _P = ActionPhase
 
+STOPPED = ErrorInfo(code="PlatformStopped", message="stopped by `flyte down`", kind="system")
+"""Why an attempt ended that was under way when the platform was stopped; it is no failure, and counts as none."""
+
 UNCOUNTED = 100
 """Attempts up to which the loss of a worker that was not its own fault costs an action nothing."""
 
@@ -275,6 +278,8 @@ class Actions:
         """
         if action.over:
             return
+        if error.kind == "system" and self._home.stopping.exists():
+            error, counted = STOPPED, False
         if error.kind == "system":
             action.system_failures += 1 if counted or action.attempt > UNCOUNTED else 0
         else:
@@ -299,9 +304,14 @@ class Actions:
         action.error, action.attempt_started = None, None
         action.callers = [caller for caller in action.callers if not caller[0].over]
         when = f" in {delay:g} s" if delay else ""
-        action.message = f"attempt {action.attempt - 1} failed, trying again{when}: {sentence(error)}"
+        was_stopped = error.code == STOPPED.code
+        what = STOPPED.message if was_stopped else "failed"
+        why = "" if was_stopped else f": {sentence(error)}"
+        action.message = f"attempt {action.attempt - 1} {what}, trying again{when}{why}"
         event = self.event(action, action.message)
-        ended = replace(last, phase=_P.FAILED, ended=time.time(), error=msgspec.json.encode(error))
+        ended = replace(
+            last, phase=_P.ABORTED if was_stopped else _P.FAILED, ended=time.time(), error=msgspec.json.encode(error)
+        )
         change = Change(actions=(action.write(),), attempts=(ended,), events=(event,))
         shown = self._show(action, event.seq)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from flyte import wire
 from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
-from tarmac.control.actions import Actions
+from tarmac.control.actions import STOPPED, Actions
 from tarmac.control.clock import Clock
 from tarmac.control.live import LiveAction, LiveRun
 from tarmac.store import AttemptRow, Store
@@ -30,8 +31,12 @@ _LOST = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="s
 
 
 class Recovery:
-    def __init__(self, store: Store, runs: Mapping[str, LiveRun], actions: Actions, clock: Clock) -> None:
-        """`runs`: a live view of those that are not over."""
+    def __init__(
+        self, store: Store, runs: Mapping[str, LiveRun], actions: Actions, clock: Clock, stopping: Path
+    ) -> None:
+        """`runs`: a live view of those that are not over. `stopping` is there after a `flyte down`."""
+        self._why = STOPPED if stopping.exists() else _LOST
+        stopping.unlink(missing_ok=True)
         self._store = store
         self._runs = runs
         self._actions = actions
@@ -110,7 +115,7 @@ class Recovery:
         try:
             if unit:
                 self._actions.keep_log(action, unit)
-            self._actions.failed(action, _LOST, counted=False)
+            self._actions.failed(action, self._why, counted=False)
         except Exception as error:  # noqa: BLE001 - `fault` logs it
             self._actions.fault(action, error)
 

@@ -93,7 +93,7 @@ class Runs:
         """Runs that ended lately, as they will always be: whoever started one asks for it again."""
         self.errands = Errands(journal)
         self.actions = Actions(store, journal, home, self.live, self._over, self.errands, clock)
-        self.recovery = Recovery(store, self.live, self.actions, clock)
+        self.recovery = Recovery(store, self.live, self.actions, clock, home.stopping)
 
     def attach(self, pools: Pools) -> None:
         """Pools and runs need each other; this closes the circle."""

@@ -100,6 +100,8 @@ class Supervisor:
             if failure is None:
                 await self._stopping.wait()
             self._home.state_file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # on a full disk actions are told that their workers were lost
+                self._home.stopping.touch()
             await self._stop_all()
             for task in (*kept, *others):
                 task.cancel()
