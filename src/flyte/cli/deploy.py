@@ -11,7 +11,7 @@ import click
 
 from flyte.cli import render
 from flyte.cli.execute import badly_declared
-from flyte.cli.options import connect, formatted, invocation, say, scoped, shipped
+from flyte.cli.options import connect, formatted, invocation, say, scoped, shipped, warn
 from flyte.cli.program import Program, load, python_files
 from flyte.cli.progress import watching
 from flyte.cli.tables import Column
@@ -54,6 +54,7 @@ def deploy(
     version: str | None,
     copy_style: Any,
     root_dir: str | None,
+    strict: bool,
     project: str | None,
     domain: str | None,
     output: str | None,
@@ -77,7 +78,7 @@ def deploy(
     else:
         client = connect(project, domain, root_dir=programs[0].root, start=True)
     with badly_declared():
-        planned = _deploy.plan(environments, version=version, copy_style=copy_style)
+        planned = _deploy.plan(environments, version=version, copy_style=copy_style, strict=strict or None)
     if dry_run:
         _show_plan(planned, form)
         return
@@ -162,5 +163,7 @@ def _show_plan(planned: Plan, form: str) -> None:
         for name in request.order
     ]
     render.listing(rows, PLANNED, form)
+    for note in planned.no_effect:
+        warn(str(note))
     files = len(planned.bundle.names) if planned.bundle else 0
     say(f"nothing was deployed; it would be version {request.version}, with {files} file{'s' * (files != 1)} of code")

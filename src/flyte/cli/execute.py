@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ import click
 from flyte.cli import paths, render
 from flyte.cli.create import pairs
 from flyte.cli.failure import say_failure
-from flyte.cli.options import connect, invocation, say
+from flyte.cli.options import connect, invocation, say, warn
 from flyte.cli.outcome import text_of
 from flyte.cli.program import Program
 from flyte.cli.progress import watching
@@ -34,7 +34,12 @@ def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: Ru
     here = {name: paths.in_place(value) for name, value in inputs.items()}
     task.interface.dump_inputs(task.interface.bind((), here))  # what is wrong with them is said before anything starts
     if options.local:
+        from flyte import _deploy, _no_effect
+
         _refuse_for_local(options)
+        with badly_declared():
+            notes = _no_effect.of_environments(_deploy.closure([task.env]))
+        _say_no_effect([str(note) for note in notes], options)
         return _run_here(program, task, here, options)
     client = connect(options.project, options.domain, root_dir=program.root, start=True)
     return _shown(_deploy_and_start(client, task, _sent(inputs), options), client, options)
@@ -67,7 +72,8 @@ async def _deploy_and_start(client: Client, task: Any, inputs: Mapping[str, Any]
     from flyte import _deploy
 
     with badly_declared():
-        planned = _deploy.plan([task.env], version=options.version, copy_style=options.copy_style)
+        strict = options.strict or None
+        planned = _deploy.plan([task.env], version=options.version, copy_style=options.copy_style, strict=strict)
     with watching(invocation().is_live, brief=True) as watch:
         await _deploy.ensure(client, planned, watch)  # `flyte.run` finds it done
     return await _start(client, task, inputs, options)
@@ -77,7 +83,16 @@ def run_deployed(client: Client, task: Task, inputs: Mapping[str, Any], options:
     """Run a task that the platform has, and return the exit code."""
     from flyte.remote import TaskDetails
 
+    _say_no_effect(task.spec.no_effect if task.spec else [], options)
     return _shown(_start(client, TaskDetails(task), _sent(inputs), options), client, options)
+
+
+def _say_no_effect(lines: Sequence[str], options: RunOptions) -> None:
+    """Warn of what is declared and has no effect. Raises ClickException with --strict."""
+    if lines and options.strict:
+        raise click.ClickException("\n".join(["strict:", *lines]))
+    for line in lines:
+        warn(line)
 
 
 async def _start(runs: Runs, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> Run:
@@ -94,6 +109,7 @@ async def _start(runs: Runs, task: Any, inputs: Mapping[str, Any], options: RunO
         labels=pairs(options.label, "--label"),
         overwrite_cache=options.overwrite_cache,
         max_action_concurrency=options.max_action_concurrency,
+        strict=options.strict or None,
     )
     started = await context.run.aio(task, **inputs)
     return await runs.get_run(started.name)
@@ -177,13 +193,20 @@ def _run_here(program: Program, task: Any, inputs: Mapping[str, Any], options: R
 
 
 async def serve_app(
-    client: Client, environment: AppEnvironment, version: str | None, copy_style: Any, env_vars: Mapping[str, str]
+    client: Client,
+    environment: AppEnvironment,
+    version: str | None,
+    copy_style: Any,
+    env_vars: Mapping[str, str],
+    strict: bool = False,
 ) -> App:
     """Deploy an app with what it depends on, showing how it goes. Raises DeploymentError."""
     import flyte
 
     with badly_declared(), watching(invocation().is_live) as watch:
-        context = flyte.with_servecontext(version=version, copy_style=copy_style, env_vars=env_vars, on_progress=watch)
+        context = flyte.with_servecontext(
+            version=version, copy_style=copy_style, env_vars=env_vars, on_progress=watch, strict=strict or None
+        )
         handle = await context.serve.aio(environment)
     return await client.get_app(handle.name)
 

@@ -60,7 +60,7 @@ def formatted(command: Command) -> Command:
 
 
 def shipped(command: Command) -> Command:
-    """Add the flags that say how code travels: --version, --copy-style, --root-dir."""
+    """Add the flags that say how code travels and is taken: --version, --copy-style, --root-dir, --strict."""
     for flag in reversed(shipping_flags()):
         command = flag(command)
     return command
@@ -81,6 +81,7 @@ def shipping_flags() -> list[Callable[[Command], Command]]:
             metavar="DIR",
             help="Folder the code is shipped from.  [default: FILE's own, or above its package]",
         ),
+        click.option("--strict", is_flag=True, help="Refuse what is declared and has no effect here (docs/limits.md)."),
     ]
 
 
@@ -141,3 +142,8 @@ def say(line: str) -> None:
     from flyte.cli.render import printable
 
     click.echo(printable(line, colors=True), err=True)
+
+
+def warn(line: str) -> None:
+    """What somebody should know of a thing that was done all the same."""
+    say(click.style(f"warning: {line}", fg="yellow"))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from flyte.cli.options import say
+from flyte.cli.options import say, warn
 from flyte.cli.render import COLORS, one_line, words
 from flyte.wire import DeployedEnvironment, Deployment
 
@@ -37,6 +37,8 @@ def watching(live: bool, brief: bool = False) -> Iterator[Watcher]:
         get_renderable=lambda: drawing(shown[-1] if shown else None),
     ):
         yield shown.append
+    for warning in shown[-1].warnings if shown else ():  # they stay when the rows are gone
+        warn(warning)
 
 
 def _lines(brief: bool) -> Watcher:
@@ -52,7 +54,7 @@ def _lines(brief: bool) -> Watcher:
         for warning in record.warnings:
             if warning not in last:
                 last[warning] = "said"
-                say(f"warning: {warning}")
+                warn(warning)
 
     return show
 
@@ -78,6 +80,4 @@ def drawing(record: Deployment | None) -> RenderableType:
         table.add_row(
             f"  level {env.level}", Text(env.name, style="bold"), env.kind, phase, Text(note(env), style="dim")
         )
-    for warning in record.warnings:
-        table.add_row("", Text("warning", style="yellow"), "", "", Text(warning))
     return table

@@ -63,6 +63,7 @@ class RunOptions:
     label: tuple[str, ...] = ()
     overwrite_cache: bool = False
     max_action_concurrency: int | None = None
+    strict: bool = False
     output: str | None = None
 
     @classmethod

@@ -38,6 +38,7 @@ def serve(
     version: str | None,
     copy_style: str,
     root_dir: str | None,
+    strict: bool,
     project: str | None,
     domain: str | None,
     output: str | None,
@@ -56,7 +57,7 @@ def serve(
     if not isinstance(environment, AppEnvironment):
         raise click.UsageError(f"{app} is a task environment; `flyte deploy {file} {app}` deploys it.")
     client = connect(project, domain, root_dir=loaded.root, start=True)
-    served = asyncio.run(serve_app(client, environment, version, copy_style, pairs(env_vars, "--env-var")))
+    served = asyncio.run(serve_app(client, environment, version, copy_style, pairs(env_vars, "--env-var"), strict))
     form = invocation().format(output)
     if form.startswith("json"):
         render.show_json(render.as_data(served), form)
