@@ -55,6 +55,8 @@ class Mismatch(Exception):
         place = name + "".join(self.path)
         if self.why:
             return f"{place} must be {self.expected}: {self.why}"
+        if hasattr(type(self.value), "__await__"):
+            return f"{place} must be {self.expected}, not something to be awaited: did you forget `await`?"
         return f"{place} must be {self.expected}, not {shorten(self.value)}"
 
 

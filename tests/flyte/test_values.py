@@ -501,3 +501,13 @@ def test_text_that_is_no_json_is_refused() -> None:
         decode(b"{nope", int, "x")
     with pytest.raises(InvalidInputError, match="x is not JSON"):
         decode(b"NaN", float, "x")
+
+
+def test_what_was_not_awaited_is_named_by_the_mistake() -> None:
+    async def call() -> int:
+        return 1
+
+    forgotten = call()
+    with pytest.raises(InvalidInputError, match="did you forget `await`"):
+        to_json(forgotten, int, "output o0 of bad.forgot")
+    forgotten.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flyte.wire import UnitExited
-from tarmac.agent.memory import NO_MEMORY, Groups, Memory, find_groups, usage
+from tarmac.agent.memory import NO_MEMORY, Groups, Memory, excess_in_words, find_groups, usage
 
 
 def nowhere() -> Groups | None:
@@ -124,7 +124,18 @@ def test_the_watchdog_names_who_is_over_and_that_end_is_for_memory() -> None:
     assert memory.excess([("w", session)]) == ["w"]
     assert memory.excess([("x", session)]) == []
     memory.condemn("w")
-    assert memory.release(KILLED, unasked=False).oom
+    told = memory.release(KILLED, unasked=False)
+    assert told.oom
+    assert "0 MiB are allowed, and it used" in told.reason
+
+
+def test_the_end_for_memory_is_told_with_numbers_and_what_to_set() -> None:
+    assert excess_in_words(150 << 20, 412 << 20) == (
+        '150 MiB are allowed, and it used 412 MiB; allow more with Resources(memory="550Mi")'
+    )
+    assert excess_in_words(150 << 20, 0) == (
+        '150 MiB are allowed, and it needed more; allow more with Resources(memory="250Mi")'
+    )
 
 
 def test_what_a_process_uses_is_counted() -> None:

@@ -148,6 +148,10 @@ class Memory:
         self._held: dict[str, Group] = {}
         self._leaving: list[Group] = []
         self._watched: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+        """What each unit with a limit may use."""
+        self._used: dict[str, int] = {}
+        """What the units that went over it had used when they were found."""
         self._over: set[str] = set()
         self._counters = counters
         self._seen = self._seen_before = _counter(counters)
@@ -163,6 +167,7 @@ class Memory:
         """Hold `unit` to `size` bytes. The file through which it enters its group, empty where it has none."""
         if size is None:
             return ""
+        self._sizes[unit] = size
         if not self._looked:
             self._look()
         if self._groups is not None:
@@ -185,7 +190,9 @@ class Memory:
         for entry in process.table():
             if unit := watched.get(entry.session):
                 used[unit] += usage(entry.pid)
-        return [unit for unit, size in used.items() if size > self._watched.get(unit, size)]
+        over = [unit for unit, size in used.items() if size > self._watched.get(unit, size)]
+        self._used.update({unit: used[unit] for unit in over})
+        return over
 
     def condemn(self, unit: str) -> None:
         """It is killed for using too much."""
@@ -221,7 +228,19 @@ class Memory:
                 exited = msgspec.structs.replace(exited, reason=NO_MEMORY)
             self._seen = self._seen_before = now
         self._leaving = [group for group in self._leaving if not group.remove()]
-        return msgspec.structs.replace(exited, oom=True) if oom else exited
+        allowed, used = self._sizes.pop(unit, 0), self._used.pop(unit, 0)
+        return msgspec.structs.replace(exited, oom=True, reason=excess_in_words(allowed, used)) if oom else exited
+
+
+def excess_in_words(allowed: int, used: int) -> str:
+    """How much a unit was allowed, how much it used (0: the kernel stopped it at the limit), and what to set."""
+    told = f"it used {_mebibytes(used)}" if used else "it needed more"
+    enough = -(-max(used * 5 // 4, allowed * 3 // 2) // (50 << 20)) * 50
+    return f'{_mebibytes(allowed)} are allowed, and {told}; allow more with Resources(memory="{enough}Mi")'
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):,.0f} MiB"
 
 
 def usage(pid: int) -> int:

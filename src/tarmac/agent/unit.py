@@ -97,8 +97,7 @@ def in_words(unit: Unit, exited: wire.UnitExited, why: str = "") -> wire.UnitExi
         why = f"stopped: {unit.stop.reason}" if unit.stop.reason else "stopped"
     reason = why or exited.reason or how
     if exited.oom:
-        used = (unit.order.pool.memory or 0) / 2**20
-        reason = f"{reason}: it used more than the {used:,.0f} MiB of memory that its environment asks for"
+        reason = f"the process used more memory than it may: {exited.reason}"
     if unit.order.kind == "worker" and exited.code == 0:  # as it should be, many times a second
         return msgspec.structs.replace(exited, reason=reason)
     said = exited.tail or tail(unit.output) or tail(unit.log, unit.log_start)

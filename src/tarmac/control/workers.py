@@ -153,7 +153,7 @@ def death(exit: wire.UnitExited) -> ErrorInfo:
     """The error of an action whose process ended under it: the user's when it ended itself, else the platform's."""
     tail = f"\nthe last lines it wrote:\n{exit.tail}" if exit.tail else ""
     if exit.oom:
-        return ErrorInfo(code="OOMError", message=f"the process used more memory than it may{tail}")
+        return ErrorInfo(code="OOMError", message=f"{exit.reason or 'the process used more memory than it may'}{tail}")
     if exit.signal in _CRASHES:
         return ErrorInfo(code="ProcessCrashed", message=f"the process crashed ({_CRASHES[exit.signal]}){tail}")
     if exit.code is not None and exit.code != TOLD_TO_STOP:
