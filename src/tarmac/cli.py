@@ -97,6 +97,8 @@ def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> 
         _stay(home, settings, say)
     elif (failure := _detach(home)) is None:
         say(f"The platform runs: {door.Door(settings.host, settings.port).endpoint}")
+        for line in _left_out_lines(_left_out(home)):
+            say(line)
         say(f"Logs: {home.part_log('supervisor').parent}   End it with: flyte down")
     elif (running := _running(home)) is not None:  # somebody else was quicker
         say(_already(running))
@@ -360,8 +362,23 @@ def _state(home: Home) -> dict[str, Any]:
     pid = lock.holder(home)
     if not pid:
         return {"running": False, "home": str(home.path)}
-    told = {"isolation": _isolation(home), **_parts(home)}
+    told = {"isolation": _isolation(home), "left_out": _left_out(home), **_parts(home)}
     return {"running": True, "home": str(home.path), **(home.state() or {}), **told}
+
+
+def _left_out(home: Home) -> list[dict[str, str]]:
+    """What the platform came up without: what it is, why, and how to mend it."""
+    if not home.aside.exists():
+        return []
+    from tarmac import aside
+
+    return [{"what": each.what, "why": each.why, "mend": each.mend} for each in aside.read(home)]
+
+
+def _left_out_lines(found: list[dict[str, str]]) -> list[str]:
+    """A line for each; names are others' and may hold anything, so that a terminal gets what is printable of them."""
+    lines = [f"  left out: {each['what']}: {each['why']}. {each['mend']}." for each in found]
+    return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in lines]
 
 
 def _isolation(home: Home) -> dict[str, str]:
@@ -394,4 +411,5 @@ def _table(state: dict[str, Any]) -> str:
     if isolation := state.get("isolation"):
         reason = f" ({isolation['reason']})" if isolation["reason"] else ""
         lines.append(f"  {'isolation':<10} {isolation['profile']}{reason}")
+    lines += _left_out_lines(state.get("left_out", []))
     return "\n".join(lines)

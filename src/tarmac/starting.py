@@ -23,11 +23,23 @@ _LENGTH = 1024
 """Bytes of a note; the end of a longer name is cut off."""
 
 
+def given_up(home: Home, part: str) -> int:
+    """How many items the part leaves out for having ended it."""
+    return sum(count >= ENOUGH for count in _counted(home, part).values())
+
+
+def _counted(home: Home, part: str) -> dict[str, int]:
+    try:
+        return msgspec.json.decode((home.aside / f"{part}.deaths").read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
 class Starting:
     def __init__(self, home: Home, part: str) -> None:
         home.aside.mkdir(mode=0o700, exist_ok=True)
         self._counts = home.aside / f"{part}.deaths"
-        self._deaths = self._read()
+        self._deaths = _counted(home, part)
         self._seen: set[str] = set()
         self._note = os.open(home.aside / f"{part}.at", os.O_RDWR | os.O_CREAT, 0o600)
         if at := os.pread(self._note, _LENGTH, 0).rstrip().decode(errors="replace"):
@@ -63,12 +75,6 @@ class Starting:
 
     def _put(self, item: str) -> None:
         os.pwrite(self._note, item.encode().ljust(_LENGTH), 0)  # no flush: only the end of a process is counted
-
-    def _read(self) -> dict[str, int]:
-        try:
-            return msgspec.json.decode(self._counts.read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.MsgspecError):
-            return {}
 
     def _write(self) -> None:
         replace_file(self._counts, msgspec.json.encode(self._deaths).decode())

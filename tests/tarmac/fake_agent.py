@@ -214,6 +214,9 @@ class FakeAgent:
         self.started: list[wire.StartUnit] = []
         self.broken: wire.ErrorInfo | None = None
         """Why no worker can be started, where none can."""
+        self.deadly: set[str] = set()
+        """Environments and apps whose processes end the agent when they are started."""
+        self.deaths = 0
         self.link: Peer | None = None
         self.welcomes = 0
         self.failures: list[BaseException] = []
@@ -234,6 +237,9 @@ class FakeAgent:
             match frame:
                 case wire.Welcome():
                     self.welcomes += 1
+                case wire.StartUnit() if self.deadly & {frame.pool.name.partition("@")[0]}:
+                    self.deaths += 1
+                    self.die()
                 case wire.StartUnit() if self.broken is not None:
                     self.started.append(frame)
                     link.send(wire.PoolFailed(pool=frame.pool.id, error=self.broken))

@@ -510,7 +510,7 @@ async def test_an_app_that_is_stopped_while_a_request_wakes_it_stays_stopped(hou
 
 
 async def test_a_replica_that_was_told_to_end_is_stopped_and_one_that_dies_has_failed(house: House) -> None:
-    await deployed(house, app("front", min_replicas=2))
+    await deployed(house, app("front", min_replicas=2, max_replicas=2))
     first, second = house.control._apps.find(*DEFAULT, "front").replicas.values()
     house.agent.end_replica(first.unit)
     await first.gone
@@ -586,3 +586,26 @@ async def test_a_deployment_is_shown_as_it_is_on_disk(house: House, gateway: Gat
     house.disk.go_on()
     gateway.is_slow = False
     assert (await ended(house, begun)).phase is DeploymentPhase.SUCCEEDED
+
+
+# ----------------------------------------------------------------------------- what ends the agent whenever it starts
+
+
+async def test_an_app_that_ends_the_agent_whenever_it_starts_has_failed_and_the_others_are_back(house: House) -> None:
+    await deployed(house, *(app(name, min_replicas=1) for name in ("bad", "good", "fine")))
+    house.agent.deadly.add("bad")
+    house.agent.die()
+    failed = AppStatus.FAILED
+    await until(lambda: "is not started any more" in house.control._apps.find(*DEFAULT, "bad").row.message)
+    await until(lambda: all(house.control._apps.find(*DEFAULT, name).serving() for name in ("good", "fine")))
+    bad = await shown(house, "bad")
+    assert (bad.status, house.agent.deaths) == (failed, 3)
+    assert bad.message == (
+        "app 'bad' is not started any more, since the agent died 3 times in a row when it was; "
+        "deploy another version of it, or try once more: flyte update app bad --activate"
+    )
+    with pytest.raises(DeploymentError):
+        await house.control.activate(*DEFAULT, "bad", 5, "owner")
+    assert house.agent.deaths == 4
+    house.agent.deadly.clear()
+    assert (await house.control.activate(*DEFAULT, "bad", 5, "owner")).status is AppStatus.ACTIVE

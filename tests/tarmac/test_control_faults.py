@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flyte import phases, wire
@@ -19,7 +20,7 @@ from flyte.wire import ActionPhase, EnvironmentSpec
 from tarmac import settings as all_settings
 from tarmac.store import Change, Delete
 from tests.tarmac.fake_agent import Act, FakeWorker, Vanish
-from tests.tarmac.house import House, eventually, open_house
+from tests.tarmac.house import House, eventually, open_house, task
 
 
 @pytest.fixture
@@ -262,6 +263,32 @@ async def test_the_end_of_the_agent_costs_a_run_none_of_its_attempts(house: Hous
     house.behave = behave
     run = await house.result("add")
     assert (run.phase, bytes(run.outputs or b"")) == (ActionPhase.SUCCEEDED, b"[7]")
+
+
+def elsewhere(name: str, environment: str) -> wire.TaskSpec:
+    """A task in an environment of its own."""
+    spec = task(name)
+    changed = msgspec.structs.replace(spec.environment, name=environment, env_vars={"WHERE": environment})
+    return msgspec.structs.replace(spec, name=f"{environment}.{name}", environment=changed)
+
+
+async def test_what_ends_the_agent_whenever_it_is_started_is_given_up_and_what_started_beside_it_is_not(
+    house: House,
+) -> None:
+    tasks = [elsewhere("bad", "bad"), elsewhere("other", "other")]
+    await house.control.deploy(wire.DeployRequest(version="v1", root="/", tasks=tasks), "owner")
+    house.agent.deadly.add("bad")
+    bad, other, add = await asyncio.gather(*(house.result(name) for name in ("bad.bad", "other.other", "add")))
+    assert bad.error is not None
+    assert bad.error.message == (
+        "the agent died 3 times in a row while it started a process for bad@v1; start the run again to try once more"
+    )
+    assert (bad.phase, other.phase, add.phase) == (ActionPhase.FAILED, ActionPhase.SUCCEEDED, ActionPhase.SUCCEEDED)
+    assert house.agent.deaths == 3
+    again = await house.result("bad.bad")
+    assert (again.phase, house.agent.deaths) == (ActionPhase.FAILED, 4)
+    house.agent.deadly.clear()
+    assert (await house.result("bad.bad")).phase is ActionPhase.SUCCEEDED
 
 
 # ----------------------------------------------------------------- code that does not start

@@ -14,8 +14,13 @@ from typing import Protocol
 
 from flyte import wire
 from tarmac.control.links import Link
+from tarmac.control.suspects import Suspects
 
 log = logging.getLogger("tarmac.agents")
+
+
+GONE = "the agent that kept it was restarted"
+"""Why a unit has ended that an agent does not name when it connects."""
 
 
 class Owner(Protocol):
@@ -34,6 +39,7 @@ class Agent:
         """Called with the units that are alive whenever the agent (re)connects."""
         self.on_stranger_exited: Callable[[str], None] = lambda unit: None
         """Called with the name of a unit that has ended and that nobody here knows."""
+        self.suspects = Suspects()
         self._back = asyncio.Event()
         self.on_pool_failed: Callable[[wire.PoolFailed], None] = lambda frame: None
         self.on_pool_ready: Callable[[wire.PoolReady], None] = lambda frame: None
@@ -58,7 +64,10 @@ class Agent:
         self._link = link
         alive = {state.unit for state in hello.units}
         for unit in [unit for unit in self._owners if unit not in alive]:
-            self._exited(wire.UnitExited(unit=unit, reason="the agent that kept it was restarted"))
+            try:
+                self._exited(wire.UnitExited(unit=unit, reason=GONE))
+            except Exception:  # the owners of the other units are to hear of theirs
+                log.exception("%s is gone with the agent", unit)
         for callback in self.on_return:
             try:
                 callback(hello.units)

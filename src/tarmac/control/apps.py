@@ -23,7 +23,7 @@ from flyte.errors import AppNotFoundError, BaseRuntimeError, DeploymentError
 from flyte.wire import AppStatus
 from tarmac.auth import Identities
 from tarmac.control.addresses import Addresses
-from tarmac.control.agents import Agent
+from tarmac.control.agents import GONE, Agent
 from tarmac.control.errands import Errands
 from tarmac.control.gateway import Gateway
 from tarmac.control.live_apps import Key, LiveApp, LiveReplica
@@ -31,6 +31,7 @@ from tarmac.control.pools import Place
 from tarmac.control.replicas import Replicas
 from tarmac.control.sleep import Sleep
 from tarmac.control.startup import Startup
+from tarmac.control.suspects import ENOUGH
 from tarmac.control.vault import Secrets
 from tarmac.events import Journal
 from tarmac.model import subject_of_app
@@ -62,6 +63,7 @@ class Apps:
         self.addresses = Addresses(self.live, settings, port)
         self.gateway = Gateway(self._routes)
         self.replicas = Replicas(self, agent, secrets, identities, place, settings)
+        self.agent = agent
         self._store = store
         self._journal = journal
         self._place = place
@@ -242,25 +244,52 @@ class Apps:
         await asyncio.shield(app.waking)
 
     async def _start_wanted(self, app: LiveApp) -> None:
+        """Start what is missing; once more where that ended with the agent. Raises DeploymentError."""
+        while True:
+            version = self._startable(app)
+            try:
+                await self._start_missing(app, version)
+            except BaseRuntimeError as error:
+                if app.row.wanted == "active":  # else it was deactivated meanwhile, and that is what ended them
+                    if GONE in error.message and not self.agent.suspects.is_given_up(app.suspect):
+                        continue  # no fault of the app's, as far as is known
+                    if self.agent.present:  # else it is tried again with the next agent, or the next request
+                        self._set(app, AppStatus.FAILED, self._given_up(app) or error.message)
+                raise
+            break
+        if app.row.wanted == "active":
+            self._set(app, AppStatus.ACTIVE, "a replica is ready")
+
+    def _startable(self, app: LiveApp) -> AppVersionRow:
+        """The version to start. Raises DeploymentError where there is none, or it is given up."""
         row, version = app.row, app.served
         if row.version is None:
             raise DeploymentError(f"no version of app {row.name!r} ever became ready; deploy it again")
         if version is None:
             raise DeploymentError(f"version {row.version} of app {row.name!r} is gone; deploy it again")
+        if why := self._given_up(app):
+            raise DeploymentError(why)
+        return version
+
+    def _given_up(self, app: LiveApp) -> str:
+        if not self.agent.suspects.is_given_up(app.suspect):
+            return ""
+        name = app.row.name
+        return (
+            f"app {name!r} is not started any more, since the agent died {ENOUGH} times in a row when it was; "
+            f"deploy another version of it, or try once more: flyte update app {name} --activate"
+        )
+
+    async def _start_missing(self, app: LiveApp, version: AppVersionRow) -> None:
+        """Return when one of the replicas that the app wants at least is ready."""
         await self.replicas.agent_returned()
         present = app.present()
         missing = max(1, app.min_replicas) - len(present)
         started = [await self.replicas.start(app, version) for _ in range(missing)]
-        try:
-            await _first([replica.ready for replica in [*present, *started]])
-        except DeploymentError as error:
-            if app.row.wanted == "active":  # else it was deactivated meanwhile, and that is what ended them
-                self._set(app, AppStatus.FAILED, error.message)
-            raise
-        if app.row.wanted == "active":
-            self._set(app, AppStatus.ACTIVE, "a replica is ready")
+        await _first([replica.ready for replica in [*present, *started]])
 
     async def activate(self, app: LiveApp) -> None:
+        self.agent.suspects.forgive(app.suspect)
         if app.row.wanted != "active":
             app.row = replace(app.row, wanted="active")
             status = AppStatus.SLEEPING if app.row.version else AppStatus.FAILED

@@ -26,13 +26,13 @@ from typing import Protocol
 from flyte import wire
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.auth import Identities
-from tarmac.control.agents import Agent
+from tarmac.control.agents import GONE, Agent
 from tarmac.control.holdings import Holdings
 from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
 from tarmac.control.recovery import Recovery
 from tarmac.control.settling import Settling
-from tarmac.control.workers import Pool, Stray, Worker, death, never_started
+from tarmac.control.workers import Pool, Stray, Worker, death, fatal, never_started
 from tarmac.home import Home
 from tarmac.settings import Settings
 
@@ -68,6 +68,7 @@ class Lifecycle(Protocol):
     def initializing(self, action: LiveAction, message: str) -> None: ...
     def failed(self, action: LiveAction, error: ErrorInfo, *, counted: bool = True) -> None: ...
     def fault(self, action: LiveAction, error: Exception) -> None: ...
+    def give_up(self, action: LiveAction, message: str) -> None: ...
     def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None: ...
     def keep_log(self, action: LiveAction, unit: str) -> None: ...
     def on_disk(self, then: Callable[[], None]) -> None: ...
@@ -217,9 +218,14 @@ class Dispatch:
         """Ask for as many workers as will be needed soon."""
         if not pool.known:
             return
-        for _ in range(self._missing(pool)):
+        wanted = self._missing(pool)
+        if pool.spec.id in self.agent.suspects:  # the agent died when it was started last
+            alone = pool.starting == 0 and self.agent.suspects.may_start(pool.spec.id)
+            wanted = min(wanted, 1) if alone else 0
+        for _ in range(wanted):
             if not self._start(pool):
                 return
+            self.agent.suspects.begin(pool.spec.id)
 
     def _missing(self, pool: Pool) -> int:
         ready = len(pool.idle) + pool.starting
@@ -289,6 +295,7 @@ class Dispatch:
         if not worker.met:
             worker.met = True
             worker.pool.starting -= 1
+            self._clear(worker.pool)
         worker.pid = hello.pid
         worker.pool.proven = True
         worker.pool.failures = 0
@@ -424,7 +431,31 @@ class Dispatch:
         self.lifecycle.on_disk(lambda: self._holdings.give_back(worker.place))
         if pool.failures >= REPLACE_AFTER:
             self._give_up(pool, ErrorInfo(code="WorkerLostError", message=never_started(pool, exit), kind="system"))
+        if not worker.met:
+            self._start_is_over(worker, exit)
         self.pump(pool)
+
+    def _start_is_over(self, worker: Worker, exit: wire.UnitExited) -> None:
+        """A worker has ended before it connected; if the agent did with it, that may be what the agent died of."""
+        pool, suspects = worker.pool, self.agent.suspects
+        key = pool.spec.id
+        if exit.reason != GONE:
+            suspects.ended(key)
+        elif worker.born > pool.agent_died:
+            pool.agent_died = self._loop.time()
+            if suspects.died(key):
+                suspects.forgive(key)
+                waiting, pool.queue = list(pool.queue), deque()
+                for action in waiting:
+                    self.lifecycle.give_up(action, f"{fatal(pool)}; start the run again to try once more")
+        if key in suspects:
+            self._loop.call_soon(self.pump_everything)
+
+    def _clear(self, pool: Pool) -> None:
+        """It was started, and the agent lives."""
+        if pool.spec.id in self.agent.suspects:
+            self.agent.suspects.clear(pool.spec.id)
+            self._loop.call_soon(self.pump_everything)
 
     def _stop(self, worker: Worker, grace: float, reason: str) -> None:
         worker.stopping = True

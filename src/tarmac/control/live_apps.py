@@ -112,6 +112,11 @@ class LiveApp:
         return "/".join(self.key)
 
     @property
+    def suspect(self) -> str:
+        """What the version that serves is called among the agent's suspects."""
+        return f"{self.id}@{self.revision}"
+
+    @property
     def revision(self) -> str | None:
         return None if self.served is None else self.served.digest
 

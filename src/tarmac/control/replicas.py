@@ -19,7 +19,7 @@ import msgspec
 from flyte import wire
 from flyte.errors import DeploymentError
 from tarmac.auth import Identities
-from tarmac.control.agents import Agent
+from tarmac.control.agents import GONE, Agent
 from tarmac.control.live_apps import LiveApp, LiveReplica
 from tarmac.control.pools import Code, Place, pool_spec
 from tarmac.control.vault import Secrets
@@ -67,12 +67,15 @@ class Replicas:
         spec = msgspec.json.decode(version.spec, type=wire.AppSpec)
         unit = f"r-{randomness.token_hex(8)}"
         order = await self._order(app, version, spec, unit)
+        key = f"{app.id}@{version.digest}"
+        await self._agent.suspects.turn(key)
         await self.agent_returned()
         replica = self._replica(unit, app, version.version, version.digest)
         app.replicas[unit] = replica
         if not self._agent.start(order, replica):
             del app.replicas[unit]
             raise DeploymentError(f"app {app.row.name!r} cannot start: the agent is being restarted; try again")
+        self._agent.suspects.begin(key)
         self._remove_old_logs(app)  # not before the order is on its way: somebody waits
         return replica
 
@@ -149,6 +152,7 @@ class Replicas:
         replica.go("ready")
         replica.address, replica.ready_at = address, time.time()
         replica.since = self._loop.time()
+        self._agent.suspects.clear(f"{replica.app.id}@{replica.revision}")
         if replica.is_current:
             self._apps.route_changed(replica.app)
         if not replica.ready.done():
@@ -162,6 +166,9 @@ class Replicas:
         was = replica.phase
         replica.go("stopped" if was == "draining" else "failed")
         replica.message = exit.reason
+        if was == "starting":
+            key = f"{app.id}@{replica.revision}"
+            self._agent.suspects.died(key) if exit.reason == GONE else self._agent.suspects.ended(key)
         if not replica.ready.done():
             tail = f"; the last lines it wrote:\n{exit.tail}" if exit.tail else ""
             reason = exit.reason or "its process ended"

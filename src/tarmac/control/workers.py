@@ -14,6 +14,7 @@ from flyte import wire
 from flyte.wire import ErrorInfo
 from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
+from tarmac.control.suspects import ENOUGH
 
 if TYPE_CHECKING:
     from tarmac.control.dispatch import Dispatch
@@ -37,6 +38,8 @@ class Pool:
     """False for the pool of workers that came back before anybody asked for it: its `spec` is empty but for the id."""
     failures: int = 0
     """Workers in a row that died before they ever connected."""
+    agent_died: float = 0
+    """When the agent died last while a worker of it was being started, on the loop's clock."""
     failed_at: float = 0
     """When the last of them died; what was started before that died of the same cause."""
 
@@ -141,6 +144,10 @@ class Worker:
 def never_started(pool: Pool, exit: wire.UnitExited) -> str:
     tail = f"\n{exit.tail}" if exit.tail else ""
     return f"no worker of {pool.spec.name} lives long enough to take an action: {exit.reason or 'unknown'}{tail}"
+
+
+def fatal(pool: Pool) -> str:
+    return f"the agent died {ENOUGH} times in a row while it started a process for {pool.spec.name}"
 
 
 TOLD_TO_STOP = 128 + 15

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tarmac import process
+from tarmac import process, starting
 from tarmac.home import Home
 from tarmac.process import Child
 from tarmac.settings import Settings
@@ -99,6 +99,10 @@ class Keeper:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while it has no process."""
     hopeless: asyncio.Event = field(default_factory=asyncio.Event)
+    _given_up: int = 0
+    """What the part had set aside when it was last looked for."""
+    _hoped: int = 0
+    """The number of restarts then."""
 
     @property
     def log(self) -> Path:
@@ -115,10 +119,17 @@ class Keeper:
             self.deaths = 1 if had_come_up else self.deaths + 1
             self.last_end = end
             self.restarts += 1
-            if self.restarts >= HOPELESS:
-                self.hopeless.set()
+            self._judge()
             log.warning("%s: %s; it is started again", self.part.name, end)
             await asyncio.sleep(pause(self.deaths))
+
+    def _judge(self) -> None:
+        """Whether it will never come up. One that has set aside what had ended it is given as many starts again."""
+        given_up = starting.given_up(self.home, self.part.name)
+        if given_up > self._given_up:
+            self._given_up, self._hoped = given_up, self.restarts
+        if self.restarts - self._hoped >= HOPELESS:
+            self.hopeless.set()
 
     async def _one_life(self) -> str:
         """As `_once`; a fault of ours in it is an end like any other, since it would end the whole platform."""

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tarmac import __version__, process, pulse
+from tarmac import __version__, aside, process, pulse
 from tarmac.gateway import alive
 from tarmac.home import Home
 from tarmac.settings import Settings
@@ -90,6 +90,7 @@ class Supervisor:
         self._home.state_file.unlink(missing_ok=True)  # an earlier one was killed
         process.end_marked(self._home.path, _CLEARED_WITHIN)
         self._home.supervisor_socket.unlink(missing_ok=True)
+        aside.clear(self._home)
         async with asyncio.TaskGroup() as tasks:
             status = await asyncio.start_unix_server(self._tell, self._home.supervisor_socket)
             kept = [tasks.create_task(keeper.run()) for keeper in self._kept]
