@@ -1032,6 +1032,8 @@ class Keys(Frame, frozen=True, kw_only=True):
     """sha256 (hex) of every key that may call apps → who it is."""
 
     keys: dict[str, str]
+    ended: list[str] = field(default_factory=list)
+    """Browsers' sessions that were signed out before their time."""
 
 
 class Wake(Frame, frozen=True, kw_only=True):
@@ -1058,6 +1060,12 @@ class Parted(Frame, frozen=True, kw_only=True):
     """The app lost its last replica in the routes, and nothing is open any more to those that it had."""
 
     app: rules.AppPath
+
+
+class KeysUsed(Frame, frozen=True, kw_only=True):
+    """Who called apps since the last of these frames: subject → seconds since the epoch."""
+
+    callers: dict[str, float]
 
 
 class Barrier(Frame, frozen=True, kw_only=True):
@@ -1137,6 +1145,7 @@ AnyFrame = (
     | Woken
     | Quiet
     | Parted
+    | KeysUsed
     | GatewayStatus
     | Barrier
     | Applied

@@ -117,6 +117,11 @@ class Home:
         """The key that seals secrets and signs identities; mode 0600."""
         return self.path / "master.key"
 
+    @property
+    def ended_sessions(self) -> Path:
+        """The browsers' sessions that were signed out before their time."""
+        return self.path / "ended-sessions.json"
+
     def action_log(self, run: str, action: str, attempt: int) -> Path:
         return self.run_logs(run) / f"{action}.{attempt}.log"
 

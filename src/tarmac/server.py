@@ -55,7 +55,9 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
 
     control = Control(store, home, settings, endpoint, settings.port, failed)
     await control.start()
-    authenticator = Authenticator(home.token(), control.identities, control.key_rows)
+    authenticator = Authenticator(
+        home.token(), control.identities, control.key_rows, control.ended_sessions, control.key_used
+    )
     app = make_app(control, authenticator, settings)
     server = _http(app, home.api_socket)
 

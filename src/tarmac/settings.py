@@ -6,6 +6,7 @@ else it is the default.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import ssl
@@ -57,6 +58,30 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("hold_timeout", 60, "Seconds a request is held while its app wakes."),
     Setting("value_limit", 100 * 1024 * 1024, "Bytes of one encoded input or output above which it is refused."),
     Setting("threads", 1, "Threads of HAProxy."),
+    Setting(
+        "connections",
+        0,
+        "Connections that HAProxy takes at once, 100 at least; 0: 12,800, or what the limit on open files allows. A "
+        "quarter is the front door's, five eighths are the apps', the rest is HAProxy's own.",
+    ),
+    Setting(
+        "connections_per_address",
+        0,
+        "Connections that one address of another machine may have to the front door, and as many to the apps; 0: a "
+        "quarter of each. Programs on this machine share an address and have no such limit.",
+    ),
+    Setting(
+        "trusted_proxies",
+        "",
+        "Addresses and networks of proxies in front, `10.0.0.5, 10.1.0.0/16`: their X-Forwarded-For, -Proto and -Host "
+        "headers are believed, everybody else's are not.",
+    ),
+    Setting(
+        "app_hosts",
+        "",
+        "Names under which the apps' ports answer besides addresses, localhost, `domain` and the apps' own names, "
+        "`mybox, mybox.lan`; `*`: every name, also one that a stranger's page has pointed at this machine.",
+    ),
     Setting("haproxy", "", "Path of the HAProxy program (2.8 or newer); empty: the wheel's, else the one on PATH."),
     Setting("tls_cert", "", "File with certificate and key (PEM); the front door then also speaks TLS on tls_port."),
     Setting("tls_port", 30443, "Port of the TLS listener, when tls_cert is set."),
@@ -98,6 +123,10 @@ class Settings:
     hold_timeout: float
     value_limit: int
     threads: int
+    connections: int
+    connections_per_address: int
+    trusted_proxies: str
+    app_hosts: str
     haproxy: str
     tls_cert: str
     tls_port: int
@@ -184,9 +213,27 @@ def _value(row: Setting, wanted: type, raw: object, where: str) -> object:
         raise _bad(f"{where}: {row.name} is {text}; it cannot be negative or without end")
     if row.name.endswith("port") and not value <= 65535:
         raise _bad(f"{where}: {row.name} is {text}; ports go up to 65535")
+    _check_words(row, str(value), where)
     if row.choices and text not in row.choices:
         raise _bad(f"{where}: {row.name} is {text!r}; write one of {', '.join(row.choices)}")
     return value
+
+
+def words(text: str) -> list[str]:
+    """What stands between commas or spaces."""
+    return text.replace(",", " ").split()
+
+
+def _check_words(row: Setting, text: str, where: str) -> None:
+    """Raises InitializationError for a list with a word that HAProxy would not understand."""
+    for word in words(text):
+        if row.name == "trusted_proxies":
+            try:
+                ipaddress.ip_network(word, strict=False)
+            except ValueError:
+                raise _bad(f"{where}: {word!r} is not an address or a network such as 10.1.0.0/16") from None
+        elif row.name == "app_hosts" and not re.fullmatch(r"\*|[A-Za-z0-9._-]{1,253}", word):
+            raise _bad(f"{where}: {word!r} is not a host name (letters, digits, dots and hyphens, without a port)")
 
 
 def _bad(message: str) -> InitializationError:

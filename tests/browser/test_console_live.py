@@ -11,7 +11,7 @@ import pytest
 
 from flyte.wire import ActionPhase, App, AppStatus, ErrorInfo, Replica
 
-from ..tarmac.api_server import Server, add, serving
+from ..tarmac.api_server import OWNER, Server, add, serving
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -37,7 +37,8 @@ async def page(server: Server, chromium_path: str) -> AsyncIterator[Page]:
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        await page.goto(f"/login?code={server.authenticator.login_code('owner')}")
+        code = server.authenticator.login_code(server.authenticator.authenticate(OWNER, None))
+        await page.goto(f"/login?code={code}")
         yield page
         await browser.close()
         assert complaints == []

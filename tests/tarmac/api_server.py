@@ -20,6 +20,7 @@ from flyte.wire import EnvironmentSpec, InputSpec, InterfaceSpec, OutputSpec, Ta
 from tarmac import settings as all_settings
 from tarmac.api import make_app
 from tarmac.auth import Authenticator, Identities
+from tarmac.control.sessions import EndedSessions
 from tarmac.store import KeyRow
 
 from .fake_control import FakeControl
@@ -69,7 +70,8 @@ class Server:
 
     def browser(self, subject: str = "owner") -> httpx.AsyncClient:
         """A client with a session, as a browser that asks for pages has it."""
-        session = self.authenticator.session(self.authenticator.redeem(self.authenticator.login_code(subject)))
+        key = OWNER if subject == "owner" else KEY
+        session = self.authenticator.session(self.authenticator.authenticate(key, None))
         client = self.client(None, Accept="text/html", Origin=self.address)
         client.cookies.set("tarmac_session", session)
         return client
@@ -83,7 +85,9 @@ async def serving(folder: Path) -> AsyncIterator[Server]:
     control = FakeControl(folder, address)
     control.add_task(ADD)
     github = KeyRow("k0", "github", hashlib.sha256(KEY.encode()).hexdigest())
-    authenticator = Authenticator(OWNER, Identities(b"m" * 32), {github.digest: github})
+    authenticator = Authenticator(
+        OWNER, Identities(b"m" * 32), {github.digest: github}, EndedSessions(folder / "ended.json", lambda ended: None)
+    )
     settings = all_settings.load(folder, {"TARMAC_VALUE_LIMIT": str(VALUE_LIMIT)})
     app = make_app(control, authenticator, settings)
     config = uvicorn.Config(app, lifespan="off", log_config=None, ws="none", timeout_graceful_shutdown=1)

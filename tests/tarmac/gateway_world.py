@@ -157,6 +157,8 @@ class FakeControl:
         self.api = Upstream("control")
         self.routes: dict[str, Route] = {}
         self.keys: dict[str, str] = {hashlib.sha256(KEY.encode()).hexdigest(): "key/tests"}
+        self.ended: list[str] = []
+        self.keys_used: dict[str, float] = {}
         self.hellos: list[wire.Hello] = []
         self.wakes: list[wire.Wake] = []
         self.quiets: list[wire.Quiet] = []
@@ -217,7 +219,7 @@ class FakeControl:
                 self._writers.add(writer)
                 for answer in (
                     wire.Welcome(epoch=1),
-                    wire.Keys(keys=self.keys),
+                    wire.Keys(keys=self.keys, ended=self.ended),
                     wire.Routes(routes=list(self.routes.values())),
                 ):
                     writer.write(wire.pack(answer))
@@ -229,6 +231,8 @@ class FakeControl:
                 self.quiets.append(frame)
             case wire.Parted():
                 self.parted.append(frame)
+            case wire.KeysUsed():
+                self.keys_used.update(frame.callers)
             case wire.GatewayStatus():
                 self.statuses.append(frame)
             case wire.Pong():
@@ -272,7 +276,10 @@ class World:
 
     def start_brain(self, **changed: Any) -> None:
         self.settings = replace(self.settings, **changed)
-        names = ("port", "tls_port", "app_ports", "log_level", "hold_timeout", "tls_cert", "threads")
+        names = (
+            *("port", "tls_port", "app_ports", "log_level", "hold_timeout", "tls_cert", "threads"),
+            *("connections", "connections_per_address", "trusted_proxies", "app_hosts"),
+        )
         own = {f"TARMAC_{name.upper()}": str(getattr(self.settings, name)) for name in names}
         env = {**os.environ, **own, "TARMAC_HOME": str(self.home.path), "PYTHONPATH": str(SOURCES)}
         command = [sys.executable, "-m", "tarmac.gateway"]
@@ -329,7 +336,7 @@ class World:
 
     async def until_applied(self) -> None:
         """Wait until HAProxy has the control plane's routes and keys, apart from servers that are on their way out."""
-        want, _ = wanted(self.control.routes.values(), self.control.keys)
+        want, _ = wanted(self.control.routes.values(), self.control.keys, self.control.ended)
 
         async def is_so() -> bool:
             try:
@@ -391,6 +398,13 @@ class World:
         """An identity, by default as the platform mints it."""
         body = {"sub": subject, "kind": "workload", "iss": auth.ISSUER, "exp": int(time.time() + seconds), **claims}
         return jwt.encode(body, key or auth.signing_secret(self.home.master_key()), algorithm="HS256")
+
+    def session(self, seconds: float = 60, key: str = KEY, **claims: Any) -> str:
+        """A browser's session, by default as the platform makes it for whoever signed in with KEY."""
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        body = {"sub": "session", "use": "session", "sid": "s1", "key": digest, "iss": auth.ISSUER} | claims
+        secret = auth.signing_secret(self.home.master_key())
+        return jwt.encode({"exp": int(time.time() + seconds), **body}, secret, algorithm="HS256")
 
     def access_entries(self, app: str = "hello") -> list[dict[str, Any]]:
         path = self.home.access_log("flytesnacks", "development", app)

@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 import pytest
 
-from flyte.errors import NotAuthenticatedError
+from flyte.errors import NotAllowedError, NotAuthenticatedError
 from tarmac.auth import (
     CODE_LIFETIME,
     SESSION,
@@ -28,18 +28,29 @@ MASTER = b"m" * 32
 OWNER_TOKEN = "tk_owner"
 
 
+class Ended(dict[str, float]):
+    """The sessions that were signed out."""
+
+    def end(self, session: str, expires: float) -> None:
+        self[session] = expires
+
+
 @dataclass
 class World:
     """An authenticator whose clock the test sets, and the keys it knows."""
 
     now: float = 1_700_000_000.0
     keys: dict[str, KeyRow] = field(default_factory=dict)
+    ended: Ended = field(default_factory=lambda: Ended())
+    used: list[str] = field(default_factory=list)
     identities: Identities = field(init=False)
     authenticator: Authenticator = field(init=False)
 
     def __post_init__(self) -> None:
         self.identities = Identities(MASTER, clock=lambda: self.now)
-        self.authenticator = Authenticator(OWNER_TOKEN, self.identities, self.keys, clock=lambda: self.now)
+        self.authenticator = Authenticator(
+            OWNER_TOKEN, self.identities, self.keys, self.ended, self.used.append, clock=lambda: self.now
+        )
 
     def add_key(self, name: str, *scopes: str) -> str:
         key = new_key()
@@ -179,9 +190,53 @@ def test_the_session_of_a_key_has_the_keys_scopes_and_ends_with_the_key(world: W
     session = world.authenticator.session(world.bearer(world.add_key("ci", "apps")))
     assert world.cookie(session) == Principal("ci", "key", scopes=("apps",))
     world.keys.clear()
-    for attempt in (world.cookie, world.bearer):
-        with pytest.raises(NotAuthenticatedError):
-            attempt(session)
+    with pytest.raises(NotAuthenticatedError):
+        world.cookie(session)
+    world.add_key("ci")
+    with pytest.raises(NotAuthenticatedError):
+        world.cookie(session)
+
+
+def test_a_session_ends_with_the_owners_token(world: World) -> None:
+    session = world.authenticator.session(world.bearer(OWNER_TOKEN))
+    after = Authenticator("tk_another", world.identities, world.keys, world.ended)
+    with pytest.raises(NotAuthenticatedError, match="session has expired"):
+        after.authenticate(None, session)
+
+
+def test_a_session_that_was_signed_out_is_over_wherever_its_copies_are(world: World) -> None:
+    session, other = (world.authenticator.session(world.bearer(OWNER_TOKEN)) for _ in range(2))
+    world.authenticator.end_session(session)
+    with pytest.raises(NotAuthenticatedError, match="session has expired"):
+        world.cookie(session)
+    assert world.cookie(other).kind == "owner"
+
+
+def test_signing_out_without_a_session_of_ours_changes_nothing(world: World) -> None:
+    for session in ("", "x", forged(use="session", sid="s", key="k", iss="somebody")):
+        world.authenticator.end_session(session)
+    assert world.ended == {}
+
+
+def test_a_session_is_not_a_key_and_cannot_make_another_session(world: World) -> None:
+    session = world.authenticator.session(world.bearer(OWNER_TOKEN))
+    with pytest.raises(NotAuthenticatedError):
+        world.bearer(session)
+    for renew in (world.authenticator.session, world.authenticator.login_code):
+        with pytest.raises(NotAllowedError, match="a session cannot sign in for another one"):
+            renew(world.cookie(session))
+
+
+def test_an_identity_is_not_a_session(world: World) -> None:
+    with pytest.raises(NotAuthenticatedError):
+        world.cookie(world.identities.mint("w-1", "workload", "shop", "development", 60))
+
+
+def test_a_task_or_an_app_cannot_sign_a_browser_in(world: World) -> None:
+    unit = world.bearer(world.identities.mint("w-1", "workload", "shop", "development", 60))
+    for sign_in in (world.authenticator.session, world.authenticator.login_code):
+        with pytest.raises(NotAllowedError, match="a task or an app cannot sign a browser in"):
+            sign_in(unit)
 
 
 @pytest.mark.parametrize("session", ["", "x", OWNER_TOKEN])
@@ -191,14 +246,14 @@ def test_what_is_no_session_is_refused(world: World, session: str) -> None:
 
 
 def test_a_login_code_signs_in_once(world: World) -> None:
-    code = world.authenticator.login_code("owner")
+    code = world.authenticator.login_code(world.bearer(OWNER_TOKEN))
     assert world.authenticator.redeem(code) == Principal("owner", "owner")
     with pytest.raises(NotAuthenticatedError, match="flyte console"):
         world.authenticator.redeem(code)
 
 
 def test_a_login_code_expires(world: World) -> None:
-    codes = [world.authenticator.login_code("owner") for _ in range(2)]
+    codes = [world.authenticator.login_code(world.bearer(OWNER_TOKEN)) for _ in range(2)]
     world.now += CODE_LIFETIME - 1
     assert world.authenticator.redeem(codes[0]).kind == "owner"
     world.now += 1
@@ -207,22 +262,24 @@ def test_a_login_code_expires(world: World) -> None:
 
 
 def test_a_login_code_of_a_key_is_the_key_and_no_longer_good_than_it(world: World) -> None:
-    subject = world.bearer(world.add_key("ci", "apps")).subject
-    codes = [world.authenticator.login_code(subject) for _ in range(2)]
+    holder = world.bearer(world.add_key("ci", "apps"))
+    codes = [world.authenticator.login_code(holder) for _ in range(2)]
     assert world.authenticator.redeem(codes[0]) == Principal("ci", "key", scopes=("apps",))
     world.keys.clear()
     with pytest.raises(NotAuthenticatedError):
         world.authenticator.redeem(codes[1])
 
 
-def test_a_workload_cannot_become_somebody_else_by_a_login_code(world: World) -> None:
-    code = world.authenticator.login_code("w-1")
-    with pytest.raises(NotAuthenticatedError):
-        world.authenticator.redeem(code)
+@pytest.mark.parametrize("name", ["owner", "OWNER", "anonymous", "w-1", "r-42"])
+def test_a_key_from_before_names_were_reserved_is_nobody_else(world: World, name: str) -> None:
+    holder = world.bearer(world.add_key(name))
+    assert holder == Principal(f"key {name}", "key")
+    assert world.authenticator.redeem(world.authenticator.login_code(holder)) == holder
+    assert world.cookie(world.authenticator.session(holder)) == holder
 
 
-def test_a_key_that_is_called_owner_is_not_the_owner(world: World) -> None:
-    holder = world.bearer(world.add_key("owner"))
-    assert holder == Principal("key owner", "key")
-    assert world.authenticator.redeem(world.authenticator.login_code(holder.subject)).kind == "key"
-    assert world.cookie(world.authenticator.session(holder)).kind == "key"
+def test_that_a_key_is_used_is_noted_also_by_its_sessions(world: World) -> None:
+    holder = world.bearer(world.add_key("ci"))
+    world.cookie(world.authenticator.session(holder))
+    world.bearer(OWNER_TOKEN)
+    assert world.used == [holder.key, holder.key]

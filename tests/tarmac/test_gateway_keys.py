@@ -12,7 +12,8 @@ import pytest
 
 from flyte import wire
 from tarmac.auth import Identities
-from tests.tarmac.gateway_world import KEY, World, world
+from tarmac.gateway import folder
+from tests.tarmac.gateway_world import KEY, World, until, world
 
 
 @pytest.fixture
@@ -93,24 +94,52 @@ async def test_identities_that_are_late_forged_or_of_somebody_else_are_refused(g
 
 
 async def test_a_browsers_session_opens_the_app_which_does_not_see_the_cookie(gateway: World) -> None:
-    session = gateway.token("owner", kind="owner")
+    session = gateway.session()
     cookies = f"a=1; tarmac_session={session}; b=2"
     status, seen, _ = await gateway.get(headers={"cookie": cookies, "authorization": "Bearer of-the-app-itself"})
-    assert (status, seen["headers"]["x-flyte-caller"]) == (200, "owner")
+    assert (status, seen["headers"]["x-flyte-caller"]) == (200, "key/tests")
     assert seen["headers"]["cookie"] == "a=1; b=2"
     assert seen["headers"]["authorization"] == "Bearer of-the-app-itself"
-    assert (await gateway.get(headers={"cookie": f"tarmac_session={gateway.token(seconds=-5)}"}))[0] == 401
+    bad = {
+        "late": gateway.session(seconds=-5),
+        "of a key that is not known": gateway.session(key="ak_unknown"),
+        "of another issuer": gateway.session(iss="elsewhere"),
+        "not a session": gateway.token(),
+    }
+    for what, cookie in bad.items():
+        assert (await gateway.get(headers={"cookie": f"tarmac_session={cookie}"}))[0] == 401, what
     assert (await gateway.get(headers={"cookie": f"xtarmac_session={session}"}))[0] == 401
 
 
-async def test_a_session_opened_with_a_key_ends_when_the_key_is_withdrawn(gateway: World) -> None:
-    cookie = {"cookie": f"tarmac_session={gateway.token('key/tests', kind='key')}"}
+async def test_a_session_is_not_a_key(gateway: World) -> None:
+    for headers in (bearer(gateway.session()), basic(gateway.session())):
+        assert (await gateway.get(headers=headers))[0] == 401
+
+
+async def test_a_session_ends_when_its_key_is_withdrawn_and_when_it_is_signed_out(gateway: World) -> None:
+    cookie, other = ({"cookie": f"tarmac_session={gateway.session(sid=sid)}"} for sid in ("s1", "s2"))
     status, seen, _ = await gateway.get(headers=cookie)
     assert (status, seen["headers"]["x-flyte-caller"]) == (200, "key/tests")
-    gateway.control.keys = {}
-    gateway.control.send(wire.Keys(keys={}))
+    gateway.control.ended = ["s1", "no; such\nsession"]
+    gateway.control.send(wire.Keys(keys=gateway.control.keys, ended=gateway.control.ended))
     await gateway.until_applied()
-    assert (await gateway.get(headers=cookie))[0] == 401
+    assert [(await gateway.get(headers=headers))[0] for headers in (cookie, other)] == [401, 200]
+    gateway.control.keys = {}
+    gateway.control.send(wire.Keys(keys={}, ended=gateway.control.ended))
+    await gateway.until_applied()
+    assert (await gateway.get(headers=other))[0] == 401
+
+
+async def test_who_signed_out_is_remembered_for_a_gateway_that_is_restarted_alone(gateway: World) -> None:
+    gateway.control.ended = ["s1"]
+    gateway.control.send(wire.Keys(keys=gateway.control.keys, ended=["s1"]))
+    await gateway.until_applied()
+    await until(lambda: (found := folder.remembered(gateway.home)) and found.ended == ["s1"], "it is remembered")
+
+
+async def test_the_control_plane_hears_who_called_apps(gateway: World) -> None:
+    assert (await gateway.get(headers=bearer(KEY)))[0] == 200
+    await until(lambda: "key/tests" in gateway.control.keys_used, "the caller is reported")
 
 
 async def test_a_token_that_the_platform_minted_opens_the_app(gateway: World) -> None:

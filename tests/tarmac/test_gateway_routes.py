@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from flyte.wire import Route, RouteReplica
-from tarmac.gateway.config import HOLDERS, HOSTS, KEYS, SLOTS
 from tarmac.gateway.routes import (
     AddEntry,
     AddServer,
@@ -24,6 +23,7 @@ from tarmac.gateway.routes import (
     wanted,
     without_backend,
 )
+from tarmac.gateway.shape import HOSTS, KEYS, SLOTS
 
 DIGEST = hashlib.sha256(b"key").hexdigest()
 APP = "p/development/a"
@@ -55,7 +55,6 @@ def test_a_new_app_gets_its_replica_before_its_route() -> None:
         AddEntry(SLOTS, "30100", f"{APP}|guarded|ready|0"),
         AddEntry(HOSTS, "a.flyte.localhost", "30100"),
         AddEntry(KEYS, DIGEST, "ci"),
-        AddEntry(HOLDERS, hashlib.sha256(b"ci").hexdigest(), "ci"),
     ]
     assert present.is_served(APP)
 

@@ -32,6 +32,7 @@ def make_app(control: ControlPlane, authenticator: Authenticator, settings: Sett
         "control": Provide(lambda: control, sync_to_thread=False),
         "authenticator": Provide(lambda: authenticator, sync_to_thread=False),
         "document": Provide(functools.cache(lambda: openapi.document(described)), sync_to_thread=False),
+        "app_ports": Provide(lambda: settings.port_range(), sync_to_thread=False),
         "by": Provide(_caller, sync_to_thread=False),
     }
     common: dict[str, Any] = {

@@ -95,9 +95,11 @@ async def update_project(id: Name, data: JSONBody[wire.Project], control: Contro
 
 
 @post("/login-codes", status_code=201, summary="Open the console")
-async def create_login_code(control: Control, authenticator: Gatekeeper, by: By) -> wire.LoginCode:
+async def create_login_code(
+    request: Request[Any, Any, Any], control: Control, authenticator: Gatekeeper
+) -> wire.LoginCode:
     """A code that opens a browser's session once, within a few minutes; `flyte console` opens its address."""
-    code = authenticator.login_code(by)
+    code = authenticator.login_code(request.user)
     return wire.LoginCode(code=code, url=f"{control.endpoint}/login?code={code}")
 
 

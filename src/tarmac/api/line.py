@@ -8,6 +8,7 @@ those three: there is one place that checks parameters and says what is wrong wi
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -86,8 +87,7 @@ class Caller:
 
     async def _fast(self, ask: Ask) -> Answer | None:
         """The answer to a plain call of the three; None for everything else."""
-        if self._principal.kind == "key":  # it may have been deleted since
-            self._authenticator.authenticate(self._token, None)
+        self._check()
         path, _, query = ask.path.partition("?")
         place, _, last = path.rpartition("/")
         match ask.method, place:
@@ -98,6 +98,12 @@ class Caller:
             case "POST", "/v1" if last == "runs":
                 return await self._create(ask, query)
         return None
+
+    def _check(self) -> None:
+        """Raises NotAuthenticatedError for a key that was deleted, or an identity that ended, since."""
+        expires = self._principal.expires
+        if self._principal.kind == "key" or (expires is not None and expires <= time.time()):
+            self._authenticator.authenticate(self._token, None)
 
     async def _task(self, ask: Ask, name: str, query: str) -> Answer | None:
         given = _plain(query, {"project", "domain", "version"})

@@ -111,11 +111,15 @@ class Authenticator(Protocol):
         ...
 
     def session(self, principal: Principal) -> str:
-        """A session for a browser: what `authenticate` takes as `cookie`."""
+        """A session for a browser: what `authenticate` takes as `cookie`. Raises NotAllowedError."""
         ...
 
-    def login_code(self, subject: str) -> str:
-        """A code that `redeem` takes once, within a few minutes."""
+    def end_session(self, cookie: str) -> None:
+        """Sign out: the session is refused from now on."""
+        ...
+
+    def login_code(self, principal: Principal) -> str:
+        """A code that `redeem` takes once, within a few minutes. Raises NotAllowedError."""
         ...
 
     def redeem(self, code: str) -> Principal: ...

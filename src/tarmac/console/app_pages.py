@@ -14,6 +14,7 @@ from tarmac.api.apps import last_requests
 from tarmac.api.plane import By, Control
 from tarmac.console.pages import Fragment, page
 from tarmac.console.places import Place
+from tarmac.console.submitted import LARGEST_FORM
 
 REQUESTS_SHOWN = 30
 
@@ -85,7 +86,7 @@ def links_of(app: App) -> list[tuple[str, str]]:
     return [(title, address) for title, address in own + declared if address.startswith(_WEB)]
 
 
-@post("/apps/{app:str}/activate", dto=None)
+@post("/apps/{app:str}/activate", dto=None, request_max_body_size=LARGEST_FORM)
 async def activate(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], app: FromPath[str]
 ) -> Redirect:
@@ -93,7 +94,7 @@ async def activate(
     return _back(project, domain, app)
 
 
-@post("/apps/{app:str}/deactivate", dto=None)
+@post("/apps/{app:str}/deactivate", dto=None, request_max_body_size=LARGEST_FORM)
 async def deactivate(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], app: FromPath[str]
 ) -> Redirect:

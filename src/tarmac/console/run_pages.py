@@ -19,6 +19,7 @@ from tarmac.api.runs import phase_of
 from tarmac.console import tree
 from tarmac.console.pages import Fragment, page
 from tarmac.console.places import Place
+from tarmac.console.submitted import LARGEST_FORM
 
 RUNS_ON_PAGE = 50
 COUNTED = 1000
@@ -194,7 +195,7 @@ def outputs_shown(details: ActionDetails) -> Shown:
     return [(f"o{number}", "", value) for number, value in enumerate(values)]
 
 
-@post("/runs/{run:str}/abort", dto=None)
+@post("/runs/{run:str}/abort", dto=None, request_max_body_size=LARGEST_FORM)
 async def abort_run(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], run: FromPath[str]
 ) -> Redirect:
@@ -202,7 +203,7 @@ async def abort_run(
     return Redirect(Place(project, domain).page("runs", run), status_code=303)
 
 
-@post("/runs/{run:str}/actions/{action:str}/abort", dto=None)
+@post("/runs/{run:str}/actions/{action:str}/abort", dto=None, request_max_body_size=LARGEST_FORM)
 async def abort_action(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], run: FromPath[str], action: FromPath[str]
 ) -> Redirect:

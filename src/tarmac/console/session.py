@@ -3,61 +3,98 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from litestar import Request, Response, get, post
 from litestar.datastructures import Cookie
-from litestar.params import FromQuery, QueryParameter
+from litestar.di import NamedDependency
+from litestar.params import FromQuery, QueryParameter, SkipValidation
 from litestar.response import Redirect
 
-from flyte.errors import NotAuthenticatedError
+from flyte.errors import NotAllowedError, NotAuthenticatedError
 from tarmac.api.authentication import SESSION_COOKIE, check_origin
 from tarmac.api.plane import Gatekeeper
 from tarmac.auth import SESSION
 from tarmac.console.places import local
 from tarmac.console.rendering import render
+from tarmac.console.submitted import LARGEST_FORM, form
 
 AnyRequest = Request[Any, Any, Any]
 _Next = Annotated[str | None, QueryParameter(name="next")]
+_App = Annotated[int | None, QueryParameter(name="app")]
+
+AppPorts = NamedDependency[SkipValidation[range]]
+"""The ports on which apps are, as a route asks for it."""
+
+_LARGEST_SIGN_IN = 8192
+"""Bytes of the one form that is read before anybody's key is known."""
 
 
 @get("/login", opt={"public": True}, include_in_schema=False, sync_to_thread=False)
 def login_page(
-    request: AnyRequest, authenticator: Gatekeeper, code: FromQuery[str | None] = None, to: _Next = None
+    request: AnyRequest,
+    authenticator: Gatekeeper,
+    app_ports: AppPorts,
+    code: FromQuery[str | None] = None,
+    to: _Next = None,
+    app: _App = None,
 ) -> Response[Any]:
-    """The form; with a code that is still good, straight in."""
+    """The form; with a code that is still good, straight in. `app` is the port of the app that `next` is a path of."""
     if code is None:
-        return _form(to)
-    try:
-        principal = authenticator.redeem(code)
-    except NotAuthenticatedError as error:
-        return _form(to, str(error), 401)
-    return _signed_in(request, authenticator.session(principal), to)
+        return _form(to, app)
+    return _redeemed(request, authenticator, code, _place(request, app_ports, app, to))
 
 
-@post("/login", opt={"public": True}, include_in_schema=False, dto=None)
-async def login(request: AnyRequest, authenticator: Gatekeeper) -> Response[Any]:
+@post("/login", opt={"public": True}, include_in_schema=False, dto=None, request_max_body_size=_LARGEST_SIGN_IN)
+async def login(request: AnyRequest, authenticator: Gatekeeper, app_ports: AppPorts) -> Response[Any]:
+    """Sign in with what was pasted into the form, or with a code that `flyte console` put into one."""
+    fields = await form(request)
+    to, app = fields.get("next"), _port(fields.get("app"))
+    place = _place(request, app_ports, app, to)
+    if code := fields.get("code"):  # only who has it can send it, wherever the form lay
+        return _redeemed(request, authenticator, code, place)
     check_origin(request)
-    form = await request.form()
-    to = str(form.get("next", ""))
     try:
-        principal = authenticator.authenticate(str(form.get("token", "")).strip() or None, None)
-    except NotAuthenticatedError as error:
-        return _form(to, str(error), 401)
-    return _signed_in(request, authenticator.session(principal), to)
+        principal = authenticator.authenticate(fields.get("token", "").strip() or None, None)
+        session = authenticator.session(principal)
+    except (NotAuthenticatedError, NotAllowedError) as error:
+        return _form(to, app, str(error), 401)
+    return _signed_in(request, session, place)
 
 
-@post("/logout", include_in_schema=False)
-async def logout() -> Redirect:
-    """Forget the session."""
+@post("/logout", include_in_schema=False, request_max_body_size=LARGEST_FORM)
+async def logout(request: AnyRequest, authenticator: Gatekeeper) -> Redirect:
+    """End the session, wherever a copy of its cookie is."""
+    authenticator.end_session(request.cookies.get(SESSION_COOKIE, ""))
     return Redirect("/login", status_code=303, cookies=[Cookie(key=SESSION_COOKIE, value="", path="/", max_age=0)])
 
 
-def _form(to: str | None, error: str = "", status: int = 200) -> Response[str]:
-    page = render("login.html", to=local(to), error=error)
+def _redeemed(request: AnyRequest, authenticator: Gatekeeper, code: str, place: str) -> Response[Any]:
+    try:
+        principal = authenticator.redeem(code)
+    except NotAuthenticatedError as error:
+        return _form(None, None, str(error), 401)
+    return _signed_in(request, authenticator.session(principal), place)
+
+
+def _port(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) <= 5 else None
+
+
+def _place(request: AnyRequest, app_ports: range, app: int | None, to: str | None) -> str:
+    """Where to go after signing in: a path of the console, or of the app that has its port on the same host."""
+    if app is None or app not in app_ports:
+        return local(to)
+    host = urlsplit(f"//{request.headers['host']}").hostname or ""
+    return f"http://{f'[{host}]' if ':' in host else host}:{app}{local(to)}"
+
+
+def _form(to: str | None, app: int | None, error: str = "", status: int = 200) -> Response[str]:
+    page = render("login.html", to=local(to), app=app, error=error)
     return Response(page, status_code=status, media_type="text/html")
 
 
-def _signed_in(request: AnyRequest, session: str, to: str | None) -> Redirect:
+def _signed_in(request: AnyRequest, session: str, place: str) -> Response[Any]:
     cookie = Cookie(
         key=SESSION_COOKIE,
         value=session,
@@ -67,4 +104,7 @@ def _signed_in(request: AnyRequest, session: str, to: str | None) -> Redirect:
         samesite="lax",
         secure=request.scope["scheme"] == "https",
     )
-    return Redirect(local(to), status_code=303, cookies=[cookie])
+    if place.startswith("/"):
+        return Redirect(place, status_code=303, cookies=[cookie])
+    # a redirect after a form may not lead to another origin (`form-action 'self'`), a page that goes on may
+    return Response(render("onward.html", place=place), status_code=200, media_type="text/html", cookies=[cookie])

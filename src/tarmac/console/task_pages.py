@@ -13,10 +13,11 @@ from litestar.response import Redirect
 from flyte.errors import InvalidInputError, TooLargeError
 from flyte.wire import InterfaceSpec, RunRequest, Task
 from tarmac.api.plane import By, Control, ControlPlane
-from tarmac.console import forms
+from tarmac.console import forms, submitted
 from tarmac.console.pages import Fragment, page
 from tarmac.console.places import Place
 from tarmac.console.run_pages import inputs_of
+from tarmac.console.submitted import LARGEST_FORM
 
 _INPUT = "input."
 """What the names of the form's own fields begin with."""
@@ -55,7 +56,7 @@ async def task_page(
     return await _task_page(control, Place(project, domain), record, fields, fragment=fragment)
 
 
-@post("/tasks/{task:str}", dto=None)
+@post("/tasks/{task:str}", dto=None, request_max_body_size=LARGEST_FORM)
 async def start(
     request: Request[Any, Any, Any],
     control: Control,
@@ -65,10 +66,10 @@ async def start(
     task: FromPath[str],
 ) -> Response[Any]:
     """Start a run with what was typed; what does not fit is said beside its field."""
-    form = await request.form()
+    form = await submitted.form(request)
     place = Place(project, domain)
-    record = await control.task(project, domain, task, str(form["version"]) if form.get("version") else None)
-    typed = {name.removeprefix(_INPUT): str(value) for name, value in form.items() if name.startswith(_INPUT)}
+    record = await control.task(project, domain, task, form.get("version") or None)
+    typed = {name.removeprefix(_INPUT): value for name, value in form.items() if name.startswith(_INPUT)}
     try:
         inputs = forms.inputs(_interface(record), typed)
     except forms.FormErrors as error:
@@ -79,7 +80,7 @@ async def start(
         project=project,
         domain=domain,
         inputs=msgspec.Raw(inputs),
-        idempotency_key=str(form.get("key")) if form.get("key") else None,
+        idempotency_key=form.get("key") or None,
     )
     try:
         run, _ = await control.create_run(wanted, by)

@@ -37,6 +37,7 @@ from tarmac.control.parameters import RunOutputs
 from tarmac.control.pools import Place, Pools
 from tarmac.control.registry import Registry, task_record
 from tarmac.control.runs import Runs
+from tarmac.control.sessions import EndedSessions
 from tarmac.control.startup import Startup
 from tarmac.control.steps import Steps
 from tarmac.control.vault import Secrets
@@ -83,7 +84,8 @@ class Control:
         self._runs.attach(self._pools)
         outputs = RunOutputs(store, self.registry, self.blobs)
         self._deployments = Deployments(store, self.journal, self.registry, self._apps, self._secrets, outputs)
-        self._keys = Keys(store, self.journal, home.token(), self._apps.gateway.keys_changed)
+        self._keys = Keys(store, self.journal, home.token(), self._apps.gateway)
+        self.ended_sessions = EndedSessions(home.ended_sessions, self._apps.gateway.sessions_ended)
 
     # ------------------------------------------------------------------ start and stop
 
@@ -111,6 +113,7 @@ class Control:
                 self._clock.look()
             except Exception:  # the next look is made all the same
                 log.exception("what is left over cannot be looked for")
+            await self._keys.write_use()
 
     def accept(self, link: Link, hello: wire.Hello) -> Peer:
         """Who is it that said Hello? Raises PermissionError for a stranger."""
@@ -400,6 +403,10 @@ class Control:
     def key_rows(self) -> Mapping[str, KeyRow]:
         """sha256 of every API key → the key; a live view."""
         return self._keys.by_digest
+
+    def key_used(self, digest: str) -> None:
+        """The API was called with the key that has this sha256."""
+        self._keys.used(digest)
 
     async def projects(self) -> list[wire.Project]:
         rows = await self.store.projects()

@@ -28,6 +28,7 @@ class Gateway:
         self._link: Link | None = None
         self._loop = asyncio.get_running_loop()
         self._keys: dict[str, str] = {}
+        self._ended: list[str] = []
         self._numbers = itertools.count(1)
         self._barriers: dict[int, asyncio.Future[None]] = {}
         """What the gateway has yet to say that it has applied."""
@@ -38,11 +39,12 @@ class Gateway:
         self.on_wake: Callable[[wire.Wake], None] = lambda frame: None
         self.on_quiet: Callable[[wire.Quiet], None] = lambda frame: None
         self.on_parted: Callable[[wire.Parted], None] = lambda frame: None
+        self.on_keys_used: Callable[[wire.KeysUsed], None] = lambda frame: None
 
     def connected(self, link: Link) -> Gateway:
         self._link = link
         link.send(wire.Welcome(epoch=0))
-        link.send(wire.Keys(keys=self._keys))
+        link.send(self._callers())
         self._tell_routes()
         for number in self._barriers:
             self.tell(wire.Barrier(number=number))
@@ -56,6 +58,8 @@ class Gateway:
                 self.on_quiet(frame)
             case wire.Parted():
                 self.on_parted(frame)
+            case wire.KeysUsed():
+                self.on_keys_used(frame)
             case wire.Applied():
                 if (applied := self._barriers.pop(frame.number, None)) is not None and not applied.done():
                     applied.set_result(None)
@@ -95,14 +99,29 @@ class Gateway:
     def keys_changed(self, keys: dict[str, str]) -> None:
         """sha256 of every key that may call apps → who it is."""
         self._keys = keys
-        self.tell(wire.Keys(keys=keys))
+        self.tell(self._callers())
+
+    def sessions_ended(self, ended: list[str]) -> None:
+        """The browsers' sessions that were signed out before their time."""
+        self._ended = ended
+        self.tell(self._callers())
+
+    def _callers(self) -> wire.Keys:
+        return wire.Keys(keys=self._keys, ended=self._ended)
 
     async def told(self) -> None:
         """Return when HAProxy has every route as it is now; at once without a gateway, and after GATEWAY_PATIENCE."""
-        if self._link is None:
-            return
+        if self._link is not None:
+            await self.confirmed()
+
+    async def confirmed(self) -> bool:
+        """Whether HAProxy has, within GATEWAY_PATIENCE, all routes and keys as they are now.
+
+        A gateway that is away is waited for: HAProxy serves without it, with what it had.
+        """
         number = next(self._numbers)
         applied = self._barriers[number] = self._loop.create_future()
         self.tell(wire.Barrier(number=number))
         await asyncio.wait([applied], timeout=GATEWAY_PATIENCE)
         self._barriers.pop(number, None)
+        return applied.done()

@@ -1,4 +1,7 @@
-"""API keys: made once, shown once, kept as hashes; every change reaches the gateway at once."""
+"""API keys: made once, shown once, kept as hashes; every change reaches the gateway at once.
+
+When a key was used is noted in memory and written down once a minute at most: a call must not wait for a disk.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,43 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from flyte import wire
-from flyte.errors import NotFoundError
-from tarmac.auth import new_key
+from flyte.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SystemUnavailableError
+from tarmac.auth import OWNER, is_reserved, new_key, subject_of
+from tarmac.control.gateway import Gateway
 from tarmac.events import Journal
 from tarmac.store import Change, Delete, KeyRow, Store
+
+USE_WRITTEN_EVERY = 60.0
+"""Seconds between two times that it is written down when keys were used."""
 
 
 class Keys:
     def __init__(
-        self, store: Store, journal: Journal, owner_token: str, changed: Callable[[dict[str, str]], None]
+        self,
+        store: Store,
+        journal: Journal,
+        owner_token: str,
+        gateway: Gateway,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._journal = journal
         self._owner = hashlib.sha256(owner_token.encode()).hexdigest()
-        self._changed = changed
+        self._gateway = gateway
+        self._clock = clock
         self._by_digest: dict[str, KeyRow] = {}
+        self._names: set[str] = set()
+        """Names of keys that are being made."""
+        self._going: set[str] = set()
+        """Keys (sha256) that are being deleted: nothing is written of them any more, or they would come back."""
+        self._used: dict[str, float] = {}
+        """sha256 of a key → when it was used last, where that is not written down yet."""
+        self._written = clock()
+        """When `_used` was written down last."""
+        gateway.on_keys_used = self._callers_used
 
     @property
     def by_digest(self) -> Mapping[str, KeyRow]:
@@ -35,36 +58,114 @@ class Keys:
         self._tell()
 
     def _tell(self) -> None:
-        self._changed({self._owner: "owner", **{row.digest: row.name for row in self._by_digest.values()}})
+        callers = {row.digest: subject_of(row) for row in self._by_digest.values()}
+        self._gateway.keys_changed({self._owner: OWNER, **callers})
+
+    # ------------------------------------------------------------------ made and revoked
 
     async def create(self, request: wire.KeyRequest, by: str) -> wire.KeyInfo:
-        """A new key; this answer is the only place where it can be read."""
-        key = new_key()
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        row = KeyRow("k" + secrets.token_hex(6), request.name, digest, time.time(), None, request.scopes)
+        """A new key; this answer is the only place where it can be read.
 
-        def known() -> None:
-            self._by_digest[digest] = row
-            self._tell()
+        Raises InvalidInputError for a name that cannot be had, AlreadyExistsError for one that is taken.
+        """
+        name = request.name
+        self._check(request)
+        self._names.add(name)
+        try:
+            key = new_key()
+            digest = hashlib.sha256(key.encode()).hexdigest()
+            row = KeyRow("k" + secrets.token_hex(6), name, digest, self._clock(), None, [])
 
-        await self._journal.write(Change(keys=(row,)), known)
-        return _info(row, key)
+            def known() -> None:
+                self._by_digest[digest] = row
+                self._tell()
 
-    async def list(self) -> list[wire.KeyInfo]:
-        return [_info(row) for row in sorted(self._by_digest.values(), key=lambda row: row.created)]
+            await self._journal.write(Change(keys=(row,)), known)
+        finally:
+            self._names.discard(name)
+        return _info(row, key=key)
+
+    def _check(self, request: wire.KeyRequest) -> None:
+        if request.scopes:
+            raise InvalidInputError(
+                "keys have no scopes yet: every key may do everything that the owner may; leave `scopes` out"
+            )
+        if is_reserved(request.name):
+            raise InvalidInputError(
+                f"a key cannot be called {request.name!r}: `owner`, `anonymous` and names that start with w- or r- are "
+                "the platform's own callers; choose another name"
+            )
+        if request.name in self._names or any(row.name == request.name for row in self._by_digest.values()):
+            raise AlreadyExistsError(
+                f"there is an API key {request.name!r}; choose another name, or revoke it with: "
+                f"flyte delete api-key {request.name}"
+            )
 
     async def delete(self, name: str, by: str) -> None:
-        """Revoke a key, by its id or name. Raises NotFoundError."""
-        found = [row for row in self._by_digest.values() if name in (row.id, row.name)]
-        if not found:
-            raise NotFoundError(f"no API key {name!r}; list them with: flyte get api-key")
+        """Revoke a key, by its id or name; returns when the apps refuse it too.
+
+        Raises NotFoundError, and SystemUnavailableError where the gateway has not confirmed that it refuses the key.
+        """
+        row = self._find(name)
 
         def forgotten() -> None:
-            for row in found:
-                self._by_digest.pop(row.digest, None)
+            self._by_digest.pop(row.digest, None)
+            self._used.pop(row.digest, None)
             self._tell()
 
-        await self._journal.write(Change(deletes=tuple(Delete("keys", (row.id,)) for row in found)), forgotten)
+        self._going.add(row.digest)
+        try:
+            await self._journal.write(Change(deletes=(Delete("keys", (row.id,)),)), forgotten)
+        finally:
+            self._going.discard(row.digest)
+        if not await self._gateway.confirmed():
+            raise SystemUnavailableError(
+                f"the key {row.name!r} is deleted and the API refuses it, but the gateway has not confirmed it: until "
+                "the gateway is back, apps may still take the key. `flyte status` shows how the gateway is"
+            )
+
+    def _find(self, name: str) -> KeyRow:
+        rows = self._by_digest.values()
+        found = [row for row in rows if row.id == name] or [row for row in rows if row.name == name]
+        if not found:
+            raise NotFoundError(f"no API key {name!r}; list them with: flyte get api-key")
+        if len(found) > 1:  # from before names were unique
+            ids = ", ".join(row.id for row in found)
+            raise InvalidInputError(f"{len(found)} keys are called {name!r}; delete one by its id: {ids}")
+        return found[0]
+
+    # ------------------------------------------------------------------ used
+
+    def used(self, digest: str) -> None:
+        """The API was called with this key."""
+        self._used[digest] = self._clock()
+
+    def _callers_used(self, frame: wire.KeysUsed) -> None:
+        """Apps were called by these subjects."""
+        for row in self._by_digest.values():
+            if (at := frame.callers.get(subject_of(row))) is not None:
+                self._used[row.digest] = max(at, self._used.get(row.digest, 0.0))
+
+    async def list(self) -> list[wire.KeyInfo]:
+        rows = sorted(self._by_digest.values(), key=lambda row: row.created)
+        return [_info(self._seen(row)) for row in rows]
+
+    def _seen(self, row: KeyRow) -> KeyRow:
+        used = self._used.get(row.digest)
+        return row if used is None else replace(row, last_used=max(used, row.last_used or 0.0))
+
+    async def write_use(self) -> None:
+        """Write down when keys were used, if it is time for that again."""
+        now = self._clock()
+        if now - self._written < USE_WRITTEN_EVERY:
+            return
+        self._written = now
+        used = (self._used.keys() & self._by_digest.keys()) - self._going
+        rows = [self._seen(self._by_digest[digest]) for digest in used]
+        self._used = {}
+        if rows:
+            self._by_digest.update({row.digest: row for row in rows})
+            await self._journal.commit(Change(keys=tuple(rows)))
 
 
 def _info(row: KeyRow, key: str | None = None) -> wire.KeyInfo:

@@ -16,6 +16,9 @@ import logging
 import re
 from collections import defaultdict
 from pathlib import Path
+from urllib.parse import unquote
+
+import msgspec
 
 from tarmac.gateway.link import listen
 from tarmac.home import Home
@@ -32,6 +35,7 @@ PAUSE = 0.2
 """Seconds that lines may wait to be written."""
 
 _LONGEST_LINE = 64 * 1024
+_CALLER = re.compile(rb'"caller":("(?:[^"\\]|\\.)+")')
 _APP = re.compile(rb"([A-Za-z0-9._-]+)/([A-Za-z0-9._-]+)/([A-Za-z0-9._-]+)")
 
 
@@ -40,6 +44,8 @@ class AccessLog:
         self._home, self._rotate_at = home, rotate_at
         self._lines: defaultdict[bytes, list[bytes]] = defaultdict(list)
         self._some = asyncio.Event()
+        self._callers: set[bytes] = set()
+        """Who called an app since that was asked last, as the lines have it."""
 
     async def listen(self, path: Path) -> asyncio.AbstractServer:
         """Listen for HAProxy's lines at `path`, in place of an earlier brain."""
@@ -51,6 +57,8 @@ class AccessLog:
             app, _, entry = line.partition(b" ")
             if entry.startswith(b"{"):
                 self._lines[app].append(entry)
+                if (caller := _CALLER.search(entry)) is not None:
+                    self._callers.add(caller[1])
         if self._lines:
             self._some.set()
 
@@ -63,6 +71,11 @@ class AccessLog:
                 await asyncio.to_thread(self._write, self._taken())
         finally:
             self._write(self._taken())
+
+    def callers(self) -> set[str]:
+        """Who called an app since this was asked last."""
+        found, self._callers = self._callers, set()
+        return {unquote(msgspec.json.decode(caller, type=str)) for caller in found}
 
     def _taken(self) -> dict[bytes, list[bytes]]:
         self._some.clear()

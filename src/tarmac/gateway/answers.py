@@ -59,13 +59,24 @@ NO_KEY = Answer(
     "NotAuthenticatedError",
     f"the app {_APP} wants a key: send it as `Authorization: Bearer KEY`; `flyte create api-key NAME` makes one",
 )
+NOT_OUR_NAME = Answer(
+    421,
+    "NotAllowedError",
+    f"the port of this app does not answer to the name {_HOST}; use an address, localhost or the app's own name, or "
+    "let the platform's owner set TARMAC_APP_HOSTS to this name",
+)
+SIGN_IN_TOO_LARGE = Answer(413, "TooLargeError", "the form that signs in is larger than 8 KiB; a key is much shorter")
+DOOR_CROWDED = _unavailable("too many connections to the front door are open; try again")
+BODY_LATE = Answer(408, "InvalidInputError", "the rest of the request did not arrive in time")
 STOPPED = not_active(_APP)
 APP_AWAY = _unavailable(f"no replica of the app {_APP} takes the request; try again")
 APP_SILENT = _unavailable(
     f"the app {_APP} did not answer within the request timeout that its environment declares", 504, None
 )
 APP_BROKE_OFF = _unavailable(
-    f"the replica of the app {_APP} ended the connection before it answered; `flyte get logs` shows why", 502
+    f"the replica of the app {_APP} ended the connection before it answered, or sent an answer that is not valid HTTP "
+    "or has more than 31 KiB of headers; `flyte get logs` shows why",
+    502,
 )
 CONTROL_AWAY = _unavailable("the control plane is restarting; try again")
 CONTROL_SILENT = _unavailable("the control plane did not answer in time; try again", 504)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from flyte.wire import (
@@ -18,6 +19,7 @@ from flyte.wire import (
     Barrier,
     GatewayStatus,
     Keys,
+    KeysUsed,
     Parted,
     Route,
     RouteChanged,
@@ -52,6 +54,9 @@ SAVE_PAUSE = 0.1
 MEMORY_PAUSE = 2.0
 """Seconds that the control plane has to say how things are, before the memory is believed. HAProxy serves meanwhile."""
 
+CALLERS_TOLD_EVERY = 1.0
+"""Seconds between two reports of who called apps."""
+
 TICK = 0.25
 """Seconds between two thoughts of whether to look for apps without requests."""
 
@@ -64,6 +69,7 @@ class Brain:
         self._routes: dict[str, Route] | None = None
         """App → route; None until the control plane, or the memory, has said."""
         self._keys: dict[str, str] = {}
+        self._ended: list[str] = []
         self._wanted: Wanted | None = None
         self._complaints: list[str] = []
         self._left_out: dict[str, str] = {}
@@ -95,6 +101,7 @@ class Brain:
                 tasks.create_task(self._save_always())
                 tasks.create_task(self._recall())
                 tasks.create_task(self._watch_always())
+                tasks.create_task(self._tell_callers_always())
         finally:
             for server in servers:  # closed and not awaited: HAProxy's connections stay until this process is gone
                 server.close()
@@ -117,6 +124,7 @@ class Brain:
             case RouteRemoved() if self._routes is not None:
                 self._know({app: route for app, route in self._routes.items() if app != frame.app}, self._keys)
             case Keys():
+                self._ended = frame.ended
                 self._know(self._routes, frame.keys)
             case Woken():
                 self._holds.woken(frame)
@@ -132,7 +140,7 @@ class Brain:
         if routes is None:
             return
         self._note_changes(before, routes)
-        self._wanted, refused = wanted(routes.values(), keys)
+        self._wanted, refused = wanted(routes.values(), keys, self._ended)
         self._left_out = {each.about: each.why for each in refused}
         self._tell_left_out()
         self._report()
@@ -200,6 +208,7 @@ class Brain:
         """Believe the memory if the control plane stays away."""
         await asyncio.sleep(MEMORY_PAUSE)
         if self._routes is None:
+            self._ended = self._memory.ended
             self._know({route.app: route for route in self._memory.routes}, self._memory.keys)
 
     async def _save_always(self) -> None:
@@ -207,7 +216,7 @@ class Brain:
             await self._unsaved.wait()
             await asyncio.sleep(SAVE_PAUSE)
             self._unsaved.clear()
-            memory = Memory(self._memory.life, list((self._routes or {}).values()), self._keys)
+            memory = Memory(self._memory.life, list((self._routes or {}).values()), self._keys, self._ended)
             if memory == self._memory:
                 continue
             try:
@@ -284,6 +293,14 @@ class Brain:
         for app in list(self._parting):
             if not self._proxy.has_servers(routes[app].port) and self._link.send(Parted(app=app)):
                 del self._parting[app]
+
+    async def _tell_callers_always(self) -> None:
+        """Tell the control plane who calls apps, for its list of keys."""
+        while True:
+            await asyncio.sleep(CALLERS_TOLD_EVERY)
+            now = time.time()
+            if callers := self._access.callers():
+                self._link.send(KeysUsed(callers=dict.fromkeys(callers, now)))
 
     async def _watch_always(self) -> None:
         """Tell the control plane which apps have no requests."""

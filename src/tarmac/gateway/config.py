@@ -10,7 +10,7 @@ which change while HAProxy runs:
     hosts.map   host name → slot
     slots.map   slot → `project/domain/app|open, guarded or passing|ready, asleep or stopped|milliseconds or 0`
     keys.map    sha256 of a key → caller
-    holders.map sha256 of a caller who has a key → caller
+    ended.map   id of a browser's session that was signed out → 1
 
 A request's way: find the slot (by the port it came in on, or by Host), the route of the slot, the caller where the
 route is guarded; clean the headers; refuse, hold, or pass on to `p<slot>`. What is in no map gets the control plane
@@ -28,24 +28,13 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from tarmac.gateway import answers
-from tarmac.gateway.answers import Answer
-
-HOLD_LUA = Path(__file__).with_name("hold.lua")
+from tarmac.gateway import answers, rules
+from tarmac.gateway.rules import quoted
+from tarmac.gateway.shape import AGAIN, HOSTS, SLOTS, Shape
 
 SHAPE_FILE = "haproxy.cfg"
 BACKENDS_FILE = "backends.cfg"
-HOSTS, SLOTS, KEYS, HOLDERS = "hosts.map", "slots.map", "keys.map", "holders.map"
-"""The maps' files. HAProxy knows a map by the name that stands in the configuration, the runtime API by the same."""
-
-AGAIN = "again"
-"""Name of the spare server in each app's backend, and of the frontend behind it."""
-
-SESSION_COOKIE = "tarmac_session"
-
 WAITING = "waiting"
 """Name of the spare way to the control plane, for as long as its socket is away."""
 
@@ -53,41 +42,18 @@ _CONNECT = 0.4
 """Seconds for one try to reach a replica, and between two tries."""
 
 _TRIES = 8
+_BUFFER = 32 * 1024
+"""Bytes of the longest head of a request or an answer, with a kilobyte to spare. HAProxy needs two of them for each
+request that is under way, and none for a connection that is idle."""
+
+_HEADERS = 400
+"""The most headers that a request or an answer may have."""
+
+_BODY_PAUSE = "60s"
+"""How long a client may be silent in the middle of a request to the control plane."""
+
 _QUIET = "24h"
 """How long a stream or a WebSocket may be silent. Dead peers are found by TCP keepalive long before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Everything that only a reload can change."""
-
-    host: str
-    port: int
-    app_ports: tuple[int, ...]
-    """The ports that are listened on, apart from the front door's."""
-    unusable: tuple[int, ...]
-    """Ports of the range that somebody else holds."""
-    slots: tuple[int, ...]
-    """One backend for each: the whole range, and the ports outside of it that apps have."""
-    domain: str
-    threads: int
-    maxconn: int
-    hold_timeout: float
-    identity_key: str
-    """The secret that identities are signed with (HS256)."""
-    issuer: str
-    api_socket: Path
-    wake_socket: Path
-    runtime_socket: Path
-    log_socket: Path
-    again_socket: Path
-    waiting_socket: Path
-    lua: Path = HOLD_LUA
-    lua_digest: str = ""
-    tls_cert: str = ""
-    tls_port: int = 0
-    tls_digest: str = ""
-    """Of the certificate file, so that a renewed one is another shape."""
 
 
 def render(shape: Shape) -> str:
@@ -121,7 +87,7 @@ def render_backends(shape: Shape, servers: Mapping[int, Mapping[str, tuple[str, 
     for slot in shape.slots:
         lines = [
             f"backend p{slot} from app",
-            f"  server {AGAIN} {_quoted(f'unix@{shape.again_socket}')} send-proxy-v2 backup",
+            f"  server {AGAIN} {quoted(f'unix@{shape.again_socket}')} send-proxy-v2 backup",
         ]
         replicas = servers.get(slot, {})
         lines += [f"  server {name} {server(address, limit)}" for name, (address, limit) in replicas.items()]
@@ -148,12 +114,14 @@ def _global(shape: Shape, stamp: str) -> Iterator[str]:
     yield "global"
     yield "  default-path config"  # the maps are named without a folder, which may have any name
     yield f"  description {stamp}"
-    yield f"  stats socket {_quoted(f'unix@{shape.runtime_socket}')} mode 600 level admin expose-fd listeners"
+    yield f"  stats socket {quoted(f'unix@{shape.runtime_socket}')} mode 600 level admin expose-fd listeners"
     yield "  stats timeout 30s"
-    sockets = f"{_quoted(f'unix@{shape.wake_socket}')} {_quoted(f'unix@{shape.api_socket}')}"
-    yield f"  lua-load-per-thread {_quoted(str(shape.lua))} {sockets} {shape.hold_timeout:g}"
+    sockets = f"{quoted(f'unix@{shape.wake_socket}')} {quoted(f'unix@{shape.api_socket}')}"
+    yield f"  lua-load-per-thread {quoted(str(shape.lua))} {sockets} {shape.hold_timeout:g}"
     yield f"  nbthread {shape.threads}"
     yield f"  maxconn {shape.maxconn}"
+    yield f"  tune.bufsize {_BUFFER}"
+    yield f"  tune.http.maxhdr {_HEADERS}"
     yield "  noreuseport"  # a second platform on the same port must fail, not get every other connection
     yield "  ssl-default-bind-options ssl-min-ver TLSv1.2"
 
@@ -167,13 +135,14 @@ def _access_ring(shape: Shape) -> Iterator[str]:
     yield "  size 1048576"
     yield "  timeout connect 1s"
     yield "  timeout server 10s"
-    yield f"  server brain {_quoted(f'unix@{shape.log_socket}')} log-proto legacy"
+    yield f"  server brain {quoted(f'unix@{shape.log_socket}')} log-proto legacy"
 
 
 def _defaults() -> Iterator[str]:
     yield "defaults base"
     yield "  mode http"
     yield "  option dontlognull"
+    yield "  option http-restrict-req-hdr-names delete"
     yield "  option http-keep-alive"
     yield "  option http-no-delay"  # what an app streams is sent on as it comes, not when the next piece is there
     yield "  option abortonclose"
@@ -193,20 +162,26 @@ def _defaults() -> Iterator[str]:
     yield "  timeout client-fin 30s"
     yield "  timeout queue 30s"
     yield f"  timeout tunnel {_QUIET}"
+    yield rules.error(answers.BODY_LATE)
 
 
 def _door(shape: Shape) -> Iterator[str]:
     yield "frontend door from base"
     yield f"  bind {_address(shape.host)}:{shape.port}"
     if shape.tls_cert:
-        yield f"  bind {_address(shape.host)}:{shape.tls_port} ssl crt {_quoted(shape.tls_cert)} alpn h2,http/1.1"
-    yield from _log()
-    yield f"  http-request set-var(txn.slot) req.hdr(host),host_only,lower,map_str({HOSTS})"
+        yield f"  bind {_address(shape.host)}:{shape.tls_port} ssl crt {quoted(shape.tls_cert)} alpn h2,http/1.1"
+    yield from rules.connections(shape, shape.door_connections)
+    yield f"  timeout client {_BODY_PAUSE}"
+    yield from rules.log()
+    yield from _slot_by_name(shape)
     yield "  acl for_an_app var(txn.slot) -m found"
     yield "  http-request set-log-level silent unless for_an_app"
-    yield _refuse(answers.NO_APP_HERE, f"if !for_an_app {{ req.hdr(host),host_only,lower -m end .{shape.domain} }}")
-    yield from _clean_headers()
-    yield from _route(shape, "if for_an_app !routed")
+    yield rules.refuse(
+        answers.NO_APP_HERE, f"if !for_an_app {{ req.hdr(host),host_only,lower -m end .{shape.domain} }}"
+    )
+    yield from rules.sign_in_form(shape, "!for_an_app")
+    yield from rules.clean_headers(shape)
+    yield from rules.route(shape, "if for_an_app !routed", rules.sign_in_of_name(shape))
     yield "  use_backend control unless for_an_app"
     yield "  use_backend p%[var(txn.slot)]"
 
@@ -217,24 +192,33 @@ def _apps(shape: Shape) -> Iterator[str]:
     yield "frontend apps from base"
     for first, last in _runs(shape.app_ports):
         yield f"  bind {_address(shape.host)}:{first}" + (f"-{last}" if last > first else "")
-    yield from _log()
+    yield from rules.connections(shape, shape.app_connections)
+    yield from rules.log()
     yield "  http-request set-var(txn.slot) dst_port"
-    yield from _clean_headers()
-    yield from _route(shape, "if !routed")
+    yield from rules.clean_headers(shape)
+    yield from rules.known_name(shape)
+    yield from rules.route(shape, "if !routed", rules.sign_in_of_port(shape))
     yield "  use_backend p%[var(txn.slot)]"
+
+
+def _slot_by_name(shape: Shape) -> Iterator[str]:
+    """The app whose name the request was sent to. The front door's own names and addresses are nobody else's."""
+    yield "  acl door_name req.hdr(host),host_only,lower -m str " + " ".join(shape.own_names)
+    yield f"  acl door_name req.hdr(host),host_only,lower -m reg {quoted(rules.ADDRESS)}"
+    yield f"  http-request set-var(txn.slot) req.hdr(host),host_only,lower,map_str({HOSTS}) unless door_name"
 
 
 def _again(shape: Shape) -> Iterator[str]:
     """Where a request goes whose app has no replica left. Its headers were cleaned and its caller checked before."""
     yield f"frontend {AGAIN} from base"
-    yield f"  bind {_quoted(f'unix@{shape.again_socket}')} mode 600 accept-proxy"
-    yield f"  http-request set-var(txn.slot) req.hdr(host),host_only,lower,map_str({HOSTS})"
+    yield f"  bind {quoted(f'unix@{shape.again_socket}')} mode 600 accept-proxy"
+    yield from _slot_by_name(shape)
     yield f"  http-request set-var(txn.slot) dst_port if {{ dst_port,map_str({SLOTS}) -m found }}"
     yield f"  http-request set-var(txn.route) var(txn.slot),map_str({SLOTS})"
     yield "  http-request set-var(txn.app) var(txn.route),field(1,|)"
-    yield _refuse(answers.NO_APP_HERE, "unless { var(txn.route) -m found }")
-    yield _refuse(answers.STOPPED, "if { var(txn.route),field(3,|) -m str stopped }")
-    yield _refuse(answers.APP_AWAY, "if { req.hdr(x-flyte-again) -m found }")  # once around is enough
+    yield rules.refuse(answers.NO_APP_HERE, "unless { var(txn.route) -m found }")
+    yield rules.refuse(answers.STOPPED, "if { var(txn.route),field(3,|) -m str stopped }")
+    yield rules.refuse(answers.APP_AWAY, "if { req.hdr(x-flyte-again) -m found }")  # once around is enough
     yield "  http-request set-header x-flyte-again 1"
     yield "  http-request lua.hold"
     yield "  use_backend p%[var(txn.slot)]"
@@ -243,8 +227,8 @@ def _again(shape: Shape) -> Iterator[str]:
 def _control(shape: Shape) -> Iterator[str]:
     # A unix socket that is away refuses at once, and HAProxy pauses only where the refusal takes time. So the first
     # refusal marks the server down, and requests take the spare way, where they wait for the socket to be back.
-    api = _quoted(f"unix@{shape.api_socket}")
-    spare = _quoted(f"unix@{shape.waiting_socket}")
+    api = quoted(f"unix@{shape.api_socket}")
+    spare = quoted(f"unix@{shape.waiting_socket}")
     check = "check inter 10s fastinter 100ms downinter 100ms fall 1 rise 1"
     yield from _control_backend("control")
     yield f"  server control {api} {check} observe layer4 error-limit 1 on-error mark-down"
@@ -268,7 +252,7 @@ def _control_backend(name: str) -> Iterator[str]:
     yield "  retry-on conn-failure empty-response"
     yield "  http-request disable-l7-retry unless { method GET HEAD PUT }"
     for answer in (answers.CONTROL_AWAY, answers.CONTROL_SILENT, answers.CONTROL_BROKE_OFF):
-        yield _error(answer)
+        yield rules.error(answer)
 
 
 def _defaults_of_apps() -> Iterator[str]:
@@ -283,122 +267,10 @@ def _defaults_of_apps() -> Iterator[str]:
         "if !{ var(txn.route),field(4,|) -m str 0 } !{ req.hdr(accept) -m sub text/event-stream }"
     )
     for answer in (answers.APP_AWAY, answers.APP_SILENT, answers.APP_BROKE_OFF):
-        yield _error(answer)
-
-
-# --------------------------------------------------------------------------------------------------------- the rules
-
-
-def _log() -> Iterator[str]:
-    entry = ",".join(
-        (
-            '"time":%Ts.%ms',
-            '"method":"%HM"',
-            '"path":"%[var(txn.path),json(utf8s)]"',
-            '"status":%ST',
-            '"total_ms":%Ta',
-            '"upstream_ms":%Tr',
-            '"held_ms":%[var(txn.held,0)]',
-            '"bytes":%B',
-            '"caller":"%[var(txn.caller),json(utf8s)]"',
-            '"client":"%ci"',
-            '"replica":"%s"',
-            '"websocket":%[var(txn.websocket,false)]',
-            '"ended":"%ts"',
-        )
-    )
-    yield "  log ring@access format raw local0 info"
-    yield f"  log-format {_quoted('%[var(txn.app)] {' + entry + '}')}"
-
-
-def _clean_headers() -> Iterator[str]:
-    """What a client may not say about itself, and what apps and the control plane are told of it."""
-    yield "  http-request del-header x-flyte- -m beg"
-    yield "  http-request set-header x-forwarded-for %[src]"
-    yield "  http-request set-header x-forwarded-proto http"
-    yield "  http-request set-header x-forwarded-proto https if { ssl_fc }"
-    yield "  http-request set-header x-forwarded-host %[req.hdr(host)]"
-    yield "  http-request set-header x-request-id %[uuid] unless { req.hdr(x-request-id) -m found }"
-
-
-def _route(shape: Shape, homeless: str) -> Iterator[str]:
-    """From the slot to a request that may be passed on; `homeless` is when the slot has no route."""
-    yield f"  http-request set-var(txn.route) var(txn.slot),map_str({SLOTS})"
-    yield "  acl routed var(txn.route) -m found"
-    yield _refuse(answers.NO_APP_HERE, homeless)
-    yield "  http-request set-var(txn.app) var(txn.route),field(1,|) if routed"
-    yield "  http-request set-var(txn.path) path if routed"
-    yield "  http-request set-var(txn.websocket) str(true) if routed { req.hdr(upgrade) -m str -i websocket }"
-    yield from _caller(shape)
-    yield from _without_our_cookie()
-    yield _refuse(answers.STOPPED, "if routed { var(txn.route),field(3,|) -m str stopped }")
-    yield "  http-request lua.hold if routed { var(txn.route),field(3,|) -m str asleep }"
-
-
-def _caller(shape: Shape) -> Iterator[str]:
-    """Who calls a guarded app: by key, by identity, or by the browser's session. Whatever is not `open` is guarded."""
-    yield "  acl open var(txn.route),field(2,|) -m str open"
-    yield "  acl known var(txn.caller) -m found"
-    yield "  acl token var(txn.token) -m found"
-    yield f"  acl signed var(txn.token),jwt_verify(HS256,{_quoted(shape.identity_key)}) 1"
-    yield "  acl in_time var(txn.token),jwt_payload_query('$.exp','int'),sub(txn.now) gt 0"
-    yield f"  acl issued_here var(txn.token),jwt_payload_query('$.iss') -m str {shape.issuer}"
-    yield "  acl of_a_key var(txn.token),jwt_payload_query('$.kind') -m str key"
-    yield "  http-request set-var(txn.now) date if routed !open"
-    yield "  http-request set-var(txn.token) http_auth_bearer if routed !open"
-    yield "  http-request set-var(txn.token) http_auth_pass if routed !open !token"  # https://any:KEY@host/
-    yield f"  http-request set-var(txn.caller) var(txn.token),sha2(256),hex,lower,map_str({KEYS}) if token"
-    yield from _caller_by_identity()
-    yield "  http-request del-header authorization if known !{ var(txn.route),field(2,|) -m str passing }"
-    yield "  http-request unset-var(txn.token) if routed !open !known"
-    yield f"  http-request set-var(txn.token) req.cook({SESSION_COOKIE}) if routed !open !known"
-    yield from _caller_by_identity()
-    yield _refuse(answers.NO_KEY, "if routed !open !known", "hdr www-authenticate Bearer")
-    yield "  http-request set-header x-flyte-caller %[var(txn.caller)] if known"
-
-
-def _caller_by_identity() -> Iterator[str]:
-    """The subject of a signed token. A session that was opened with a key ends when the key is withdrawn."""
-    subject = "http-request set-var(txn.caller) var(txn.token),jwt_payload_query('$.sub')"
-    valid = "token !known signed in_time issued_here"
-    yield f"  {subject} if {valid} !of_a_key"
-    yield f"  {subject},sha2(256),hex,lower,map_str({HOLDERS}) if {valid} of_a_key"
-
-
-def _without_our_cookie() -> Iterator[str]:
-    """Cookies do not tell ports apart: without this each app would be handed the console's session."""
-    ours = f"if routed {{ req.cook({SESSION_COOKIE}) -m found }}"
-    drop = rf"^(.*;[ ]*)?{SESSION_COOKIE}=[^;]*(;[ ]*)?(.*)$"
-    for _ in range(2):  # a browser may send it twice, for two paths
-        yield rf"  http-request replace-header cookie {_quoted(drop)} {_quoted(chr(92) + '1' + chr(92) + '3')} {ours}"
-    yield f"  http-request del-header cookie {ours}"
-    yield "  http-request del-header cookie if routed { req.hdr(cookie) -m len 0 }"
-
-
-def _refuse(answer: Answer, when: str, extra: str = "") -> str:
-    head = f"  http-request return status {answer.status} content-type application/json"
-    return " ".join(part for part in (head, _body(answer), _retry_after(answer), extra, when) if part)
-
-
-def _error(answer: Answer) -> str:
-    head = f"  http-error status {answer.status} content-type application/json"
-    return " ".join(part for part in (head, _body(answer), _retry_after(answer)) if part)
-
-
-def _body(answer: Answer) -> str:
-    return f"lf-string {_quoted(answer.body)}"
-
-
-def _retry_after(answer: Answer) -> str:
-    return f"hdr retry-after {answer.retry_after}" if answer.retry_after is not None else ""
+        yield rules.error(answer)
 
 
 # ------------------------------------------------------------------------------------------------- how it is written
-
-
-def _quoted(text: str) -> str:
-    """One word of HAProxy's configuration, whatever is in it."""
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _address(host: str) -> str:

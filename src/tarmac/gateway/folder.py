@@ -22,10 +22,11 @@ from flyte.errors import InitializationError
 from flyte.wire import Route
 from tarmac.auth import ISSUER, signing_secret
 from tarmac.gateway import config, ports, program
-from tarmac.gateway.config import BACKENDS_FILE, SHAPE_FILE, Shape
+from tarmac.gateway.config import BACKENDS_FILE, SHAPE_FILE
 from tarmac.gateway.routes import Wanted, wanted
+from tarmac.gateway.shape import HOLD_LUA, Shape
 from tarmac.home import Home, replace_file
-from tarmac.settings import Settings
+from tarmac.settings import Settings, words
 
 log = logging.getLogger("tarmac.gateway")
 
@@ -39,6 +40,7 @@ class Memory(msgspec.Struct, frozen=True):
     """In which life of the platform that was (`process.life`)."""
     routes: list[Route] = []
     keys: dict[str, str] = {}
+    ended: list[str] = []
 
 
 def remembered(home: Home) -> Memory | None:
@@ -77,7 +79,7 @@ def prepare(home: Home, settings: Settings, life: str) -> list[str]:
         )
     before = remembered(home)
     memory = adopted(home, life)
-    want, _ = wanted(memory.routes, memory.keys)
+    want, _ = wanted(memory.routes, memory.keys, memory.ended)
     shape = plan(home, settings, frozenset(), want.ports)
     try:
         write(home, shape, want)
@@ -97,7 +99,7 @@ def adopted(home: Home, life: str) -> Memory:
     memory = remembered(home) or Memory()
     if memory.life != life:
         routes = [msgspec.structs.replace(route, replicas=[]) for route in memory.routes]
-        memory = Memory(life, routes, memory.keys)
+        memory = Memory(life, routes, memory.keys, memory.ended)
         remember(home, memory)
     return memory
 
@@ -114,7 +116,7 @@ def plan(home: Home, settings: Settings, ours: frozenset[int], slots: Iterable[i
         slots=tuple(sorted({*wished, *slots})),
         domain=settings.domain,
         threads=settings.threads,
-        maxconn=ports.connections(len(wished)),
+        maxconn=ports.connections(len(wished), settings.connections),
         hold_timeout=settings.hold_timeout,
         identity_key=signing_secret(home.master_key()),
         issuer=ISSUER,
@@ -124,10 +126,13 @@ def plan(home: Home, settings: Settings, ours: frozenset[int], slots: Iterable[i
         log_socket=home.access_log_socket,
         again_socket=home.sockets / "again.sock",
         waiting_socket=home.sockets / "waiting.sock",
-        lua_digest=_digest(config.HOLD_LUA),
+        lua_digest=_digest(HOLD_LUA),
         tls_cert=settings.tls_cert,
         tls_port=settings.tls_port,
         tls_digest=certificate(settings),
+        per_address=settings.connections_per_address,
+        trusted_proxies=tuple(words(settings.trusted_proxies)),
+        app_hosts=tuple(words(settings.app_hosts.lower())),
     )
 
 

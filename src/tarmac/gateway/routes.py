@@ -1,6 +1,6 @@
 """What the control plane wants of HAProxy, what HAProxy has, and the steps from one to the other. Pure.
 
-    wanted(routes, keys) → Wanted          present ← runtime API          steps(wanted, present) → commands
+    wanted(routes, keys, …) → Wanted          present ← runtime API          steps(wanted, present) → commands
 
 The order of the steps keeps every moment in between safe: a slot that changes hands has no route while its replicas
 are exchanged; a new replica is there before an old one goes, and before the route says that somebody is home; keys
@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from flyte.wire import Route
 from tarmac.gateway import config
-from tarmac.gateway.config import AGAIN, HOLDERS, HOSTS, KEYS, SLOTS
+from tarmac.gateway.shape import AGAIN, ENDED, HOSTS, KEYS, SLOTS
 
 log = logging.getLogger("tarmac.gateway")
 
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-MAPS = (SLOTS, HOSTS, KEYS, HOLDERS)
+MAPS = (SLOTS, HOSTS, KEYS, ENDED)
 
 
 LONGEST_CALLER = 300
@@ -113,8 +113,13 @@ class Present:
 # ------------------------------------------------------------------------------------------------------ what is wanted
 
 
-def wanted(routes: Iterable[Route], keys: Mapping[str, str]) -> tuple[Wanted, list[LeftOut]]:
-    """All routes and keys as entries of maps and servers of backends, and what had to be left out of them."""
+def wanted(
+    routes: Iterable[Route], keys: Mapping[str, str], ended: Iterable[str] = ()
+) -> tuple[Wanted, list[LeftOut]]:
+    """All routes and keys as entries of maps and servers of backends, and what had to be left out of them.
+
+    `ended` are the ids of sessions that were signed out.
+    """
     slots: dict[str, str] = {}
     hosts: dict[str, str] = {}
     servers: dict[int, dict[str, Server]] = {}
@@ -137,24 +142,22 @@ def wanted(routes: Iterable[Route], keys: Mapping[str, str]) -> tuple[Wanted, li
             if hosts.setdefault(name, slot) != slot:
                 why = f"{route.app}: the host name {name} belongs to {_app(slots[hosts[name]])}"
                 refused.append(LeftOut(route.app, why))
-    callers, holders = _callers(keys, refused)
-    return Wanted({SLOTS: slots, HOSTS: hosts, KEYS: callers, HOLDERS: holders}, servers), refused
+    sessions = {session: "1" for session in ended if _NAME.fullmatch(session)}
+    return Wanted({SLOTS: slots, HOSTS: hosts, KEYS: _callers(keys, refused), ENDED: sessions}, servers), refused
 
 
-def _callers(keys: Mapping[str, str], refused: list[LeftOut]) -> tuple[dict[str, str], dict[str, str]]:
-    """sha256 of each key, and of each holder's name → that name as a header has it."""
+def _callers(keys: Mapping[str, str], refused: list[LeftOut]) -> dict[str, str]:
+    """sha256 of each key → its holder's name as a header has it."""
     callers: dict[str, str] = {}
-    holders: dict[str, str] = {}
     for digest, caller in keys.items():
         try:
             header = _header(caller)
-            holders[hashlib.sha256(caller.encode()).hexdigest()] = header
         except ValueError as error:
             refused.append(LeftOut(digest, f"the API key {caller[:40]!r}: {error}"))
             continue
         if _DIGEST.fullmatch(digest):
             callers[digest] = header
-    return callers, holders
+    return callers
 
 
 def _header(caller: str) -> str:

@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tarmac.gateway.config import AGAIN
 from tarmac.gateway.routes import MAPS, AddServer, DeleteServer, Present, Server, Step
+from tarmac.gateway.shape import AGAIN
 
 ANSWER_TIMEOUT = 5.0
 """Seconds for one answer; HAProxy gives it within a millisecond."""
