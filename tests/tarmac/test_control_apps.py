@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from flyte import wire
-from flyte.errors import AppNotFoundError, DeploymentError
+from flyte.errors import AppNotFoundError, DeploymentError, InvalidInputError
 from flyte.wire import AppStatus, DeploymentPhase, EnvironmentSpec
 from tarmac.model import APP_TRANSITIONS
 from tarmac.store import AppRow
@@ -609,3 +609,56 @@ async def test_an_app_that_ends_the_agent_whenever_it_starts_has_failed_and_the_
     assert house.agent.deaths == 4
     house.agent.deadly.clear()
     assert (await house.control.activate(*DEFAULT, "bad", 5, "owner")).status is AppStatus.ACTIVE
+
+
+# ---------------------------------------------------------------------------------------------------------------- names
+
+
+def named(name: str, **names: str) -> wire.AppSpec:
+    return msgspec.structs.replace(app(name), **names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("127.0.0.1", "127.1", "10.0.0.7", "0x7f.1", "2130706433", "127.0.0.1:30080"),
+        *("localhost", "LOCALHOST", "localhost.", "flyte.localhost", "hello.flyte.localhost"),
+    ],
+)
+async def test_no_app_is_given_a_name_of_the_front_door(house: House, name: str) -> None:
+    with pytest.raises((DeploymentError, InvalidInputError)):
+        await deploy(house, named("evil", custom_domain=name))
+    assert await house.control.apps(*DEFAULT) == []
+
+
+async def test_an_app_with_the_name_of_another_is_refused_and_says_whose_it_is(house: House) -> None:
+    assert (await deployed(house, named("one", custom_domain="app.example"))).phase is DeploymentPhase.SUCCEEDED
+    for other in (named("two", subdomain="one"), named("two", custom_domain="APP.example")):
+        with pytest.raises(DeploymentError, match="the app flytesnacks/development/one has that name"):
+            await deploy(house, other)
+    assert [each.name for each in await house.control.apps(*DEFAULT)] == ["one"]
+
+
+async def test_two_apps_of_one_deployment_do_not_share_a_name(house: House) -> None:
+    with pytest.raises(DeploymentError, match="the app flytesnacks/development/one has that name"):
+        await deploy(house, app("one"), named("two", subdomain="one"))
+
+
+async def test_an_app_keeps_its_names_when_it_is_deployed_again(house: House) -> None:
+    for version in ("v1", "v2"):
+        done = await deployed(house, named("one", custom_domain="app.example", subdomain="sub"), version=version)
+        assert done.phase is DeploymentPhase.SUCCEEDED
+
+
+async def test_of_two_that_take_a_name_at_the_same_time_one_gets_it(house: House) -> None:
+    begun = [
+        await house.control.deploy(
+            wire.DeployRequest(
+                version="v1", root="/", project=project, apps=[named("one", custom_domain="app.example")]
+            ),
+            "owner",
+        )
+        for project in ("flytesnacks", "other")
+    ]
+    phases = sorted([(await ended(house, each)).phase for each in begun])
+    assert phases == [DeploymentPhase.FAILED, DeploymentPhase.SUCCEEDED]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 
 from flyte import wire
 from flyte.errors import DeploymentError
 from tarmac.control.live_apps import Key, LiveApp
 from tarmac.settings import Settings
+
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 MOST_TOLD = 200
 """Apps of a project and domain whose URLs a process is told in its environment."""
@@ -37,12 +40,40 @@ class Addresses:
 
     def hosts(self, app: LiveApp) -> list[str]:
         """The names under which the front door serves the app."""
-        project, domain, name = app.key
-        spec = app.spec
+        return self._hosts(app.key, app.spec)
+
+    def _hosts(self, key: Key, spec: wire.AppSpec | None) -> list[str]:
+        project, domain, name = key
         plain = (project, domain) == (wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN)
         label = (spec.subdomain if spec else None) or (name if plain else f"{name}-{project}-{domain}")
         names = [f"{label}.{self._settings.domain}"]
         return names + ([spec.custom_domain] if spec and spec.custom_domain else [])
+
+    # ------------------------------------------------------------------ whose names
+
+    def check_names(self, project: str, domain: str, specs: Iterable[wire.AppSpec]) -> None:
+        """Raise DeploymentError where an app would have a name that is the platform's own, or another app's."""
+        taken = {_plain(host): app.id for app in self._live.values() for host in self.hosts(app)}
+        for spec in specs:
+            key = (project, domain, spec.name)
+            if spec.custom_domain:
+                self._check_custom(spec.name, _plain(spec.custom_domain))
+            for host in map(_plain, self._hosts(key, spec)):
+                holder = taken.setdefault(host, "/".join(key))
+                if holder != "/".join(key):
+                    raise DeploymentError(
+                        f"the app {spec.name!r} cannot be served at {host}: the app {holder} has that name; choose "
+                        "another subdomain or custom_domain"
+                    )
+
+    def _check_custom(self, app: str, name: str) -> None:
+        """Whoever has a name of the front door is sent the keys that are meant for the platform."""
+        own = {"localhost", _plain(self._settings.host), _plain(self._settings.domain)}
+        if name in own or name.endswith(f".{_plain(self._settings.domain)}") or _is_address(name):
+            raise DeploymentError(
+                f"the app {app!r} cannot have custom_domain={name!r}: addresses, localhost, {self._settings.domain} "
+                "and what is below it are the platform's own; use a name of yours, or subdomain="
+            )
 
     # ------------------------------------------------------------------ what processes are told
 
@@ -78,3 +109,14 @@ class Addresses:
             f"all {len(self._ports)} app ports ({self._ports.start}-{self._ports.stop - 1}) are taken; "
             "delete apps with `flyte delete app NAME`, or set TARMAC_APP_PORTS to a longer range"
         )
+
+
+def _plain(host: str) -> str:
+    """A host name as the gateway compares it: without port and final dot, in small letters."""
+    name = host.strip().lower()
+    return name.rstrip(".") if name.startswith("[") or name.count(":") > 1 else name.partition(":")[0].rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    """Whether a client reads the name as a literal address; one that ends in a number is one (`127.1`, `0x7f.1`)."""
+    return ":" in name or _NUMBER.fullmatch(name.rpartition(".")[2]) is not None

@@ -211,6 +211,7 @@ class Deployments:
         deployed_here = {spec.name for spec in request.apps}
         if both := deployed_here.intersection(spec.environment.name for spec in request.tasks):
             raise InvalidInputError(f"{min(both)!r} is the name of an app and of an environment of tasks; rename one")
+        self._apps.addresses.check_names(request.project, request.domain, request.apps)
         for spec in request.apps:
             for parameter in spec.parameters:
                 if parameter.kind == "endpoint" and parameter.app_name not in deployed_here:
@@ -300,6 +301,8 @@ class Deployments:
         self._apps.set_status(app, AppStatus.DEPLOYING, f"starting version {version.version}")
         await self._journal.commit(Change(app_versions=(version,)))
         await self._start(app, version, spec)
+        # another deployment may have taken a name meanwhile
+        self._apps.addresses.check_names(request.project, request.domain, [spec])
         undo.old_replicas += await self._apps.switch(app, version, f"version {version.version} serves")
         await self._apps.gateway.told()
         await self._progress(name, spec.name, "ready", "", self._apps.addresses.url(app))

@@ -113,9 +113,7 @@ class Present:
 # ------------------------------------------------------------------------------------------------------ what is wanted
 
 
-def wanted(
-    routes: Iterable[Route], keys: Mapping[str, str], ended: Iterable[str] = ()
-) -> tuple[Wanted, list[LeftOut]]:
+def wanted(routes: Iterable[Route], keys: Mapping[str, str], ended: Iterable[str] = ()) -> tuple[Wanted, list[LeftOut]]:
     """All routes and keys as entries of maps and servers of backends, and what had to be left out of them.
 
     `ended` are the ids of sessions that were signed out.
