@@ -49,7 +49,7 @@ def get(port: int, path: str = "/", limit: float = 10) -> httpx.Response:
 
 APP = """
 import asyncio, contextlib, os
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Request, WebSocket
 from flyte.app.extras import FastAPIAppEnvironment
 
 @contextlib.asynccontextmanager
@@ -72,6 +72,11 @@ def end():
 @app.get("/")
 async def hello():
     return {"pid": os.getpid(), "port": os.environ["PORT"], "app": os.environ["FLYTE_APP_NAME"]}
+
+@app.post("/headers")
+async def headers(request: Request):
+    await request.body()
+    return [[name.decode(), value.decode()] for name, value in request.headers.raw]
 
 @app.get("/slow")
 async def slow(seconds: float):
@@ -108,6 +113,22 @@ def test_a_fastapi_app_is_served_on_the_units_port(zygote: Zygotes, root: Path) 
     assert (answer["port"], answer["app"]) == (str(port), "app")
     driver.send(wire.SignalUnit(unit="r", signal=signal.SIGTERM))
     assert driver.next(wire.UnitExited) == wire.UnitExited(unit="r", code=0)
+
+
+def test_what_follows_a_body_is_not_taken_for_headers(zygote: Zygotes, root: Path) -> None:
+    """Behind a chunked body a client may send trailers; the gateway cannot take them away."""
+    driver, port = serve_app(zygote, root)
+    chunks = "3\r\nabc\r\n0\r\n"
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(
+            b"POST /headers HTTP/1.1\r\nHost: x\r\nX-Flyte-Caller: anonymous\r\nTransfer-Encoding: chunked\r\n"
+            b"Connection: close\r\n\r\n" + chunks.encode() + b"X-Flyte-Caller: owner\r\nX-Other: y\r\n\r\n"
+        )
+        answer = client.makefile("rb").read().partition(b"\r\n\r\n")[2]
+    headers = json.loads(answer)
+    assert [value for name, value in headers if name == "x-flyte-caller"] == ["anonymous"]
+    assert "x-other" not in dict(headers)
+    assert driver.process.poll() is None
 
 
 def test_the_hooks_run_around_the_lifespan_in_the_replica_alone(zygote: Zygotes, root: Path) -> None:

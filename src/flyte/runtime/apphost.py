@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flyte.runtime import command, failures, loader, mounts
 from flyte.runtime.shim import tarmac_bind
+from flyte.runtime.trailers import without_trailers
 from flyte.wire import ReplicaSpec
 
 if TYPE_CHECKING:
@@ -165,9 +166,10 @@ def _config(environment: object, port: int) -> uvicorn.Config:
     own = getattr(environment, "uvicorn_config", None)
     if isinstance(own, uvicorn.Config):
         own.host, own.port, own.fd, own.uds, own.workers, own.reload = "127.0.0.1", port, None, None, 1, False
+        without_trailers(own)
         return own
     app: Any = getattr(environment, "app", environment)
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         port=port,
         access_log=False,
@@ -177,6 +179,8 @@ def _config(environment: object, port: int) -> uvicorn.Config:
         ws_ping_interval=_PING_INTERVAL,
         ws_ping_timeout=_PING_TIMEOUT,
     )
+    without_trailers(config)
+    return config
 
 
 async def _run_server(environment: object, config: uvicorn.Config, sock: socket.socket, ready_fd: int) -> None:
