@@ -7,6 +7,7 @@ went wrong, 2 it could not be tried (a port in use, no HAProxy, a wrong option) 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import random
@@ -88,6 +89,8 @@ def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> 
         return
     try:
         settings = _prepared(home, port)
+        for warning in exposure(settings):
+            click.echo(f"warning: {warning}", err=True)
         running = _make_room(home, settings)
     except (BaseRuntimeError, PermissionError) as error:
         raise Refused(str(error)) from error
@@ -104,6 +107,27 @@ def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> 
         say(_already(running))
     else:
         raise Failed(_verdict(failure, home.part_log("supervisor")))
+
+
+def exposure(settings: Settings) -> list[str]:
+    """What of the settings lets others in who should not be."""
+    found = []
+    if settings.host != "localhost" and not _is_loopback(settings.host):
+        found.append(
+            f"TARMAC_HOST is {settings.host}: other machines can reach the front door and every app's port, the apps "
+            "without TLS; docs/limits.md says what keeps them out"
+        )
+    with contextlib.suppress(OSError):
+        if settings.tls_cert and os.stat(settings.tls_cert).st_mode & 0o077:
+            found.append(f"others can read {settings.tls_cert}, which holds the private key: chmod 600 it")
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _already(state: dict[str, Any]) -> str:
@@ -136,6 +160,7 @@ def _prepared(home: Home, port: int | None) -> Settings:
     from tarmac.gateway.program import find
 
     find(settings)
+    process.keep_files_private()
     home.prepare()
     return settings
 

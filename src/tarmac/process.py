@@ -38,6 +38,9 @@ LIFE = "TARMAC_LIFE"
 UNIT_MARK = "TARMAC_AGENT"
 """What the agent's offspring carries besides: the agent's pid."""
 
+UMASK = "TARMAC_UMASK"
+"""The environment variable with the umask of who started the platform, in octal: what users' processes have."""
+
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 _FILES = 65_536
 _FILES_OF_MACOS = 10_240
@@ -46,6 +49,21 @@ _FILES_OF_MACOS = 10_240
 _LOOK_AGAIN = 0.02
 _PROC = Path("/proc")
 _LINUX = sys.platform == "linux"
+
+
+# ------------------------------------------------------------------------------------------------ who may read what
+
+
+def keep_files_private() -> None:
+    """Only the owner can read what this process and its offspring write from now on, but for users' processes."""
+    before = os.umask(0o077)
+    os.environ.setdefault(UMASK, f"{before:o}")
+
+
+def users_umask() -> int:
+    """The umask for processes that run users' code; -1, which leaves it as it is, where none was kept."""
+    kept = os.environ.get(UMASK, "")
+    return int(kept, 8) if kept and set(kept) <= set("01234567") else -1
 
 
 # ------------------------------------------------------------------------------------------------ who dies with whom

@@ -349,6 +349,14 @@ class World:
 
         await until(is_so, f"HAProxy has the routes; its log:\n{self.log()}")
 
+    async def listens(self) -> bool:
+        """Whether HAProxy's runtime API answers."""
+        try:
+            await self.present()
+        except runtime_api.HAProxyAway:
+            return False
+        return True
+
     async def present(self) -> Present:
         async with runtime_api.session(self.home.haproxy_socket) as session:
             return await session.present()

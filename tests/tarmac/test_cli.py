@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from tarmac import process
-from tarmac.cli import _environment, _free_port, _stops_within, is_free
+from tarmac.cli import _environment, _free_port, _stops_within, exposure, is_free
 from tarmac.home import Home
+from tarmac.settings import load
 from tarmac.supervisor import lock
 from tests.platform_fixture import wait_for
 
@@ -75,10 +76,24 @@ def test_a_platform_comes_up_once_tells_how_it_is_and_goes_down_without_a_trace(
     )
     assert "haproxy    running" in place.tarmac("status").stdout
     assert len(place.pids()) >= 5
+    files = [path for path in place.home.path.rglob("*") if path.is_file()]
+    assert [path for path in files if path.stat().st_mode & 0o077] == [], "others can read them"
     down = place.tarmac("down")
     assert (down.returncode, down.stdout) == (0, "The platform has stopped.\n")
     assert place.pids() == set()
     assert place.home.state() is None
+
+
+def test_what_lets_others_in_is_said(tmp_path: Path) -> None:
+    key = tmp_path / "cert.pem"
+    key.touch(0o644)
+    environ = {"TARMAC_HOST": "0.0.0.0", "TARMAC_TLS_CERT": str(key)}
+    everyone, readable = exposure(load(tmp_path, environ))
+    assert "other machines can reach the front door" in everyone
+    assert f"others can read {key}" in readable
+    key.chmod(0o600)
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert exposure(load(tmp_path, {"TARMAC_HOST": host, "TARMAC_TLS_CERT": str(key)})) == []
 
 
 def test_when_its_supervisor_is_killed_nothing_is_left_and_it_comes_up_again(place: Place) -> None:

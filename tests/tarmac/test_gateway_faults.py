@@ -239,6 +239,7 @@ async def test_replicas_of_an_earlier_platform_are_not_believed(gateway: World) 
     folder.remember(gateway.home, folder.Memory(memory.life + "1", memory.routes, memory.keys))
     gateway.start_haproxy()
     await until(lambda: answers(gateway.settings.port), "HAProxy listens")
+    await until(gateway.listens, "HAProxy's runtime API answers")
     present = await gateway.present()
     assert present.slots[str(gateway.slot())] == f"{APP}|open|asleep|0"
     assert not any(present.servers.values())

@@ -145,6 +145,7 @@ class Base:
             stderr=output,
             pass_fds=(fd,),
             start_new_session=True,
+            umask=process.users_umask(),
         )
 
     def suits(self, pool: PoolSpec) -> bool:

@@ -122,6 +122,7 @@ class Zygote(asyncio.Protocol):
             stderr=output,
             pass_fds=(fd,),
             start_new_session=True,
+            umask=process.users_umask(),
         )
         self.pid = self._process.pid
 

@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 from flyte.errors import BaseRuntimeError
 from tarmac import home as homes
+from tarmac import process
 from tarmac import settings as all_settings
 from tarmac.supervisor.door import GivenUp
 from tarmac.supervisor.lock import locked
@@ -31,6 +32,7 @@ def _announce_to(fd: int) -> Callable[[GivenUp | None], None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the platform of this environment, until SIGTERM."""
+    process.keep_files_private()
     home = homes.find()
     try:
         home.prepare()
