@@ -20,8 +20,8 @@ from flyte.io import Dir, File
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where new files go: a platform's folder, or this user's own."""
     if request.param == "platform":
-        (tmp_path / "blobs").mkdir()
-        monkeypatch.setenv("FLYTE_BLOBS", str(tmp_path / "blobs"))
+        (tmp_path / "home" / "blobs").mkdir(parents=True)
+        monkeypatch.setenv("FLYTE_BLOBS", str(tmp_path / "home" / "blobs"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
@@ -56,14 +56,14 @@ async def test_a_local_file_is_kept_where_other_actions_find_it(place: Path) -> 
 
 
 def test_on_a_platform_the_copy_outlives_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "blobs").mkdir()
-    monkeypatch.setenv("FLYTE_BLOBS", str(tmp_path / "blobs"))
+    (tmp_path / "home" / "blobs").mkdir(parents=True)
+    monkeypatch.setenv("FLYTE_BLOBS", str(tmp_path / "home" / "blobs"))
     source = tmp_path / "source.txt"
     source.write_text("content")
     file: File[str] = File.from_local_sync(source)
     source.unlink()
     assert Path(file.download_sync()).read_text() == "content"
-    assert Path(file.path).is_relative_to(tmp_path / "files")
+    assert Path(file.path).is_relative_to(tmp_path / "home" / "files")
     assert Path(file.path).parent.stat().st_mode & 0o077 == 0
 
 

@@ -10,6 +10,7 @@ so.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -19,7 +20,10 @@ import uuid
 from pathlib import Path
 
 from flyte import _init, _platform
-from flyte.io import _blob
+from flyte.io import _allowed, _blob
+from flyte.runtime import identity
+
+_BLOB = re.compile(r"v1/blobs/[0-9a-f]{64}")
 
 _KEPT, _WRITING = 0o444, 0o222
 """Modes: nobody writes into what is kept for others."""
@@ -55,11 +59,14 @@ def new_path(name: str = "") -> Path:
 
 
 def local_path(path: str) -> Path | None:
-    """The path on this machine that `path` stands for; None for a URI of elsewhere."""
+    """The path on this machine that `path` stands for; None for a URI of elsewhere.
+
+    Raises PermissionError for one that a File or Dir may not name here.
+    """
     scheme, _, rest = path.partition("://")
     if not _:
-        return Path(path)
-    return Path(urllib.parse.unquote(rest)) if scheme == "file" else None
+        return _allowed.check(Path(path))
+    return _allowed.check(Path(urllib.parse.unquote(rest))) if scheme == "file" else None
 
 
 def readable(path: str) -> Path:
@@ -72,16 +79,23 @@ def readable(path: str) -> Path:
     if not path.startswith(("http://", "https://")):
         raise ValueError(f"{path}: only local paths, file:// and http(s):// can be read; fetch it in the task instead")
     target = new_path(urllib.parse.urlsplit(path).path)
-    with urllib.request.urlopen(_request(path), timeout=FETCH_TIMEOUT) as answer, target.open("wb") as file:
+    with (
+        identity.left_out(),
+        urllib.request.urlopen(_request(path), timeout=FETCH_TIMEOUT) as answer,
+        target.open("wb") as file,
+    ):
         shutil.copyfileobj(answer, file)
     return target
 
 
 def _request(url: str) -> urllib.request.Request:
-    """A request for `url`, with this process's key where it goes to the process's own platform."""
+    """A request for `url`, with this process's key where that is a blob of the process's own platform.
+
+    Everything else is asked for without it: whoever chose the URL must not get what only this process may see.
+    """
     request = urllib.request.Request(url)
     endpoint, key = os.environ.get("FLYTE_ENDPOINT"), os.environ.get("FLYTE_API_KEY")
-    if endpoint and key and url.startswith(f"{endpoint.rstrip('/')}/"):
+    if endpoint and key and _BLOB.fullmatch(url.removeprefix(f"{endpoint.rstrip('/')}/")):
         request.add_unredirected_header("Authorization", f"Bearer {key}")
     return request
 

@@ -11,13 +11,15 @@ a line on stderr says so.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.abc
 import importlib.machinery
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,10 +28,23 @@ HEADER = "Authorization"
 _TAUGHT = "__flyte_identity__"
 
 
+_LEFT_OUT: ContextVar[bool] = ContextVar("identity_left_out", default=False)
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[None]:
+    """Within it no request carries the identity: somebody else chose where it goes."""
+    token = _LEFT_OUT.set(True)
+    try:
+        yield
+    finally:
+        _LEFT_OUT.reset(token)
+
+
 def key_for(url: str) -> str | None:
     """The value of the Authorization header for `url`, if it is an app of this platform that asks for a key."""
     guarded = _guarded(os.environ.get("FLYTE_GUARDED_APPS", ""))
-    if not guarded:
+    if not guarded or _LEFT_OUT.get():
         return None
     parts = urlsplit(url)
     if parts.username is not None or parts.netloc not in guarded:
