@@ -475,7 +475,7 @@ async def test_a_deployment_that_fails_is_taken_back_also_under_the_same_version
     stuck = list(house.agent.replicas)[-1]
     house.agent.end_replica(stuck)
     await until(lambda: house.agent.replicas == old)
-    assert (await house.control.deployment(begun.id)).phase is DeploymentPhase.FAILED
+    assert (await ended(house, begun)).phase is DeploymentPhase.FAILED
     assert (await shown(house, "first")).status is AppStatus.ACTIVE
 
 

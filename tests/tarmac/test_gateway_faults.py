@@ -17,7 +17,7 @@ import pytest
 from flyte import wire
 from flyte.errors import InitializationError
 from tarmac import aside
-from tarmac.gateway import config, folder, runtime_api
+from tarmac.gateway import folder, runtime_api, shape
 from tarmac.gateway.config import BACKENDS_FILE
 from tarmac.gateway.runtime_api import HAProxyAway
 from tests.tarmac.gateway_world import APP, World, until, world
@@ -366,7 +366,7 @@ async def test_a_key_that_haproxy_cannot_have_holds_up_no_other_and_is_told_of(g
 async def test_a_key_that_haproxy_has_without_a_name_ends_no_brain(gateway: World) -> None:
     digest = hashlib.sha256(b"bad").hexdigest()
     async with runtime_api.session(gateway.home.haproxy_socket) as session:
-        await session.ask(f"add map {config.KEYS} {digest} ")
+        await session.ask(f"add map {shape.KEYS} {digest} ")
     gateway.kill_brain()
     gateway.start_brain()
     await until(lambda: len(gateway.control.hellos) == 2, "the brain is back")
