@@ -1063,9 +1063,9 @@ class Parted(Frame, frozen=True, kw_only=True):
 
 
 class KeysUsed(Frame, frozen=True, kw_only=True):
-    """Who called apps since the last of these frames: subject → seconds since the epoch."""
+    """The subjects that called apps since the last of these frames."""
 
-    callers: dict[str, float]
+    callers: list[str]
 
 
 class Barrier(Frame, frozen=True, kw_only=True):

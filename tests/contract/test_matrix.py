@@ -71,7 +71,10 @@ class World:
     async def up(self) -> None:
         """After the control plane has started: the API in front of it, and the gateway's end of its link."""
         house = self.house
-        authenticator = Authenticator(house.home.token(), house.control.identities, house.control.key_rows)
+        control = house.control
+        authenticator = Authenticator(
+            house.home.token(), control.identities, control.key_rows, control.ended_sessions, control.key_used
+        )
         settings = all_settings.load(house.home.path, house.environ)
         app = make_app(house.control, authenticator, settings)
         transport = httpx.ASGITransport(app=cast(Any, app), raise_app_exceptions=False)
@@ -245,7 +248,7 @@ async def test_no_address_hurts_anybody(world: World) -> None:
 
 FROM_WORKERS = (wire.Finished, wire.Call, wire.CancelCall, wire.TraceLookup, wire.TraceRecord, wire.Progress)
 FROM_AGENTS = (wire.UnitStarted, wire.UnitReady, wire.UnitExited, wire.PoolFailed, wire.PoolReady)
-FROM_GATEWAYS = (wire.Wake, wire.Quiet, wire.Parted, wire.GatewayStatus, wire.Applied)
+FROM_GATEWAYS = (wire.Wake, wire.Quiet, wire.Parted, wire.KeysUsed, wire.GatewayStatus, wire.Applied)
 
 
 def decodable(frames: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:

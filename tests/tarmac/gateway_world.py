@@ -158,7 +158,7 @@ class FakeControl:
         self.routes: dict[str, Route] = {}
         self.keys: dict[str, str] = {hashlib.sha256(KEY.encode()).hexdigest(): "key/tests"}
         self.ended: list[str] = []
-        self.keys_used: dict[str, float] = {}
+        self.keys_used: set[str] = set()
         self.hellos: list[wire.Hello] = []
         self.wakes: list[wire.Wake] = []
         self.quiets: list[wire.Quiet] = []

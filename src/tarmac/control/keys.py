@@ -143,8 +143,8 @@ class Keys:
     def _callers_used(self, frame: wire.KeysUsed) -> None:
         """Apps were called by these subjects."""
         for row in self._by_digest.values():
-            if (at := frame.callers.get(subject_of(row))) is not None:
-                self._used[row.digest] = max(at, self._used.get(row.digest, 0.0))
+            if subject_of(row) in frame.callers:
+                self.used(row.digest)
 
     async def list(self) -> list[wire.KeyInfo]:
         rows = sorted(self._by_digest.values(), key=lambda row: row.created)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 
 from flyte.wire import (
@@ -298,9 +297,8 @@ class Brain:
         """Tell the control plane who calls apps, for its list of keys."""
         while True:
             await asyncio.sleep(CALLERS_TOLD_EVERY)
-            now = time.time()
             if callers := self._access.callers():
-                self._link.send(KeysUsed(callers=dict.fromkeys(callers, now)))
+                self._link.send(KeysUsed(callers=sorted(callers)))
 
     async def _watch_always(self) -> None:
         """Tell the control plane which apps have no requests."""
