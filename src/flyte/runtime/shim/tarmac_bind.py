@@ -23,12 +23,14 @@ def install(declared: int, real: int) -> None:
 
     Many servers bind several addresses: 0.0.0.0 and ::, 127.0.0.1 and ::1, whatever `localhost` is. The first socket
     gets 127.0.0.1, where the gateway looks; the others get the same port of another loopback address. Were it the same
-    address, `bind` or `listen` would fail; were it another port, a server that compares them would.
+    address, `bind` or `listen` would fail; were it another port, a server that compares them would. And each says that
+    it has the port that was asked for, since some servers compare that, too.
     """
     original_bind = socket.socket.bind
     original_connect = socket.socket.connect
     original_connect_ex = socket.socket.connect_ex
-    bound = Bound(real)
+    original_getsockname = socket.socket.getsockname
+    bound = Bound(real, original_getsockname)
 
     def bind(self: socket.socket, address: Any) -> None:
         if not _is_tcp(self) or address[1] not in (declared, real):
@@ -47,6 +49,12 @@ def install(declared: int, real: int) -> None:
             raise OSError(failed.errno, f"port {real} (for the declared {declared}) is in use") from failed
         bound.add(self, address)
 
+    def getsockname(self: socket.socket) -> Any:
+        address = original_getsockname(self)
+        if bound.any and _is_tcp(self) and address[1] == real:
+            return (address[0], bound.asked.get(self.fileno(), real), *address[2:])
+        return address
+
     def connect(self: socket.socket, address: Any) -> None:
         original_connect(self, own(self, address))
 
@@ -58,7 +66,7 @@ def install(declared: int, real: int) -> None:
             return (_mapped(sock, "127.0.0.1"), real, *address[2:])
         return address
 
-    for function in (bind, connect, connect_ex):
+    for function in (bind, connect, connect_ex, getsockname):
         setattr(socket.socket, function.__name__, function)
 
 
@@ -68,13 +76,17 @@ class Bound:
     They are remembered by their descriptors: uvloop takes those over, and leaves Python's objects as if closed.
     """
 
-    def __init__(self, real: int) -> None:
+    def __init__(self, real: int, name_of: Callable[[socket.socket], Any]) -> None:
         self.any = False
+        self._name_of = name_of
+        self.asked: dict[int, int] = {}
+        """Descriptor → the port that was asked for."""
         self._real = real
         self._sockets: list[tuple[int, Any]] = []
 
     def add(self, sock: socket.socket, address: Any) -> None:
         self.any = True
+        self.asked[sock.fileno()] = address[1]
         self._sockets.append((sock.fileno(), (sock.family, address[0])))
 
     def others(self, sock: socket.socket, address: Any) -> list[Any]:
@@ -83,8 +95,15 @@ class Bound:
         The very same address cannot be had twice, which some programs try out; sockets that share it (SO_REUSEPORT)
         are one.
         """
-        self._sockets = [(file, where) for file, where in self._sockets if _is_bound(file, self._real)]
+        self._sockets = [(file, where) for file, where in self._sockets if self._is_bound(file)]
         return [where for _, where in self._sockets if where != (sock.family, address[0])]
+
+    def _is_bound(self, file: int) -> bool:
+        try:
+            with socket.socket(fileno=os.dup(file)) as sock:
+                return bool(self._name_of(sock)[1] == self._real)
+        except (OSError, IndexError):  # closed, or something else by now
+            return False
 
 
 class Place:
@@ -108,14 +127,6 @@ def _places(sock: socket.socket, real: int, address: Any, others: int) -> Iterat
         if sock.family == socket.AF_INET6:
             yield Place(("::1", real, *rest), v6only=True)
         yield Place((_mapped(sock, "127.0.0.1"), 0, *rest), v6only=False)
-
-
-def _is_bound(file: int, port: int) -> bool:
-    try:
-        with socket.socket(fileno=os.dup(file)) as sock:
-            return bool(sock.getsockname()[1] == port)
-    except (OSError, IndexError):  # closed, or something else by now
-        return False
 
 
 def _is_tcp(sock: socket.socket) -> bool:
