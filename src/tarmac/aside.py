@@ -36,13 +36,15 @@ def write(home: Home, part: str, found: Sequence[LeftOut]) -> None:
 
 def read(home: Home) -> list[LeftOut]:
     """What all parts leave out."""
-    found: list[LeftOut] = []
-    for file in sorted(home.aside.glob("*.json")):
-        try:
-            found += msgspec.json.decode(file.read_bytes(), type=list[LeftOut])
-        except (OSError, msgspec.MsgspecError):  # it is being removed, or from another version
-            continue
-    return found
+    return [found for file in sorted(home.aside.glob("*.json")) for found in read_of(home, file.stem)]
+
+
+def read_of(home: Home, part: str) -> list[LeftOut]:
+    """What one part leaves out."""
+    try:
+        return msgspec.json.decode((home.aside / f"{part}.json").read_bytes(), type=list[LeftOut])
+    except (OSError, msgspec.MsgspecError):  # there is none, or it is from another version
+        return []
 
 
 def clear(home: Home) -> None:

@@ -73,6 +73,7 @@ async def test_a_run_that_cannot_be_loaded_fails_with_the_reason_and_the_others_
     [told] = aside.read(house.home)
     assert told.what == "run bad"
     assert (await house.control.run(good.name)).phase in (ActionPhase.QUEUED, ActionPhase.RUNNING)
+    aside.clear(house.home)  # as the next `flyte up` does
     await house.restart()
     await linked(house)
     assert aside.read(house.home) == []

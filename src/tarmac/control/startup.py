@@ -18,11 +18,16 @@ from tarmac.store import StoreError
 log = logging.getLogger("tarmac.startup")
 
 
+_ENDED = ("run ", "deployment ")
+"""What is set aside by being ended, so that no later start meets it."""
+
+
 class Startup:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._starting = Starting(home, "control")
-        self._left_out: list[LeftOut] = []
+        self._left_out = [found for found in aside.read_of(home, "control") if found.what.startswith(_ENDED)]
+        """With what an earlier control plane of the same life of the platform ended for good."""
 
     async def take_up(
         self,
@@ -67,7 +72,8 @@ class Startup:
         """The control plane comes up without this."""
         found = LeftOut(item, why, mend)
         log.error("%s", found)
-        self._left_out.append(found)
+        self._left_out = [*(each for each in self._left_out if each.what != item), found]
+        aside.write(self._home, "control", self._left_out)  # at once: the next item may end the process
 
     def close(self) -> None:
         """All is taken up. Raises OSError where it cannot be written down what was left out."""
