@@ -4,6 +4,9 @@ A value is looked for in this order: the argument of `init…`, the environment,
 with no file at all. The file is the first of: the given path, `./config.yaml`, `./.flyte/config.yaml`,
 `.flyte/config.yaml` at the root of the git repository, `$UCTL_CONFIG`, `$FLYTECTL_CONFIG`, `~/.union/config.yaml`,
 `~/.flyte/config.yaml`.
+
+A file that merely lies in the folder one works in may be anybody's: it runs no command, and is not sent the
+environment's key, unless it is named or FLYTE_TRUST_CONFIG is set.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flyte.errors import InitializationError
+
+TRUST = "FLYTE_TRUST_CONFIG"
+"""The variable that says that config files may be trusted which lie in the folder one works in."""
 
 SECTIONS = ("admin", "console", "image", "task", "local")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -45,6 +51,8 @@ class Config:
     image_refs: Mapping[str, str] | None = None
     source: Path | None = None
     """The file that was read."""
+    distrust: str | None = None
+    """Why this config must not be used for a key; None where it may."""
 
     @classmethod
     def auto(cls, config_file: str | Path | None = None) -> Config:
@@ -95,7 +103,30 @@ def load(path: str | Path | None = None, root_dir: Path | None = None) -> Config
     """
     source = _explicit(path, root_dir) if path is not None else find()
     written = _read(source) if source else {}
-    return replace(from_mapping(written, os.environ), source=source)
+    config = replace(from_mapping(written, os.environ), source=source)
+    if source is None or path is not None or _is_the_users(source) or os.environ.get(TRUST, "").lower() in _TRUE:
+        return config
+    return replace(config, distrust=_distrust(source, config, from_mapping({}, os.environ)))
+
+
+def _is_the_users(source: Path) -> bool:
+    """Whether the user put the file into force, by its place in the home folder or by a variable."""
+    named = [os.environ.get(variable) for variable in ("UCTL_CONFIG", "FLYTECTL_CONFIG")]
+    own = [Path.home() / folder / "config.yaml" for folder in (".union", ".flyte")]
+    return source in own or str(source) in [str(Path(name).expanduser()) for name in named if name]
+
+
+def _distrust(source: Path, config: Config, environment: Config) -> str | None:
+    """Why a file that merely lies in the folder one works in must not run a program, or be given a key."""
+    runs = config.api_key is None and config.command is not None and environment.command is None
+    sends = environment.api_key is not None and environment.endpoint is None and config.endpoint is not None
+    if not runs and not sends:
+        return None
+    does = f"runs the command {' '.join(config.command or ())!r}" if runs else f"sends your key to {config.endpoint}"
+    return (
+        f"{source} was found in the folder you work in, and {does}. If you trust it, name it (flyte -c FILE, "
+        f"init_from_config(FILE)) or set {TRUST}=1"
+    )
 
 
 def from_mapping(written: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
@@ -252,4 +283,4 @@ def read_api_key(text: str) -> ApiKey:
     return ApiKey(secret, endpoint, None if org in ("", "None") else org)
 
 
-assert {key.field for key in KEYS} == {field.name for field in fields(Config)} - {"source"}
+assert {key.field for key in KEYS} == {field.name for field in fields(Config)} - {"source", "distrust"}

@@ -458,6 +458,8 @@ def _with_api_key(config: Config) -> Config:
 
 
 def _key(config: Config, endpoint: str) -> str | None:
+    if config.distrust is not None:
+        raise InitializationError("UntrustedConfigError", "user", config.distrust)
     return config.api_key or _key_from_command(config) or _platform.owner_token(endpoint)
 
 

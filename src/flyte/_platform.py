@@ -62,11 +62,11 @@ def find(patience: float = RESTART_TIMEOUT) -> Found | None:
     end = time.monotonic() + patience
     while (state := _state()) is not None:
         endpoint, pid = state
+        if not _is_held():  # asked first: anybody may have the port of a platform that is gone, and would get its key
+            return None
         health = probe(endpoint)
         if health is not None and health.status == "ok":
             return Found(endpoint, _token())
-        if not _is_held():
-            return None
         if time.monotonic() > end:
             raise InitializationError(
                 "PlatformNotReadyError",
@@ -81,7 +81,7 @@ def find(patience: float = RESTART_TIMEOUT) -> Found | None:
 def owner_token(endpoint: str) -> str | None:
     """The owner's key, where `endpoint` is the platform of this machine; it is sent nowhere else."""
     state = _state()
-    if state is None or _place(state[0]) != _place(endpoint) or _place(endpoint) is None:
+    if state is None or _place(state[0]) != _place(endpoint) or _place(endpoint) is None or not _is_held():
         return None
     try:
         return _token()

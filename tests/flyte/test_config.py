@@ -8,8 +8,11 @@ import fcntl
 import importlib
 import json
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -29,9 +32,20 @@ def _endpoint(name: str) -> str:
     return f"admin:\n  endpoint: https://{name}.example\n"
 
 
+_held: list[TextIO] = []
+
+
+def _hold(home: Path) -> None:
+    """As a platform that runs does."""
+    file = _write(home / "supervisor.lock", "").open()
+    fcntl.flock(file, fcntl.LOCK_EX)
+    _held.append(file)
+
+
 def _state_file(platform: FakePlatform, pid: int | None = None) -> Path:
     home = _platform.home()
     _write(home / "token", TOKEN + "\n")
+    _hold(home)
     return _write(home / "platform.json", json.dumps({"endpoint": platform.endpoint, "pid": pid or os.getpid()}))
 
 
@@ -188,19 +202,24 @@ async def test_every_init_can_be_awaited(fake: FakePlatform) -> None:
 
 
 _UP = """
-import json, os, pathlib, sys
+import fcntl, json, os, pathlib, subprocess, sys
 home = pathlib.Path(os.environ["TARMAC_HOME"])
 home.mkdir(exist_ok=True)
 (home / "calls").write_text(" ".join(sys.argv[1:]))
 if "FAIL" in os.environ:
     sys.exit("port 30080 is taken by process 7")
 (home / "token").write_text(os.environ["FAKE_TOKEN"])
+lock = (home / "supervisor.lock").open("w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+quiet = subprocess.DEVNULL
+holder = subprocess.Popen(["sleep", "60"], pass_fds=[lock.fileno()], stdin=quiet, stdout=quiet, stderr=quiet)
+(home / "holder").write_text(str(holder.pid))
 (home / "platform.json").write_text(json.dumps({"endpoint": os.environ["FAKE_ENDPOINT"], "pid": os.getppid()}))
 """
 
 
 @pytest.fixture
-def tarmac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tarmac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A `tarmac up` that only writes the files that the real one would."""
     package = tmp_path / "python" / "tarmac"
     _write(package / "__init__.py", "")
@@ -208,7 +227,9 @@ def tarmac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
     monkeypatch.syspath_prepend(str(package.parent))
     monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    return package
+    yield package
+    if (holder := _platform.home() / "holder").exists():
+        os.kill(int(holder.read_text()), signal.SIGKILL)
 
 
 def test_without_a_file_a_platform_is_started_and_named(
@@ -263,6 +284,52 @@ def test_an_endpoint_of_this_machines_platform_needs_no_key(fake: FakePlatform) 
     _state_file(fake)
     _init.init(endpoint=fake.endpoint.replace("127.0.0.1", "localhost"))
     assert asyncio.run(_init.client().me()).kind == "owner"
+
+
+def test_the_owners_key_goes_to_no_stranger_who_has_the_port_of_a_platform_that_is_gone(fake: FakePlatform) -> None:
+    _state_file(fake)
+    _held.pop().close()
+    assert _platform.find(patience=0) is None
+    assert _platform.owner_token(fake.endpoint) is None
+
+
+# --- whose files are trusted
+
+
+def _commanding(endpoint: str, marker: Path) -> str:
+    return f"admin:\n  endpoint: {endpoint}\n  authType: ExternalCommand\n  command: [touch, {marker}]\n"
+
+
+@pytest.mark.parametrize("place", ["config.yaml", ".flyte/config.yaml"])
+def test_a_file_found_in_the_folder_runs_no_command(fake: FakePlatform, tmp_path: Path, place: str) -> None:
+    marker = tmp_path / "ran"
+    file = _write(Path(place), _commanding(fake.endpoint, marker))
+    with pytest.raises(InitializationError, match=r"runs the command 'touch .*FLYTE_TRUST_CONFIG=1"):
+        _init.init_from_config()
+    assert not marker.exists()
+    _init.init_from_config(file)
+    assert marker.exists()
+
+
+def test_a_file_found_in_the_folder_is_not_sent_the_environments_key(
+    fake: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(Path(".flyte/config.yaml"), f"admin:\n  endpoint: {fake.endpoint}\n")
+    monkeypatch.setenv("FLYTE_API_KEY", TOKEN)
+    with pytest.raises(InitializationError, match=f"sends your key to {fake.endpoint}"):
+        _init.init_from_config()
+    monkeypatch.setenv("FLYTE_TRUST_CONFIG", "1")
+    _init.init_from_config()
+    monkeypatch.delenv("FLYTE_TRUST_CONFIG")
+    monkeypatch.setenv("FLYTE_ENDPOINT", fake.endpoint)
+    _init.init_from_config()
+
+
+def test_a_file_of_the_home_may_run_its_command(fake: FakePlatform, tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    _write(Path.home() / ".flyte" / "config.yaml", _commanding(fake.endpoint, marker))
+    _init.init_from_config()
+    assert marker.exists()
 
 
 # --- local mode, and processes of the platform
