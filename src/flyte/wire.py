@@ -214,8 +214,9 @@ class ScalingSpec(Record, frozen=True, kw_only=True):
     min_replicas: Annotated[int, rules.MIN_REPLICAS] = 0
     max_replicas: Annotated[int, rules.MAX_REPLICAS] = 1
     concurrency: Annotated[int, rules.CONCURRENCY] | None = None
-    """Requests in flight for each replica before another is started."""
+    """What `Scaling.Concurrency` declares. Without effect: no replica is started under load."""
     request_rate: Annotated[int, rules.REQUEST_RATE] | None = None
+    """What `Scaling.RequestRate` declares. Without effect, too."""
     scaledown_after: rules.Duration | None = None
     """Seconds without a request."""
 
@@ -324,6 +325,8 @@ class Deployment(Record, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     warnings: list[str] = field(default_factory=list)
     created: float = 0
+    created_by: str = ""
+    """Who deployed: the owner, or the name of an API key."""
     seq: int = 0
     """The event log's number that this snapshot includes."""
 
@@ -865,8 +868,6 @@ class Assign(Frame, frozen=True, kw_only=True):
     """Path of the file that gets stdout and stderr of this attempt."""
     started: float = 0
     url: str = ""
-    known: list[str] = field(default_factory=list)
-    """Names of the tasks that are registered at this version."""
     failures: int = 0
     """How often the action failed by its own fault before; what is lost with a process is not counted."""
 

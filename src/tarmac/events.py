@@ -98,6 +98,10 @@ class Journal:
             body=body or {},
         )
 
+    def act(self, subject: str, what: str, by: str) -> Event:
+        """The next event, of something that somebody did: it keeps who that was."""
+        return self.event(subject, what, f"{what} by {by}", body={"by": by})
+
     def commit(self, change: Change, then: Callable[[], None] | None = None) -> asyncio.Future[None]:
         """As `post`, for who awaits it."""
         return self._awaited(change, then, harmless=False)

@@ -139,5 +139,17 @@ def subject_of_app(project: str, domain: str, name: str) -> str:
     return f"app/{project}/{domain}/{name}"
 
 
+def subject_of_secret(project: str, domain: str, name: str) -> str:
+    return f"secret/{project}/{domain}/{name}"
+
+
+def subject_of_key(id: str) -> str:
+    return f"key/{id}"
+
+
+def subject_of_project(id: str) -> str:
+    return f"project/{id}"
+
+
 def subject_of_deployment(deployment: str) -> str:
     return f"deployment/{deployment}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from flyte import wire
-from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, RunAlreadyExistsError
+from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, RunAlreadyExistsError, SystemUnavailableError
 from flyte.wire import ActionPhase
 from tests.tarmac.fake_agent import Act, Vanish
 from tests.tarmac.house import TASKS, House, eventually, open_house
@@ -572,3 +573,37 @@ async def test_what_was_stopped_with_the_platform_did_not_fail_and_is_run_again(
         events = await house.store.events(f"run/{run.name}/a0", 0, 1000)
         assert any(event.message.startswith("attempt 1 stopped by `flyte down`, trying again") for event in events)
     assert not house.home.stopping.exists()
+
+
+async def test_who_did_it_is_in_the_event_of_every_change(house: House) -> None:
+    control, scope = house.control, ("flytesnacks", "development")
+
+    async def blocks(act: Act) -> Any:
+        await asyncio.Event().wait()
+
+    house.behave = blocks
+    run = await house.run("add")
+    await control.abort(run.name, "enough", "ann")
+    deployed_by = (await control.deploy(wire.DeployRequest(version="v1", root="/", tasks=TASKS), "ben")).created_by
+    await control.create_secret(wire.SecretRequest(name="s", value="1"), "cleo")
+    await control.create_secret(wire.SecretRequest(name="s", value="2"), "dora")
+    await control.delete_secret(*scope, "s", "ed")
+    key = await control.create_key(wire.KeyRequest(name="ci"), "fred")
+    with contextlib.suppress(SystemUnavailableError):  # there is no gateway that could confirm it
+        await control.delete_key(key.id, "gina")
+    await control.create_project(wire.Project(id="shop"), "hal")
+    await control.update_project(wire.Project(id="shop", name="Shop"), "ida")
+
+    async def told(subject: str) -> list[tuple[str, str]]:
+        events = await house.store.events(subject, 0, 1000)
+        return [(event.phase, event.body["by"]) for event in events if "by" in event.body]
+
+    assert await told(f"run/{run.name}/a0") == [("aborted", "ann")]
+    assert deployed_by == "ben"
+    assert await told("secret/flytesnacks/development/s") == [
+        ("created", "cleo"),
+        ("updated", "dora"),
+        ("deleted", "ed"),
+    ]
+    assert await told(f"key/{key.id}") == [("created", "fred"), ("deleted", "gina")]
+    assert await told("project/shop") == [("created", "hal"), ("updated", "ida")]

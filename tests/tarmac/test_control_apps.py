@@ -85,6 +85,8 @@ class Gateway:
         while (frame := await self._peer.next()) is not None:
             self.told += 1
             match frame:
+                case wire.Welcome():
+                    assert frame.epoch == self._house.store.epoch
                 case wire.Routes():
                     self.routes = {route.app: route for route in frame.routes}
                 case wire.RouteChanged():
@@ -662,3 +664,13 @@ async def test_of_two_that_take_a_name_at_the_same_time_one_gets_it(house: House
     ]
     phases = sorted([(await ended(house, each)).phase for each in begun])
     assert phases == [DeploymentPhase.FAILED, DeploymentPhase.SUCCEEDED]
+
+
+async def test_who_stopped_started_and_deleted_an_app_is_in_its_events(house: House) -> None:
+    await deployed(house, app("front"))
+    await house.control.deactivate(*DEFAULT, "front", 5, "ann")
+    await house.control.activate(*DEFAULT, "front", 5, "ben")
+    await house.control.delete_app(*DEFAULT, "front", "cleo")
+    events = await house.store.events("/".join(("app", *DEFAULT, "front")))
+    said = [(event.message, event.body["by"]) for event in events if "by" in event.body]
+    assert said == [("deactivated", "ann"), ("activated", "ben"), ("deleted", "cleo")]

@@ -107,7 +107,7 @@ async def test_of_keys_from_before_names_were_unique_one_is_deleted_by_its_id(ho
 
 async def test_when_a_key_was_used_is_shown_at_once_and_written_down_once_a_minute(house: House) -> None:
     now = 1000.0
-    keys = Keys(house.store, house.control.journal, "tk", gateway_link.Gateway(lambda: []), lambda: now)
+    keys = Keys(house.store, house.control.journal, "tk", gateway_link.Gateway(lambda: [], 1), lambda: now)
     made = await keys.create(KeyRequest(name="ci"), "owner")
     assert (await keys.list())[0].last_used is None
     digest = hashlib.sha256((made.key or "").encode()).hexdigest()

@@ -44,6 +44,7 @@ from tarmac.control.vault import Secrets
 from tarmac.events import Journal, Watcher
 from tarmac.home import Home
 from tarmac.logs import LogFile
+from tarmac.model import subject_of_project
 from tarmac.secrets import Sealer
 from tarmac.settings import Settings
 from tarmac.store import Change, KeyRow, ProjectRow, RunQuery, Store, TaskRow
@@ -194,10 +195,10 @@ class Control:
         return [self._runs.shown(whole, snapshot.seq) for whole in snapshot.found]
 
     async def abort(self, name: str, reason: str, by: str) -> wire.Run:
-        return await self._runs.abort(name, reason or f"by {by}")
+        return await self._runs.abort(name, reason or f"by {by}", by)
 
     async def abort_action(self, run: str, action: str, reason: str, by: str) -> wire.Action:
-        await self._runs.abort_action(run, action, reason or f"by {by}")
+        await self._runs.abort_action(run, action, reason or f"by {by}", by)
         return (await self.action(run, action)).action
 
     async def actions(
@@ -277,12 +278,12 @@ class Control:
     async def activate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
         """Start the app; with `wait` return when it answers, or raise what keeps it from it."""
         app = self._apps.find(project, domain, name)
-        await self._within(self._apps.activate(app), wait)
+        await self._within(self._apps.activate(app, by), wait)
         return self._apps.record(app)
 
     async def deactivate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
         app = self._apps.find(project, domain, name)
-        await self._apps.deactivate(app)
+        await self._apps.deactivate(app, by)
         if wait is not None:
             await self._within(self._apps.until_gone(app), wait)
         return self._apps.record(app)
@@ -297,7 +298,7 @@ class Control:
             self._runs.errands.keep(task)
 
     async def delete_app(self, project: str, domain: str, name: str, by: str) -> None:
-        await self._apps.delete(self._apps.find(project, domain, name))
+        await self._apps.delete(self._apps.find(project, domain, name), by)
 
     async def app_log(
         self, project: str, domain: str, name: str, replica: str | None
@@ -375,7 +376,7 @@ class Control:
 
     async def create_secret(self, request: wire.SecretRequest, by: str) -> wire.SecretInfo:
         checks.check(request)
-        return await self._secrets.create(request)
+        return await self._secrets.create(request, by)
 
     async def secrets(self, project: str, domain: str) -> list[wire.SecretInfo]:
         return await self._secrets.list(project, domain)
@@ -384,7 +385,7 @@ class Control:
         return await self._secrets.get(project, domain, name)
 
     async def delete_secret(self, project: str, domain: str, name: str, by: str) -> None:
-        await self._secrets.delete(project, domain, name)
+        await self._secrets.delete(project, domain, name, by)
 
     async def create_key(self, request: wire.KeyRequest, by: str) -> wire.KeyInfo:
         checks.check(request)
@@ -421,7 +422,7 @@ class Control:
         known = next((each for each in await self.projects() if each.id == project.id), named)
         if known != named:
             raise AlreadyExistsError(f"project {project.id!r} exists; change it with `flyte.remote.Project.update`")
-        return await self._put_project(named)
+        return await self._put_project(named, "created", by)
 
     async def update_project(self, project: wire.Project, by: str) -> wire.Project:
         """Put the record in the place of the one that the project has. Raises NotFoundError."""
@@ -429,11 +430,12 @@ class Control:
         known = [each.id for each in await self.projects()]
         if project.id not in known:
             raise NotFoundError(f"no project {project.id!r}; there are: {', '.join(known)}")
-        return await self._put_project(project)
+        return await self._put_project(project, "updated", by)
 
-    async def _put_project(self, project: wire.Project) -> wire.Project:
+    async def _put_project(self, project: wire.Project, what: str, by: str) -> wire.Project:
         row = ProjectRow(project.id, project.name or project.id, project.description, project.labels, project.archived)
-        await self.journal.write(Change(projects=(row,)))
+        event = self.journal.act(subject_of_project(project.id), what, by)
+        await self.journal.write(Change(projects=(row,), events=(event,)))
         return project
 
 

@@ -361,13 +361,14 @@ class Actions:
         for child in ended[1:]:
             self.dispatch.end(child, "its parent ended")
 
-    def abort(self, action: LiveAction, reason: str) -> asyncio.Future[None]:
+    def abort(self, action: LiveAction, reason: str, by: str = "") -> asyncio.Future[None]:
+        """`by`: who said so; nobody where it follows from something else."""
         if action.over:  # its end may still be on its way to the disk
             return self._journal.commit(Change())
         message = f"aborted: {reason}" if reason else "aborted"
         action.error = ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
         ended = [action, *self._close(action, _P.ABORTED, message)]
-        committed = self._journal.commit(*self._ends(ended))
+        committed = self._journal.commit(*self._ends(ended, by=by))
         for each in ended:
             self.dispatch.end(each, message)
         return committed
@@ -389,16 +390,17 @@ class Actions:
         return below
 
     def _ends(
-        self, actions: list[LiveAction], ack: tuple[Worker, wire.Frame] | None = None
+        self, actions: list[LiveAction], ack: tuple[Worker, wire.Frame] | None = None, by: str = ""
     ) -> tuple[Change, Callable[[], None]]:
         """The terminal phases with their events, and what comes after their commit: the callers are told, and a run is
         closed with its root.
 
         `actions` are an action and those below it. Their events are numbered from the deepest up, so that a stream,
-        which is over with its root, has told of all ends before that.
+        which is over with its root, has told of all ends before that. `by`: who ended the first of them.
         """
-        actions = actions[::-1]
-        events = tuple(self.event(action, action.message) for action in actions)
+        first, actions = actions[0], actions[::-1]
+        body: dict[str, object] | None = {"by": by} if by else None
+        events = tuple(self.event(action, action.message, body if action is first else None) for action in actions)
         change = Change(
             actions=tuple(action.write() for action in actions),
             attempts=tuple(action.attempt_row() for action in actions if action.attempt_started is not None),

@@ -61,7 +61,7 @@ class Apps:
     ) -> None:
         self.live: dict[Key, LiveApp] = {}
         self.addresses = Addresses(self.live, settings, port)
-        self.gateway = Gateway(self._routes)
+        self.gateway = Gateway(self._routes, store.epoch)
         self.replicas = Replicas(self, agent, secrets, identities, place, settings)
         self.agent = agent
         self._store = store
@@ -288,28 +288,28 @@ class Apps:
         started = [await self.replicas.start(app, version) for _ in range(missing)]
         await _first([replica.ready for replica in [*present, *started]])
 
-    async def activate(self, app: LiveApp) -> None:
+    async def activate(self, app: LiveApp, by: str) -> None:
         self.agent.suspects.forgive(app.suspect)
         if app.row.wanted != "active":
             app.row = replace(app.row, wanted="active")
             status = AppStatus.SLEEPING if app.row.version else AppStatus.FAILED
-            committed = self._set(app, status, "activated", force=True)
+            committed = self._set(app, status, "activated", force=True, by=by)
             self.route_changed(app)
             await committed
         await self.wake(app)
         await self._journal.commit(Change())  # whoever asked for it is answered with what is on disk
 
-    async def deactivate(self, app: LiveApp) -> None:
+    async def deactivate(self, app: LiveApp, by: str, what: str = "deactivated") -> None:
         """Stop the app: no request starts it until it is activated."""
         self._sleep.forget(app)
         app.row = replace(app.row, wanted="stopped")
-        committed = self._set(app, AppStatus.STOPPED, "deactivated", force=True)
+        committed = self._set(app, AppStatus.STOPPED, what, force=True, by=by)
         self.route_changed(app)
         self.replicas.end(list(app.replicas.values()), "the app was deactivated")
         await committed
 
-    async def delete(self, app: LiveApp) -> None:
-        await self.deactivate(app)
+    async def delete(self, app: LiveApp, by: str) -> None:
+        await self.deactivate(app, by, "deleted")
         await self._forget(app)
 
     async def until_gone(self, app: LiveApp) -> None:
@@ -419,13 +419,16 @@ class Apps:
     def set_status(self, app: LiveApp, status: AppStatus, message: str) -> None:
         self._set(app, status, message)
 
-    def _set(self, app: LiveApp, status: AppStatus, message: str, force: bool = False) -> asyncio.Future[None]:
-        """Record what the app is doing now, with its event, unless nothing changed."""
+    def _set(
+        self, app: LiveApp, status: AppStatus, message: str, force: bool = False, by: str = ""
+    ) -> asyncio.Future[None]:
+        """Record what the app is doing now, with its event, unless nothing changed. `by`: who said so."""
         if app.row.status == status and app.row.message == message and not force:
             return self._journal.commit(Change())
         app.go(status, message, time.time())
         subject = subject_of_app(*app.key)
-        event = self._journal.event(subject, status.value, message, body={"version": app.row.version or ""})
+        body = {"version": app.row.version or "", **({"by": by} if by else {})}
+        event = self._journal.event(subject, status.value, message, body=body)
         return self._commit(app, event)
 
     def _commit(self, app: LiveApp, *events: wire.Event) -> asyncio.Future[None]:

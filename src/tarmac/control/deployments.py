@@ -133,6 +133,7 @@ class Deployments:
             environments=_waiting(request, level_of),
             warnings=warnings,
             created=time.time(),
+            created_by=by,
         )
         self._undo[deployment.id] = Undo()
         await self._record(deployment, "accepted")

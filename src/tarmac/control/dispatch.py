@@ -61,7 +61,7 @@ _WAITING = (ActionPhase.QUEUED, ActionPhase.INITIALIZING)
 
 
 class Lifecycle(Protocol):
-    """What happens to actions is decided elsewhere (runs.py); this is what dispatch reports."""
+    """What happens to actions is decided elsewhere (actions.py); this is what dispatch reports."""
 
     def began(self, action: LiveAction, worker: Worker) -> wire.Assign: ...
     def unfit(self, worker: Worker, frame: wire.AnyFrame, problem: str) -> None: ...

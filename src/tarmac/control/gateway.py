@@ -22,8 +22,9 @@ GATEWAY_PATIENCE = 5.0
 
 
 class Gateway:
-    def __init__(self, routes: Callable[[], list[wire.Route]]) -> None:
-        """`routes`: all there are now."""
+    def __init__(self, routes: Callable[[], list[wire.Route]], epoch: int) -> None:
+        """`routes`: all there are now. `epoch`: this control plane's."""
+        self._epoch = epoch
         self._routes = routes
         self._link: Link | None = None
         self._loop = asyncio.get_running_loop()
@@ -43,7 +44,7 @@ class Gateway:
 
     def connected(self, link: Link) -> Gateway:
         self._link = link
-        link.send(wire.Welcome(epoch=0))
+        link.send(wire.Welcome(epoch=self._epoch))
         link.send(self._callers())
         self._tell_routes()
         for number in self._barriers:

@@ -16,6 +16,7 @@ from flyte.errors import AlreadyExistsError, InvalidInputError, NotFoundError, S
 from tarmac.auth import OWNER, is_reserved, new_key, subject_of
 from tarmac.control.gateway import Gateway
 from tarmac.events import Journal
+from tarmac.model import subject_of_key
 from tarmac.store import Change, Delete, KeyRow, Store
 
 USE_WRITTEN_EVERY = 60.0
@@ -80,7 +81,8 @@ class Keys:
                 self._by_digest[digest] = row
                 self._tell()
 
-            await self._journal.write(Change(keys=(row,)), known)
+            event = self._journal.act(subject_of_key(row.id), "created", by)
+            await self._journal.write(Change(keys=(row,), events=(event,)), known)
         finally:
             self._names.discard(name)
         return _info(row, key=key)
@@ -115,7 +117,8 @@ class Keys:
 
         self._going.add(row.digest)
         try:
-            await self._journal.write(Change(deletes=(Delete("keys", (row.id,)),)), forgotten)
+            event = self._journal.act(subject_of_key(row.id), "deleted", by)
+            await self._journal.write(Change(deletes=(Delete("keys", (row.id,)),), events=(event,)), forgotten)
         finally:
             self._going.discard(row.digest)
         if not await self._gateway.confirmed():

@@ -279,22 +279,22 @@ class Runs:
 
     # ------------------------------------------------------------------ abort
 
-    async def abort(self, name: str, reason: str) -> wire.Run:
+    async def abort(self, name: str, reason: str, by: str) -> wire.Run:
         """Abort a run and everything in it; when this returns that is on disk. A run that is over stays as it is."""
         run = await self._live_or_over(name)
         if isinstance(run, wire.Run):
             return run
-        await self.actions.abort(run.root, reason)
+        await self.actions.abort(run.root, reason, by)
         return await self.get(name)
 
-    async def abort_action(self, name: str, action_name: str, reason: str) -> None:
+    async def abort_action(self, name: str, action_name: str, reason: str, by: str) -> None:
         """Abort an action and everything beneath it; when this returns that is on disk.
 
         Raises RunNotFoundError, ActionNotFoundError, and SystemUnavailableError for a run that was left out.
         """
         for _ in range(_LOOKS):
             if (action := self._live_action(name, action_name)) is not None:
-                await self.actions.abort(action, reason)
+                await self.actions.abort(action, reason, by)
                 return
             stored = (await self.read_action(name, action_name))[0].action
             if stored.phase.is_terminal:

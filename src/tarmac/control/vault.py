@@ -11,6 +11,7 @@ from collections.abc import Callable
 from flyte import wire
 from flyte.errors import SecretNotFoundError
 from tarmac.events import Journal
+from tarmac.model import subject_of_secret
 from tarmac.secrets import Sealer
 from tarmac.store import Change, Delete, SecretRow, Store
 
@@ -22,13 +23,15 @@ class Secrets:
         self._sealer = sealer
         self._changed = changed
 
-    async def create(self, request: wire.SecretRequest) -> wire.SecretInfo:
+    async def create(self, request: wire.SecretRequest, by: str) -> wire.SecretInfo:
         """Create a secret, or give it a new value."""
         now = time.time()
         old = await self._store.secret(request.project, request.domain, request.name)
         sealed = self._sealer.seal(request.project, request.domain, request.name, request.value)
         row = SecretRow(request.project, request.domain, request.name, sealed, old.created if old else now, now)
-        await self._journal.write(Change(secrets=(row,)), self._changed)
+        subject = subject_of_secret(row.project, row.domain, row.name)
+        event = self._journal.act(subject, "updated" if old else "created", by)
+        await self._journal.write(Change(secrets=(row,), events=(event,)), self._changed)
         return _info(row)
 
     async def list(self, project: str, domain: str) -> list[wire.SecretInfo]:
@@ -37,9 +40,11 @@ class Secrets:
     async def get(self, project: str, domain: str, name: str) -> wire.SecretInfo:
         return _info(await self._row(project, domain, name))
 
-    async def delete(self, project: str, domain: str, name: str) -> None:
+    async def delete(self, project: str, domain: str, name: str, by: str) -> None:
         await self._row(project, domain, name)
-        await self._journal.write(Change(deletes=(Delete("secrets", (project, domain, name)),)), self._changed)
+        event = self._journal.act(subject_of_secret(project, domain, name), "deleted", by)
+        deletes = (Delete("secrets", (project, domain, name)),)
+        await self._journal.write(Change(deletes=deletes, events=(event,)), self._changed)
 
     async def values(self, project: str, domain: str, environment: wire.EnvironmentSpec) -> dict[str, str]:
         """Environment variable → value, for all secrets that `environment` names. Raises SecretNotFoundError."""
