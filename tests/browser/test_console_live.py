@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flyte.cli.signin import page_for
 from flyte.wire import ActionPhase, App, AppStatus, ErrorInfo, Replica
 
 from ..tarmac.api_server import OWNER, Server, add, serving
@@ -220,3 +222,32 @@ async def test_a_route_is_tried_in_the_reference(server: Server, page: Page) -> 
     await page.locator("#get-v1-me > summary").click()
     await page.locator("#get-v1-me").get_by_role("button", name="Send").click()
     await seen(page, "#get-v1-me output", '"subject": "owner"')
+
+
+async def test_the_page_that_the_command_line_writes_signs_in(
+    server: Server, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code = server.authenticator.login_code(server.authenticator.authenticate(OWNER, None))
+    file = page_for(f"{server.address}/login?code={code}&next=%2Fv2%2Fdomain%2Fd%2Fproject%2Fp%2Ftasks")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    await page.context.clear_cookies()
+    await page.goto(file.as_uri())
+    await page.wait_for_url(f"{server.address}/v2/domain/d/project/p/tasks")
+
+
+async def test_a_person_who_signs_in_for_an_app_goes_on_to_its_port(server: Server, page: Page) -> None:
+    """Also in a browser that keeps forms to their own origin."""
+    await page.context.clear_cookies()
+    await page.goto("/login?app=30107&next=/page")
+    reached: list[str] = []
+    await page.context.route("http://127.0.0.1:30107/**", lambda route: app(route, reached))
+    await page.fill("#token", OWNER)
+    await page.click("button")
+    await page.wait_for_url("http://127.0.0.1:30107/page")
+    assert reached == ["http://127.0.0.1:30107/page"]
+
+
+async def app(route: Any, reached: list[str]) -> None:
+    reached.append(route.request.url)
+    await route.fulfill(status=200, content_type="text/html", body="<link rel=icon href=data:,>the app")

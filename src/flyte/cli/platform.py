@@ -89,4 +89,6 @@ def _opens(url: str) -> bool:
 
     if not sys.stdout.isatty() or (sys.platform.startswith("linux") and not os.environ.get("DISPLAY")):
         return False
-    return webbrowser.open(url)
+    from flyte.cli.signin import page_for
+
+    return webbrowser.open(page_for(url).as_uri())
