@@ -1,27 +1,69 @@
 """Are these the inputs that a task declares? Checked where a run is created, for every kind of caller alike.
 
 The check reads the JSON Schema that the SDK made from the annotations. It refuses what is surely wrong, with a sentence
-for the person who sent it; the worker, which has the annotations themselves, decodes and has the last word.
+for the person who sent it; the worker, which has the annotations themselves, decodes and has the last word. A schema is
+the task's own and may be anything: a keyword that makes no sense says nothing, and what is not decided within STEPS is
+left to the worker. `pattern` is left to it too: a regular expression may take any time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import datetime as dt
+import decimal
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from flyte.errors import InvalidInputError
+from flyte.rules import NESTING
 from flyte.wire import InputSpec, InterfaceSpec
 
 _Schema = Mapping[str, Any]
+
+STEPS = 20_000
+"""Schemas that are looked at for one call, some 50 ms; what is not decided by then is left to the worker."""
+
+
+class Undecided(Exception):
+    """The schema takes longer than STEPS, or goes round in a circle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A part of an input that does not fit: where it is, and what is wrong with it."""
+
+    value: Any
+    wanted: str
+    """What completes `… is VALUE, `; empty: it is not of the type that the input declares."""
+    place: str = ""
+
+    def under(self, step: str) -> Misfit:
+        return replace(self, place=step + self.place)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One input that is being checked."""
+
+    root: _Schema
+    steps: int
+
+    def step(self, depth: int) -> None:
+        self.steps -= 1
+        if self.steps < 0 or depth > NESTING // 2:
+            raise Undecided
 
 
 def check(task: str, interface: InterfaceSpec, inputs: bytes) -> None:
     """Raise InvalidInputError unless `inputs`, a JSON object, fits `interface`."""
     try:
         given = msgspec.json.decode(inputs)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidInputError(f"the inputs of {task} are not JSON: {error}") from error
     if not isinstance(given, dict):
         raise InvalidInputError(f"the inputs of {task} are {_shown(given)}, not a JSON object of name → value")
@@ -30,10 +72,30 @@ def check(task: str, interface: InterfaceSpec, inputs: bytes) -> None:
     unknown = [name for name in given if name not in declared]
     if missing or unknown:
         raise InvalidInputError(_names_sentence(task, interface.inputs, missing, unknown))
+    steps = STEPS
     for name, value in given.items():
-        spec = declared[name]
-        if not fits(value, spec.schema, spec.schema):
-            raise InvalidInputError(f"input {name!r} of {task} is {_shown(value)}, not {_article(spec.type)}")
+        misfit, steps = _looked_at(value, declared[name].schema, steps)
+        if misfit is not None:
+            wanted = misfit.wanted or f"not {_article(declared[name].type)}"
+            place = f"{name}{misfit.place}"
+            raise InvalidInputError(f"input {place!r} of {task} is {_shown(misfit.value)}, {wanted}")
+
+
+def fits(value: Any, schema: _Schema | bool, root: _Schema) -> bool:
+    """Whether `value` may be what `schema` describes; what the schema does not speak of, or not in time, fits."""
+    try:
+        return _misfit(value, schema, _Reading(root, STEPS), 0) is None
+    except (Undecided, RecursionError):
+        return True
+
+
+def _looked_at(value: Any, schema: _Schema, steps: int) -> tuple[Misfit | None, int]:
+    """What does not fit, if anything, and the steps that are left."""
+    reading = _Reading(schema, steps)
+    try:
+        return _misfit(value, schema, reading, 0), reading.steps
+    except (Undecided, RecursionError):
+        return None, max(0, reading.steps)
 
 
 def _names_sentence(task: str, inputs: list[InputSpec], missing: list[str], unknown: list[str]) -> str:
@@ -55,39 +117,84 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def fits(value: Any, schema: _Schema | bool, root: _Schema) -> bool:
-    """Whether `value` may be what `schema` describes; what the schema does not speak of fits."""
-    if isinstance(schema, bool):
-        return schema
-    if "$ref" in schema:
-        return fits(value, _resolve(schema["$ref"], root), root)
+# ---------------------------------------------------------------------------------------------------------- the schema
+
+
+def _misfit(value: Any, schema: Any, reading: _Reading, depth: int) -> Misfit | None:
+    reading.step(depth)
+    if not isinstance(schema, Mapping):
+        return Misfit(value, "") if schema is False else None
+    if isinstance(reference := schema.get("$ref"), str):
+        return _misfit(value, _resolve(reference, reading.root), reading, depth + 1)
     for word in ("anyOf", "oneOf"):
-        if word in schema and not _fits_one(value, schema[word], root):
-            return False
-    if "allOf" in schema and not all(fits(value, option, root) for option in schema["allOf"]):
-        return False
+        if (found := _misfit_of_all(value, _list(schema, word), reading, depth)) is not None:
+            return found
+    for option in _list(schema, "allOf"):
+        if (found := _misfit(value, option, reading, depth + 1)) is not None:
+            return found
     if "const" in schema and value != schema["const"]:
-        return False
-    if "enum" in schema and value not in [*schema["enum"], *schema.get("x-names", ())]:
-        return False
-    return _fits_type(value, schema) and _fits_parts(value, schema, root)
+        return Misfit(value, f"not {_shown(schema['const'])}" if depth else "")
+    if (choices := _list(schema, "enum")) and value not in [*choices, *_list(schema, "x-names")]:
+        return Misfit(value, f"not one of {_shown(choices)}" if depth else "")
+    return _misfit_of_type(value, schema, depth) or _misfit_of_parts(value, schema, reading, depth)
 
 
-def _fits_one(value: Any, options: list[_Schema], root: _Schema) -> bool:
-    """Whether the value fits one of the options, or names the one that it is meant for: `{"$type": 1, "value": …}`."""
-    if any(fits(value, option, root) for option in options):
-        return True
-    if not isinstance(value, dict) or set(value) != {"$type", "value"}:
-        return False
-    at = value["$type"]
-    return isinstance(at, int) and 0 <= at < len(options) and fits(value["value"], options[at], root)
+def _list(schema: _Schema, word: str) -> list[Any]:
+    found = schema.get(word)
+    return found if isinstance(found, list) else []
 
 
-def _fits_type(value: Any, schema: _Schema) -> bool:
+def _misfit_of_all(value: Any, options: list[Any], reading: _Reading, depth: int) -> Misfit | None:
+    """What is wrong where none of the options fits, nor the one that is named: `{"$type": 1, "value": …}`."""
+    if not options:
+        return None
+    found = []
+    for option in options:
+        misfit = _misfit(value, option, reading, depth + 1)
+        if misfit is None:
+            return None
+        found.append((option, misfit))
+    if isinstance(value, dict) and set(value) == {"$type", "value"}:
+        at = value["$type"]
+        if isinstance(at, int) and 0 <= at < len(options):
+            return _misfit(value["value"], options[at], reading, depth + 1)
+    meant = [misfit for option, misfit in found if option != {"type": "null"}]
+    if len(meant) == 1 and (meant[0].place or meant[0].wanted):
+        return meant[0]
+    words = [word for option, _ in found if (word := _words(option))]
+    return Misfit(value, f"not {' or '.join(words)}" if depth and words else "")
+
+
+_NAMES = {
+    "integer": "an int",
+    "number": "a float",
+    "string": "a str",
+    "boolean": "a bool",
+    "null": "None",
+    "array": "a list",
+    "object": "a dict",
+}
+
+
+def _words(schema: Any) -> str:
+    """What the schema wants, for people."""
+    wanted = schema.get("type") if isinstance(schema, Mapping) else None
+    names = [wanted] if isinstance(wanted, str) else wanted if isinstance(wanted, list) else []
+    return " or ".join(_NAMES[name] for name in names if isinstance(name, str) and name in _NAMES)
+
+
+def _misfit_of_type(value: Any, schema: _Schema, depth: int) -> Misfit | None:
+    if _is_marked(value):
+        return None
+    form = _form_of(schema)
     wanted = schema.get("type")
-    if wanted is None or _is_marked(value):
-        return True
-    return any(_is_a(value, name) for name in ([wanted] if isinstance(wanted, str) else wanted))
+    names = [wanted] if isinstance(wanted, str) else wanted if isinstance(wanted, list) else []
+    taken_as_number = form in ("duration", "decimal") and _is_a(value, "number")
+    if names and not taken_as_number and not any(_is_a(value, name) for name in names):
+        return Misfit(value, f"not {_FORMS[form][1]}" if form else f"not {_words(schema)}" if depth else "")
+    if form and isinstance(value, str) and not _has_form(value, _FORMS[form][0]):
+        return Misfit(value, f"not {_FORMS[form][1]}")
+    return _misfit_of_size(value, schema)
 
 
 def _is_marked(value: Any) -> bool:
@@ -99,7 +206,7 @@ _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """The floats that JSON has no number for, as they travel."""
 
 
-def _is_a(value: Any, name: str) -> bool:
+def _is_a(value: Any, name: Any) -> bool:
     match name:
         case "null":
             return value is None
@@ -120,24 +227,112 @@ def _is_a(value: Any, name: str) -> bool:
             return True
 
 
-def _fits_parts(value: Any, schema: _Schema, root: _Schema) -> bool:
+def _misfit_of_parts(value: Any, schema: _Schema, reading: _Reading, depth: int) -> Misfit | None:
     if isinstance(value, list):
-        first: list[Any] = schema.get("prefixItems", [])
+        first = _list(schema, "prefixItems")
         rest = schema.get("items", True)
-        leading = all(fits(item, part, root) for item, part in zip(value, first, strict=False))
-        return leading and all(fits(item, rest, root) for item in value[len(first) :])
-    if isinstance(value, dict) and not _is_marked(value):
-        properties: Mapping[str, Any] = schema.get("properties", {})
+        for at, item in enumerate(value):
+            found = _misfit(item, first[at] if at < len(first) else rest, reading, depth + 1)
+            if found is not None:
+                return found.under(f"[{at}]")
+    elif isinstance(value, dict) and not _is_marked(value):
+        for name in _list(schema, "required"):
+            if isinstance(name, str) and name not in value:
+                return Misfit(value, f"which lacks {name!r}")
+        known = schema.get("properties")
+        properties = known if isinstance(known, Mapping) else {}
         extra = schema.get("additionalProperties", True)
-        if any(name not in value for name in schema.get("required", ())):
-            return False
-        return all(fits(item, properties.get(name, extra), root) for name, item in value.items())
-    return True
+        for name, item in value.items():
+            if (found := _misfit(item, properties.get(name, extra), reading, depth + 1)) is not None:
+                return found.under(f".{name}" if name.isidentifier() else f"[{name!r}]")
+    return None
 
 
-def _resolve(reference: str, root: _Schema) -> _Schema:
+def _resolve(reference: str, root: _Schema) -> Any:
     """The part of `root` that a local reference (`#/$defs/Name`) names; anything else fits everything."""
     found: Any = root
     for step in reference.removeprefix("#/").split("/"):
         found = found.get(step, {}) if isinstance(found, Mapping) else {}
     return found if isinstance(found, Mapping) else {}
+
+
+# -------------------------------------------------------------------------------------------------- formats and sizes
+
+
+def _date(text: str) -> None:
+    dt.datetime.fromisoformat(text)  # which reads dates, too
+
+
+_CLOCK = re.compile(r"[-+]?(\d{1,9}\s*(d|days?)?,?\s+)?\d{1,9}:\d{1,2}(:\d{1,2}(\.\d{1,9})?)?")
+_DURATION = re.compile(
+    r"[-+]?P?(\d+W)?(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?D)?T?(\d+(\.\d+)?H)?(\d+(\.\d+)?M)?(\d+(\.\d+)?S)?",
+    re.IGNORECASE,
+)
+
+
+def _duration(text: str) -> None:
+    text = text.strip()
+    whole = any(letter.isdigit() for letter in text) and _DURATION.fullmatch(text)
+    if len(text) > 100 or not (whole or _CLOCK.fullmatch(text)):
+        raise ValueError
+
+
+def _base64(text: str) -> None:
+    base64.b64decode(text, validate=True)
+
+
+_FORMS: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "date-time": (dt.datetime.fromisoformat, "a datetime (ISO text, such as 2026-01-31T12:00:00Z)"),
+    "date": (_date, "a date (ISO text, such as 2026-01-31)"),
+    "time": (dt.time.fromisoformat, "a time (ISO text, such as 12:30:00)"),
+    "duration": (_duration, "a timedelta (seconds, or text such as PT1H30M or 1h30m)"),
+    "uuid": (uuid.UUID, "a UUID"),
+    "decimal": (decimal.Decimal, "a Decimal"),
+    "base64": (_base64, "bytes (base64 text)"),
+}
+"""Format → what reads it, and raises for what does not have it, and its name for people."""
+
+
+def _form_of(schema: _Schema) -> str:
+    form = schema.get("format", schema.get("contentEncoding"))
+    return form if isinstance(form, str) and form in _FORMS else ""
+
+
+def _has_form(text: str, read: Callable[[str], object]) -> bool:
+    try:
+        read(text)
+    except (ValueError, ArithmeticError):
+        return read not in (_base64, uuid.UUID) and bool(re.fullmatch(r"-?\d{1,20}(\.\d{1,20})?", text))
+    return True  # a model of pydantic takes a number as text for a time, too
+
+
+_BOUNDS: tuple[tuple[str, Callable[[Any, Any], bool], str], ...] = (
+    ("minimum", lambda value, bound: value >= bound, "which must be at least"),
+    ("maximum", lambda value, bound: value <= bound, "which must be at most"),
+    ("exclusiveMinimum", lambda value, bound: value > bound, "which must be more than"),
+    ("exclusiveMaximum", lambda value, bound: value < bound, "which must be less than"),
+)
+_LENGTHS = (
+    ("minLength", "maxLength", str, "characters"),
+    ("minItems", "maxItems", list, "items"),
+)
+
+
+def _misfit_of_size(value: Any, schema: _Schema) -> Misfit | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        for word, holds, text in _BOUNDS:
+            if _is_number(bound := schema.get(word)) and not holds(value, bound):
+                return Misfit(value, f"{text} {bound}")
+    for least, most, kind, unit in _LENGTHS:
+        if isinstance(value, kind):
+            low, high = schema.get(least), schema.get(most)
+            if isinstance(low, int) and len(value) < low:
+                return Misfit(value, f"which must have at least {low} {unit}")
+            shortest = len(value.strip()) if isinstance(value, str) else len(value)  # a model may strip it
+            if isinstance(high, int) and shortest > high:
+                return Misfit(value, f"which must have at most {high} {unit}")
+    return None
+
+
+def _is_number(bound: Any) -> bool:
+    return isinstance(bound, int | float) and not isinstance(bound, bool)
