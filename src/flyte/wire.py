@@ -736,6 +736,13 @@ class UnitReady(Frame, frozen=True, kw_only=True):
     address: Annotated[str, rules.ADDRESS]
 
 
+class UnitWaits(Frame, frozen=True, kw_only=True):
+    """A replica is not ready yet; `message` says why: `GET / answers 500 (2 of 60 s): …`."""
+
+    unit: rules.UnitName
+    message: rules.Printed
+
+
 class UnitExited(Frame, frozen=True, kw_only=True):
     unit: rules.UnitName
     code: int | None = None
@@ -1115,6 +1122,7 @@ AnyFrame = (
     | KeepPools
     | UnitStarted
     | UnitReady
+    | UnitWaits
     | UnitExited
     | PoolFailed
     | PoolReady

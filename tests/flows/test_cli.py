@@ -331,6 +331,43 @@ def test_an_app_is_served_stopped_started_followed_and_removed(platform: Platfor
     assert platform.cli("get", "app", "plain-server").code == 2
 
 
+SICK = """
+import os
+
+from fastapi import FastAPI
+from flyte.app.extras import FastAPIAppEnvironment
+
+app = FastAPI()
+
+@app.get("/")
+def root() -> str:
+    if not os.path.exists({cure!r}):
+        raise ZeroDivisionError("no station")
+    return "well"
+
+env = FastAPIAppEnvironment(name="sick", app=app, requires_auth=False)
+"""
+
+
+def test_an_app_that_answers_500_says_so_while_it_starts(platform: Platform, tmp_path: Path) -> None:
+    cure = tmp_path / "cure"
+    file = platform.write("sick.py", SICK.format(cure=str(cure)))
+    command = [sys.executable, "-m", "flyte.cli", "serve", str(file), "env"]
+    with subprocess.Popen(
+        command, env=platform.env, cwd=platform.work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if "answers 500" in line:
+                cure.touch()
+        assert process.wait(60) == 0, said
+    told = r"sick: starting  GET / answers 500 \(\d+ of 60 s\): ZeroDivisionError: no station"
+    assert re.search(told, said), said
+    platform.cli("delete", "app", "sick")
+
+
 def test_the_consoles_link_signs_in_and_leads_to_the_run(platform: Platform, hello: Path) -> None:
     name = run_name(platform.cli("run", hello, "double", "--x", "1"))
     link = platform.cli("console", "--print", name).out.strip()

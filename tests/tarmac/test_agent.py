@@ -919,8 +919,8 @@ async def test_a_unit_that_uses_more_memory_than_its_environment_asks_for_is_kil
     scene.start_worker("bad", "hoard:400", pool)
     exited = await scene.control.exited("bad")
     assert (exited.signal, exited.oom) == (signal.SIGKILL, True)
-    limit = "it used more than the 100 MiB of memory that its environment asks for"
-    assert exited.reason == f"killed by SIGKILL: {limit}"
+    assert exited.reason.startswith("the process used more memory than it may: 100 MiB are allowed, and it ")
+    assert 'allow more with Resources(memory="' in exited.reason
     assert alive(await scene.control.started("good"))
 
 
@@ -1108,3 +1108,32 @@ async def test_the_next_control_plane_is_told_who_has_ended_and_of_no_old_failur
     finally:
         running.cancel()
         await server.close()
+
+
+async def test_what_keeps_a_replica_from_being_ready_is_told_once_for_each_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "SILENCE", 0.0)
+    answers = iter([probe.Outcome(False, "none", listening=False), *[probe.Outcome(False, "GET / answers 500")] * 3,
+                    probe.Outcome(False, "GET / answers 503"), probe.Outcome(True)])  # fmt: skip
+
+    async def ask(port: int, path: str) -> probe.Outcome:
+        return next(answers)
+
+    told: list[str] = []
+    await probe.until_ready(1, "/", 10, ask, lambda outcome: told.append(outcome.message))
+    assert told == ["GET / answers 500", "GET / answers 503"]
+
+
+def test_the_last_error_is_named_with_the_place_in_the_shipped_code() -> None:
+    output = f"""ERROR: Exception in ASGI application
+Traceback (most recent call last):
+  File "/x/code/{"0a" * 32}/shop/api.py", line 43, in root
+    stations()
+  File "/usr/lib/python3/site-packages/stations/__init__.py", line 3, in stations
+    1 / 0
+ZeroDivisionError: division by zero
+INFO: Shutting down
+"""
+    assert units.last_error(output) == "ZeroDivisionError: division by zero (shop/api.py:43)"
+    assert units.last_error("INFO: all is well") == ""

@@ -48,8 +48,9 @@ def _lines(brief: bool) -> Watcher:
         for env in record.environments:
             if brief and (env.kind == "task" or env.phase == "unchanged"):
                 continue
-            if last.get(env.name, "waiting") != env.phase:
-                last[env.name] = env.phase
+            state = f"{env.phase} {env.message if env.phase == 'starting' else ''}".strip()
+            if last.get(env.name, "waiting") != state:
+                last[env.name] = state
                 say(f"{env.name}: {words(env.phase)}" + (f"  {note(env)}" if note(env) else ""))
         for warning in record.warnings:
             if warning not in last:

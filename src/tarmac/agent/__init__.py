@@ -25,7 +25,7 @@ from tarmac.agent.life import Lives
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.nursery import Nursery
-from tarmac.agent.unit import Unit, free_port, in_words, size
+from tarmac.agent.unit import Unit, free_port, in_words, last_error, size, tail
 from tarmac.agent.zygote import WORKER, PoolBroken, Zygote, environment
 from tarmac.home import Home
 
@@ -160,6 +160,11 @@ class Agent:
         if unit.address:
             self._link.send(wire.UnitReady(unit=unit.name, address=unit.address))
 
+    def _say_why(self, unit: Unit, message: str) -> None:
+        """A replica is not ready: what it is asked and answers, and the error that it wrote last."""
+        error = last_error(tail(unit.log, unit.log_start))
+        self._link.send(wire.UnitWaits(unit=unit.name, message=f"{message}: {error}" if error else message))
+
     def _start_unit(self, order: wire.StartUnit) -> None:
         if known := self._units.get(order.unit):
             self._report(known)
@@ -270,7 +275,7 @@ class Agent:
 
     async def _make_ready(self, unit: Unit, zygote: Zygote, replica: wire.ReplicaSpec) -> str:
         """Wait until the replica answers, or is over; if it takes too long, end it and say why."""
-        asking = asyncio.ensure_future(_until_ready(unit, replica))
+        asking = asyncio.ensure_future(_until_ready(unit, replica, self._say_why))
         await asyncio.wait((asking, unit.ended), return_when=asyncio.FIRST_COMPLETED)
         if unit.ended.done() or unit.stop is not None:
             asking.cancel()
@@ -333,15 +338,20 @@ def _fault(error: Exception) -> str:
     return f"the agent: {error}" if isinstance(error, OSError | RuntimeError) else f"the agent: {error!r}"
 
 
-async def _until_ready(unit: Unit, replica: wire.ReplicaSpec) -> probe.Outcome:
+async def _until_ready(unit: Unit, replica: wire.ReplicaSpec, say_why: Callable[[Unit, str], None]) -> probe.Outcome:
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + replica.start_timeout
+    begun = loop.time()
+    deadline = begun + replica.start_timeout
+
+    def told(outcome: probe.Outcome) -> None:
+        say_why(unit, f"{outcome.message} ({loop.time() - begun:.0f} of {replica.start_timeout:g} s)")
+
     try:
         async with asyncio.timeout(replica.start_timeout):
             await unit.may_be_probed.wait()
     except TimeoutError:
         return probe.Outcome(False, "its startup code has not come to an end")
-    outcome = await probe.until_ready(unit.port, replica.health_path, deadline - loop.time())
+    outcome = await probe.until_ready(unit.port, replica.health_path, deadline - loop.time(), told=told)
     if outcome.listening:
         return outcome
     try:

@@ -7,6 +7,7 @@ more seldom the longer it takes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,13 +69,30 @@ def _status(line: bytes) -> int | None:
     return int(words[1])
 
 
-async def until_ready(port: int, path: str, limit: float, ask: Ask = ask) -> Outcome:
-    """Ask until the answer is yes, or `limit` seconds are over; the last outcome."""
+SILENCE = 2.0
+"""Seconds after which it is told why a replica is not ready, and again where that has changed since."""
+
+
+def _nobody(outcome: Outcome) -> None:
+    """Who does not listen."""
+
+
+async def until_ready(
+    port: int, path: str, limit: float, ask: Ask = ask, told: Callable[[Outcome], None] = _nobody
+) -> Outcome:
+    """Ask until the answer is yes, or `limit` seconds are over; the last outcome.
+
+    After SILENCE seconds `told` is called with what was answered, and whenever that changes.
+    """
     loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + limit, FIRST_PAUSE
+    begun = loop.time()
+    deadline, pause, last = begun + limit, FIRST_PAUSE, ""
     while True:
         outcome = await ask(port, path)
         if outcome.ready or loop.time() >= deadline:
             return outcome
+        if loop.time() - begun >= SILENCE and outcome.listening and outcome.message != last:
+            last = outcome.message
+            told(outcome)
         await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
         pause = min(pause * GROWTH, LONGEST_PAUSE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -135,3 +136,17 @@ def free_port(taken: Collection[int]) -> int:
             port: int = sock.getsockname()[1]
         if port not in taken:
             return port
+
+
+_ERROR = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning|Interrupt|Exit)(?:: .*)?$", re.MULTILINE)
+_FRAME = re.compile(r'^ *File "[^"]*/code/[0-9a-f]{64}/(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
+
+
+def last_error(output: str) -> str:
+    """The last error in what a program wrote, with the last place of the shipped code before it; empty without one."""
+    errors = list(_ERROR.finditer(output))
+    if not errors:
+        return ""
+    places = list(_FRAME.finditer(output, 0, errors[-1].start()))
+    place = f" ({places[-1]['file']}:{places[-1]['line']})" if places else ""
+    return f"{errors[-1][0]}{place}"

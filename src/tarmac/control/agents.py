@@ -28,6 +28,7 @@ class Owner(Protocol):
 
     def unit_started(self, unit: str, pid: int) -> None: ...
     def unit_ready(self, unit: str, address: str) -> None: ...
+    def unit_waits(self, unit: str, message: str) -> None: ...
     def unit_exited(self, unit: str, exit: wire.UnitExited) -> None: ...
 
 
@@ -119,6 +120,9 @@ class Agent:
             case wire.UnitReady():
                 if owner := self._owners.get(frame.unit):
                     owner.unit_ready(frame.unit, frame.address)
+            case wire.UnitWaits():
+                if owner := self._owners.get(frame.unit):
+                    owner.unit_waits(frame.unit, frame.message)
             case wire.UnitExited():
                 self._exited(frame)
             case wire.PoolFailed():

@@ -16,7 +16,7 @@ import graphlib
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -37,6 +37,9 @@ from tarmac.model import check_deployment, check_environment, subject_of_deploym
 from tarmac.store import AppRow, AppVersionRow, Change, CurrentTaskRow, Delete, DeploymentRow, Store, TaskRow
 
 log = logging.getLogger("tarmac.deployments")
+
+LOOK = 1.0
+"""Seconds between two looks at what keeps replicas from being ready."""
 
 _CUT_OFF = "the platform was restarted meanwhile, and everything is as it was before; deploy again"
 
@@ -301,22 +304,36 @@ class Deployments:
         app.row = replace(app.row, env_vars=request.env_vars, parameters=request.parameter_values.get(spec.name, {}))
         self._apps.set_status(app, AppStatus.DEPLOYING, f"starting version {version.version}")
         await self._journal.commit(Change(app_versions=(version,)))
-        await self._start(app, version, spec)
+        await self._start(app, version, spec, name)
         # another deployment may have taken a name meanwhile
         self._apps.addresses.check_names(request.project, request.domain, [spec])
         undo.old_replicas += await self._apps.switch(app, version, f"version {version.version} serves")
         await self._apps.gateway.told()
         await self._progress(name, spec.name, "ready", "", self._apps.addresses.url(app))
 
-    async def _start(self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec) -> None:
+    async def _start(self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec, name: str) -> None:
         """Start the new version's replicas and wait until every one of them answers."""
         count = max(1, spec.scaling.min_replicas)
         replicas = [await self._apps.replicas.start(app, version) for _ in range(count)]
         try:
-            await asyncio.gather(*(replica.ready for replica in replicas))
+            await self._until_ready(replicas, name, spec.name)
         except DeploymentError:
             self._apps.replicas.end([r for r in replicas if r.phase in ("starting", "ready")], "another did not start")
             raise
+
+    async def _until_ready(self, replicas: Sequence[LiveReplica], name: str, environment: str) -> None:
+        """Wait for all of them, and tell what keeps the first from it. Raises DeploymentError."""
+        ready, told = [replica.ready for replica in replicas], ""
+        while True:
+            done, waiting = await asyncio.wait(ready, timeout=LOOK, return_when=asyncio.FIRST_EXCEPTION)
+            for each in done:
+                each.result()
+            if not waiting:
+                return
+            message = next((replica.message for replica in replicas if replica.phase == "starting"), "")
+            if message not in ("", told):
+                told = message
+                await self._progress(name, environment, "starting", message)
 
     async def _version(self, request: wire.DeployRequest, spec: wire.AppSpec) -> AppVersionRow:
         raw = msgspec.json.encode(spec)

@@ -62,6 +62,10 @@ class LiveReplica:
     def unit_ready(self, unit: str, address: str) -> None:
         self.replicas.answers(self, address)
 
+    def unit_waits(self, unit: str, message: str) -> None:
+        if self.phase == "starting":
+            self.message = message
+
     def unit_exited(self, unit: str, exit: wire.UnitExited) -> None:
         self.replicas.exited(self, exit)
 

@@ -150,6 +150,7 @@ class Replicas:
         if replica.phase != "starting":
             return
         replica.go("ready")
+        replica.message = ""
         replica.address, replica.ready_at = address, time.time()
         replica.since = self._loop.time()
         self._agent.suspects.clear(f"{replica.app.id}@{replica.revision}")

@@ -137,6 +137,9 @@ class Worker:
     def unit_ready(self, unit: str, address: str) -> None:
         """Workers speak for themselves, with Hello."""
 
+    def unit_waits(self, unit: str, message: str) -> None:
+        """Nobody asks a worker whether it is ready."""
+
     def unit_exited(self, unit: str, exit: wire.UnitExited) -> None:
         self.dispatch.worker_exited(self, exit)
 
