@@ -13,10 +13,11 @@ from pathlib import Path
 
 import click
 
-from flyte import _no_effect
+from flyte import _no_effect, rules
 from flyte.cli._main import VERBS, program
 from flyte.phases import RESERVED, TRANSITIONS, Transition
 from flyte.wire import TERMINAL, ActionPhase, AppStatus, DeploymentPhase
+from tarmac.inputs import STEPS
 from tarmac.model import APP_TRANSITIONS, DEPLOYMENT_TRANSITIONS, ENVIRONMENT_TRANSITIONS, REPLICA_TRANSITIONS, Row
 from tarmac.settings import SETTINGS
 
@@ -208,7 +209,27 @@ def _no_effects() -> str:
     return "\n".join(["", "| of | option | instead |", "| --- | --- | --- |", *lines, "", ""])
 
 
-PAGES = {"states.md": states, "settings.md": settings, "cli.md": cli, "limits.md": limits}
+def rules_page() -> str:
+    """Every rule for a name, text, number or collection that crosses the wire."""
+    found = [rule for rule in vars(rules).values() if isinstance(rule, rules.Text | rules.Number | rules.Size)]
+    rows = "\n".join(f"| {rule.what} | {rule.form} |" for rule in found)
+    return f"""{MADE}
+# Rules for names, texts and numbers
+
+What breaks one of these rules is refused with its place and what is allowed: by the SDK where it is declared, by the
+platform (422) before anything is done with it. A message from a worker that breaks one fails that call or action alone.
+JSON may have lists and objects in each other {rules.NESTING} deep. What was stored before a rule existed can be read.
+
+| what | it must |
+| --- | --- |
+{rows}
+
+Checking inputs against a task's JSON Schema ends after {STEPS:,} steps; what is not decided by then is left to the
+worker, and so is `pattern`.
+"""
+
+
+PAGES = {"states.md": states, "settings.md": settings, "cli.md": cli, "rules.md": rules_page, "limits.md": limits}
 
 
 def main(words: Sequence[str]) -> int:
