@@ -667,6 +667,8 @@ class PoolSpec(Frame, frozen=True, kw_only=True):
     """Imported ahead of the fork."""
     env: dict[str, str] = field(default_factory=dict)
     fork: bool | None = None
+    fresh: bool = False
+    """Every process imports the code itself, and not before it is needed."""
     memory: int | None = None
     cpu: float | None = None
 
@@ -767,6 +769,8 @@ class PoolReady(Frame, frozen=True, kw_only=True):
     forks: bool
     message: rules.Printed = ""
     """Why the code is not forked, where it is not."""
+    variables: list[str] | None = None
+    """The environment variables that the import looked at; None: it may have looked at any."""
 
 
 # --- agent ⇄ zygote (a socket pair between parent and child). The zygote answers with frames that exist already:

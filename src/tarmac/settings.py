@@ -98,6 +98,12 @@ SETTINGS: tuple[Setting, ...] = (
         "comes nearest to that on this machine; `flyte status` names it. `open`: all of a version share one folder.",
         ("tidy", "open"),
     ),
+    Setting(
+        "warm",
+        True,
+        "Processes are forked from one that has imported their code; `false`: each imports it when it is needed, which "
+        "a single environment says with `TARMAC_FRESH_IMPORT=1` in its `env_vars`.",
+    ),
     Setting("log_level", "WARNING", "How much the platform's own processes write into logs/."),
 )
 
@@ -132,6 +138,7 @@ class Settings:
     tls_port: int
     system_certificates: bool
     isolation: str
+    warm: bool
     log_level: str
 
     def port_range(self, main: int | None = None) -> range:

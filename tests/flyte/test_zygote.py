@@ -38,7 +38,7 @@ def test_a_module_is_imported_once_and_shared_by_all_forks(zygote: Zygotes, root
     (root / "mine.py").write_text("print('imported')\nimport os\nwho = os.getpid()\n")
     driver = zygote()
     driver.load("mine")
-    assert driver.next(wire.PoolReady) == wire.PoolReady(pool="pool", forks=True)
+    assert driver.next(wire.PoolReady) == wire.PoolReady(pool="pool", forks=True, variables=[])
     first, second = driver.worker("a", "exit:0"), driver.worker("b", "exit:0")
     assert first != second
     driver.next(wire.UnitExited, "b")

@@ -1,9 +1,12 @@
-"""What the import of the user's code drew by chance, so that its copies do not all go on with the same.
+"""What the import of the user's code drew by chance and looked at, which its copies do not do again.
 
 A unit is a copy of the process that imported. `RNG = numpy.random.default_rng()` at the top of a module would give all
 of them the same numbers, where in processes of their own each has others; and `random.seed(7)` there would be lost,
 since Python seeds its own generator anew in each copy. So it is recorded, while the import runs, which generators took
 their seed from the system: those are seeded anew in each unit, and all others are as the import left them.
+
+`MODE = os.environ.get("MODE")` at the top of a module is what it was when that was imported. So it is recorded which
+variables the import looked at: a run that sets one of them needs a process that imports anew.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import os
 import random
 import secrets
 import sys
@@ -32,6 +36,8 @@ class Imports:
         self._unseeded: weakref.WeakSet[random.Random] = weakref.WeakSet()
         self._generators: list[Any] = []
         """numpy's bit generators that drew their seed."""
+        self._variables: set[str] = set()
+        self._all_variables = False
         self._python: Any = None
         """The state of Python's own generator, where the import has seeded it."""
 
@@ -56,13 +62,40 @@ class Imports:
         self._watching = True
         self._unseeded.add(own)
         try:
-            yield
+            with self._environment_watched():
+                yield
         finally:
             self._watching = False
             random.Random.seed, random.seed = real_seed, real_own_seed  # type: ignore[method-assign]
             if own not in self._unseeded:
                 self._python = random.getstate()
             self._find_generators()
+
+    @contextlib.contextmanager
+    def _environment_watched(self) -> Iterator[None]:
+        kind: Any = type(os.environ)
+        real_get, real_iterate = kind.__getitem__, kind.__iter__
+
+        def get(environ: Any, name: str) -> str:
+            if environ is os.environ and isinstance(name, str):
+                self._variables.add(name)
+            value: str = real_get(environ, name)
+            return value
+
+        def iterate(environ: Any) -> Iterator[str]:
+            self._all_variables = True
+            names: Iterator[str] = real_iterate(environ)
+            return names
+
+        kind.__getitem__, kind.__iter__ = get, iterate
+        try:
+            yield
+        finally:
+            kind.__getitem__, kind.__iter__ = real_get, real_iterate
+
+    def variables(self) -> list[str] | None:
+        """The environment variables that the import looked at; None where that was all of them."""
+        return None if self._all_variables else sorted(self._variables)
 
     def _find_generators(self) -> None:
         numpy = sys.modules.get("numpy.random")

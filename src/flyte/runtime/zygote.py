@@ -64,6 +64,7 @@ WORKER = "flyte.runtime.worker"
 """The module whose `serve(reuse, concurrency)` is a worker's life."""
 
 DECLARED = "its environment says fork=False"
+FRESH = "every process is to import it anew (TARMAC_FRESH_IMPORT, TARMAC_WARM)"
 
 _TRIAL_LIMIT = 2.0
 """Seconds for the trial fork."""
@@ -176,6 +177,8 @@ class Zygote:
                 self._begin_anew()
         if pool.fork is False and self._why_not is None:
             self._why_not = DECLARED
+        elif pool.fresh:
+            self._why_not = self._why_not or FRESH
         try:
             import_ours(self._worker)
             self._enter()
@@ -190,7 +193,10 @@ class Zygote:
             self._send(PoolFailed(pool=pool.id, error=broken.info))
             return
         gc.freeze()  # else the first collection in a child copies every page that it shares
-        self._send(PoolReady(pool=pool.id, forks=self._why_not is None, message=self._why_not or ""))
+        looked_at = self._imports.variables() if self._why_not is None else None
+        self._send(
+            PoolReady(pool=pool.id, forks=self._why_not is None, message=self._why_not or "", variables=looked_at)
+        )
 
     def _enter(self) -> None:
         """Go where the code is; from now on this process and its units are isolated. Raises OSError, BrokenImport."""

@@ -70,7 +70,7 @@ class Control:
         self.journal = Journal(store, on_failure)
         self.agent = Agent()
         self.registry = Registry(store)
-        place = Place(home, endpoint, settings.certificates())
+        place = Place(home, endpoint, settings.certificates(), settings.warm)
         self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
         self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
         self._clock = Clock(home.clock)

@@ -32,6 +32,7 @@ from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
 from tarmac.control.recovery import Recovery
 from tarmac.control.settling import Settling
+from tarmac.control.variables import Looked, imported_with
 from tarmac.control.workers import Pool, Stray, Worker, death, fatal, never_started
 from tarmac.home import Home
 from tarmac.settings import Settings
@@ -52,6 +53,9 @@ REPLACE_AFTER = 3
 
 START_LIMIT = 330.0
 """Seconds a worker has to connect for the first time; importing its code may take 300 of them."""
+
+PASSING = 60.0
+"""Seconds after which processes that imported the code with the variables of a run are ended, if none came again."""
 
 STRAY_PATIENCE = 1.0
 """Seconds a returning worker has to hand in what it holds of an action that is not its own any more."""
@@ -99,6 +103,7 @@ class Dispatch:
         self._holdings = Holdings(home.holdings)
         self._loop = asyncio.get_running_loop()
         self._settling = Settling(self, self._holdings, settings.lease)
+        self._looked = Looked()
         self._turn = itertools.count()
         self.tidy_every = min(10.0, settings.lease / 6)
         """Seconds between two calls of `tidy`."""
@@ -234,7 +239,8 @@ class Dispatch:
             if not pool.queue and (not pool.proven or quiet > self._settings.pool_idle):
                 return 0  # nothing is kept ready of what does not start, or is not used
             soon = min(len(pool.queue), max(0, self.slots - self.busy))
-            return min(soon + self._settings.spare_workers - ready, STARTS_AT_ONCE - pool.starting)
+            spare = 0 if pool.passing or pool.spec.fresh else self._settings.spare_workers
+            return min(soon + spare - ready, STARTS_AT_ONCE - pool.starting)
         wanted = -(-len(pool.queue) // pool.concurrency)
         if wanted <= ready:
             return 0
@@ -473,15 +479,22 @@ class Dispatch:
     def apart(self, pool: Pool, variables: Mapping[str, str]) -> Pool:
         """The pool for actions of a run that sets `variables`.
 
-        A process has one set of them. Where it has one action at a time they come and go with the action; what runs
-        with other actions shares a process with those that get the same.
+        Where the import of the code looked at one of them, it is imported anew with them. Otherwise: a process has one
+        set of them. Where it has one action at a time they come and go with the action; what runs with other actions
+        shares a process with those that get the same.
         """
-        if not variables or pool.concurrency == 1:
+        if not variables:
             return pool
-        text = json.dumps(variables, sort_keys=True)
-        key = f"{pool.key}-e{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-        own = Pool(key, pool.spec, pool.project, pool.domain, pool.reuse, used=self._loop.time(), proven=pool.proven)
-        return self._kept(own)
+        digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()[:12]
+        key, now = f"{pool.key}-i{digest}", self._loop.time()
+        if key in self.pools or self._looked.meets(pool.spec.id, variables):
+            spec = imported_with(pool.spec, variables, digest)
+            own = Pool(key, spec, pool.project, pool.domain, pool.reuse, used=now, code=pool.spec.id)
+            return self._kept(own)
+        if pool.concurrency == 1:
+            return pool
+        key = f"{pool.key}-e{digest}"
+        return self._kept(Pool(key, pool.spec, pool.project, pool.domain, pool.reuse, used=now, proven=pool.proven))
 
     def _kept(self, wanted: Pool) -> Pool:
         """The pool of that key that is there; else this one, from now on."""
@@ -494,6 +507,7 @@ class Dispatch:
     def _pool_ready(self, frame: wire.PoolReady) -> None:
         for pool in self._of_spec(frame.pool):
             pool.proven = True
+            self._looked.heard(pool.code or pool.spec.id, frame.variables)
         if not frame.forks:
             log.warning("pool %s is not forked: %s", frame.pool, frame.message)
 
@@ -533,10 +547,11 @@ class Dispatch:
             self._check_life(worker, now)
         for key, pool in list(self.pools.items()):
             quiet = now - pool.used
-            limit = pool.reuse.idle_ttl if pool.reuse else self._settings.pool_idle
+            longest = min(PASSING, self._settings.pool_idle) if pool.passing else self._settings.pool_idle
+            limit = pool.reuse.idle_ttl if pool.reuse else longest
             if quiet > limit and not pool.queue and not any(worker.actions for worker in pool.workers):
                 self._retire(pool)
-            if quiet > self._settings.pool_idle and not pool.workers and not pool.queue:
+            if quiet > longest and not pool.workers and not pool.queue:
                 del self.pools[key]
         self.agent.keep_pools(sorted({pool.spec.id for pool in self.pools.values()} | set(others)))
 

@@ -30,6 +30,10 @@ OVERRIDES_KEPT = 1000
 """Distinct `.override(...)` whose pools are at hand; the pool of another is worked out again when it is called."""
 
 
+FRESH_IMPORT = "TARMAC_FRESH_IMPORT"
+"""In an environment's variables: every process of it imports the code itself, when it is needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """Where a version's code is."""
@@ -54,6 +58,8 @@ class Place:
     endpoint: str
     certificates: str | None = None
     """The system's folder of trusted certificates, where processes are to use it."""
+    warm: bool = True
+    """Whether processes are forked from one that has imported their code."""
 
     def environment(self, project: str, domain: str, version: str) -> dict[str, str]:
         return {
@@ -100,6 +106,7 @@ def pool_spec(
         modules=modules,
         env=env,
         fork=environment.fork,
+        fresh=not place.warm or env.get(FRESH_IMPORT, "").lower() in ("1", "true", "yes", "on"),
         memory=environment.resources.memory,
         cpu=environment.resources.cpu,
     )

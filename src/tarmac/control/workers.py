@@ -43,6 +43,14 @@ class Pool:
     failed_at: float = 0
     """When the last of them died; what was started before that died of the same cause."""
 
+    code: str = ""
+    """The id of the spec without the variables of a run, where this pool's has them; else empty."""
+
+    @property
+    def passing(self) -> bool:
+        """Its variables are those of a run, and may never come again."""
+        return bool(self.code)
+
     @property
     def concurrency(self) -> int:
         return max(1, self.reuse.concurrency) if self.reuse else 1
