@@ -185,6 +185,8 @@ def write_float(value: Any) -> float | str:
     number = float(value)
     if math.isnan(number):
         return "NaN"
+    if number != value:  # a large whole number, a fraction: it would arrive as another
+        raise ValueError
     return number if math.isfinite(number) else ("Infinity" if number > 0 else "-Infinity")
 
 
@@ -196,7 +198,40 @@ def _read_float(data: Any) -> float:
     raise TypeError
 
 
+def _truth(value: Any) -> bool:
+    """A bool, numpy's own included."""
+    if type(value) is bool or (type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")):
+        return bool(value)
+    raise TypeError
+
+
+def _exact(value: Any) -> Any:
+    """The value, unless it has nanoseconds (pandas), or is pandas' NaT: neither would arrive."""
+    if getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0) or value != value:
+        raise ValueError
+    return value
+
+
+def _write_date(value: dt.date) -> str:
+    if isinstance(value, dt.datetime) and (value.time() != dt.time() or _exact(value) is None):
+        raise ValueError  # the time would be lost
+    return dt.date(value.year, value.month, value.day).isoformat()
+
+
+def _write_time(value: dt.time) -> str:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise ValueError  # of a zone whose offset depends on the day, ISO text has no word
+    return value.isoformat()
+
+
+def _float_of_whole(data: Any) -> float:
+    if not isinstance(data, int) or float(data) != data:
+        raise TypeError
+    return float(data)
+
+
 def _write_datetime(value: dt.datetime) -> str:
+    _exact(value)
     return dt.datetime.isoformat(value if value.tzinfo else value.replace(tzinfo=dt.UTC))
 
 
@@ -261,9 +296,9 @@ def _string(**more: Any) -> JsonSchema:
 
 
 INT = Scalar("int", int, {"type": "integer"}, write=instance(numbers.Integral, int), read=_only(int), lenient=_whole)
-FLOAT = Scalar("float", float, {"type": "number"}, write=write_float, read=_read_float, lenient=instance(int, float))
+FLOAT = Scalar("float", float, {"type": "number"}, write=write_float, read=_read_float, lenient=_float_of_whole)
 STR = Scalar("str", str, _string(), write=instance(str, str.__str__), read=_only(str))
-BOOL = Scalar("bool", bool, {"type": "boolean"}, write=_only(bool), read=_only(bool))
+BOOL = Scalar("bool", bool, {"type": "boolean"}, write=_truth, read=_only(bool))
 NONE = Scalar("None", type(None), {"type": "null"}, write=_only(type(None)), read=_only(type(None)))
 DATETIME = Scalar(
     "datetime",
@@ -295,7 +330,7 @@ SCALARS: dict[Any, Scalar] = {
             "date",
             dt.date,
             _string(format="date"),
-            write=instance(dt.date, lambda value: dt.date(value.year, value.month, value.day).isoformat()),
+            write=instance(dt.date, _write_date),
             read=_text(dt.date.fromisoformat),
             lenient=_text(_midnight),
             form="ISO text, such as 2026-01-31",
@@ -304,7 +339,7 @@ SCALARS: dict[Any, Scalar] = {
             "time",
             dt.time,
             _string(format="time"),
-            write=instance(dt.time, dt.time.isoformat),
+            write=instance(dt.time, _write_time),
             read=_text(dt.time.fromisoformat),
             form="ISO text, such as 12:30:00",
         ),
@@ -312,7 +347,7 @@ SCALARS: dict[Any, Scalar] = {
             "timedelta",
             dt.timedelta,
             _string(format="duration"),
-            write=instance(dt.timedelta, write_duration),
+            write=instance(dt.timedelta, lambda value: write_duration(_exact(value))),
             read=_text(read_duration),
             lenient=_seconds,
             form="seconds, or text such as PT1H30M or 1h30m",

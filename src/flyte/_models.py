@@ -6,7 +6,8 @@ validated again at once, and travels in the first of these forms that gives the 
 
 1. pydantic's own, `model_dump(mode="json", round_trip=True)`, which is what other programs expect;
 2. the fields under the names that validation takes, excluded ones included, secrets in the clear;
-3. `{"$model": …}`: the same with marks for what JSON has no word for (bytes that are no text, a set under `Any`).
+3. pydantic's own without the fields that were not given, whose defaults need not pass validation;
+4. `{"$model": …}`: the same with marks for what JSON has no word for (bytes that are no text, a set under `Any`).
 
 All are loaded by the model's own validation, and nothing in them is unpickled. A model that comes back from none of
 them, because its validators change their own results or because it holds what has no JSON form, is refused by the
@@ -33,7 +34,7 @@ from flyte._values import Mismatch, codec_of, from_bytes, shorten, to_bytes
 from flyte.errors import InvalidInputError
 
 MODEL = "$model"
-"""The key of the third form."""
+"""The key of the last form."""
 
 Change = tuple[str, Any, Any]
 """Where a model is not what it was, what stood there, and what stands there now."""
@@ -77,7 +78,8 @@ class PydanticCodec(Codec):
         """
         text = repr(self.cls.__pydantic_core_schema__)
         has_sets = "'type': 'set'" in text or "'type': 'frozenset'" in text
-        return (_field_form, _own_form, _marked_form) if has_sets else (_own_form, _field_form, _marked_form)
+        forms = (_field_form, _own_form) if has_sets else (_own_form, _field_form)
+        return (*forms, _given_form, _marked_form)
 
     def _dump(self, value: Any) -> Any:
         if not isinstance(value, self.cls):
@@ -133,6 +135,11 @@ class PydanticCodec(Codec):
 
 def _own_form(value: Any, cls: Any) -> Any:
     return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
+
+
+def _given_form(value: Any, cls: Any) -> Any:
+    """Only what was given: a default such as None of `name: str = None` is nothing that validation would take."""
+    return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False, exclude_unset=True)
 
 
 def _field_form(value: Any, cls: Any) -> Any:

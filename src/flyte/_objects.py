@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 
@@ -35,6 +35,8 @@ class FieldsCodec(Codec):
             return value
         if not isinstance(value, self.cls):
             raise Mismatch(self.name, value)
+        if lost := [name for name in _names(type(value)) if name not in _names(self.cls)]:
+            raise Mismatch(self.name, value, f"its field {lost[0]!r} would be lost: annotate {type(value).__name__}")
         return {name: getattr(value, name) for name in self.fields}
 
     def _dump(self, value: Any) -> Any:
@@ -121,6 +123,11 @@ def _unworded(item: Any) -> Any:
     return NOT_FINITE.get(item, item) if isinstance(item, str) else item
 
 
+def _names(cls: Any) -> tuple[str, ...]:
+    """The fields of a dataclass or NamedTuple."""
+    return tuple(getattr(cls, "__dataclass_fields__", ()) or getattr(cls, "_fields", ()))
+
+
 def _hints(cls: type) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls, include_extras=True)
@@ -132,10 +139,18 @@ def dataclass_fields(cls: type, args: tuple[Any, ...]) -> dict[str, tuple[Codec,
     hints = _hints(cls)
     bound = dict(zip(getattr(cls, "__parameters__", ()), args, strict=False))
     return {
-        field.name: (codec_of(bound.get(hints[field.name], hints[field.name])), _is_required(field))
+        field.name: (
+            codec_of(_or_none(bound.get(hints[field.name], hints[field.name]), field.default)),
+            _is_required(field),
+        )
         for field in dataclasses.fields(cls)
         if field.init
     }
+
+
+def _or_none(hint: Any, default: Any) -> Any:
+    """`name: str = None` means that it may be None."""
+    return Optional[hint] if default is None else hint  # noqa: UP045 - `|` does not take text
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
@@ -156,4 +171,8 @@ def _is_required_key(cls: Any, name: str, hint: Any) -> bool:
 
 def namedtuple_fields(cls: Any) -> dict[str, tuple[Codec, bool]]:
     hints = _hints(cls)
-    return {name: (codec_of(hints.get(name, Any)), name not in cls._field_defaults) for name in cls._fields}
+    defaults = cls._field_defaults
+    return {
+        name: (codec_of(_or_none(hints.get(name, Any), defaults.get(name, ...))), name not in defaults)
+        for name in cls._fields
+    }
