@@ -68,6 +68,11 @@ ENVIRONMENT: tuple[Row[Environment], ...] = (
         "accelerators are not assigned; a process sees all that the machine has",
         lambda env: env.resources and env.resources.gpu,
     ),
+    Row(
+        "Secret(mount=)",
+        "no file is made; the value is in the secret's environment variable",
+        lambda env: any(secret.mount for secret in env.secret_list()),
+    ),
     Row("Resources(disk=)", "disk space is not reserved", lambda env: env.resources and env.resources.disk),
     Row("Resources(shm=)", "/dev/shm is the machine's own", lambda env: env.resources and env.resources.shm),
     Row(

@@ -73,7 +73,7 @@ class Secret:
     key: str
     group: str | None = None
     mount: Path | None = None
-    """Only `/etc/flyte/secrets`; on this platform the value is in the environment variable as well."""
+    """Only `/etc/flyte/secrets`; accepted without effect: the value is in the environment variable only."""
     as_env_var: str | None = None
 
     def __post_init__(self) -> None:

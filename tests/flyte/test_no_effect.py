@@ -7,6 +7,7 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,6 +167,7 @@ DECLARED: dict[str, Callable[[], Any]] = {
     "interruptible=": lambda: flyte.TaskEnvironment("e", interruptible=True),
     "service_account=": lambda: flyte.TaskEnvironment("e", service_account="robot"),
     "Resources(gpu=)": lambda: flyte.TaskEnvironment("e", resources=flyte.Resources(gpu="T4:1")),
+    "Secret(mount=)": lambda: flyte.TaskEnvironment("e", secrets=flyte.Secret("pem", mount=Path("/etc/flyte/secrets"))),
     "Resources(disk=)": lambda: flyte.TaskEnvironment("e", resources=flyte.Resources(disk="1Gi")),
     "Resources(shm=)": lambda: flyte.TaskEnvironment("e", resources=flyte.Resources(shm="auto")),
     "Image.from_base() (`ghcr.io/a/b:1`)": lambda: flyte.TaskEnvironment("e", image="ghcr.io/a/b:1"),
