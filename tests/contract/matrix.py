@@ -166,13 +166,26 @@ def good_beside(tree: Any) -> Any:
     return next(iter(tree.values()), "x") if tree else "x"
 
 
+def cases(record: type[msgspec.Struct]) -> Iterator[tuple[Place, Bad]]:
+    """Each place of a record with each bad value that can stand there."""
+    for place, bad in itertools.product(dict.fromkeys(places(record)), BAD):
+        if place[-1] != "{key}" or bad.text.startswith(b'"'):
+            yield place, bad
+
+
+def described(place: Place, bad: Bad) -> str:
+    return f"{'.'.join(map(str, place))}: {bad.name}"
+
+
+def text_with(base: Any, place: Place, bad: Bad) -> bytes:
+    """The JSON text of `base` with the bad value at the place."""
+    return msgspec.json.encode(put(base, place, MARK)).replace(f'"{MARK}"'.encode(), bad.text)
+
+
 def messages(base: Any, record: type[msgspec.Struct]) -> Iterator[tuple[str, bytes]]:
     """What it is, and the JSON text, for each place and bad value. `base` is a good message."""
-    for place, bad in itertools.product(dict.fromkeys(places(record)), BAD):
-        if place[-1] == "{key}" and not bad.text.startswith(b'"'):
-            continue
-        text = msgspec.json.encode(put(base, place, MARK)).replace(f'"{MARK}"'.encode(), bad.text)
-        yield f"{'.'.join(map(str, place))}: {bad.name}", text
+    for place, bad in cases(record):
+        yield described(place, bad), text_with(base, place, bad)
 
 
 def frames(base: dict[str, Any], frame: type[wire.Frame]) -> Iterator[tuple[str, bytes]]:
@@ -181,7 +194,7 @@ def frames(base: dict[str, Any], frame: type[wire.Frame]) -> Iterator[tuple[str,
         if bad.data is None or (place[-1] == "{key}" and not isinstance(bad.data, str)):
             continue
         body = msgspec.msgpack.encode(_as_array(frame, put(base, place, bad.data)))
-        yield f"{frame.__name__}.{'.'.join(map(str, place))}: {bad.name}", len(body).to_bytes(4, "little") + body
+        yield f"{frame.__name__}.{described(place, bad)}", len(body).to_bytes(4, "little") + body
 
 
 def _as_array(hint: Any, tree: Any) -> Any:
@@ -203,3 +216,45 @@ def message(record: type[msgspec.Struct], overrides: dict[Any, Any]) -> Any:
     for place, value in overrides.items():
         tree = put(tree, place, value)
     return tree
+
+
+TASK = ("tasks", 0)
+APP = ("apps", 0)
+
+
+def deployment(project: str, name: str) -> dict[str, Any]:
+    """A deployment of a task and of an app that has one replica."""
+    found: dict[str, Any] = message(
+        wire.DeployRequest,
+        {
+            ("project",): project,
+            ("root",): "/",
+            ("moves_current",): True,
+            (*TASK, "name"): f"{name}.add",
+            (*TASK, "short_name"): "",
+            (*TASK, "environment", "name"): name,
+            (*TASK, "environment", "secrets"): [],
+            (*TASK, "environment", "depends_on"): [],
+            (*TASK, "interface", "inputs", 0, "name"): "x",
+            (*TASK, "interface", "inputs", 0, "schema"): {"type": "integer"},
+            (*APP, "name"): f"{name}-app",
+            (*APP, "kind"): "command",
+            (*APP, "argv"): ["x"],
+            (*APP, "environment", "name"): f"{name}-app",
+            (*APP, "environment", "kind"): "app",
+            (*APP, "environment", "secrets"): [],
+        },
+    )
+    return found
+
+
+def accepted(base: Any, record: type[msgspec.Struct]) -> list[tuple[Place, Bad]]:
+    """The cases that the API takes, as far as the form of the body goes."""
+    return [(place, bad) for place, bad in cases(record) if _is_accepted(text_with(base, place, bad), record)]
+
+
+def _is_accepted(text: bytes, record: type[msgspec.Struct]) -> bool:
+    try:
+        return checks.problem(msgspec.json.decode(text, type=record)) is None
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return False

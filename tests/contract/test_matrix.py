@@ -28,35 +28,6 @@ from tests.contract.conftest import Place
 from tests.tarmac.fake_agent import Act, Peer
 from tests.tarmac.house import House, add_one, eventually, open_house
 
-TASK = ("tasks", 0)
-APP = ("apps", 0)
-
-
-def deployment(project: str, name: str) -> dict[str, Any]:
-    """A deployment of a task and of an app that has one replica."""
-    found: dict[str, Any] = matrix.message(
-        wire.DeployRequest,
-        {
-            ("project",): project,
-            ("root",): "/",
-            ("moves_current",): True,
-            (*TASK, "name"): f"{name}.add",
-            (*TASK, "short_name"): "",
-            (*TASK, "environment", "name"): name,
-            (*TASK, "environment", "secrets"): [],
-            (*TASK, "environment", "depends_on"): [],
-            (*TASK, "interface", "inputs", 0, "name"): "x",
-            (*TASK, "interface", "inputs", 0, "schema"): {"type": "integer"},
-            (*APP, "name"): f"{name}-app",
-            (*APP, "kind"): "command",
-            (*APP, "argv"): ["x"],
-            (*APP, "environment", "name"): f"{name}-app",
-            (*APP, "environment", "kind"): "app",
-            (*APP, "environment", "secrets"): [],
-        },
-    )
-    return found
-
 
 class World:
     """A platform with a bystander in it."""
@@ -95,7 +66,7 @@ class World:
         return answer.status_code
 
     async def deploy_victim(self) -> dict[str, Any]:
-        body = deployment("flytesnacks", "victim")
+        body = matrix.deployment("flytesnacks", "victim")
         assert await self.send("the victim", "POST", "/v1/deployments", msgspec.json.encode(body)) == 202
         await self.settled()
         return body
@@ -146,7 +117,7 @@ async def world(place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     async with open_house(tmp_path, TARMAC_DATABASE_URL=place.url) as house:
         found = World(house)
         await found.up()
-        body = msgspec.json.encode(deployment("bystander", "bystander"))
+        body = msgspec.json.encode(matrix.deployment("bystander", "bystander"))
         assert await found.send("the bystander", "POST", "/v1/deployments", body) == 202
         await found.settled()
         await found.check()
@@ -159,7 +130,7 @@ async def world(place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 async def test_no_deployment_hurts_anybody(world: World) -> None:
-    base = deployment("flytesnacks", "victim")
+    base = matrix.deployment("flytesnacks", "victim")
     taken: dict[str, str] = {}
     for what, body in matrix.messages(base, wire.DeployRequest):
         project = f"p{next(world.numbers)}"  # those of one project wait for each other
