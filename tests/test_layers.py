@@ -10,7 +10,19 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src"
 
-GROUND = {"aside", "checks", "home", "inputs", "logs", "model", "process", "pulse", "settings", "starting"}
+GROUND = {
+    "aside",
+    "checks",
+    "home",
+    "inputs",
+    "logs",
+    "model",
+    "process",
+    "pulse",
+    "settings",
+    "starting",
+    "workload_files",
+}
 """Parts that anybody may use: they know no other part but each other."""
 
 MAY_IMPORT: dict[str, set[str]] = {

@@ -794,6 +794,8 @@ class Isolation(Frame, frozen=True):
     """The zygote's own folder, which it makes."""
     entered: bool = False
     """The zygote has executed itself anew, and its mounts are there."""
+    hidden: list[str] = []
+    """Folders within `kept` that units do not need, and find empty."""
 
 
 class LoadPool(Frame, frozen=True, kw_only=True):

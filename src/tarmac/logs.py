@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from flyte.wire import LogLine
+from tarmac.workload_files import NOT_A_FILE, open_to_read
 
 T = TypeVar("T")
 
@@ -316,7 +317,11 @@ def _look(path: LogFile, see: Callable[[BinaryIO], T]) -> T | None:
 
 def _see(path: Path, see: Callable[[BinaryIO], T]) -> T | None:
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_to_read(path) as file:
             return see(file)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno in NOT_A_FILE:
+            return None  # a task has put something else in its place: nothing was written there
+        raise

@@ -84,6 +84,8 @@ def reach(home: str) -> dict[str, str]:
         "sockets": tried(lambda: sorted(os.listdir(f"{home}/run"))),
         "new file": tried(lambda: open(f"{home}/new", "w")),
         "another's code": tried(lambda: os.mkdir(f"{home}/code/new")),
+        "platform's logs": tried(lambda: os.listdir(f"{home}/logs/platform")),
+        "new among them": tried(lambda: open(f"{home}/logs/platform/control.log", "w")),
         "zygote": tried(lambda: os.kill(os.getppid(), 0)),
     }
 
@@ -187,6 +189,8 @@ def test_the_platforms_own_things_are_out_of_reach(apart: Apart) -> None:
         "sockets": "['link']",
         "new file": "OSError",
         "another's code": "OSError",
+        "platform's logs": "[]",
+        "new among them": "OSError",
         "zygote": "PermissionError",
     }
 

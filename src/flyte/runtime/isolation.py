@@ -71,7 +71,10 @@ class Tidy:
             linux.mount_again(f"/proc/self/fd/{fd}", path)
             os.close(fd)
         os.mkdir(self._temporary, 0o700)
-        for place in (f"{home}/code", *covers):
+        hidden = [f"{home}/{name}" for name in self._spec.hidden]
+        for place in hidden:
+            linux.mount_empty(place)
+        for place in (f"{home}/code", *hidden, *covers):
             linux.forbid_writing(place)
 
     def _mount_own(self) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from flyte.wire import PoolSpec
 from tarmac import process
+from tarmac.workload_files import open_to_append
 
 log = logging.getLogger("tarmac.agent")
 
@@ -120,7 +121,7 @@ class Base:
     def start(self) -> Trunk:
         """Have the process running. Raises OSError where it cannot be started."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as output:
+        with open_to_append(self._log) as output:
             ours, theirs = socket.socketpair()
             ours.settimeout(1)
             try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from flyte._archive import unpack as unpack_archive
 from flyte.errors import CodeBundleError
 from tarmac.agent.shortage import is_shortage
+from tarmac.workload_files import NOT_A_FILE, open_to_read
 
 
 def unpack(blob: Path, digest: str, folder: Path) -> None:
@@ -33,17 +34,21 @@ def unpack(blob: Path, digest: str, folder: Path) -> None:
 
 def _check(blob: Path, digest: str) -> None:
     try:
-        with blob.open("rb") as file:
+        with open_to_read(blob) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise CodeBundleError(f"the code bundle {digest} is not on this machine; deploy again to send it") from None
+    except OSError as error:
+        if error.errno not in NOT_A_FILE:
+            raise
+        raise CodeBundleError(f"{blob} is not a regular file; delete it and deploy again") from None
     if found != digest:
         raise CodeBundleError(f"the code bundle {blob} is damaged (its sha256 is {found}); delete it and deploy again")
 
 
 def _extract(blob: Path, folder: Path) -> None:
     try:
-        with blob.open("rb") as archive:
+        with open_to_read(blob) as archive:
             unpack_archive(archive, folder)
     except (CodeBundleError, OSError) as error:
         if is_shortage(error):

@@ -34,6 +34,9 @@ PROBE_LIMIT = 20.0
 KEPT = ("code", "blobs", "files", "logs", "work", "holdings")
 """What units need of the platform's folder. Logs as a whole: a log is renamed from one of its folders to another."""
 
+HIDDEN = ("logs/platform",)
+"""What they do not need of that: what the platform itself writes down."""
+
 _MADE = ("code.work/work", "code.work/index", "code.work", "code", "tmp.work/work", "tmp.work", "tmp", "")
 """The folders of a unit that wrote nothing."""
 
@@ -116,6 +119,7 @@ class Ground:
             kept=list(KEPT),
             link=str(home.link_socket.parent),
             work=str(home.work),
+            hidden=list(HIDDEN),
             own=str(home.work / f"z-{pool.id}-{secrets.token_hex(4)}"),
         )
 

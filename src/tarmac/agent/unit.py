@@ -15,6 +15,7 @@ import msgspec
 
 from flyte import wire
 from tarmac.process import describe_exit
+from tarmac.workload_files import open_to_read
 
 if TYPE_CHECKING:
     from tarmac.agent.zygote import Zygote
@@ -108,7 +109,7 @@ def in_words(unit: Unit, exited: wire.UnitExited, why: str = "") -> wire.UnitExi
 def tail(log: Path, start: int = 0) -> str:
     """The last lines of `log` after the offset `start`; empty where there are none."""
     try:
-        with log.open("rb") as file:
+        with open_to_read(log) as file:
             end = file.seek(0, os.SEEK_END)
             # a log that is shorter than it was has been begun anew
             file.seek(max(start if start <= end else 0, end - TAIL_BYTES))

@@ -22,6 +22,7 @@ from flyte.wire import ErrorInfo, PoolSpec
 from tarmac import process
 from tarmac.agent.base import Base, Trunk
 from tarmac.agent.unit import Unit, tail
+from tarmac.workload_files import open_to_append
 
 log = logging.getLogger("tarmac.agent")
 
@@ -93,7 +94,7 @@ class Zygote(asyncio.Protocol):
         It is forked from `base`, or else an interpreter of its own with the environment `env`.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        with open_to_append(log) as output:
             ours, theirs = socket.socketpair()
             zygote = Zygote(pool, log, isolation)
             with theirs:

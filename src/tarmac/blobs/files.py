@@ -14,6 +14,7 @@ from pathlib import Path
 
 from flyte.errors import InvalidInputError, NotFoundError
 from tarmac.home import sync_folder
+from tarmac.workload_files import NOT_A_FILE, open_to_read
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -37,9 +38,13 @@ class Blobs:
         """The bytes. Raises NotFoundError."""
         path = self.path(digest)
         try:
-            return await asyncio.to_thread(path.read_bytes)
+            return await asyncio.to_thread(_read, path)
         except FileNotFoundError:
             raise NotFoundError(f"no blob {digest}; it was never sent here, or its run was removed") from None
+        except OSError as error:
+            if error.errno not in NOT_A_FILE:
+                raise
+            raise NotFoundError(f"what has the name of the blob {digest} is not a regular file; remove it") from None
 
     async def put(self, data: bytes) -> str:
         """Store the bytes; when this returns they are on disk. Returns their digest."""
@@ -56,6 +61,11 @@ class Blobs:
                 f"the body's sha256 is {found}, not {digest}; it was changed on its way: send it again"
             )
         await asyncio.to_thread(_store, path, data)
+
+
+def _read(path: Path) -> bytes:
+    with open_to_read(path) as file:
+        return file.readall()
 
 
 def _digest(data: bytes) -> str:

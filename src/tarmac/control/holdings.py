@@ -12,6 +12,10 @@ from pathlib import Path
 import msgspec
 
 from flyte.wire import HELD_PLACE, Holding
+from tarmac.workload_files import open_to_read
+
+LARGEST = 4096 * HELD_PLACE
+"""Bytes of the file that are read."""
 
 log = logging.getLogger("tarmac.holdings")
 
@@ -47,7 +51,8 @@ class Holdings:
 
 def _read(path: Path) -> dict[int, Holding]:
     try:
-        data = path.read_bytes()
+        with open_to_read(path) as file:
+            data = file.read(LARGEST)  # workers can make it longer, and memory must not depend on them
     except FileNotFoundError:
         return {}
     found = {}

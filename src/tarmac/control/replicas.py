@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tarmac.apps")
 
 REPLICA_IDENTITY = 365 * 24 * 3600.0
-"""Seconds a replica's own identity is valid; the control plane refuses it once the replica is gone."""
+"""Seconds a replica's own identity is valid. Nothing refuses it before that, also when the replica is gone."""
 
 AGENT_PATIENCE = 20.0
 """Seconds a start waits for an agent that is being restarted."""

@@ -22,6 +22,7 @@ import msgspec
 
 from tarmac.gateway.link import listen
 from tarmac.home import Home
+from tarmac.workload_files import open_to_append
 
 log = logging.getLogger("tarmac.gateway.access_log")
 
@@ -98,7 +99,7 @@ class AccessLog:
 def append(path: Path, entries: list[bytes], rotate_at: int = ROTATE_AT) -> None:
     """Add lines to a log and rotate it when it has grown to `rotate_at` bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
+    with open_to_append(path) as file:
         file.write(b"\n".join(entries) + b"\n")
         size = file.tell()
     if size >= rotate_at:

@@ -1,0 +1,36 @@
+"""Files of the folders that tasks and apps write into too (logs, blobs, holdings), opened by the platform.
+
+A task can put a symbolic link to the owner's token, a pipe or a device in the place of its log. The platform, which
+could read the token and would wait for the pipe, takes such a thing for damage: it opens regular files only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO
+
+NOT_A_FILE = (errno.ELOOP, errno.EINVAL, errno.ENXIO)
+"""Error numbers for what is there and is not a regular file: a link, a device or an idle pipe, a socket."""
+
+
+def open_to_read(path: Path) -> FileIO:
+    """The file, unbuffered. Raises OSError, with one of the numbers NOT_A_FILE where something else is there."""
+    return open(path, "rb", buffering=0, opener=_open_regular)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """The file, which is made if there is none. Raises OSError as `open_to_read` does."""
+    return open(path, "ab", opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    # O_NONBLOCK: opening a pipe would wait for its other end; it changes nothing for a regular file
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "is not a regular file", path)
+    return fd
