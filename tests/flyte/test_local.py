@@ -36,7 +36,7 @@ from flyte.errors import (
     RuntimeUserError,
     TraceDoesNotAllowNestedTasksError,
 )
-from flyte.names import child_names
+from flyte.names import child_names, run_name
 from flyte.phases import TRANSITIONS, P
 from flyte.wire import ActionPhase
 
@@ -145,6 +145,13 @@ async def test_a_run_has_a_name_a_url_a_phase_and_outputs() -> None:
     assert run.task == "local.parent"
     assert run.actions == 4
     assert run.created <= (run.started or 0) <= (run.ended or 0)
+
+
+def test_names_of_one_millisecond_sort_by_time_too() -> None:
+    moments = [1_795_000_000 + n / 1_000_000 for n in (0, 3, 999, 1_000, 1_001, 2_000_000)]
+    names = [run_name(moment) for moment in moments]
+    assert names == sorted(names)
+    assert {len(name) for name in names} == {20}
 
 
 async def test_names_sort_by_time_and_may_be_given_once() -> None:
