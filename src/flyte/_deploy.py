@@ -22,6 +22,7 @@ from flyte._client import Client
 from flyte._deployment import Deployment, described, image_of
 from flyte._environment import Environment, TaskEnvironment
 from flyte._image import Image
+from flyte._importing import refuse_import
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment
 from flyte.errors import CodeBundleError, DeploymentError, InvalidInputError
@@ -270,6 +271,7 @@ async def deploy(
     DeploymentError for a cycle and for what does not start, with the last lines of its log, InvalidInputError
     if strict.
     """
+    refuse_import("flyte.deploy")
     if interactive_mode:
         raise NotImplementedError("code of an interactive session cannot be deployed; put it into a file")
     if not envs:

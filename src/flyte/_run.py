@@ -23,6 +23,7 @@ from flyte import _deploy, _init, _natural, _no_effect, rules, wire
 from flyte._bundle import CopyStyle
 from flyte._client import Client
 from flyte._context import ctx, get_custom_context
+from flyte._importing import refuse_import
 from flyte._sync import syncable
 from flyte._task import TaskTemplate
 from flyte._values import to_bytes
@@ -70,6 +71,7 @@ class Runner:
     @syncable
     async def run(self, task: Any, /, *args: Any, **kwargs: Any) -> Run:
         """See `flyte.run`."""
+        refuse_import("flyte.run")
         self._say_no_effect(task)
         if isinstance(task, TaskTemplate):
             return await (self._locally if self._is_local() else self._deployed)(task, args, kwargs)
@@ -93,6 +95,7 @@ class Runner:
         **inputs: Any,
     ) -> Run:
         """See `flyte.rerun`."""
+        refuse_import("flyte.rerun")
         if recover:
             raise NotImplementedError("recover=True is not supported; a run repeats all of its actions")
         if self._is_local():
@@ -182,6 +185,7 @@ class Runner:
 
     async def start(self, client: Client, request: wire.RunRequest, task: TaskDetails, hasty: bool = True) -> Run:
         """The run, or the one that the request's key already stands for. If `hasty`, a quick one has ended already."""
+        refuse_import(f"task {task.name}")
         if self.context.dry_run:
             return Run(_not_run(request), client, interface=task.interface)
         return Run(await self._create(client, request, hasty), client, interface=task.interface)

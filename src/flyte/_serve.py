@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from flyte import _deploy, _init, _local_app, _no_effect, wire
 from flyte._bundle import CopyStyle
 from flyte._deploy import Progress
+from flyte._importing import refuse_import
 from flyte._local_app import LocalApp
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment
@@ -48,6 +49,7 @@ class Server:
     @syncable
     async def serve(self, app_env: AppEnvironment) -> AppHandle:
         """See `flyte.serve`."""
+        refuse_import("flyte.serve")
         if not isinstance(app_env, AppEnvironment):
             raise TypeError(f"serve takes an app environment, not {app_env!r}; tasks are run with flyte.run")
         context = self.context

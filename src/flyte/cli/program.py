@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flyte._importing import importing
+from flyte.errors import ModuleLoadError
+
 if TYPE_CHECKING:
     from flyte._environment import Environment
 
@@ -81,7 +84,7 @@ def load(file: str, root_dir: str | None = None) -> Program:
     if str(root) in sys.path:
         sys.path.remove(str(root))
     sys.path.insert(0, str(root))
-    with _printing_to_stderr(), _failing_politely(path, root):
+    with _printing_to_stderr(), _failing_politely(path, root), importing(name):
         module = importlib.import_module(name)
     loaded = Path(getattr(module, "__file__", None) or "").resolve()
     if loaded != path:
@@ -156,6 +159,8 @@ def _failing_politely(path: Path, root: Path) -> Iterator[None]:
             f"{path.name} ended itself (exit {error.code}) while it was imported; put what it does when it is run "
             "under `if __name__ == '__main__':`"
         ) from None
+    except ModuleLoadError as error:  # it starts something while it is imported
+        raise click.ClickException(f"{path.name} cannot be imported: {error}") from None
     except Exception as error:  # noqa: BLE001 - the user's module may raise anything
         raise click.ClickException(f"{path.name} cannot be imported.\n{user_traceback(error).rstrip()}") from None
 

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flyte._importing import importing
 from flyte.errors import BaseRuntimeError, ModuleLoadError, NonRecoverableError
 from flyte.wire import ErrorInfo
 
@@ -54,7 +55,8 @@ def import_modules(modules: Sequence[str]) -> None:
     """Import each module. Raises BrokenImport for the first that cannot be."""
     for name in modules:
         try:
-            importlib.import_module(name)
+            with importing(name):
+                importlib.import_module(name)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a stranger's code, and it may well call sys.exit
@@ -90,7 +92,8 @@ def describe(error: BaseException, what: str = "") -> ErrorInfo:
     words = f"{type(error).__name__}: {text}" if text else type(error).__name__
     kind = type(error)
     if what:
-        code, message, kind = "ModuleLoadError", f"{what}: {words}{_hint(error)}", ModuleLoadError
+        reason = text if isinstance(error, ModuleLoadError) else words + _hint(error)
+        code, message, kind = "ModuleLoadError", f"{what}: {reason}", ModuleLoadError
     else:
         code, message = _own(error, "code", kind.__name__), _own(error, "message", text) or kind.__name__
     side = _own(error, "kind", "user")

@@ -1,0 +1,35 @@
+"""The time in which a module is imported for what it declares: nothing may be started then.
+
+The platform's processes, and commands such as `flyte run FILE`, import the module that declares a task. If the module
+starts a run at its top level, each such import would start another one, without end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+from flyte.errors import ModuleLoadError
+
+_MODULE: ContextVar[str | None] = ContextVar("flyte_importing", default=None)
+
+
+@contextlib.contextmanager
+def importing(module: str) -> Iterator[None]:
+    """Refuse runs, deployments and apps within the block: the module of that name is being imported for others."""
+    token = _MODULE.set(module)
+    try:
+        yield
+    finally:
+        _MODULE.reset(token)
+
+
+def refuse_import(call: str) -> None:
+    """Raise ModuleLoadError if `call`, such as `flyte.run`, is made while a module is imported for what it declares."""
+    module = _MODULE.get()
+    if module is not None:
+        raise ModuleLoadError(
+            f"{call} is called while module {module!r} is imported, which happens in every process that runs its "
+            'tasks or apps; put the call under `if __name__ == "__main__":`'
+        )
