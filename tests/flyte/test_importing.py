@@ -1,4 +1,4 @@
-"""A module that starts something at its top level: refused where it is imported for what it declares, never repeated."""
+"""A module that starts something at its top level is refused where it is imported for what it declares."""
 
 from __future__ import annotations
 
