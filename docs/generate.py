@@ -219,6 +219,8 @@ def rules_page() -> str:
 What breaks one of these rules is refused with its place and what is allowed: by the SDK where it is declared, by the
 platform (422) before anything is done with it. A message from a worker that breaks one fails that call or action alone.
 JSON may have lists and objects in each other {rules.NESTING} deep. What was stored before a rule existed can be read.
+An app, a task or a secret with such an old name can be listed, looked at and deleted under it. In an address's path,
+a name that no path can hold (`..`, one with a slash) is written as `~` and its UTF-8 in hex: `~612f62` is `a/b`.
 
 | what | it must |
 | --- | --- |

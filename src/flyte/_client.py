@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -17,6 +16,7 @@ from flyte import wire
 from flyte._follow import EventStream, Kind, follow_events, follow_logs, whole_lines
 from flyte._transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params
 from flyte.errors import NotFoundError
+from flyte.names import path_part
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class Client:
         return await self._post("/deployments", request, wire.Deployment, timeout=120)
 
     async def get_deployment(self, deployment: str) -> wire.Deployment:
-        return await self._get(f"/deployments/{_part(deployment)}", wire.Deployment)
+        return await self._get(f"/deployments/{path_part(deployment)}", wire.Deployment)
 
     def deployment_events(
         self, deployment: str, after: int | None = None
@@ -111,14 +111,14 @@ class Client:
         async def over() -> bool:
             return (await self.get_deployment(deployment)).phase != wire.DeploymentPhase.RUNNING
 
-        path = f"/deployments/{_part(deployment)}/events"
+        path = f"/deployments/{path_part(deployment)}/events"
         subject = f"deployment/{deployment}"
         stream = EventStream(self._request("GET", path), wire.Deployment, _deployment_ended(subject), over)
         return follow_events(self._transport, stream, after)
 
     async def get_task(self, name: str, version: str | None = None) -> wire.Task:
         """The task of that full or bare name; the latest version when none is given."""
-        return await self._get(f"/tasks/{_part(name)}", wire.Task, version=version)
+        return await self._get(f"/tasks/{path_part(name)}", wire.Task, version=version)
 
     async def list_tasks(self, name: str | None = None, env: str | None = None, limit: int = 100) -> list[wire.Task]:
         return await self._get("/tasks", list[wire.Task], name=name, env=env, limit=limit)
@@ -140,7 +140,7 @@ class Client:
 
     async def get_run(self, name: str, wait: float | None = None) -> wire.Run:
         """The run now or, with `wait`, when it has ended or that many seconds are over."""
-        return await self._get(f"/runs/{_part(name)}", wire.Run, timeout=30 + (wait or 0), wait=wait)
+        return await self._get(f"/runs/{path_part(name)}", wire.Run, timeout=30 + (wait or 0), wait=wait)
 
     async def list_runs(
         self,
@@ -174,7 +174,7 @@ class Client:
         )
 
     async def abort_run(self, name: str, reason: str = "") -> wire.Run:
-        return await self._post(f"/runs/{_part(name)}/abort", {"reason": reason}, wire.Run)
+        return await self._post(f"/runs/{path_part(name)}/abort", {"reason": reason}, wire.Run)
 
     async def list_actions(
         self,
@@ -186,7 +186,7 @@ class Client:
         offset: int | None = None,
     ) -> list[wire.Action]:
         """Actions in the order of their creation; `phase` is one phase, or several, which are asked for one by one."""
-        path = f"/runs/{_part(run)}/actions"
+        path = f"/runs/{path_part(run)}/actions"
         phases = [phase] if isinstance(phase, str) else list(dict.fromkeys(phase or ()))
         if len(phases) < 2:
             one = phases[0] if phases else None
@@ -201,14 +201,16 @@ class Client:
         return found[start : start + limit]
 
     async def get_action(self, run: str, action: str = wire.ROOT_ACTION) -> wire.ActionDetails:
-        return await self._get(f"/runs/{_part(run)}/actions/{_part(action)}", wire.ActionDetails)
+        return await self._get(f"/runs/{path_part(run)}/actions/{path_part(action)}", wire.ActionDetails)
 
     async def get_report(self, run: str, action: str = wire.ROOT_ACTION, attempt: int | None = None) -> wire.Report:
         """What the action last showed as its report. Raises NotFoundError where that is nothing."""
-        return await self._get(f"/runs/{_part(run)}/actions/{_part(action)}/report", wire.Report, attempt=attempt)
+        return await self._get(
+            f"/runs/{path_part(run)}/actions/{path_part(action)}/report", wire.Report, attempt=attempt
+        )
 
     async def abort_action(self, run: str, action: str, reason: str = "") -> None:
-        await self._send("POST", f"/runs/{_part(run)}/actions/{_part(action)}/abort", {"reason": reason})
+        await self._send("POST", f"/runs/{path_part(run)}/actions/{path_part(action)}/abort", {"reason": reason})
 
     def run_events(
         self, name: str, after: int | None = None, actions: str = "root"
@@ -218,7 +220,7 @@ class Client:
         async def over() -> bool:
             return (await self.get_run(name)).phase.is_terminal
 
-        request = self._request("GET", f"/runs/{_part(name)}/events", actions=actions)
+        request = self._request("GET", f"/runs/{path_part(name)}/events", actions=actions)
         root = f"run/{name}/{wire.ROOT_ACTION}"
         return follow_events(self._transport, EventStream(request, wire.Run, _run_ended(root), over), after)
 
@@ -242,7 +244,7 @@ class Client:
         async def over() -> bool:
             return (await self.get_action(run, action)).action.phase.is_terminal
 
-        path = f"/runs/{_part(run)}/actions/{_part(action)}/logs"
+        path = f"/runs/{path_part(run)}/actions/{path_part(action)}/logs"
         first = 1 if follow and attempt is None and tail is None and after is None else None
         begin: dict[str, Any] = {"attempt": attempt, "from_attempt": first, "tail": tail, "after": after}
         request = self._request("GET", path, **begin, follow=follow, partial=(partial and follow) or None)
@@ -260,7 +262,7 @@ class Client:
         async def over() -> bool:
             return (await self.get_run(run)).phase.is_terminal
 
-        path = f"/runs/{_part(run)}/logs"
+        path = f"/runs/{path_part(run)}/logs"
         request = self._request("GET", path, tail=tail, follow=follow, partial=(partial and follow) or None)
         lines = follow_logs(self._transport, request, over if follow else None)
         return lines if partial else whole_lines(lines)
@@ -268,7 +270,7 @@ class Client:
     # --- apps
 
     async def get_app(self, name: str) -> wire.App:
-        return await self._get(f"/apps/{_part(name)}", wire.App)
+        return await self._get(f"/apps/{path_part(name)}", wire.App)
 
     async def list_apps(self, limit: int = 100) -> list[wire.App]:
         return await self._get("/apps", list[wire.App], limit=limit)
@@ -280,10 +282,10 @@ class Client:
         return await self._switch_app(name, "deactivate", wait)
 
     async def _switch_app(self, name: str, verb: str, wait: float | None) -> wire.App:
-        return await self._post(f"/apps/{_part(name)}/{verb}", None, wire.App, timeout=30 + (wait or 0), wait=wait)
+        return await self._post(f"/apps/{path_part(name)}/{verb}", None, wire.App, timeout=30 + (wait or 0), wait=wait)
 
     async def delete_app(self, name: str) -> None:
-        await self._send("DELETE", f"/apps/{_part(name)}")
+        await self._send("DELETE", f"/apps/{path_part(name)}")
 
     def app_events(
         self, name: str, after: int | None = None
@@ -297,7 +299,7 @@ class Client:
                 return True
             return False
 
-        request = self._request("GET", f"/apps/{_part(name)}/events")
+        request = self._request("GET", f"/apps/{path_part(name)}/events")
         return follow_events(self._transport, EventStream(request, wire.App, lambda _: False, over), after)
 
     def app_logs(
@@ -315,7 +317,7 @@ class Client:
         async def over() -> bool:
             return (await self.get_app(name)).status in (wire.AppStatus.STOPPED, wire.AppStatus.FAILED)
 
-        path = f"/apps/{_part(name)}/logs"
+        path = f"/apps/{path_part(name)}/logs"
         request = self._request(
             "GET", path, replica=replica, tail=tail, after=after, follow=follow, partial=(partial and follow) or None
         )
@@ -324,7 +326,7 @@ class Client:
 
     async def app_requests(self, name: str, limit: int = 100) -> list[dict[str, Any]]:
         """The newest entries of the app's access log."""
-        return await self._get(f"/apps/{_part(name)}/requests", list[dict[str, Any]], limit=limit)
+        return await self._get(f"/apps/{path_part(name)}/requests", list[dict[str, Any]], limit=limit)
 
     # --- secrets, keys, projects
 
@@ -333,13 +335,13 @@ class Client:
         return await self._post("/secrets", request, wire.SecretInfo)
 
     async def get_secret(self, name: str) -> wire.SecretInfo:
-        return await self._get(f"/secrets/{_part(name)}", wire.SecretInfo)
+        return await self._get(f"/secrets/{path_part(name)}", wire.SecretInfo)
 
     async def list_secrets(self, limit: int = 100) -> list[wire.SecretInfo]:
         return await self._get("/secrets", list[wire.SecretInfo], limit=limit)
 
     async def delete_secret(self, name: str) -> None:
-        await self._send("DELETE", f"/secrets/{_part(name)}")
+        await self._send("DELETE", f"/secrets/{path_part(name)}")
 
     async def create_key(self, name: str, scopes: list[str] | None = None) -> wire.KeyInfo:
         """A new API key; the answer is the only place that ever holds it."""
@@ -351,13 +353,13 @@ class Client:
         return await self._get("/keys", list[wire.KeyInfo])
 
     async def delete_key(self, key: str) -> None:
-        await self._send("DELETE", f"/keys/{_part(key)}")
+        await self._send("DELETE", f"/keys/{path_part(key)}")
 
     async def create_project(self, project: wire.Project) -> wire.Project:
         return await self._post("/projects", project, wire.Project)
 
     async def update_project(self, project: wire.Project) -> wire.Project:
-        reply = await self._send("PUT", f"/projects/{_part(project.id)}", project)
+        reply = await self._send("PUT", f"/projects/{path_part(project.id)}", project)
         return msgspec.json.decode(reply.body, type=wire.Project)
 
     async def list_projects(self, limit: int = 100) -> list[wire.Project]:
@@ -426,11 +428,6 @@ class Client:
         headers = {"Content-Type": content_type}
         whole = Request("PUT", form.path, form.params, data, headers, timeout=300)
         self._transport.check(await self._transport.send(whole))
-
-
-def _part(name: str) -> str:
-    """`name` as one part of a path."""
-    return quote(name, safe="")
 
 
 def _run_ended(root: str) -> Any:

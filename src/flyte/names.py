@@ -1,10 +1,15 @@
-"""Names that are made here, in local mode as on a platform: sortable for runs, derived for child actions."""
+"""Names that are made here, in local mode as on a platform: sortable for runs, derived for child actions.
+
+And how any name stands in an address, also one that a database has had since before there were rules for names.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterator
+from urllib.parse import quote
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
@@ -68,3 +73,24 @@ def child_names(
     for generation in range(failures + 1):
         caller = parent if generation == 0 else f"{parent}~{generation}"
         yield child_name(caller, task, inputs, inputs_blob, sequence, group)
+
+
+_PLAIN = re.compile(r"(?!\.{0,2}\Z)[^~/\\\x00-\x1f\x7f\ud800-\udfff][^/\\\x00-\x1f\x7f\ud800-\udfff]*")
+_WRITTEN = re.compile(r"~((?:[0-9a-f]{2})*)")
+
+
+def path_part(name: str) -> str:
+    """The name as one part of an address's path.
+
+    A name that no path can hold (`..`, one with a slash, the empty one) is written as `~` and its UTF-8 in hex.
+    """
+    return quote(name, safe="") if _PLAIN.fullmatch(name) else f"~{name.encode(errors='surrogatepass').hex()}"
+
+
+def name_in_path(part: str) -> str:
+    """The name that a part of a path stands for, once that is unquoted: what `path_part` was given."""
+    found = _WRITTEN.fullmatch(part)
+    try:
+        return part if found is None else bytes.fromhex(found[1]).decode()
+    except UnicodeDecodeError:
+        return part

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -24,6 +25,8 @@ _KEY_LENGTH = 32
 """Bytes of the master key."""
 
 _LONGEST_SOCKET_NAME = 24
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +184,16 @@ class Home:
         return [folder for folder in self.checkpoints("x").parent.glob("*") if folder.name not in runs]
 
     def replica_log(self, project: str, domain: str, app: str, unit: str) -> Path:
-        return self.logs / "apps" / f"{project}.{domain}.{app}" / f"{unit}.log"
+        return self._app_logs(project, domain, app) / f"{unit}.log"
 
     def access_log(self, project: str, domain: str, app: str) -> Path:
-        return self.logs / "apps" / f"{project}.{domain}.{app}" / "access.jsonl"
+        return self._app_logs(project, domain, app) / "access.jsonl"
+
+    def _app_logs(self, project: str, domain: str, app: str) -> Path:
+        """A database may hold names older than the rules for names: what cannot name a folder is hashed."""
+        name = f"{project}.{domain}.{app}"
+        whole = name if _FOLDER_NAME.fullmatch(name) else "~" + hashlib.sha256(name.encode()).hexdigest()
+        return self.logs / "apps" / whole
 
     def part_log(self, part: str) -> Path:
         """What one of the platform's own processes writes."""

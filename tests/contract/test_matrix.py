@@ -182,7 +182,7 @@ WHOLE = (b"", b"null", b"[]", b"0", b'"x"', b"{", b"\xff", b"[" * 5_000, b'{"a":
 GOOD_PARTS = {"run": "RUN", "action": "a0", "app": "victim-app", "digest": "0" * 64, "name": "victim.add", "id": "none"}
 VALUES = (
     "", "%00", "a%00b", "=", "%2F", "..", "%2E%2E", "x" * 3_000, "%ED%A0%80", "%FF", "%0A", "0", "-1", "1e308", "NaN",
-    "inf", "9223372036854775807", "9223372036854775808", "1" * 400,
+    "inf", "~", "~00", "~2e2e", "~ff", "9223372036854775807", "9223372036854775808", "1" * 400,
 )  # fmt: skip
 GOES_ON = {"/v1/apps/{app}/events"}
 """Routes whose answer has no end."""

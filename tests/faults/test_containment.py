@@ -34,6 +34,10 @@ if "tarmac.stem" in sys.orig_argv:
 """
 
 
+OLD_NAMES = ("a/b", "..", "")
+"""Of apps, from before there were rules for names."""
+
+
 @pytest.fixture
 def stack() -> Iterator[contextlib.ExitStack]:
     with contextlib.ExitStack() as stack:
@@ -77,6 +81,12 @@ def test_the_platform_comes_up_without_what_ends_it_and_says_so(
             "insert into keys (id, name, digest, created, last_used, scopes) values ('k1', '', ?, 0, null, '[]')",
             (digest,),
         )
+        for number, name in enumerate(OLD_NAMES):
+            database.execute(
+                "insert into apps values ('flytesnacks', 'development', ?, ?, null, 'stopped', 'stopped', '', 0, 0, "
+                "'{}', '{}')",
+                (name, 39_000 + number),
+            )
     database.close()
     (tmp_path / "sitecustomize.py").write_text(POISON)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), str(ROOT / "src"))))
@@ -90,6 +100,10 @@ def test_the_platform_comes_up_without_what_ends_it_and_says_so(
         failed = world.state(name)
         assert failed["phase"] == "failed"
         assert "loading it has ended the control plane 2 times" in failed["error"]["message"]
+    for name in OLD_NAMES:
+        deleted = platform.cli("delete", "app", "--yes", name)
+        assert deleted.code == 0, deleted.both
+    assert platform.cli("get", "app", "-o", "json").out.strip() == "[]"
     shown = platform.cli("status").out
     assert "left out: run poison-1" in shown
     assert "left out: an API key: the API key '': its name is empty" in shown

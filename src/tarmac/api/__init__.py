@@ -14,6 +14,7 @@ from litestar import Litestar, Request, Response, Router, get
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 
+from flyte.names import name_in_path
 from tarmac.api import admin, apps, bundles, deployments, errors, openapi, queries, runs, tasks
 from tarmac.api.authentication import Gate, Hosts, add_security_headers
 from tarmac.api.bodies import RecordBody
@@ -50,7 +51,7 @@ def make_app(control: ControlPlane, authenticator: Authenticator, settings: Sett
     return Litestar(
         [*api, openapi_json, *pages.routes()],
         middleware=[DefineMiddleware(Gate, authenticator=authenticator, hosts=Hosts.of(settings))],
-        before_request=queries.refuse_unknown,
+        before_request=_read_address,
         before_send=[add_security_headers],
         exception_handlers={Exception: errors.handler(pages.error_page)},
         openapi_config=None,
@@ -73,6 +74,15 @@ def _routes(settings: Settings) -> list[Router]:
 def openapi_json(document: Document) -> Response[bytes]:
     """The document that describes every route."""
     return Response(document, media_type="application/json")
+
+
+def _read_address(request: Request[Any, Any, Any]) -> None:
+    """Litestar's hook before a route's function: names in the path are read, and the query is checked."""
+    names = {key: name_in_path(part) for key, part in request.scope["path_params"].items()}
+    for name in names.values():
+        queries.refuse_nul(name)
+    request.scope["path_params"] = names  # a new one: Litestar gives the same to every request for the same path
+    queries.refuse_unknown(request)
 
 
 def _caller(request: Request[Any, Any, Any]) -> str:

@@ -17,6 +17,7 @@ import msgspec
 
 from flyte import wire
 from flyte.errors import InvalidInputError, NotAuthenticatedError
+from flyte.names import name_in_path
 from flyte.wire import FRAME_LIMIT, Answer, AnyFrame, Ask, ErrorBody, ErrorInfo
 from tarmac.api import queries
 from tarmac.api.bodies import decoded
@@ -92,9 +93,9 @@ class Caller:
         place, _, last = path.rpartition("/")
         match ask.method, place:
             case "GET", "/v1/tasks" if last:
-                return await self._task(ask, unquote(last), query)
+                return await self._task(ask, _name(last), query)
             case "GET", "/v1/runs" if last:
-                return await self._run(ask, unquote(last), query)
+                return await self._run(ask, _name(last), query)
             case "POST", "/v1" if last == "runs":
                 return await self._create(ask, query)
         return None
@@ -182,6 +183,12 @@ class _Response:
             self.content_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0]
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
+
+
+def _name(part: str) -> str:
+    name = name_in_path(unquote(part))
+    queries.refuse_nul(name)
+    return name
 
 
 def _answer(ask: Ask, record: wire.Record, status: int = 200) -> Answer:

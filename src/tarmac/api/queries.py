@@ -24,7 +24,7 @@ EVERYWHERE = frozenset({"project", "domain"})
 
 
 def refuse_unknown(request: Request[Any, Any, Any]) -> None:
-    """Litestar's hook before a route's function. Raises InvalidInputError that names what is not known, and what is."""
+    """Raise InvalidInputError that names what is not known in the query, and what is."""
     path, query = request.scope["path"], request.scope["query_string"]
     refuse_nul(path)
     refuse_nul(query.decode("latin-1"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
+from flyte.names import path_part
 from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT
 
 
@@ -26,7 +27,7 @@ class Place:
 
 
 def _address(parts: list[str], query: dict[str, Any]) -> str:
-    path = "/" + "/".join(quote(part, safe="") for part in parts)
+    path = "/" + "/".join(map(path_part, parts))
     given = {name: value for name, value in query.items() if value not in (None, "", [])}
     return f"{path}?{urlencode(given, doseq=True)}" if given else path
 

@@ -20,6 +20,7 @@ import msgspec
 import tarmac
 from flyte import wire
 from flyte.errors import AlreadyExistsError, NotFoundError
+from flyte.names import path_part
 from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
 from tarmac import checks
 from tarmac.auth import Identities
@@ -255,7 +256,7 @@ class Control:
     # ------------------------------------------------------------------ tasks
 
     def task_url(self, row: TaskRow) -> str:
-        return f"{self.endpoint}/v2/domain/{row.domain}/project/{row.project}/tasks/{row.name}"
+        return f"{self.endpoint}/v2/domain/{row.domain}/project/{row.project}/tasks/{path_part(row.name)}"
 
     async def tasks(
         self, project: str, domain: str, name: str | None = None, env: str | None = None, limit: int = 100

@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from flyte import wire
 from flyte.errors import AppNotFoundError, BaseRuntimeError, DeploymentError
+from flyte.names import path_part
 from flyte.wire import AppStatus
 from tarmac.auth import Identities
 from tarmac.control.addresses import Addresses
@@ -149,7 +150,7 @@ class Apps:
             status=row.status,
             url=self.addresses.url(app),
             host=self.addresses.front_url(app),
-            console=f"{self._place.endpoint}/v2/domain/{domain}/project/{project}/apps/{name}",
+            console=f"{self._place.endpoint}/v2/domain/{domain}/project/{project}/apps/{path_part(name)}",
             port=row.port,
             requires_auth=app.requires_auth,
             wanted="active" if row.wanted == "active" else "stopped",
