@@ -210,8 +210,7 @@ def _named(files: Mapping[str, Path], root: Path) -> tuple[dict[str, Path], set[
         name, path = waiting.pop()
         if not name.endswith(".py"):
             continue
-        stat = path.stat()
-        for imported in _imports(str(path), stat.st_mtime_ns, stat.st_size):
+        for imported in imports_of(path):
             for file in _resolve(imported, path, bases, folders):
                 other = own_name(file, root)
                 if other and other not in files and other not in found:
@@ -220,9 +219,14 @@ def _named(files: Mapping[str, Path], root: Path) -> tuple[dict[str, Path], set[
     return found, folders
 
 
+def imports_of(path: Path) -> tuple[tuple[int, str], ...]:
+    """(level, dotted name) of every import in the file, wherever in it; level 0 is absolute."""
+    stat = path.stat()
+    return _imports(str(path), stat.st_mtime_ns, stat.st_size)
+
+
 @functools.lru_cache(4096)
 def _imports(path: str, mtime: int, size: int) -> tuple[tuple[int, str], ...]:
-    """(level, dotted name) of every import in the file, wherever in it; level 0 is absolute."""
     try:
         tree = ast.parse(Path(path).read_bytes())
     except (SyntaxError, ValueError):

@@ -84,11 +84,19 @@ def test_a_broken_import_is_reported_with_the_users_own_frames(zygote: Zygotes, 
     [
         ("import nowhere.at_all", '.with_pip_packages("nowhere")'),
         ("def f(:\n", "(main.py, line 1)"),
+        ("import nowhere.at_all", "it has to lie below the root folder"),
         ("import sys; sys.exit(3)", "ends the process while it is imported"),
+        ("open('prompts/one.txt')", 'name it in the environment, include=["prompts/one.txt"]'),
+        (
+            "from starlette.staticfiles import StaticFiles\nStaticFiles(directory='static')",
+            'static was not shipped with the code: name it in the environment, include=["static"]',
+        ),
+        ("import importlib, sys; sys.modules.pop('queue', None)\nfrom queue import Queue", "queue.py hides the module"),
     ],
 )
 def test_a_broken_import_says_what_to_do(zygote: Zygotes, root: Path, source: str, message: str) -> None:
     (root / "main.py").write_text(source)
+    (root / "queue.py").touch()
     driver = zygote()
     driver.load("main")
     assert message in driver.next(wire.PoolFailed).error.message

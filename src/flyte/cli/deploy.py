@@ -12,7 +12,7 @@ import click
 from flyte.cli import render
 from flyte.cli.execute import badly_declared
 from flyte.cli.options import connect, formatted, invocation, say, scoped, shipped, warn
-from flyte.cli.program import Program, load, python_files
+from flyte.cli.program import Program, import_root, load, python_files
 from flyte.cli.progress import watching
 from flyte.cli.tables import Column
 from flyte.wire import DeployedEnvironment, Deployment
@@ -93,10 +93,11 @@ def deploy(
 def _programs(file: str, recursive: bool, ignore_load_errors: bool, root_dir: str | None) -> list[Program]:
     if not recursive:
         return [load(file, root_dir)]
-    found = []
-    for path in python_files(Path(file)):
+    found, files = [], python_files(Path(file))
+    root = root_dir or import_root(Path(file).resolve() / "__init__.py")
+    for path in files:
         try:
-            found.append(load(str(path), root_dir or file))
+            found.append(load(str(path), root, files))
         except click.ClickException as error:
             if not ignore_load_errors:
                 raise

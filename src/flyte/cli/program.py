@@ -1,7 +1,8 @@
 """The user's file as a module: loaded the way `python FILE` would see it, and searched for tasks and environments.
 
-The root, whose content is shipped, is `--root-dir` or else the folder above the outermost package that the file is in;
-for a plain script that is its own folder. What goes wrong is told in the user's terms: their part of the traceback.
+The root, whose content is shipped, is `--root-dir` or else the folder above the outermost package that the file is in.
+For a plain script that is its own folder, or the folder of PYTHONPATH above it from which it imports. What goes wrong
+is told in the user's terms: their part of the traceback.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flyte import _bundle
 from flyte._importing import importing
 from flyte.errors import ModuleLoadError
+from flyte.runtime import hints
 
 if TYPE_CHECKING:
     from flyte._environment import Environment
@@ -76,20 +80,24 @@ def _no_such(kind: str, name: str, path: Path, there: dict[str, Any], hint: str)
     return f"{path.name} has no {kind} {name!r}; it has: {', '.join(there)}.{meant}"
 
 
-def load(file: str, root_dir: str | None = None) -> Program:
-    """Import the file. Raises click.ClickException with the reason, for every reason there is."""
+def load(file: str, root_dir: str | Path | None = None, beside: Sequence[Path] = ()) -> Program:
+    """Import the file. Raises click.ClickException with the reason, for every reason there is.
+
+    `beside`: the files that are loaded with it; by default those of its package.
+    """
     path = _existing(file)
     root = Path(root_dir).expanduser().resolve() if root_dir else import_root(path)
-    name = _module_name(path, root)
-    if str(root) in sys.path:
-        sys.path.remove(str(root))
-    sys.path.insert(0, str(root))
+    sources = source_folders(root, beside or _package_files(path)) if root_dir else []
+    name = _module_name(path, next((folder for folder in sources if path.is_relative_to(folder)), root))
+    first = [str(root), *map(str, sources)]
+    sys.path[:] = [*first, *(place for place in sys.path if place not in first)]
+    before = set(sys.modules)
     with _printing_to_stderr(), _failing_politely(path, root), importing(name):
         module = importlib.import_module(name)
     loaded = Path(getattr(module, "__file__", None) or "").resolve()
     if loaded != path:
         raise click.UsageError(f"{path} cannot be imported as {name!r}: that is {loaded}. Rename the file.")
-    return Program(path, root, module)
+    return Program(path, root if root_dir else _with_python_path(root, before), module)
 
 
 def python_files(folder: Path) -> list[Path]:
@@ -102,6 +110,38 @@ def python_files(folder: Path) -> list[Path]:
 
 def _is_skipped(part: str) -> bool:
     return part.startswith(".") or part in ("__pycache__", "site-packages", "node_modules")
+
+
+def _package_files(path: Path) -> list[Path]:
+    """The files of the outermost package that the file is in; none for a plain script."""
+    above = import_root(path)
+    return [] if above == path.parent else python_files(above / path.relative_to(above).parts[0])
+
+
+def source_folders(root: Path, files: Sequence[Path]) -> list[Path]:
+    """The folders below `root` that have to be on sys.path too: their packages are imported by name, as from `src`."""
+    roots = {path: import_root(path.resolve()) for path in files}
+    packages = {
+        path.resolve().relative_to(above).parts[0]: above for path, above in roots.items() if path.parent != above
+    }
+    tops = {name.partition(".")[0] for path in files for level, name in _bundle.imports_of(path) if level == 0}
+    found = {above for name, above in packages.items() if name in tops and not _is_module(name, root)}
+    return sorted(folder for folder in found if folder != root and folder.is_relative_to(root))
+
+
+def _is_module(name: str, folder: Path) -> bool:
+    return (folder / name).is_dir() or (folder / f"{name}.py").is_file()
+
+
+def _with_python_path(root: Path, before: set[str]) -> Path:
+    """`root`, or the folder above it that PYTHONPATH names, if a module that was not there `before` comes from it."""
+    named = {Path(place).resolve() for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place}
+    loaded = [getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before]
+    beyond = [Path(file) for file in loaded if file and not _bundle.own_name(Path(file), root)]
+    for place in sorted(named.intersection(root.parents), key=lambda place: len(place.parts)):
+        if any(_bundle.own_name(file, place) for file in beyond):
+            return place
+    return root
 
 
 def import_root(path: Path) -> Path:
@@ -152,7 +192,7 @@ def _failing_politely(path: Path, root: Path) -> Iterator[None]:
         raise click.ClickException(f"{path.name} cannot be read as Python.\n{text}") from None
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{path.name} cannot be imported.\n{user_traceback(error).rstrip()}{_missing(error, root)}"
+            f"{path.name} cannot be imported.\n{user_traceback(error).rstrip()}{_missing(error, path, root)}"
         ) from None
     except SystemExit as error:
         raise click.ClickException(
@@ -162,13 +202,32 @@ def _failing_politely(path: Path, root: Path) -> Iterator[None]:
     except ModuleLoadError as error:  # it starts something while it is imported
         raise click.ClickException(f"{path.name} cannot be imported: {error}") from None
     except Exception as error:  # noqa: BLE001 - the user's module may raise anything
-        raise click.ClickException(f"{path.name} cannot be imported.\n{user_traceback(error).rstrip()}") from None
+        hint = hints.hiding(error, root) or hints.not_included(error)
+        told = f"{path.name} cannot be imported.\n{user_traceback(error).rstrip()}"
+        raise click.ClickException(f"{told}\n{hint}" if hint else told) from None
 
 
-def _missing(error: ModuleNotFoundError, root: Path) -> str:
+def _missing(error: ModuleNotFoundError, path: Path, root: Path) -> str:
     """What helps against a module that is not there."""
+    if hint := hints.hiding(error, root):
+        return f"\n{hint}"
     name = (error.name or "").partition(".")[0]
     here = Path.cwd()
-    if name and here != root and ((here / name).is_dir() or (here / f"{name}.py").is_file()):
+    if name and here != root and _is_module(name, here):
         return f"\n{name} is in {here}; make that the root: --root-dir ."
+    folder = next(
+        (folder for folder in _folders_in(here) if name and folder != root and _is_module(name, folder)), None
+    )
+    if folder is not None and path.is_relative_to(folder):
+        return f"\n{name} is in {folder}; make that the root: --root-dir {folder.name}"
+    if folder is not None and path.is_relative_to(here):
+        return f"\n{name} is in {folder}; ship it too: PYTHONPATH={folder.name} flyte … --root-dir ."
     return f"\nInstall it where you call flyte and where the platform runs: pip install {name}" if name else ""
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """The folders in it, such as `src`, without those that are hidden or hold what was installed."""
+    try:
+        return sorted(each for each in folder.iterdir() if each.is_dir() and not _is_skipped(each.name))
+    except OSError:  # it may not be read: then it has no folder that helps
+        return []

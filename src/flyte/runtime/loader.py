@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flyte._importing import importing
 from flyte.errors import BaseRuntimeError, ModuleLoadError, NonRecoverableError
+from flyte.runtime import hints
 from flyte.wire import ErrorInfo
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
@@ -134,9 +135,14 @@ def sendable(text: str) -> str:
 
 
 def _hint(error: BaseException) -> str:
+    if hint := hints.hiding(error, code_root()) or hints.not_included(error):
+        return f"; {hint}"
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("flyte."):
         package = error.name.partition(".")[0]
-        return f'; where it is a package, add it to the image: .with_pip_packages("{package}")'
+        return (
+            f'; where it is a package, add it to the image: .with_pip_packages("{package}"); where it is a module of '
+            "your own, it has to lie below the root folder (root_dir=, --root-dir) and in no .gitignore"
+        )
     if isinstance(error, SystemExit):
         return '; the module ends the process while it is imported: put that under `if __name__ == "__main__":`'
     return ""
