@@ -32,6 +32,7 @@ from flyte._codecs import (
     derived_codec,
     path_codec,
 )
+from flyte._constraints import ConstrainedCodec, NotKept, constraints_of
 from flyte._models import PydanticCodec, is_pydantic, secret_codec
 from flyte._objects import (
     FieldsCodec,
@@ -115,8 +116,9 @@ class DictCodec(Codec):
         self.key, self.value = key, value
         both_any = isinstance(key, AnyCodec) and isinstance(value, AnyCodec)
         self.name = "dict" if both_any else f"dict[{key.name}, {value.name}]"
-        self.text_keys = isinstance(key, (Scalar, EnumCodec)) or (
-            isinstance(key, LiteralCodec) and all(isinstance(form, str) for form in key.travel)
+        plain = key.codec if isinstance(key, ConstrainedCodec) else key
+        self.text_keys = isinstance(plain, (Scalar, EnumCodec)) or (
+            isinstance(plain, LiteralCodec) and all(isinstance(form, str) for form in plain.travel)
         )
 
     def _dump(self, value: Any) -> Any:
@@ -234,7 +236,7 @@ class UnionCodec(Codec):
             try:
                 others[0].load(value)
             except Mismatch as mismatch:
-                if mismatch.path or mismatch.why:
+                if mismatch.path or mismatch.why or isinstance(mismatch, NotKept):
                     return mismatch
         return Mismatch(self.name, value)
 
@@ -271,7 +273,10 @@ def compile_codec(annotation: Any) -> Codec:
     if annotation is None:
         return SCALARS[type(None)]
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated or origin in _WRAPPERS:
+    if origin is typing.Annotated:
+        constraints = constraints_of(annotation.__metadata__)
+        return ConstrainedCodec(codec_of(args[0]), constraints) if constraints else codec_of(args[0])
+    if origin in _WRAPPERS:
         return codec_of(args[0])
     if origin is typing.Literal:
         return LiteralCodec(args)

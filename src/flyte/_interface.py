@@ -19,6 +19,7 @@ import msgspec
 
 from flyte import _pickles, wire
 from flyte._codecs import Codec, Schemas
+from flyte._constraints import description_of
 from flyte._values import Mismatch, codec_of, to_bytes
 from flyte.errors import InvalidInputError, RestrictedTypeError, RuntimeDataValidationError
 
@@ -274,10 +275,11 @@ def _type_hints(func: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _annotated_help(annotation: Any) -> str:
-    """The first text in `Annotated[T, "…"]`."""
+    """The first text in `Annotated[T, "…"]`, or a field's description."""
     if typing.get_origin(annotation) is not typing.Annotated:
         return ""
-    return next((item for item in annotation.__metadata__ if isinstance(item, str)), "")
+    texts = (item if isinstance(item, str) else description_of(item) for item in annotation.__metadata__)
+    return next(filter(None, texts), "")
 
 
 _GOOGLE = re.compile(r"^\s+(\w+)(?:\s*\([^)]*\))?:\s+(.+)$")

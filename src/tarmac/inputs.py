@@ -15,7 +15,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -315,6 +315,7 @@ _BOUNDS: tuple[tuple[str, Callable[[Any, Any], bool], str], ...] = (
 _LENGTHS = (
     ("minLength", "maxLength", str, "characters"),
     ("minItems", "maxItems", list, "items"),
+    ("minProperties", "maxProperties", dict, "entries"),
 )
 
 
@@ -323,6 +324,8 @@ def _misfit_of_size(value: Any, schema: _Schema) -> Misfit | None:
         for word, holds, text in _BOUNDS:
             if _is_number(bound := schema.get(word)) and not holds(value, bound):
                 return Misfit(value, f"{text} {bound}")
+        if _is_number(step := schema.get("multipleOf")) and step > 0 and not _is_multiple(value, step):
+            return Misfit(value, f"which must be a multiple of {step}")
     for least, most, kind, unit in _LENGTHS:
         if isinstance(value, kind):
             low, high = schema.get(least), schema.get(most)
@@ -334,5 +337,16 @@ def _misfit_of_size(value: Any, schema: _Schema) -> Misfit | None:
     return None
 
 
-def _is_number(bound: Any) -> bool:
+def _is_number(bound: Any) -> TypeGuard[float]:
     return isinstance(bound, int | float) and not isinstance(bound, bool)
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    """Whether it may be one: with floats, 0.3 counts as a multiple of 0.1, and what cannot be divided fits."""
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    try:
+        rest = value % step
+    except (ArithmeticError, ValueError):
+        return True
+    return not (1e-9 * step < rest < step - 1e-9 * step)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import httpx
+
 from tests.platform_fixture import Platform
 
 PROGRAM = """
@@ -55,3 +57,37 @@ def test_models_and_numbers_go_through_a_platform_as_they_are(platform: Platform
     assert done.code == 0, done.both
     said = r"s3cret n b'\xff' inf nan '2026-01-02T00:00:00+00:00'"
     assert json.loads(done.out) == [said, True, "n", "nan"]
+
+
+CONSTRAINED = """
+from typing import Annotated
+
+from pydantic import Field
+
+import flyte
+
+env = flyte.TaskEnvironment(name="orders")
+
+
+@env.task
+async def order(number: Annotated[int, Field(gt=0)], code: Annotated[str, Field(pattern="^[A-Z]+$")] = "A") -> str:
+    return code * number
+"""
+
+
+def test_what_an_annotation_demands_is_kept_by_the_platform_and_by_the_worker(platform: Platform) -> None:
+    program = platform.write("orders.py", CONSTRAINED)
+    done = platform.cli("deploy", program, "env")
+    assert done.code == 0, done.both
+    with platform.client() as http:
+
+        def start(**inputs: object) -> httpx.Response:
+            return http.post("/v1/runs?wait=30", json={"task": "orders.order", "inputs": inputs})
+
+        refused = start(number=0)
+        assert refused.status_code == 422
+        assert refused.json()["error"]["message"] == "input 'number' of orders.order is 0, which must be more than 0"
+        assert start(number=2, code="B").json()["outputs"] == ["BB"]
+        failed = start(number=1, code="b").json()
+        assert failed["phase"] == "failed"
+        assert "input 'code' of orders.order must be text that matches '^[A-Z]+$'" in failed["error"]["message"]
