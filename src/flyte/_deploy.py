@@ -163,9 +163,9 @@ def _named_in_commands(apps: list[wire.AppSpec], envs: tuple[Environment, ...], 
     found: list[Path] = []
     for spec in apps:
         env = next(env for env in envs if env.name == spec.name)
-        beside = env.declared_in.parent if env.declared_in else root
+        beside = [file.parent for file in env.places]
         for word in spec.argv:
-            for folder in (root, beside):
+            for folder in (root, *beside):
                 file = folder / word
                 if word and not word.startswith(("-", "/", "$")) and file.is_file() and _bundle.own_name(file, root):
                     found.append(file)

@@ -22,30 +22,50 @@ def place_of(func: Any) -> tuple[str | None, int]:
 
 def entry_of(value: Any, func: Any, root: Path) -> str:
     """Where a task's function is found again. Raises CodeBundleError where it is no variable of a module."""
-    name = getattr(func, "__name__", "")
-    module = sys.modules.get(getattr(func, "__module__", None) or "")
+    name, module = getattr(func, "__name__", ""), getattr(func, "__module__", None) or ""
     if "<locals>" in getattr(func, "__qualname__", ""):
         raise CodeBundleError(
             f"{name} is defined inside a function, where no worker can find it; move it to the module's top level"
         )
-    variable = _variable_of(module, lambda item: isinstance(item, type(value)) and item.func is func) or name
-    return f"{module_name(module, place_of(func)[0], root)}:{variable}"
+    found = _variable_anywhere(
+        lambda item: issubclass(type(item), type(value)) and item.func is func, module, value.env.module
+    )
+    if found is None:
+        return f"{module_name(sys.modules.get(module), place_of(func)[0], root)}:{name}"
+    return f"{_name_of(found[0], place_of(func)[0], root)}:{found[1]}"
 
 
 def entry_of_variable(value: Any, module: str, file: Path | None, root: Path) -> str:
     """Where an object that a module made (an environment) is found again."""
-    where = sys.modules.get(module)
-    variable = _variable_of(where, lambda item: item is value)
-    if variable is None:
+    found = _variable_anywhere(lambda item: item is value, module)
+    if found is None:
         raise CodeBundleError(
-            f"{getattr(value, 'name', value)} is no variable of {file or module}; assign it at the module's top level"
+            f"{getattr(value, 'name', value)} is not a variable of {file or module}, nor of another module; "
+            "assign it at a module's top level"
         )
-    return f"{module_name(where, str(file) if file else None, root)}:{variable}"
+    return f"{_name_of(found[0], str(file) if file else None, root)}:{found[1]}"
+
+
+def _name_of(module: ModuleType, file: str | None, root: Path) -> str:
+    return module_name(module, getattr(module, "__file__", None) or file, root)
+
+
+def _variable_anywhere(is_it: Callable[[Any], bool], *first: str) -> tuple[ModuleType, str] | None:
+    """The module and the name under which it holds the object; `first` are looked at before all other modules.
+
+    The module that made an object may not hold it: a function of a library made it for its caller.
+    """
+    for name in dict.fromkeys([*first, *sys.modules]):
+        module = sys.modules.get(name)
+        variable = _variable_of(module, is_it)
+        if module is not None and variable is not None:
+            return module, variable
+    return None
 
 
 def _variable_of(module: ModuleType | None, is_it: Callable[[Any], bool]) -> str | None:
     """The first name that the module gave it: a later one may be a loop's variable, and mean something else by now."""
-    names = [name for name, item in vars(module).items() if is_it(item)] if module else []
+    names = [name for name, item in getattr(module, "__dict__", {}).items() if is_it(item)]
     return min(names, key=lambda name: name.startswith("_"), default=None)
 
 

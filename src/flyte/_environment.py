@@ -27,7 +27,7 @@ from flyte._specs import (
     cache_of,
     secrets_of,
 )
-from flyte._sync import calling_frame
+from flyte._sync import calling_frame, calling_module
 
 if TYPE_CHECKING:
     from flyte._task import AsyncFunctionTaskTemplate, TaskTemplate
@@ -83,9 +83,10 @@ class Environment:
         self._check_env_vars()
         self.secret_list()
         self.depends_on = _checked_environments(self, self.depends_on, "depends_on to be of type List[Environment]")
-        frame = calling_frame()
-        self._file = Path(frame.f_code.co_filename) if frame else None
-        self._module = str(frame.f_globals.get("__name__", "")) if frame else ""
+        frame, outer = calling_frame(), calling_module()
+        files = [Path(each.f_code.co_filename) for each in (outer, frame) if each is not None]
+        self._places = tuple(dict.fromkeys(files))
+        self._module = str(outer.f_globals.get("__name__", "")) if outer else ""
         _registry.append(self)
 
     def _check_env_vars(self) -> None:
@@ -101,11 +102,16 @@ class Environment:
     @property
     def declared_in(self) -> Path | None:
         """The file that declares it; None in an interactive session."""
-        return self._file if self._file is not None and self._file.exists() else None
+        return next(iter(self.places), None)
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The file that declares it, and that of the factory or class which made it for that file, if it is another."""
+        return tuple(file for file in self._places if file.exists())
 
     @property
     def module(self) -> str:
-        """`__name__` of the module that declares it."""
+        """`__name__` of the module that declares it, whichever module its class or factory is in."""
         return self._module
 
     def add_dependency(self, *envs: Environment) -> None:
@@ -120,15 +126,22 @@ class Environment:
 
     def include_files(self) -> list[Path]:
         """The files that `include` names. Raises FileNotFoundError for a pattern that matches nothing."""
-        base = self.declared_in.parent if self.declared_in else Path.cwd()
         files: list[Path] = []
         for pattern in self.include:
-            found = sorted(base.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
-            if not found or not all(path.exists() for path in found):
-                raise FileNotFoundError(f"{self.name}: include={pattern!r} matches nothing in {base}")
-            for path in found:
+            for path in self._included(pattern):
                 files += [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         return files
+
+    def _included(self, pattern: str) -> list[Path]:
+        """What `pattern` matches beside the declaring file, or else beside the factory that made the environment."""
+        bases = [file.parent for file in self.places] or [Path.cwd()]
+        for base in bases:
+            found = sorted(base.glob(pattern)) if not Path(pattern).is_absolute() else [Path(pattern)]
+            if found and all(path.exists() for path in found):
+                return found
+        raise FileNotFoundError(
+            f"{self.name}: include={pattern!r} matches nothing in {' or '.join(map(str, dict.fromkeys(bases)))}"
+        )
 
     def spec(self, root: Path) -> wire.EnvironmentSpec:
         """The environment's part of a deployment's request."""

@@ -271,6 +271,25 @@ def calling_frame() -> FrameType | None:
     return None
 
 
+def calling_module() -> FrameType | None:
+    """The frame of the user's module that is at work: a function or class in another one may have been called by it.
+
+    The innermost frame of the user where there is none, as in a test, whose outermost frame is that of an installed
+    program.
+    """
+    inner = frame = calling_frame()
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return inner if frame is None or _is_installed(frame.f_code.co_filename) else frame
+
+
+def _is_installed(file: str) -> bool:
+    if file.startswith("<frozen"):
+        return True
+    folders = [os.path.join(prefix, name) for prefix in (sys.prefix, sys.base_prefix) for name in ("bin", "lib")]
+    return any(file.startswith(folder + os.sep) for folder in folders) or "site-packages" in file
+
+
 class Syncable(Generic[P, R]):
     """What `@syncable` leaves in place of a coroutine function: call it to wait, `await` its `.aio` not to."""
 

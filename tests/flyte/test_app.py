@@ -161,7 +161,7 @@ def test_impossible_apps_are_refused() -> None:
         command(cluster="c", cluster_pool="p")
     with pytest.raises(TypeError, match=r"scaling= takes flyte\.app\.Scaling"):
         command(scaling=3)
-    with pytest.raises(CodeBundleError, match="no variable"):
+    with pytest.raises(CodeBundleError, match="is not a variable"):
         FastAPIAppEnvironment(name="unassigned", app=api).spec(ROOT)
 
 
