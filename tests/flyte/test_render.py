@@ -10,6 +10,7 @@ import pytest
 
 from flyte.cli import options, render
 from flyte.cli._main import say_error
+from flyte.cli.outcome import text_of
 from flyte.cli.render import printable
 from flyte.cli.tables import Column
 
@@ -66,3 +67,9 @@ def test_errors_and_notes_print_no_control_character(capsys: pytest.CaptureFixtu
     say_error(f"no project {CLIPBOARD!s}")
     options.say(f"run {TITLE}")
     assert "\x1b]" not in capsys.readouterr().err
+
+
+def test_a_terminal_obeys_nothing_in_a_result() -> None:
+    shown = text_of({"said": f"{CLIPBOARD}{CSI}"})
+    assert json.loads(shown) == {"said": f"{CLIPBOARD}{CSI}"}
+    assert shown.isprintable()

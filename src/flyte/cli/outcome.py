@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from flyte._frames import MARK
+from flyte.cli.render import json_without_controls, printable
 
 ROWS = 10
 """Rows of a data frame that are shown."""
@@ -16,8 +17,8 @@ ROWS = 10
 def text_of(value: Any) -> str:
     """One result: a data frame alone is a table; one inside of other values is named there."""
     if _is_frame(value):
-        return _table(value)
-    return json.dumps(_named(value), ensure_ascii=False, default=str)
+        return printable(_table(value))
+    return json_without_controls(json.dumps(_named(value), ensure_ascii=False, default=str))
 
 
 def _is_frame(value: Any) -> bool:

@@ -120,8 +120,12 @@ def _columns(titles: list[str], rows: list[list[str]]) -> None:
 def show_json(data: Any, form: str = "json") -> None:
     """Print JSON on stdout: indented, or (`json-raw`) in one line."""
     text = json.dumps(data, ensure_ascii=False, indent=None if form == "json-raw" else 2, default=str)
-    # json leaves some control characters as they are; all that are left stand in strings, where \u means the same
-    click.echo(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    click.echo(json_without_controls(text))
+
+
+def json_without_controls(text: str) -> str:
+    """The same JSON: `json` leaves some control characters as they are, all in strings, where \\u means the same."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_data(value: Any) -> Any:

@@ -42,6 +42,8 @@ class Keys:
         """Names of keys that are being made."""
         self._going: set[str] = set()
         """Keys (sha256) that are being deleted: nothing is written of them any more, or they would come back."""
+        self._unconfirmed: dict[str, KeyRow] = {}
+        """Keys (sha256) that are deleted, and that apps may still take: who asks again is told so."""
         self._used: dict[str, float] = {}
         """sha256 of a key → when it was used last, where that is not written down yet."""
         self._written = clock()
@@ -109,8 +111,18 @@ class Keys:
         Raises NotFoundError, and SystemUnavailableError where the gateway has not confirmed that it refuses the key.
         """
         row = self._find(name)
+        if row.digest in self._by_digest:
+            await self._forget(row, by)
+        if not await self._gateway.confirmed():
+            raise SystemUnavailableError(
+                f"the key {row.name!r} is deleted and the API refuses it, but the gateway has not confirmed it: until "
+                "the gateway is back, apps may still take the key. `flyte status` shows how the gateway is"
+            )
+        self._unconfirmed.pop(row.digest, None)
 
+    async def _forget(self, row: KeyRow, by: str) -> None:
         def forgotten() -> None:
+            self._unconfirmed[row.digest] = row
             self._by_digest.pop(row.digest, None)
             self._used.pop(row.digest, None)
             self._tell()
@@ -121,15 +133,9 @@ class Keys:
             await self._journal.write(Change(deletes=(Delete("keys", (row.id,)),), events=(event,)), forgotten)
         finally:
             self._going.discard(row.digest)
-        if not await self._gateway.confirmed():
-            raise SystemUnavailableError(
-                f"the key {row.name!r} is deleted and the API refuses it, but the gateway has not confirmed it: until "
-                "the gateway is back, apps may still take the key. `flyte status` shows how the gateway is"
-            )
 
     def _find(self, name: str) -> KeyRow:
-        rows = self._by_digest.values()
-        found = [row for row in rows if row.id == name] or [row for row in rows if row.name == name]
+        found = _named(name, self._by_digest) or _named(name, self._unconfirmed)[-1:]
         if not found:
             raise NotFoundError(f"no API key {name!r}; list them with: flyte get api-key")
         if len(found) > 1:  # from before names were unique
@@ -169,6 +175,12 @@ class Keys:
         if rows:
             self._by_digest.update({row.digest: row for row in rows})
             await self._journal.commit(Change(keys=tuple(rows)))
+
+
+def _named(name: str, keys: Mapping[str, KeyRow]) -> list[KeyRow]:
+    """The key with this id, or else those with this name."""
+    rows = keys.values()
+    return [row for row in rows if row.id == name] or [row for row in rows if row.name == name]
 
 
 def _info(row: KeyRow, key: str | None = None) -> wire.KeyInfo:
