@@ -86,6 +86,9 @@ Step = str | int
 Place = tuple[Step, ...]
 MARK = "@here@"
 
+JSON_TEXT = "inline"
+"""The field of frames that holds inputs, outputs and results, as JSON text."""
+
 
 def good(hint: Any) -> Any:
     """A good value of a type, with one of all that it holds; what may be left out is None, except records."""
@@ -190,11 +193,17 @@ def messages(base: Any, record: type[msgspec.Struct]) -> Iterator[tuple[str, byt
 
 def frames(base: dict[str, Any], frame: type[wire.Frame]) -> Iterator[tuple[str, bytes]]:
     """What it is, and the packed frame, for each place and bad value. `base` is a good one, as a tree."""
-    for place, bad in itertools.product(dict.fromkeys(places(frame)), BAD):
-        if bad.data is None or (place[-1] == "{key}" and not isinstance(bad.data, str)):
-            continue
-        body = msgspec.msgpack.encode(_as_array(frame, put(base, place, bad.data)))
-        yield f"{frame.__name__}.{described(place, bad)}", len(body).to_bytes(4, "little") + body
+    for place, bad in cases(frame):
+        what = f"{frame.__name__}.{described(place, bad)}"
+        if bad.data is not None:
+            yield what, _packed(frame, put(base, place, bad.data))
+        if place[-1] == JSON_TEXT:
+            yield f"{what}, as JSON", _packed(frame, put(base, place, bad.text))
+
+
+def _packed(frame: type[wire.Frame], tree: Any) -> bytes:
+    body = msgspec.msgpack.encode(_as_array(frame, tree))
+    return len(body).to_bytes(4, "little") + body
 
 
 def _as_array(hint: Any, tree: Any) -> Any:
