@@ -6,9 +6,10 @@ itself; one with a new rule needs a good value in GOOD.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -193,16 +194,22 @@ def messages(base: Any, record: type[msgspec.Struct]) -> Iterator[tuple[str, byt
 
 def frames(base: dict[str, Any], frame: type[wire.Frame]) -> Iterator[tuple[str, bytes]]:
     """What it is, and the packed frame, for each place and bad value. `base` is a good one, as a tree."""
+    for what, pack in ways(frame):
+        yield what, pack(base)
+
+
+def ways(frame: type[wire.Frame]) -> Iterator[tuple[str, Callable[[Any], bytes]]]:
+    """What it is, and what packs a good frame with that in it."""
     for place, bad in cases(frame):
         what = f"{frame.__name__}.{described(place, bad)}"
         if bad.data is not None:
-            yield what, _packed(frame, put(base, place, bad.data))
+            yield what, functools.partial(_packed, frame, place, bad.data)
         if place[-1] == JSON_TEXT:
-            yield f"{what}, as JSON", _packed(frame, put(base, place, bad.text))
+            yield f"{what}, as JSON", functools.partial(_packed, frame, place, bad.text)
 
 
-def _packed(frame: type[wire.Frame], tree: Any) -> bytes:
-    body = msgspec.msgpack.encode(_as_array(frame, tree))
+def _packed(frame: type[wire.Frame], place: Place, value: Any, base: Any) -> bytes:
+    body = msgspec.msgpack.encode(_as_array(frame, put(base, place, value)))
     return len(body).to_bytes(4, "little") + body
 
 
