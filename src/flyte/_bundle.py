@@ -65,7 +65,9 @@ def build(
     included = tuple(include)
     if copy_style == "all":
         root = root.resolve()
-        return _archived(root, everything(root) | _included(included, root), sync_sys_path)
+        files = everything(root) | _included(included, root)
+        _warn_of_ignored(files, root)
+        return _archived(root, files, sync_sys_path)
     key = (str(root), included, sync_sys_path)
     known = _remembered.get(key)
     if known is None or not known.is_current():
@@ -73,6 +75,18 @@ def build(
             _remembered.clear()
         known = _remembered[key] = _of_loaded(root.resolve(), included, sync_sys_path)
     return known.bundle
+
+
+def _warn_of_ignored(files: Mapping[str, Path], root: Path) -> None:
+    """Name each module that this process or its modules import, and that an ignore file keeps out of `files`."""
+    from flyte._logging import system_logger
+
+    imported = {name: path for name, path in loaded(root).items() if name in files}
+    for name in sorted(set(_named(imported, root)[0]) - set(files)):
+        system_logger.warning(
+            f"{name} is imported and is not shipped: ignored by .gitignore or .flyteignore; name it in the "
+            f'environment, include=["{name}"], or use copy_style="loaded_modules"'
+        )
 
 
 def _included(include: Iterable[Path], root: Path) -> dict[str, Path]:

@@ -31,7 +31,8 @@ def entry_of(value: Any, func: Any, root: Path) -> str:
         lambda item: issubclass(type(item), type(value)) and item.func is func, module, value.env.module
     )
     if found is None:
-        return f"{module_name(sys.modules.get(module), place_of(func)[0], root)}:{name}"
+        module_name(sys.modules.get(module), place_of(func)[0], root)  # raises for an interactive session
+        raise CodeBundleError(f"the task {value.name} cannot be found again: {_replaced(name, module)}")
     return f"{_name_of(found[0], place_of(func)[0], root)}:{found[1]}"
 
 
@@ -44,6 +45,19 @@ def entry_of_variable(value: Any, module: str, file: Path | None, root: Path) ->
             "assign it at a module's top level"
         )
     return f"{_name_of(found[0], str(file) if file else None, root)}:{found[1]}"
+
+
+def _replaced(name: str, module: str) -> str:
+    """Why a task is not the variable of its name."""
+    held = getattr(sys.modules.get(module), name, None)
+    if held is None:
+        return f"{name} is not a variable of {module}; assign the task at the module's top level"
+    if callable(held) and not hasattr(held, "override"):
+        return (
+            f"{module}.{name} is a {type(held).__name__}, not a task; is it wrapped by a decorator above @env.task? "
+            "Put @env.task on top"
+        )
+    return f"{module}.{name} is another {type(held).__name__}, which is defined later; rename one of them"
 
 
 def _name_of(module: ModuleType, file: str | None, root: Path) -> str:

@@ -76,7 +76,9 @@ class Runner:
         if isinstance(task, TaskTemplate):
             return await (self._locally if self._is_local() else self._deployed)(task, args, kwargs)
         if not isinstance(task, TaskDetails | LazyEntity):
-            raise TypeError(f"run takes a task (a function with @env.task, or one that was fetched), not {task!r}")
+            raise TypeError(
+                f"run takes a task (a function with @env.task, or one that was fetched), not {task!r}{_wrapped(task)}"
+            )
         if self._is_local():
             raise ValueError(
                 f"{task.name} is deployed; it cannot run in local mode: call flyte.init_from_config() first"
@@ -244,6 +246,13 @@ class Runner:
         if folder is not None and planned.bundle is not None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{planned.bundle.digest}.tar.gz").write_bytes(planned.bundle.data)
+
+
+def _wrapped(thing: Any) -> str:
+    """A clause for a function that a decorator has made of a task."""
+    if isinstance(getattr(thing, "__wrapped__", None), TaskTemplate):
+        return "; a decorator above @env.task wraps the task: put @env.task on top"
+    return ""
 
 
 def _dumped(task: AnyTask, values: Mapping[str, Any]) -> dict[str, Any]:

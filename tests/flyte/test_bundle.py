@@ -153,6 +153,25 @@ def test_all_ships_the_folder_less_what_is_ignored(root: Path) -> None:
     assert _built(root, style="all").names == (".flyteignore", ".gitignore", "main.py", "sub/build/kept")
 
 
+def test_all_names_a_module_that_is_imported_and_ignored(
+    root: Path, load: Importer, caplog: pytest.LogCaptureFixture
+) -> None:
+    _tree(
+        root,
+        {"main.py": "import generated, kept\ndef f():\n    import gen.late\n", "kept.py": "", ".gitignore": "gen*\n"},
+    )
+    _tree(root, {"generated.py": "", "gen/late.py": "", "genuine.py": ""})
+    load("main")
+    assert _built(root, style="all").names == (".gitignore", "kept.py", "main.py")
+    said = [record.getMessage().partition(": ")[0] for record in caplog.records]
+    assert said == [f"{name} is imported and is not shipped" for name in ("gen/late.py", "generated.py")]
+    assert 'ignored by .gitignore or .flyteignore; name it in the environment, include=["generated.py"]' in caplog.text
+    caplog.clear()
+    included = (root / "generated.py", root / "gen" / "late.py")
+    assert "generated.py" in _built(root, *included, style="all").names
+    assert not caplog.records
+
+
 def test_none_ships_nothing(root: Path) -> None:
     assert _bundle.build(root, "none") is None
 

@@ -11,8 +11,10 @@ import pytest
 import flyte
 from flyte import _deploy, _init
 from flyte.errors import CodeBundleError
-from flyte.runtime import loader
+from flyte.runtime import loader, worker
+from tests.flyte.cli_world import Shell
 from tests.flyte.conftest import Project
+from tests.flyte.fake_platform import FakePlatform
 
 FACTORY = """
 import functools
@@ -103,6 +105,59 @@ def test_an_app_that_no_module_holds_is_refused(program: Any) -> None:
     env = program.make_app("lost")
     with pytest.raises(CodeBundleError, match=r"lost is not a variable of .*assign it at a module's top level"):
         env.spec(_init.root_dir())
+
+
+WRAPPED = """
+import flyte
+from acme.envs import loud
+
+env = flyte.TaskEnvironment("wrapped")
+other = flyte.TaskEnvironment("other")
+
+@loud
+@env.task
+def f(x: int) -> int:
+    return x
+
+@other.task
+def g() -> int:
+    return 1
+
+first = other.tasks["other.g"]
+del first
+
+@env.task
+def g() -> int:
+    return 2
+"""
+
+
+def test_a_task_that_a_decorator_wraps_is_refused_before_anything_is_sent(
+    project: Project, program: Any, connected: FakePlatform
+) -> None:
+    wrapped = project.load(WRAPPED, "wrapped")
+    with pytest.raises(CodeBundleError, match=r"wrapped\.f is a function, not a task; is it wrapped by a decorator"):
+        flyte.deploy(wrapped.env)
+    with pytest.raises(TypeError, match=r"a decorator above @env\.task wraps the task: put @env\.task on top"):
+        flyte.run(wrapped.f, x=1)
+    with pytest.raises(
+        CodeBundleError, match=r"wrapped\.g is another AsyncFunctionTaskTemplate, .* rename one of them"
+    ):
+        flyte.deploy(wrapped.other)
+    assert not connected.bundles
+
+
+def test_a_command_says_that_a_decorator_wraps_the_task(shell: Shell, project: Project, program: Any) -> None:
+    project.write("wrapped.py", WRAPPED)
+    done = shell("run", "wrapped.py", "f", "--x", "1")
+    assert done.code == 2
+    assert "f in wrapped.py is not a task; is it wrapped by a decorator above @env.task?" in done.err
+
+
+def test_a_worker_says_that_a_decorator_wraps_the_task(project: Project, program: Any) -> None:
+    project.load(WRAPPED, "wrapped")
+    with pytest.raises(loader.BrokenImport, match=r"is it wrapped by a decorator above @env\.task"):
+        worker.load("wrapped:f")
 
 
 def test_an_app_that_is_handed_on_is_found_in_the_module_that_holds_it(project: Project, program: Any) -> None:

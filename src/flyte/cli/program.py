@@ -60,6 +60,11 @@ class Program:
         found = tasks.get(name) or next((task for task in tasks.values() if task.name == name), None)
         if found is not None:
             return found
+        if callable(getattr(getattr(self.module, name, None), "__wrapped__", None)):
+            raise click.UsageError(
+                f"{name} in {self.path.name} is not a task; is it wrapped by a decorator above @env.task? "
+                "Put @env.task on top."
+            )
         raise click.UsageError(_no_such("task", name, self.path, tasks, "declare one with @env.task"))
 
     def environment(self, name: str) -> Environment:

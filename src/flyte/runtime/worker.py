@@ -357,7 +357,10 @@ def load(entry: str) -> TaskTemplate[..., Any, Any]:
 
     thing = loader.resolve(entry)
     if not isinstance(thing, TaskTemplate):
-        message = f"{entry} is a {type(thing).__name__}, not a task; is another object of that name defined later?"
+        message = (
+            f"{entry} is a {type(thing).__name__}, not a task; is it wrapped by a decorator above @env.task, or is "
+            "another object of that name defined later?"
+        )
         raise loader.BrokenImport(wire.ErrorInfo(code="ModuleLoadError", message=message))
     return cast("TaskTemplate[..., Any, Any]", thing)
 
