@@ -20,12 +20,12 @@ several_env = flyte.TaskEnvironment(name="several", reusable=flyte.ReusePolicy(r
 def full(name, then):
     """There is no room for `then` when it is called for the first time in a pool."""
 
-    def call(self, *args):
+    def call(self, *args, **options):
         mark = pathlib.Path.home() / f"{name}.{os.environ['FLYTE_POOL']}"
         if not mark.exists():
             mark.touch()
             raise OSError(errno.ENOSPC, "No space left on device")
-        return then(self, *args)
+        return then(self, *args, **options)
 
     return call
 

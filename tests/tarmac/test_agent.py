@@ -157,7 +157,7 @@ async def test_a_pool_is_imported_once_for_all_its_units(scene: Scene) -> None:
         await scene.control.exited(unit)
     assert (await scene.log(bool, pool)).count("imported") == 1
     assert [frame for frame in scene.control.frames if isinstance(frame, wire.PoolReady)] == [
-        wire.PoolReady(pool=pool.id, forks=True)
+        wire.PoolReady(pool=pool.id, forks=True, variables=[])
     ]
 
 

@@ -81,7 +81,7 @@ class Program(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             _refuse(ctx, args)
-            near = difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.7)
+            near = difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.65)
             hint = f"did you mean `flyte {near[0]}`?" if near else "`flyte --help` lists the commands."
             ctx.fail(f"There is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
