@@ -78,15 +78,23 @@ def build(
 
 
 def _warn_of_ignored(files: Mapping[str, Path], root: Path) -> None:
-    """Name each module that this process or its modules import, and that an ignore file keeps out of `files`."""
-    from flyte._logging import system_logger
+    """Name each module below `root` that this process or its modules import, and that is not among `files`."""
+    from flyte._no_effect import say
 
     imported = {name: path for name, path in loaded(root).items() if name in files}
-    for name in sorted(set(_named(imported, root)[0]) - set(files)):
-        system_logger.warning(
-            f"{name} is imported and is not shipped: ignored by .gitignore or .flyteignore; name it in the "
-            f'environment, include=["{name}"], or use copy_style="loaded_modules"'
-        )
+    left_out = sorted(set(_named(imported, root)[0]) - set(files))
+    say(
+        f"{name} is imported and is not shipped: {_why_left_out(name, root)}; name it in the environment, "
+        f'include=["{name}"], or use copy_style="loaded_modules"'
+        for name in left_out
+    )
+
+
+def _why_left_out(name: str, root: Path) -> str:
+    for folder in Path(name).parents:
+        if (root / folder).is_symlink() and folder.parts:
+            return f"{folder} is a link to a folder, which is not followed"
+    return "ignored by .gitignore or .flyteignore"
 
 
 def _included(include: Iterable[Path], root: Path) -> dict[str, Path]:

@@ -172,6 +172,19 @@ def test_all_names_a_module_that_is_imported_and_ignored(
     assert not caplog.records
 
 
+def test_all_names_a_module_that_is_imported_through_a_link(
+    root: Path, load: Importer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _tree(root, {"main.py": "import linked.part\n"})
+    _tree(tmp_path / "elsewhere", {"part.py": ""})
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    load("main")
+    assert _built(root, style="all").names == ("main.py",)
+    assert "linked/part.py is imported and is not shipped: linked is a link to a folder" in caplog.text
+    assert _built(root, root / "linked" / "part.py", style="all").names == ("linked/part.py", "main.py")
+    assert _built(root).names == ("linked/part.py", "main.py")
+
+
 def test_none_ships_nothing(root: Path) -> None:
     assert _bundle.build(root, "none") is None
 
