@@ -723,6 +723,14 @@ class KeepPools(Frame, frozen=True, kw_only=True):
     pools: list[str]
 
 
+class CheckPool(Frame, frozen=True, kw_only=True):
+    """Is what the pool's processes have imported still what is on disk? Answered by `PoolChecked`, also of a zygote."""
+
+    pool: str
+    age: float = 0
+    """The greatest age of an import in seconds; 0: any."""
+
+
 # --- agent → control plane
 
 
@@ -773,9 +781,19 @@ class PoolReady(Frame, frozen=True, kw_only=True):
     """The environment variables that the import looked at; None: it may have looked at any."""
 
 
+class PoolChecked(Frame, frozen=True, kw_only=True):
+    """The answer to `CheckPool`. What is outdated was let go: the pool's next unit imports anew."""
+
+    pool: rules.Line
+    outdated: rules.Printed = ""
+    """What has changed; empty: nothing has."""
+    units: list[rules.UnitName] = field(default_factory=list)
+    """The pool's units that have what was outdated now, or at an earlier check."""
+
+
 # --- agent ⇄ zygote (a socket pair between parent and child). The zygote answers with frames that exist already:
 # PoolReady or PoolFailed once, then for each unit UnitStarted, UnitReady (a replica may be probed from now; no address)
-# and UnitExited (code and signal; the agent adds the words).
+# and UnitExited (code and signal; the agent adds the words); and each CheckPool with a PoolChecked.
 
 
 class Isolation(Frame, frozen=True):
@@ -1126,12 +1144,14 @@ AnyFrame = (
     StartUnit
     | StopUnit
     | KeepPools
+    | CheckPool
     | UnitStarted
     | UnitReady
     | UnitWaits
     | UnitExited
     | PoolFailed
     | PoolReady
+    | PoolChecked
     | LoadPool
     | ForkUnit
     | SignalUnit

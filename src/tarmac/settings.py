@@ -41,6 +41,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("slots", 0, "Actions that run at once; 0: four for each core, at least 8. Waiting parents do not count."),
     Setting("spare_workers", 2, "Processes kept ready ahead of need for each environment in use."),
     Setting("pool_idle", 600, "Seconds after which an unused environment's processes are ended."),
+    Setting(
+        "pool_age",
+        3600,
+        "Seconds after which code is imported anew for the next run or replica, so that what a module computes at its "
+        "top level is never older; 0: only when a file that the import read has changed.",
+    ),
     Setting("grace", 5, "Seconds between SIGTERM and SIGKILL when an action or a replica is stopped."),
     Setting(
         "lease",
@@ -121,6 +127,7 @@ class Settings:
     slots: int
     spare_workers: int
     pool_idle: float
+    pool_age: float
     grace: float
     lease: float
     start_timeout: float

@@ -218,7 +218,15 @@ async def test_no_address_hurts_anybody(world: World) -> None:
 
 
 FROM_WORKERS = (wire.Finished, wire.Call, wire.CancelCall, wire.TraceLookup, wire.TraceRecord, wire.Progress)
-FROM_AGENTS = (wire.UnitStarted, wire.UnitReady, wire.UnitWaits, wire.UnitExited, wire.PoolFailed, wire.PoolReady)
+FROM_AGENTS = (
+    wire.UnitStarted,
+    wire.UnitReady,
+    wire.UnitWaits,
+    wire.UnitExited,
+    wire.PoolFailed,
+    wire.PoolReady,
+    wire.PoolChecked,
+)
 FROM_GATEWAYS = (wire.Wake, wire.Quiet, wire.Parted, wire.KeysUsed, wire.GatewayStatus, wire.Applied)
 
 

@@ -210,6 +210,13 @@ class FakeAgent:
         """Apps whose replicas, from now on, are started and never ready."""
         self._unready: set[str] = set()
         self.stopped: list[wire.StopUnit] = []
+        self.changed = 0
+        """How many of `started` have code that has changed since."""
+        self._told: dict[str, int] = {}
+        self.checks: list[str] = []
+        """The pools that it was asked about."""
+        self.mute = False
+        """It does not answer that."""
         self.assigned: list[wire.Assign] = []
         self.started: list[wire.StartUnit] = []
         self.broken: wire.ErrorInfo | None = None
@@ -255,11 +262,26 @@ class FakeAgent:
                 case wire.StartUnit():
                     self.started.append(frame)
                     self._start(FakeWorker(self, frame))
+                case wire.CheckPool():
+                    self.checks.append(frame.pool)
+                    if not self.mute:
+                        link.send(self.checked(frame.pool))
                 case wire.StopUnit():
                     self.stopped.append(frame)
                     if (worker := self.workers.get(frame.unit)) is not None:
                         self.exited(worker, signal=15)
                     self.end_replica(frame.unit)
+
+    def checked(self, pool: str) -> wire.PoolChecked:
+        """Its units that were started before `change` was called are outdated."""
+        units = [order.unit for order in self.started[: self.changed] if order.pool.id == pool]
+        found = "a file has changed" if len(units) > self._told.get(pool, 0) else ""
+        self._told[pool] = len(units)
+        return wire.PoolChecked(pool=pool, outdated=found, units=units)
+
+    def change(self) -> None:
+        """A file has changed that the import of all code so far has read."""
+        self.changed = len(self.started)
 
     def _state(self, order: wire.StartUnit) -> wire.UnitState:
         replica = order.replica

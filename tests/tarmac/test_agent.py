@@ -348,6 +348,74 @@ async def test_when_a_zygote_is_killed_its_units_are_reported_and_the_next_unit_
     await scene.control.started("b")
 
 
+# -------------------------------------------------------------------------------------------- code that has changed
+
+
+async def checked(scene: Scene, pool: wire.PoolSpec, age: float = 0) -> wire.PoolChecked:
+    scene.control.frames.clear()
+    scene.control.send(wire.CheckPool(pool=pool.id, age=age))
+    return await scene.control.wait(wire.PoolChecked)
+
+
+async def test_a_changed_file_is_reported_with_the_units_that_have_the_old_code(scene: Scene) -> None:
+    """They go on; the next unit has what is new, and what they were forked from ends with the last of them."""
+    (scene.root / "mine.py").write_text("print('one', end=';')\n")
+    pool = scene.pool("mine")
+    assert await checked(scene, pool) == wire.PoolChecked(pool=pool.id)
+    scene.start_worker("a", pool=pool)
+    old = psutil.Process(await scene.control.started("a")).ppid()
+    assert await checked(scene, pool) == wire.PoolChecked(pool=pool.id)
+    (scene.root / "mine.py").write_text("print('another', end=';')\n")
+    why = f"{scene.root / 'mine.py'} has changed"
+    assert await checked(scene, pool) == wire.PoolChecked(pool=pool.id, outdated=why, units=["a"])
+    scene.start_worker("b", pool=pool)
+    await scene.control.started("b")
+    await scene.log(lambda text: "another" in text, pool)
+    assert await checked(scene, pool) == wire.PoolChecked(pool=pool.id, units=["a"])
+    assert alive(old)
+    scene.control.send(wire.StopUnit(unit="a"))
+    await scene.control.exited("a")
+    await fact(lambda: not alive(old), "nobody needs it any more")
+    assert await checked(scene, pool) == wire.PoolChecked(pool=pool.id)
+
+
+async def test_units_that_import_for_themselves_are_reported_as_well(scene: Scene) -> None:
+    (scene.root / "mine.py").write_text("print('one', end=';')\n")
+    pool = scene.pool("mine", fork=False)
+    scene.start_worker("a", pool=pool)
+    await scene.control.started("a")
+    await scene.log(lambda text: "one" in text, pool)
+    (scene.root / "mine.py").write_text("print('another', end=';')\n")
+    deadline = asyncio.get_running_loop().time() + 10
+    while not (found := await checked(scene, pool)).outdated:  # it has not told yet what it has read
+        assert asyncio.get_running_loop().time() < deadline
+    assert found.units == ["a"]
+
+
+async def test_an_import_that_is_too_old_is_as_one_whose_files_have_changed(scene: Scene) -> None:
+    (scene.root / "mine.py").touch()
+    pool = scene.pool("mine")
+    scene.start_worker("a", pool=pool)
+    await scene.control.started("a")
+    assert (await checked(scene, pool, age=3600)).units == []
+    found = await checked(scene, pool, age=1e-6)
+    assert (found.outdated[:16], found.units) == ("it was imported ", ["a"])
+
+
+async def test_a_zygote_that_dies_while_it_is_asked_has_nothing_old(scene: Scene) -> None:
+    (scene.root / "mine.py").touch()
+    pool = scene.pool("mine")
+    scene.start_worker("a", pool=pool)
+    zygote = psutil.Process(await scene.control.started("a")).ppid()
+    os.kill(zygote, signal.SIGSTOP)
+    scene.control.frames.clear()
+    scene.control.send(wire.CheckPool(pool=pool.id))
+    scene.start_worker("b")
+    await scene.control.started("b")  # orders are obeyed one after the other
+    os.kill(zygote, signal.SIGKILL)
+    assert await scene.control.wait(wire.PoolChecked) == wire.PoolChecked(pool=pool.id)
+
+
 # ------------------------------------------------------------------------------------- what zygotes are forked from
 
 

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from flyte.runtime import offspring, shared
+from flyte.runtime import offspring, shared, sources
 from flyte.runtime.zygote import WORKER, Zygote, import_ours, rehearse, unsafe_threads
 
 FORK = b"F"
@@ -38,6 +38,7 @@ class Base:
         self._link = link
         self._worker = worker
         self._shared: shared.Shared = {}
+        self._installed = sources.installed()
 
     def run(self) -> NoReturn:
         """Obey the agent until it is gone."""
@@ -93,7 +94,7 @@ class Base:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        zygote = Zygote(socket.socket(fileno=link), self._worker, given=self._shared)
+        zygote = Zygote(socket.socket(fileno=link), self._worker, given=self._shared, installed=self._installed)
         zygote.say_hello()
         zygote.run()
 

@@ -13,13 +13,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from flyte.runtime import isolation, loader
-from flyte.wire import ForkUnit
+from flyte.runtime import isolation, loader, sources
+from flyte.wire import ForkUnit, PoolSpec
 
 if TYPE_CHECKING:
     from flyte.runtime.imports import Imports
@@ -31,6 +31,9 @@ READY = b"\x01"
 FAILED = b"\x00"
 """What a unit writes, followed by an ErrorInfo as JSON, when it cannot be prepared, or cannot import its code."""
 
+READ = b"\x02"
+"""What a unit that imports its code writes first, followed by the length of what follows (4 bytes) and `Sources`."""
+
 LAST_WORDS = 10.0
 """Seconds for what a process has still to do when its work is done."""
 
@@ -40,19 +43,23 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 def live(
     order: ForkUnit,
-    modules: Sequence[str],
+    pool: PoolSpec | None,
     worker: str,
     pipe: int,
     parent: int,
     walls: Tidy | Links | None = None,
     imports: Imports | None = None,
 ) -> NoReturn:
-    """Be the unit that `order` describes, in a process that was forked a moment ago. Returns never, raises never."""
+    """Be the unit that `order` describes, in a process that was forked a moment ago. Returns never, raises never.
+
+    `pool`: whose code is to be imported; None where that was done before the fork.
+    """
     try:
         _prepare(order, parent, pipe, walls)
         if imports is not None:
             imports.seed_anew()
-        _import(modules, pipe)
+        if pool is not None:
+            _import(pool, pipe)
         _work(order, worker, pipe)
     except BaseException as error:  # noqa: BLE001 - a stranger's code; and the last place where anybody can tell
         leave(error)
@@ -86,12 +93,29 @@ def _settle(order: ForkUnit, parent: int) -> None:
     os.environ["TARMAC_UNIT_KIND"] = order.kind
 
 
-def _import(modules: Sequence[str], pipe: int) -> None:
+def _import(pool: PoolSpec, pipe: int) -> None:
+    read = sources.Sources()
     try:
-        loader.import_modules(modules)
+        with read.watched():
+            loader.import_modules(pool.modules)
     except loader.BrokenImport as broken:
         os.write(pipe, FAILED + msgspec.json.encode(broken.info))
         raise
+    read.close(sources.shipped(pool))
+    body = memoryview(msgspec.msgpack.encode(read))
+    message = memoryview(READ + len(body).to_bytes(4, "little") + body)
+    while message:
+        message = message[os.write(pipe, message) :]
+
+
+def taken(said: bytearray) -> sources.Sources | None:
+    """Take what a unit's import read out of what the unit has said; None as long as that is not whole."""
+    size = int.from_bytes(said[1:5], "little")
+    if not said.startswith(READ) or len(said) < 5 + size:
+        return None
+    body = bytes(said[5 : 5 + size])
+    del said[: 5 + size]
+    return msgspec.msgpack.decode(body, type=sources.Sources)
 
 
 def _work(order: ForkUnit, worker: str, pipe: int) -> None:

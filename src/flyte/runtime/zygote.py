@@ -33,15 +33,16 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-from flyte.runtime import identity, imports, isolation, loader, offspring, output, shared
+from flyte.runtime import identity, imports, isolation, loader, offspring, output, shared, sources
 from flyte.wire import (
     AnyFrame,
+    CheckPool,
     ErrorInfo,
     ForkUnit,
     Frame,
@@ -49,6 +50,7 @@ from flyte.wire import (
     LoadPool,
     Ping,
     Pong,
+    PoolChecked,
     PoolFailed,
     PoolReady,
     PoolSpec,
@@ -74,20 +76,28 @@ class Zygote:
     """`why_not`: the reason for leaving the import to the units, None to import here, before any fork.
 
     `given`: None in an interpreter of its own; else it was forked by a `Base`, with these modules. Where there are any,
-    that has rehearsed.
+    that has rehearsed. `installed`: the folders of packages as they were when that was started.
     """
 
     def __init__(
-        self, link: socket.socket, worker: str = WORKER, why_not: str | None = None, given: shared.Shared | None = None
+        self,
+        link: socket.socket,
+        worker: str = WORKER,
+        why_not: str | None = None,
+        given: shared.Shared | None = None,
+        installed: Mapping[str, sources.Signature] | None = None,
     ) -> None:
         self._link = link
         self._worker = worker
         self._why_not = why_not
         self._given = given
+        self._installed = installed or {}
         self._pool = PoolSpec(id="", name="", python="", root="")
         self._isolation: Isolation | None = None
         self._walls: isolation.Tidy | isolation.Links | None = None
         self._imports = imports.Imports()
+        self._sources: dict[str, sources.Sources] = {}
+        """What was read by the import here, which has no name, and by units that import for themselves."""
         self._unpacker = Unpacker()
         self._pids: dict[str, int] = {}
         self._units: dict[int, str] = {}
@@ -140,6 +150,9 @@ class Zygote:
             case SignalUnit():
                 if pid := self._pids.get(frame.unit):
                     _signal_group(pid, frame.signal)
+            case CheckPool():
+                found = (each.outdated(frame.age) for each in self._sources.values())
+                self._send(PoolChecked(pool=frame.pool, outdated=next(filter(None, found), "")))
             case Ping():
                 self._send(Pong(at=frame.at))
 
@@ -173,7 +186,7 @@ class Zygote:
         sys.argv = [""]
         if self._given is not None:
             os.environ.update(pool.env)
-            if shared.changed(self._given, pool):
+            if shared.changed(self._given, pool) or self._installed != sources.installed():
                 self._begin_anew()
         if pool.fork is False and self._why_not is None:
             self._why_not = DECLARED
@@ -207,10 +220,13 @@ class Zygote:
 
     def _import_ahead(self) -> None:
         before = dict(os.environ)
+        read = sources.Sources()
         gc.disable()  # an import makes much that stays and little that goes
         try:
-            with self._imports.watched():
+            with self._imports.watched(), read.watched():
                 loader.import_modules(self._pool.modules)
+            read.close(sources.shipped(self._pool))
+            self._sources[""] = read
             if self._given is None:
                 rehearse(self._worker)
             _warm(self._worker)
@@ -249,9 +265,9 @@ class Zygote:
             return
         if pid == 0:
             self._forget(reading)
-            modules = [] if self._why_not is None else self._pool.modules
+            own = None if self._why_not is None else self._pool
             copied = None if self._why_not is not None else self._imports
-            offspring.live(order, modules, self._worker, writing, parent, self._walls, copied)
+            offspring.live(order, own, self._worker, writing, parent, self._walls, copied)
         os.close(writing)
         self._pids[order.unit], self._units[pid] = pid, order.unit
         self._pipes[reading] = (order.unit, bytearray())
@@ -303,6 +319,8 @@ class Zygote:
         except BlockingIOError:
             return
         said += data
+        if (read := offspring.taken(said)) is not None:
+            self._sources[unit] = read
         if said.startswith(offspring.READY):
             self._send(UnitReady(unit=unit, address=""))
             self._hang_up(fd)
@@ -329,6 +347,7 @@ class Zygote:
             return  # a process that the user's import started
         del self._pids[unit]
         self._keep_output(unit)
+        self._sources.pop(unit, None)
         for fd in [fd for fd, (owner, _) in self._pipes.items() if owner == unit]:
             self._hear(fd)
             if fd in self._pipes:  # a child of the unit holds the other end

@@ -1,7 +1,8 @@
 """The agent: the parent of zygotes, workers and replicas on one machine.
 
-It obeys three orders of the control plane (StartUnit, StopUnit, KeepPools) and reports what becomes of the units. It
-knows nothing of runs and apps. It goes on when the control plane is away, and takes everything down when it ends.
+It obeys four orders of the control plane (StartUnit, StopUnit, KeepPools, CheckPool) and reports what becomes of the
+units. It knows nothing of runs and apps. It goes on when the control plane is away, and takes everything down when it
+ends.
 
 Each unit has one task, `_live`: wait for the pool's zygote, fork, for a replica wait until it answers, wait for the
 end, report. Orders never wait for each other.
@@ -86,7 +87,9 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._ground = Ground(self._home, self._isolation, environment(str(self._home.path), self._common))
-            self._nursery = Nursery(self._home, self._worker, self._link.send, tasks, self._common, self._ground)
+            self._nursery = Nursery(
+                self._home, self._worker, self._link.send, tasks, self._common, self._ground, self._units
+            )
             link = tasks.create_task(self._link.run())
             lives = Lives(self._lease, self._nursery, self._units)
             looks = (self._ground.look, self._sweep, self._look_at_memory, lives.look)
@@ -137,15 +140,14 @@ class Agent:
                 self._stop_unit(frame)
             case wire.KeepPools():
                 self._nursery.keep(frame.pools)
-                self._nursery.end_idle(self._pools_in_use)
+                self._nursery.end_idle()
+            case wire.CheckPool():
+                self._nursery.check(frame)
             case _:
                 log.warning("the control plane sent a %s", type(frame).__name__)
 
     def _states(self) -> list[wire.UnitState]:
         return [unit.state() for unit in self._units.values()]
-
-    def _pools_in_use(self) -> set[str]:
-        return {unit.order.pool.id for unit in self._units.values()}
 
     def _welcomed(self) -> None:
         """Between Hello and Welcome a unit may have got on: say where each stands."""
@@ -207,7 +209,7 @@ class Agent:
         if unit.pid and (unit.order.kind == "replica" or exited.code != 0):
             self._ended[unit.name] = unit.pid
             self._sweep_wanted.set()
-        self._nursery.end_idle(self._pools_in_use)
+        self._nursery.end_idle()
 
     def _give_up(self, unit: Unit, error: Exception) -> wire.UnitExited:
         if unit.pid:

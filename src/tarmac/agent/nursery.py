@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from tarmac.agent import bundle
 from tarmac.agent.base import Base
 from tarmac.agent.isolation import Ground
 from tarmac.agent.shortage import is_shortage, patiently
+from tarmac.agent.unit import Unit
 from tarmac.agent.zygote import PoolBroken, Zygote, environment, system_failure
 from tarmac.home import Home
 
@@ -23,7 +25,7 @@ log = logging.getLogger("tarmac.agent")
 class Nursery:
     """`report` gets PoolReady and PoolFailed for the control plane; `tasks` runs a task for each zygote.
 
-    `common` is what the environments of all pools begin with.
+    `common` is what the environments of all pools begin with. `units`: a live view of those that there are.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class Nursery:
         tasks: asyncio.TaskGroup,
         common: Mapping[str, str],
         ground: Ground,
+        units: Mapping[str, Unit],
     ) -> None:
         self._ground = ground
+        self._units = units
         self._home = home
         self._worker = worker
         env, log_file = environment(str(home.path), common), home.logs / "pools" / "base.log"
@@ -47,6 +51,8 @@ class Nursery:
         self._tasks = tasks
         self._zygotes: dict[str, asyncio.Future[Zygote]] = {}
         self._living: dict[str, Zygote] = {}
+        self._outdated: set[Zygote] = set()
+        """Those that fork no more, since what they have imported has changed; they live as long as their units."""
         self._raising: set[asyncio.Task[None]] = set()
         self._keep: set[str] | None = None
         """The pools that may live without units; None as long as the control plane has not said."""
@@ -129,6 +135,7 @@ class Nursery:
         isolation = await self._ground.isolation(pool)
         zygote = await Zygote.start(pool, self.log(pool), env, self._worker, base, isolation)
         zygote.on_failed = self._report
+        zygote.on_checked = functools.partial(self._checked, zygote)
         self._living[pool.id] = zygote
         self._tasks.create_task(self._reap(zygote))
         return zygote
@@ -168,28 +175,57 @@ class Nursery:
     def keep(self, pools: Collection[str]) -> None:
         self._keep = set(pools)
 
-    def end_idle(self, in_use: Callable[[], Collection[str]]) -> None:
-        """End the loaded zygotes of pools that are neither kept nor in use."""
+    def end_idle(self) -> None:
+        """End the loaded zygotes of pools that are neither kept nor in use, and outdated ones without units."""
+        self._end_outdated()
         if self._keep is None or self._keep.issuperset(self._living):
             return
-        for pool in set(self._living) - self._keep - set(in_use()):
+        for pool in set(self._living) - self._keep - {unit.order.pool.id for unit in self._units.values()}:
             if self._zygotes[pool].done():
                 del self._zygotes[pool]
                 self._living.pop(pool).end()
 
+    def _end_outdated(self) -> None:
+        if self._outdated:
+            for zygote in self._outdated.difference({unit.zygote for unit in self._units.values() if unit.zygote}):
+                self._outdated.discard(zygote)
+                zygote.end()
+
+    def check(self, order: wire.CheckPool) -> None:
+        """Report whether what the pool's zygote has imported is still what is on disk; without one, nothing is old."""
+        zygote = self._living.get(order.pool)
+        if zygote is None or zygote.gone.is_set():
+            self._tell(wire.PoolChecked(pool=order.pool))
+        else:
+            zygote.check(order)
+
+    def _checked(self, zygote: Zygote, frame: wire.PoolChecked) -> None:
+        """A zygote has answered: one that is outdated forks no more, and the pool's next unit gets another."""
+        future = self._zygotes.get(frame.pool)
+        if frame.outdated and self._living.get(frame.pool) is zygote and future is not None and future.done():
+            log.info("%s is imported anew: %s", zygote.pool.name, frame.outdated)
+            self._outdated.add(zygote)
+            del self._zygotes[frame.pool], self._living[frame.pool]
+        self._tell(frame)
+        self.end_idle()
+
+    def _tell(self, frame: wire.PoolChecked) -> None:
+        of_pool = (unit for unit in self._units.values() if unit.order.pool.id == frame.pool)
+        units = [unit.name for unit in of_pool if unit.zygote in self._outdated]
+        self._report(wire.PoolChecked(pool=frame.pool, outdated=frame.outdated, units=units))
+
     def end_all(self) -> None:
         for task in (*self._raising, *self._keepers.values()):
             task.cancel()  # what is lost from now on is not to be had once more
-        for zygote in self._living.values():
+        for zygote in (*self._living.values(), *self._outdated):
             zygote.end()
         self._base.end()
         self._base_of_apps.end()
 
     def loaded(self) -> dict[int, Zygote]:
         """The zygotes that have done their import, by pid."""
-        return {
-            zygote.pid: zygote for zygote in self._living.values() if zygote.loaded.done() and not zygote.gone.is_set()
-        }
+        there = (*self._living.values(), *self._outdated)
+        return {zygote.pid: zygote for zygote in there if zygote.loaded.done() and not zygote.gone.is_set()}
 
     def importing(self) -> dict[int, Zygote]:
         """The zygotes that have yet to do their import, by pid."""

@@ -66,6 +66,10 @@ class Zygote(asyncio.Protocol):
         self.loaded: asyncio.Future[wire.PoolReady] = loop.create_future()
         self.on_failed: Callable[[wire.PoolFailed], None] = lambda frame: None
         """Called when a unit of a pool that is not forked cannot import its code."""
+        self.on_checked: Callable[[wire.PoolChecked], None] = lambda frame: None
+        """Called with the answer to `check`."""
+        self._checks = 0
+        """How many are not answered."""
         self.spoke = False
         """It has said something since this was looked at."""
         self.gone = asyncio.Event()
@@ -188,6 +192,11 @@ class Zygote(asyncio.Protocol):
         """Ask for a sign of life, which is anything that it says. It gives none while it imports."""
         self._send(wire.Ping())
 
+    def check(self, order: wire.CheckPool) -> None:
+        """Ask whether what it has imported is still what is on disk; it says so when its import is done."""
+        self._checks += 1
+        self._send(order)
+
     def kill(self) -> None:
         """It hangs: end it at once, and so its units."""
         process.signal_group(self.pid, signal.SIGKILL)
@@ -232,6 +241,9 @@ class Zygote(asyncio.Protocol):
             case wire.UnitReady():
                 if unit := self.units.get(frame.unit):
                     unit.may_be_probed.set()
+            case wire.PoolChecked():
+                self._checks -= 1
+                self.on_checked(frame)
             case wire.Pong():
                 pass  # that it spoke is noted
             case wire.UnitExited():
@@ -260,6 +272,9 @@ class Zygote(asyncio.Protocol):
             how = "ended before it was done" if self.pid else "was not forked"
             message = f"the process that imports {', '.join(self.pool.modules) or 'nothing'} {how}"
             self._failed(system_failure(self.pool, message), lost=True)
+        for _ in range(self._checks):  # whoever comes next imports anew
+            self.on_checked(wire.PoolChecked(pool=self.pool.id))
+        self._checks = 0
         for unit in list(self.units.values()):
             if unit.pid:
                 process.signal_group(unit.pid, signal.SIGKILL)

@@ -32,6 +32,7 @@ from tarmac.control.children import Children
 from tarmac.control.clock import Clock
 from tarmac.control.deployments import Deployments
 from tarmac.control.dispatch import Dispatch
+from tarmac.control.freshness import Freshness
 from tarmac.control.keys import Keys
 from tarmac.control.links import Link, Peer
 from tarmac.control.parameters import RunOutputs
@@ -73,12 +74,22 @@ class Control:
         self.registry = Registry(store)
         place = Place(home, endpoint, settings.certificates(), settings.warm)
         self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
-        self._apps = Apps(store, self.journal, self.agent, self._secrets, self.identities, place, settings, port)
+        freshness = Freshness(self.agent, settings.pool_age)
+        self._apps = Apps(
+            store, self.journal, self.agent, self._secrets, self.identities, place, settings, port, freshness
+        )
         self._clock = Clock(home.clock)
         self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint, self._clock)
         actions, errands = self._runs.actions, self._runs.errands
         self.dispatch = Dispatch(
-            self.agent, settings, self.identities, actions, self._runs.recovery, self._apps.addresses.told, home
+            self.agent,
+            settings,
+            self.identities,
+            actions,
+            self._runs.recovery,
+            self._apps.addresses.told,
+            home,
+            freshness,
         )
         self._pools = Pools(place, self._secrets, self.dispatch)
         children = Children(store, self.journal, self.registry, actions, self.dispatch, self._pools, errands)

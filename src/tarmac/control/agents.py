@@ -44,6 +44,9 @@ class Agent:
         self._back = asyncio.Event()
         self.on_pool_failed: Callable[[wire.PoolFailed], None] = lambda frame: None
         self.on_pool_ready: Callable[[wire.PoolReady], None] = lambda frame: None
+        self.on_pool_checked: Callable[[wire.PoolChecked], None] = lambda frame: None
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when the link is gone: what was asked is not answered any more."""
 
     @property
     def present(self) -> bool:
@@ -102,6 +105,12 @@ class Agent:
     def keep_pools(self, pools: list[str]) -> None:
         self._send(wire.KeepPools(pools=pools))
 
+    def check_pool(self, pool: str, age: float) -> bool:
+        """Ask whether what the pool has imported is still what is on disk; False when the agent is away."""
+        if self.present:
+            self._send(wire.CheckPool(pool=pool, age=age))
+        return self.present
+
     def _send(self, frame: wire.Frame) -> None:
         if self._link is not None:
             self._link.send(frame)
@@ -129,6 +138,8 @@ class Agent:
                 self.on_pool_failed(frame)
             case wire.PoolReady():
                 self.on_pool_ready(frame)
+            case wire.PoolChecked():
+                self.on_pool_checked(frame)
             case _:
                 log.warning("the agent sent a %s", type(frame).__name__)
 
@@ -148,3 +159,4 @@ class Agent:
         if link is self._link:
             self._back.clear()
             log.warning("the agent is gone")
+            self.on_lost()

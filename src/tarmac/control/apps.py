@@ -26,6 +26,7 @@ from tarmac.auth import Identities
 from tarmac.control.addresses import Addresses
 from tarmac.control.agents import GONE, Agent
 from tarmac.control.errands import Errands
+from tarmac.control.freshness import Freshness
 from tarmac.control.gateway import Gateway
 from tarmac.control.live_apps import Key, LiveApp, LiveReplica
 from tarmac.control.pools import Place
@@ -59,11 +60,12 @@ class Apps:
         place: Place,
         settings: Settings,
         port: int,
+        freshness: Freshness,
     ) -> None:
         self.live: dict[Key, LiveApp] = {}
         self.addresses = Addresses(self.live, settings, port)
         self.gateway = Gateway(self._routes, store.epoch)
-        self.replicas = Replicas(self, agent, secrets, identities, place, settings)
+        self.replicas = Replicas(self, agent, secrets, identities, place, settings, freshness)
         self.agent = agent
         self._store = store
         self._journal = journal

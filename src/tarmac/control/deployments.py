@@ -291,10 +291,12 @@ class Deployments:
     async def _app(self, request: wire.DeployRequest, spec: wire.AppSpec, name: str, undo: Undo) -> None:
         version = await self._version(request, spec)
         app = self._apps.live.get((request.project, request.domain, spec.name))
-        if app is not None and await self._is_unchanged(app, version) and app.row.wanted == "active":
-            await self._apps.wake(app)
-            await self._progress(name, spec.name, "unchanged", "", self._apps.addresses.url(app))
-            return
+        if app is not None and (served := await self._unchanged(app, version)) and app.row.wanted == "active":
+            if not await self._apps.replicas.are_outdated(app, served):
+                await self._apps.wake(app)
+                await self._progress(name, spec.name, "unchanged", "", self._apps.addresses.url(app))
+                return
+            version = replace(version, digest=_another_revision(version.digest))
         undo.found.append(
             Found(name=spec.name) if app is None else Found(name=spec.name, row=app.row, served=app.served)
         )
@@ -359,12 +361,13 @@ class Deployments:
             digest=digest.hexdigest(),
         )
 
-    async def _is_unchanged(self, app: LiveApp, version: AppVersionRow) -> bool:
+    async def _unchanged(self, app: LiveApp, version: AppVersionRow) -> AppVersionRow | None:
+        """The version that serves, where it is no other than `version`."""
         row = app.row
         if row.version is None or row.status is AppStatus.FAILED:
-            return False
+            return None
         current = await self._store.app_version(row.project, row.domain, row.name, row.version)
-        return current is not None and current.digest == version.digest
+        return current if current is not None and _same_code(current.digest, version.digest) else None
 
     async def _take_back(self, of: wire.DeployRequest | wire.Deployment, undo: Undo) -> None:
         """Back to how it was: what served before serves again, what is new is gone."""
@@ -450,6 +453,16 @@ class Deployments:
             record=msgspec.json.encode(record),
             created=record.created,
         )
+
+
+def _another_revision(digest: str) -> str:
+    """The digest for replicas that are to take the place of others which were deployed with the same."""
+    return f"{digest}.{time.time_ns()}"
+
+
+def _same_code(one: str, other: str) -> bool:
+    """Whether two digests are of the same code and settings, whatever was installed when they were deployed."""
+    return one.partition(".")[0] == other.partition(".")[0]
 
 
 def _moved(

@@ -13,12 +13,14 @@ have (`settling.py`), so that an action which still runs is found again and not 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import hmac
 import itertools
 import json
 import logging
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -27,6 +29,7 @@ from flyte import wire
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.auth import Identities
 from tarmac.control.agents import GONE, Agent
+from tarmac.control.freshness import Freshness
 from tarmac.control.holdings import Holdings
 from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
@@ -53,6 +56,9 @@ REPLACE_AFTER = 3
 
 START_LIMIT = 330.0
 """Seconds a worker has to connect for the first time; importing its code may take 300 of them."""
+
+FRESH = 1.0
+"""Seconds before a run's beginning for which it counts that a pool has the code that is on disk."""
 
 PASSING = 60.0
 """Seconds after which processes that imported the code with the variables of a run are ended, if none came again."""
@@ -88,8 +94,11 @@ class Dispatch:
         recovery: Recovery,
         addresses: Callable[[str, str], dict[str, str]],
         home: Home,
+        freshness: Freshness,
     ) -> None:
         self.agent = agent
+        self._freshness = freshness
+        freshness.on_units = self._outdated
         self.lifecycle = lifecycle
         self.recovery = recovery
         self.slots = settings.worker_slots()
@@ -118,8 +127,28 @@ class Dispatch:
     def submit(self, action: LiveAction, pool: Pool) -> None:
         """Queue an action whose creation, or next attempt, is on disk."""
         action.pool = pool = self.pools.setdefault(pool.key, pool)
-        pool.queue.append(action)
         pool.used = self._loop.time()
+        if pool.looked < action.run.row.created - FRESH:
+            self._look(pool, action)
+        else:
+            self._queue(action, pool)
+
+    def _look(self, pool: Pool, action: LiveAction) -> None:
+        """Queue the action when it is known that the pool's processes have the code that is on disk, or nearly."""
+        pool.looking.append(action)
+        if len(pool.looking) == 1:
+            self._freshness.look(pool.spec.id, functools.partial(self._looked_at, pool, time.time()))
+
+    def _looked_at(self, pool: Pool, asked: float, answer: wire.PoolChecked) -> None:
+        if answer.outdated:
+            log.info("%s is imported anew: %s", pool.spec.name, answer.outdated)
+        pool.looked, waiting, pool.looking = asked, pool.looking, []
+        for action in waiting:
+            if not action.over and action.worker is None:
+                self._queue(action, pool)
+
+    def _queue(self, action: LiveAction, pool: Pool) -> None:
+        pool.queue.append(action)
         self.pump(pool)
         near = len(pool.queue) <= self.slots
         if near and action.phase is ActionPhase.QUEUED and not pool.proven and action.is_root:
@@ -139,6 +168,8 @@ class Dispatch:
         action.calls.clear()
         if worker.pool.reuse and worker.has_room and worker not in worker.pool.idle:
             worker.pool.idle.append(worker)
+        if worker.outdated and worker.pool.reuse:
+            self._end_outdated(worker)
         self.pump_all()
 
     def waits(self, action: LiveAction) -> None:
@@ -469,6 +500,19 @@ class Dispatch:
             worker.pool.idle.remove(worker)
         self.agent.stop(worker.unit, grace, reason)
 
+    def _outdated(self, units: Sequence[str]) -> None:
+        """What these units have imported has changed: they are given nothing more, and end when they have nothing."""
+        for worker in filter(None, map(self.workers.get, units)):
+            if not worker.outdated:
+                worker.outdated = True
+                if worker in worker.pool.idle:
+                    worker.pool.idle.remove(worker)
+                self._end_outdated(worker)
+
+    def _end_outdated(self, worker: Worker) -> None:
+        if not worker.actions and not worker.stopping and not worker.spent:
+            self._stop(worker, self._settings.grace, "what it has imported has changed")
+
     # ------------------------------------------------------------------ pools
 
     def pool(self, spec: wire.PoolSpec, project: str, domain: str, reuse: wire.ReuseSpec | None) -> Pool:
@@ -585,8 +629,10 @@ class Dispatch:
 
     def forget(self, action: LiveAction) -> None:
         """Take an action out of its queue."""
-        if action.pool is not None and action in action.pool.queue:
-            action.pool.queue.remove(action)
+        if action.pool is not None:
+            for waiting in (action.pool.queue, action.pool.looking):
+                if action in waiting:
+                    waiting.remove(action)
 
     def pump_everything(self) -> None:
         for pool in list(self.pools.values()):

@@ -20,6 +20,7 @@ from flyte import wire
 from flyte.errors import DeploymentError
 from tarmac.auth import Identities
 from tarmac.control.agents import GONE, Agent
+from tarmac.control.freshness import Freshness
 from tarmac.control.live_apps import LiveApp, LiveReplica
 from tarmac.control.pools import Code, Place, pool_spec
 from tarmac.control.vault import Secrets
@@ -46,7 +47,14 @@ SWITCH_PAUSE = 0.5
 
 class Replicas:
     def __init__(
-        self, apps: Apps, agent: Agent, secrets: Secrets, identities: Identities, place: Place, settings: Settings
+        self,
+        apps: Apps,
+        agent: Agent,
+        secrets: Secrets,
+        identities: Identities,
+        place: Place,
+        settings: Settings,
+        freshness: Freshness,
     ) -> None:
         self._apps = apps
         self._agent = agent
@@ -54,6 +62,7 @@ class Replicas:
         self._identities = identities
         self._place = place
         self._settings = settings
+        self._freshness = freshness
         self._loop = asyncio.get_running_loop()
 
     async def agent_returned(self) -> None:
@@ -68,6 +77,7 @@ class Replicas:
         unit = f"r-{randomness.token_hex(8)}"
         order = await self._order(app, version, spec, unit)
         key = f"{app.id}@{version.digest}"
+        await self._freshness.found(order.pool.id)
         await self._agent.suspects.turn(key)
         await self.agent_returned()
         replica = self._replica(unit, app, version.version, version.digest)
@@ -79,6 +89,13 @@ class Replicas:
         self._remove_old_logs(app)  # not before the order is on its way: somebody waits
         return replica
 
+    async def are_outdated(self, app: LiveApp, version: AppVersionRow) -> bool:
+        """Whether a file has changed that was read when the code of the app's replicas was imported."""
+        spec = msgspec.json.decode(version.spec, type=wire.AppSpec)
+        pool = await self._pool(app, version, spec, self._given(app, spec))
+        found = await self._freshness.found(pool.id, ageless=True)
+        return bool(found.outdated) or not app.replicas.keys().isdisjoint(found.units)
+
     def _replica(self, unit: str, app: LiveApp, version: str, revision: str) -> LiveReplica:
         ready: asyncio.Future[None] = self._loop.create_future()
         ready.add_done_callback(_seen)
@@ -87,13 +104,9 @@ class Replicas:
 
     async def _order(self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec, unit: str) -> wire.StartUnit:
         project, domain, name = app.key
-        secrets = await self._secrets.values(project, domain, spec.environment)
-        code = Code(version.bundle, version.root, tuple(version.sys_path), version.version)
-        modules = [spec.entry.partition(":")[0]] if spec.entry and spec.kind != "command" else []
         parameters = self._parameters(project, domain, spec, app.row.parameters)
-        given = {p.env: parameters[p.name] for p in spec.parameters if p.env and p.name in parameters}
-        env_vars = {**app.row.env_vars, **given}  # modules may read them while they are imported
-        pool = pool_spec(self._place, project, domain, spec.environment, code, modules, secrets, env_vars)
+        given = self._given(app, spec)
+        pool = await self._pool(app, version, spec, given)
         app.pool, app.used = pool.id, self._loop.time()
         token = self._identities.mint(unit, "workload", project, domain, REPLICA_IDENTITY)
         replica = wire.ReplicaSpec(
@@ -121,6 +134,21 @@ class Replicas:
             revision=version.digest,
         )
         return wire.StartUnit(unit=unit, kind="replica", pool=pool, replica=replica)
+
+    def _given(self, app: LiveApp, spec: wire.AppSpec) -> dict[str, str]:
+        """The environment variables that parameters become."""
+        parameters = self._parameters(app.key[0], app.key[1], spec, app.row.parameters)
+        return {p.env: parameters[p.name] for p in spec.parameters if p.env and p.name in parameters}
+
+    async def _pool(
+        self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec, given: dict[str, str]
+    ) -> wire.PoolSpec:
+        project, domain, _ = app.key
+        secrets = await self._secrets.values(project, domain, spec.environment)
+        code = Code(version.bundle, version.root, tuple(version.sys_path), version.version)
+        modules = [spec.entry.partition(":")[0]] if spec.entry and spec.kind != "command" else []
+        env_vars = {**app.row.env_vars, **given}  # modules may read them while they are imported
+        return pool_spec(self._place, project, domain, spec.environment, code, modules, secrets, env_vars)
 
     def _parameters(self, project: str, domain: str, spec: wire.AppSpec, given: dict[str, str]) -> dict[str, str]:
         """Parameter → value, as the app will see it. Raises AppNotFoundError for an endpoint of an unknown app."""

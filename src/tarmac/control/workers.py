@@ -43,6 +43,11 @@ class Pool:
     failed_at: float = 0
     """When the last of them died; what was started before that died of the same cause."""
 
+    looked: float = 0
+    """When it was found that its processes have the code that is on disk, in seconds of the epoch."""
+    looking: list[LiveAction] = field(default_factory=list)
+    """What waits for the answer to the same question."""
+
     code: str = ""
     """The id of the spec without the variables of a run, where this pool's has them; else empty."""
 
@@ -84,6 +89,8 @@ class Worker:
     stopping: bool = False
     spent: bool = False
     """A fresh worker that had its action: it ends by itself."""
+    outdated: bool = False
+    """What it has imported has changed since: it is given nothing more."""
     met: bool = False
     """Whether it ever connected."""
     born: float = 0
@@ -96,7 +103,7 @@ class Worker:
 
     @property
     def has_room(self) -> bool:
-        if self.link is None or self.stopping or self.spent or self.strays:
+        if self.link is None or self.stopping or self.spent or self.outdated or self.strays:
             return False
         return len(self.actions) < self.pool.concurrency
 
