@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flyte import _bundle
+from flyte._import_statements import imports_of
 from flyte._importing import importing
 from flyte.errors import ModuleLoadError
 from flyte.runtime import hints
@@ -129,7 +130,7 @@ def source_folders(root: Path, files: Sequence[Path]) -> list[Path]:
     packages = {
         path.resolve().relative_to(above).parts[0]: above for path, above in roots.items() if path.parent != above
     }
-    tops = {name.partition(".")[0] for path in files for level, name in _bundle.imports_of(path) if level == 0}
+    tops = {name.partition(".")[0] for path in files for level, name in imports_of(path) if level == 0}
     found = {above for name, above in packages.items() if name in tops and not _is_module(name, root)}
     return sorted(folder for folder in found if folder != root and folder.is_relative_to(root))
 
