@@ -12,7 +12,7 @@ import click
 from flyte.cli import render
 from flyte.cli.execute import badly_declared
 from flyte.cli.options import connect, formatted, invocation, say, scoped, shipped, warn
-from flyte.cli.program import Program, import_root, load, python_files
+from flyte.cli.program import Program, import_root, load, python_files, source_folders
 from flyte.cli.progress import watching
 from flyte.cli.tables import Column
 from flyte.wire import DeployedEnvironment, Deployment
@@ -94,10 +94,11 @@ def _programs(file: str, recursive: bool, ignore_load_errors: bool, root_dir: st
     if not recursive:
         return [load(file, root_dir)]
     found, files = [], python_files(Path(file))
-    root = root_dir or import_root(Path(file).resolve() / "__init__.py")
+    root = Path(root_dir or import_root(Path(file).resolve() / "__init__.py")).expanduser().resolve()
+    sources = source_folders(root, files)
     for path in files:
         try:
-            found.append(load(str(path), root, files))
+            found.append(load(str(path), root, sources))
         except click.ClickException as error:
             if not ignore_load_errors:
                 raise

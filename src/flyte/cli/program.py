@@ -86,14 +86,15 @@ def _no_such(kind: str, name: str, path: Path, there: dict[str, Any], hint: str)
     return f"{path.name} has no {kind} {name!r}; it has: {', '.join(there)}.{meant}"
 
 
-def load(file: str, root_dir: str | Path | None = None, beside: Sequence[Path] = ()) -> Program:
+def load(file: str, root_dir: str | Path | None = None, sources: Sequence[Path] | None = None) -> Program:
     """Import the file. Raises click.ClickException with the reason, for every reason there is.
 
-    `beside`: the files that are loaded with it; by default those of its package.
+    `sources`: the folders below the root that have to be on sys.path too; None finds those of its package.
     """
     path = _existing(file)
     root = Path(root_dir).expanduser().resolve() if root_dir else import_root(path)
-    sources = source_folders(root, beside or _package_files(path)) if root_dir else []
+    if sources is None:
+        sources = source_folders(root, _package_files(path)) if root_dir else []
     name = _module_name(path, next((folder for folder in sources if path.is_relative_to(folder)), root))
     first = [str(root), *map(str, sources)]
     sys.path[:] = [*first, *(place for place in sys.path if place not in first)]
