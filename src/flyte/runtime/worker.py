@@ -206,6 +206,8 @@ class Worker:
                     sys.exit(ABORTED)
                 return job.succeeded(outputs)
         except loader.BrokenImport as broken:
+            if self._aborting:  # it was told to end while it imported
+                sys.exit(ABORTED)
             return job.failed(broken)
         except BaseException as error:  # noqa: BLE001 - a stranger's code
             self._forks.see_who_it_is(error)

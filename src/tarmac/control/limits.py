@@ -32,15 +32,15 @@ class Limits:
         self._strike = strike
         self._loop = asyncio.get_running_loop()
 
-    def start(self, action: LiveAction, limit: Limit) -> None:
-        """Begin with one of the limits that the task has; after a restart with what is left of it."""
+    def start(self, action: LiveAction, limit: Limit, least: float = 0) -> None:
+        """Begin with one of the limits that the task has; after a restart with what is left, or `least` seconds."""
         whole = getattr(action.task_spec.timeout, limit)
         if whole is None:
             return
         since = action.created if limit == "deadline" else action.since
         gone = 0.0 if since is None else self._clock.since(since)
         self.stop(action, limit)
-        action.timers[limit] = self._loop.call_later(whole - min(max(gone, 0.0), whole), self._over, action, limit)
+        action.timers[limit] = self._loop.call_later(max(whole - max(gone, 0.0), least), self._over, action, limit)
 
     def stop(self, action: LiveAction, limit: Limit) -> None:
         if (handle := action.timers.pop(limit, None)) is not None:

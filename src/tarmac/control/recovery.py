@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _P = ActionPhase
 
+TOLD_WITHIN = 1.0
+"""Seconds in which a worker that came back has told what it had finished meanwhile."""
+
 _LOST = ErrorInfo(code="WorkerLostError", message="its worker was lost", kind="system")
 
 
@@ -60,8 +63,7 @@ class Recovery:
                 self._actions.queue_after(self._rest_of_pause(action, attempts), action, action.pool)
         elif action.phase is _P.RUNNING:
             await self._actions.make_pool(action)  # without one its worker may still come back
-            self._actions.limits.start(action, "max_runtime")
-            self._actions.limits.start(action, "deadline")
+            return  # its limits begin in `settled`: its worker may have its result in hand
         action.since = None
 
     def _rest_of_pause(self, action: LiveAction, attempts: Sequence[AttemptRow]) -> float:
@@ -105,11 +107,25 @@ class Recovery:
                 self._lose(action, holding.unit)
 
     def settled(self) -> None:
-        """What was running and did not come back with its worker is tried again."""
+        """What was running and did not come back with its worker is tried again; the limits of the rest go on."""
         for run in list(self._runs.values()):
             for action in list(run.actions.values()):
-                if action.phase is _P.RUNNING and action.worker is None and action.kind == "task":
+                if action.phase is not _P.RUNNING or action.kind != "task":
+                    continue
+                if action.worker is None:
                     self._lose(action, action.unit)
+                else:
+                    self._limit(action)
+
+    def _limit(self, action: LiveAction) -> None:
+        """Begin with what is left of the limits of an action that came back with its worker.
+
+        A result that was ready before the control plane went away is told in the moments after the return.
+        """
+        for limit in ("max_runtime", "deadline"):
+            if not self._actions.limits.is_on(action, limit):
+                self._actions.limits.start(action, limit, least=TOLD_WITHIN)
+        action.since = None
 
     def _lose(self, action: LiveAction, unit: str | None) -> None:
         try:
