@@ -9,27 +9,38 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from flyte.errors import ModuleLoadError
 
-_MODULE: ContextVar[str | None] = ContextVar("flyte_importing", default=None)
+
+@dataclass(slots=True)
+class _Import:
+    module: str
+    ended: bool = False
+    """A context that the module has kept a copy of goes on holding this import."""
+
+
+_CURRENT: ContextVar[_Import | None] = ContextVar("flyte_importing", default=None)
 
 
 @contextlib.contextmanager
 def importing(module: str) -> Iterator[None]:
     """Refuse runs, deployments and apps within the block: the module of that name is being imported for others."""
-    token = _MODULE.set(module)
+    current = _Import(module)
+    token = _CURRENT.set(current)
     try:
         yield
     finally:
-        _MODULE.reset(token)
+        current.ended = True
+        _CURRENT.reset(token)
 
 
 def refuse_import(call: str) -> None:
     """Raise ModuleLoadError if `call`, such as `flyte.run`, is made while a module is imported for what it declares."""
-    module = _MODULE.get()
-    if module is not None:
+    current = _CURRENT.get()
+    if current is not None and not current.ended:
         raise ModuleLoadError(
-            f"{call} is called while module {module!r} is imported, which happens in every process that runs its "
-            'tasks or apps; put the call under `if __name__ == "__main__":`'
+            f"{call} is called while module {current.module!r} is imported, which happens in every process that runs "
+            'its tasks or apps; put the call under `if __name__ == "__main__":`'
         )

@@ -58,6 +58,14 @@ def test_what_was_refused_while_a_module_was_imported_is_allowed_afterwards(proj
     assert program.later().outputs()[0] == 2
 
 
+def test_a_context_that_a_module_keeps_from_its_import_starts_runs_afterwards(project: Project) -> None:
+    project.write("prog.py", TASK + "import contextvars\nkept = contextvars.copy_context()\n")
+    loader.import_modules(["prog"])
+    program: Any = sys.modules["prog"]
+    run = program.kept.run(lambda: flyte.with_runcontext(mode="local").run(program.f, x=1))
+    assert run.outputs()[0] == 2
+
+
 def test_a_module_that_catches_the_refusal_is_imported(project: Project) -> None:
     project.write(
         "prog.py", TASK + "try:\n    flyte.run(f, x=1)\nexcept flyte.errors.ModuleLoadError as e:\n    no = e\n"
