@@ -20,6 +20,7 @@ import msgspec
 from flyte import _pickles, wire
 from flyte._codecs import Codec, Schemas
 from flyte._constraints import description_of
+from flyte._objects import or_none
 from flyte._values import Mismatch, codec_of, to_bytes
 from flyte.errors import InvalidInputError, RestrictedTypeError, RuntimeDataValidationError
 
@@ -236,7 +237,7 @@ def interface_of(func: Callable[..., Any], owner: str) -> Interface:
         inputs[name] = Input(
             name=name,
             annotation=annotation,
-            codec=codec_of(annotation),
+            codec=codec_of(or_none(annotation, parameter.default)),
             default=parameter.default,
             positional_only=parameter.kind is parameter.POSITIONAL_ONLY,
             help=helps.get(name, "") or _annotated_help(annotation),

@@ -140,7 +140,7 @@ def dataclass_fields(cls: type, args: tuple[Any, ...]) -> dict[str, tuple[Codec,
     bound = dict(zip(getattr(cls, "__parameters__", ()), args, strict=False))
     return {
         field.name: (
-            codec_of(_or_none(bound.get(hints[field.name], hints[field.name]), field.default)),
+            codec_of(or_none(bound.get(hints[field.name], hints[field.name]), field.default)),
             _is_required(field),
         )
         for field in dataclasses.fields(cls)
@@ -148,7 +148,7 @@ def dataclass_fields(cls: type, args: tuple[Any, ...]) -> dict[str, tuple[Codec,
     }
 
 
-def _or_none(hint: Any, default: Any) -> Any:
+def or_none(hint: Any, default: Any) -> Any:
     """`name: str = None` means that it may be None."""
     return Optional[hint] if default is None else hint  # noqa: UP045 - `|` does not take text
 
@@ -173,6 +173,6 @@ def namedtuple_fields(cls: Any) -> dict[str, tuple[Codec, bool]]:
     hints = _hints(cls)
     defaults = cls._field_defaults
     return {
-        name: (codec_of(_or_none(hints.get(name, Any), defaults.get(name, ...))), name not in defaults)
+        name: (codec_of(or_none(hints.get(name, Any), defaults.get(name, ...))), name not in defaults)
         for name in cls._fields
     }

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
+from flyte._interface import interface_of
 from flyte._values import decode, encode
 from flyte.errors import InvalidInputError
 
@@ -153,3 +154,13 @@ def test_what_would_be_lost_is_refused_by_the_name_of_its_field(value: Any, fiel
 def test_a_field_that_only_the_subclass_has_is_not_dropped() -> None:
     with pytest.raises(InvalidInputError, match="its field 'rights' would be lost: annotate Admin"):
         encode(Admin("a", rights=7), User)
+
+
+def test_a_parameter_whose_default_is_none_takes_none() -> None:
+    def greet(name: str = None) -> str:  # type: ignore[assignment]  # noqa: RUF013 - as programs write it
+        return f"{name}"
+
+    interface = interface_of(greet, "env.greet")
+    for given in ({}, {"name": None}, {"name": "Ann"}):
+        dumped = interface.dump_inputs(interface.bind((), given))
+        assert interface.load_inputs(dumped).get("name") == given.get("name")
