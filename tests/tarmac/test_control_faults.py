@@ -465,6 +465,31 @@ async def test_a_result_that_was_ready_in_time_counts_however_long_the_control_p
     assert (done.phase, done.error) == (ActionPhase.SUCCEEDED, None)
 
 
+async def test_the_attempt_after_a_lost_one_has_all_of_its_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker is lost with the control plane, which is away for longer than the attempt may run."""
+    started = asyncio.Event()
+
+    async def behave(act: Act) -> Any:
+        if act.assign.attempt == 1:
+            started.set()
+            await asyncio.Event().wait()
+        return 7
+
+    house.behave = behave
+    run = await house.run("limited")
+    await asyncio.wait_for(started.wait(), 5)
+    live = house.control._runs.live[run.name]
+    assert await eventually(lambda: live.shown is not None and live.shown.phase is ActionPhase.RUNNING)
+    await house.crash()
+    house.agent.lose(*house.agent.workers.values())
+    wall, steady = time.time, time.clock_gettime
+    monkeypatch.setattr(time, "time", lambda: wall() + 200)
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: steady(clock) + 200)
+    control = await house.up()
+    done = await control.wait(run.name, 5)
+    assert (done.phase, done.error) == (ActionPhase.SUCCEEDED, None)
+
+
 async def test_thousands_of_queued_runs_are_taken_up_again_and_none_is_told_to_start(house: House) -> None:
     house.agent.broken = None
     hold = asyncio.Event()

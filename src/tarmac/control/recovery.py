@@ -44,6 +44,8 @@ class Recovery:
         self._runs = runs
         self._actions = actions
         self._clock = clock
+        self._began: dict[tuple[str, int], float | None] = {}
+        """When each attempt that was running began, until it is known who came back."""
 
     # ------------------------------------------------------------------ what the disk says
 
@@ -63,7 +65,7 @@ class Recovery:
                 self._actions.queue_after(self._rest_of_pause(action, attempts), action, action.pool)
         elif action.phase is _P.RUNNING:
             await self._actions.make_pool(action)  # without one its worker may still come back
-            return  # its limits begin in `settled`: its worker may have its result in hand
+            self._began[action.id, action.attempt] = action.since
         action.since = None
 
     def _rest_of_pause(self, action: LiveAction, attempts: Sequence[AttemptRow]) -> float:
@@ -114,17 +116,18 @@ class Recovery:
                     continue
                 if action.worker is None:
                     self._lose(action, action.unit)
-                else:
+                elif (action.id, action.attempt) in self._began:
                     self._limit(action)
+        self._began.clear()
 
     def _limit(self, action: LiveAction) -> None:
-        """Begin with what is left of the limits of an action that came back with its worker.
+        """Begin with what is left of the limits of an attempt that came back with its worker.
 
         A result that was ready before the control plane went away is told in the moments after the return.
         """
+        action.since = self._began[action.id, action.attempt]
         for limit in ("max_runtime", "deadline"):
-            if not self._actions.limits.is_on(action, limit):
-                self._actions.limits.start(action, limit, least=TOLD_WITHIN)
+            self._actions.limits.start(action, limit, least=TOLD_WITHIN)
         action.since = None
 
     def _lose(self, action: LiveAction, unit: str | None) -> None:
