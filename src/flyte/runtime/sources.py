@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import functools
 import importlib.machinery
 import io
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -73,7 +72,7 @@ class Sources(msgspec.Struct):
                 self._read(path)
             return real_data(this, path)
 
-        watching: Any = functools.partial(opened)  # a function would become a method where a class has it
+        watching: Any = _Plain(opened)
         builtins.open = io.open = watching
         io.open_code = open_code
         loader.path_stats, files.get_data = path_stats, get_data
@@ -124,6 +123,16 @@ class Sources(msgspec.Struct):
                 return f"{path} has changed"
         passed = time.monotonic() - self.since
         return f"it was imported {passed:.0f} s ago" if 0 < age < passed else ""
+
+
+class _Plain:
+    """A function that does not become a method where a class has it as an attribute, as `open` itself does not."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._function(*arguments, **options)
 
 
 def shipped(pool: PoolSpec) -> str | None:
