@@ -367,36 +367,15 @@ def with_runcontext(
     what the task declares without effect; `strict=True` makes it an InvalidInputError, and so does FLYTE_STRICT=1 for
     `strict=None`.
     """
-    if mode not in (None, "local", "remote", "hybrid"):
-        raise ValueError(f"mode is {mode!r}; it is one of local, remote, hybrid")
+    _check_context(mode, name, env_vars or {}, labels or {})
     check_limit(max_action_concurrency)
-    logs = {
-        "LOG_LEVEL": log_level,
-        "USER_LOG_LEVEL": user_log_level,
-        "LOG_FORMAT": log_format if log_format != "console" else None,
-        "FLYTE_RESET_ROOT_LOGGER": "1" if reset_root_logger else None,
-    }
-    settings = {key: str(value) for key, value in logs.items() if value is not None}
-    given = {
-        "service_account": service_account,
-        "interactive_mode": interactive_mode,
-        "raw_data_path": raw_data_path,
-        "run_base_dir": run_base_dir,
-        "run_start_time": run_start_time,
-        "annotations": annotations,
-        "interruptible": interruptible,
-        "queue": queue,
-        "notifications": notifications,
-        "cache_lookup_scope": cache_lookup_scope != "global",
-        "preserve_original_types": preserve_original_types,
-        "debug": debug,
-        "tracked": tracked,
-        "tracked_strict": tracked_strict,
-    }
-    if name is not None:
-        rules.RUN_NAME.check(name)
-    rules.check_variables(env_vars or {}, "env_vars")
-    rules.check_labels(labels or {}, "labels")
+    no_effect = _notes(
+        service_account=service_account, interactive_mode=interactive_mode, raw_data_path=raw_data_path,
+        run_base_dir=run_base_dir, run_start_time=run_start_time, annotations=annotations,
+        interruptible=interruptible, queue=queue, notifications=notifications,
+        cache_lookup_scope=cache_lookup_scope != "global", preserve_original_types=preserve_original_types,
+        debug=debug, tracked=tracked, tracked_strict=tracked_strict,
+    )  # fmt: skip
     return Runner(
         RunContext(
             mode=mode,
@@ -408,14 +387,40 @@ def with_runcontext(
             overwrite_cache=overwrite_cache or disable_run_cache,
             project=project,
             domain=domain,
-            env_vars={**settings, **(env_vars or {})},
+            env_vars=_log_settings(log_level, user_log_level, log_format, reset_root_logger) | dict(env_vars or {}),
             labels=labels or {},
             custom_context=custom_context or {},
             max_action_concurrency=max_action_concurrency or None,
             strict=strict,
-            no_effect=_no_effect.of_call("flyte.with_runcontext()", given),
+            no_effect=no_effect,
         )
     )
+
+
+def _check_context(mode: Mode | None, name: str | None, env_vars: Mapping[str, str], labels: Mapping[str, str]) -> None:
+    if mode not in (None, "local", "remote", "hybrid"):
+        raise ValueError(f"mode is {mode!r}; it is one of local, remote, hybrid")
+    if name is not None:
+        rules.RUN_NAME.check(name)
+    rules.check_variables(env_vars, "env_vars")
+    rules.check_labels(labels, "labels")
+
+
+def _log_settings(
+    level: int | str | None, user_level: int | str | None, form: str, reset_root_logger: bool
+) -> dict[str, str]:
+    """The environment variables by which the log settings reach the run."""
+    logs = {
+        "LOG_LEVEL": level,
+        "USER_LOG_LEVEL": user_level,
+        "LOG_FORMAT": form if form != "console" else None,
+        "FLYTE_RESET_ROOT_LOGGER": "1" if reset_root_logger else None,
+    }
+    return {key: str(value) for key, value in logs.items() if value is not None}
+
+
+def _notes(**given: Any) -> tuple[_no_effect.Note, ...]:
+    return _no_effect.of_call("flyte.with_runcontext()", given)
 
 
 @syncable
