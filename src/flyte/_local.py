@@ -7,8 +7,9 @@ platform. What one process cannot give is left out: environment variables, secre
 processes, limits of concurrency; a sync task that is timed out or aborted goes on in its thread, unheard.
 
 Phases and events change on the loop's thread only; `LocalClient` brings every call there. Finished runs stay in memory.
-When the program ends, it waits for the runs that it started. Its forked children (a process pool's) know nothing of
-them: in there a call of a task is a plain function call.
+When the program ends, it waits for the runs that it started, and says on stderr which of those failed. On Python 3.12
+they can start no thread any more by then: `asyncio.to_thread` and calls of sync tasks fail. Its forked children (a
+process pool's) know nothing of them: in there a call of a task is a plain function call.
 """
 
 from __future__ import annotations
@@ -198,7 +199,9 @@ async def _created(run: LocalRun, root: LocalAction) -> wire.Run:
     prepare_process()
     runs[run.name] = run
     start(run, root)
-    return run.to_wire()
+    created = run.to_wire()
+    await asyncio.sleep(0)  # one turn, in which the function begins: on Python 3.12 no thread starts after the program
+    return created
 
 
 async def _events_after(name: str, after: int) -> tuple[list[wire.Event], bool]:

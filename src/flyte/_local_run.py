@@ -9,6 +9,7 @@ import contextvars
 import functools
 import importlib
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -473,6 +474,18 @@ def _finish_runs() -> None:
     running = [run.name for run in runs.values() if not run.root.phase.is_terminal]
     if running:
         thread.call(_all_ended(running))
+        for name in running:
+            _tell_of_failure(runs[name])
+
+
+def _tell_of_failure(run: LocalRun) -> None:
+    """Nobody can ask for this run's result any more, so a failure is printed."""
+    error = run.root.error
+    if error is None or run.root.phase is ActionPhase.ABORTED:
+        return
+    print(f"flyte: run {run.name} failed after the program had ended: {error.code}: {error.message}", file=sys.stderr)
+    if "interpreter shutdown" in error.message:
+        print("flyte: Python starts no thread at that time; wait for the run first: run.wait()", file=sys.stderr)
 
 
 async def _all_ended(names: list[str]) -> None:

@@ -1035,7 +1035,7 @@ def test_a_program_that_ends_waits_for_the_runs_it_started(program: Program) -> 
 
         @env.task
         async def child(x: int) -> int:
-            await asyncio.to_thread(time.sleep, 0.2)
+            await asyncio.sleep(0.2)
             return x + 1
 
         @env.task
@@ -1048,6 +1048,45 @@ def test_a_program_that_ends_waits_for_the_runs_it_started(program: Program) -> 
         print('end of program', flush=True)
     """)
     assert said == ["end of program", "finished 42"]
+
+
+LATE_FAILURE = """
+    import threading
+    from flyte._local import LocalClient
+    from flyte._sync import syncable
+
+    ENDING = threading.Event()
+
+    @env.task
+    async def main() -> None:
+        while not ENDING.is_set():
+            await asyncio.sleep(0.01)
+        FAIL
+
+    syncable(LocalClient().create_local)(main, {}, name='late')
+    threading._register_atexit(ENDING.set)
+"""
+
+
+def test_a_run_that_fails_after_the_program_has_ended_is_told_of(program: Program) -> None:
+    failing = LATE_FAILURE.replace("FAIL", "raise ValueError('no such file')")
+    program(
+        failing,
+        complaints="flyte: run late failed after the program had ended: ValueError: no such file\n",
+    )
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 12), reason="only Python 3.12 starts no thread while it waits for others"
+)
+def test_python_3_12_starts_no_thread_for_a_run_that_outlives_the_program(program: Program) -> None:
+    failing = LATE_FAILURE.replace("FAIL", "await asyncio.to_thread(time.sleep, 0)")
+    program(
+        failing,
+        complaints="flyte: run late failed after the program had ended: RuntimeError: "
+        "can't create new thread at interpreter shutdown\n"
+        "flyte: Python starts no thread at that time; wait for the run first: run.wait()\n",
+    )
 
 
 LEAVERS = """
