@@ -175,7 +175,7 @@ async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when all of them were created in the same instant."""
-    monkeypatch.setattr("tarmac.control.runs.time.time", lambda: 1_700_000_000.0)
+    monkeypatch.setattr("tarmac.control.runs.runs.time.time", lambda: 1_700_000_000.0)
     names = {(await house.run("add")).name for _ in range(5)}
     listed = partial(house.control.runs, project="flytesnacks", domain="development", limit=2)
     found = [run.name for run in await listed()]

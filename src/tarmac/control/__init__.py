@@ -28,7 +28,6 @@ from tarmac.blobs import Blobs, unfinished
 from tarmac.control import live
 from tarmac.control.agents import Agent
 from tarmac.control.apps import Apps
-from tarmac.control.children import Children
 from tarmac.control.clock import Clock
 from tarmac.control.deployments import Deployments
 from tarmac.control.dispatch import Dispatch
@@ -37,11 +36,12 @@ from tarmac.control.keys import Keys
 from tarmac.control.links import Link, Peer
 from tarmac.control.parameters import RunOutputs
 from tarmac.control.pools import Place, Pools
-from tarmac.control.registry import Registry, task_record
-from tarmac.control.runs import Runs
+from tarmac.control.runs.children import Children
+from tarmac.control.runs.registry import Registry, task_record
+from tarmac.control.runs.runs import Runs
+from tarmac.control.runs.steps import Steps
 from tarmac.control.sessions import EndedSessions
 from tarmac.control.startup import Startup
-from tarmac.control.steps import Steps
 from tarmac.control.vault import Secrets
 from tarmac.events import Journal, Watcher
 from tarmac.home import Home

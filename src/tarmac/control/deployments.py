@@ -28,7 +28,7 @@ from flyte.wire import AppStatus, DeployedEnvironment, DeploymentPhase, ErrorInf
 from tarmac.control.apps import Apps
 from tarmac.control.live_apps import LiveApp, LiveReplica
 from tarmac.control.parameters import RunOutputs
-from tarmac.control.registry import Registry
+from tarmac.control.runs.registry import Registry
 from tarmac.control.startup import Startup
 from tarmac.control.vault import Secrets, full_name
 from tarmac.events import Journal

@@ -33,7 +33,7 @@ from tarmac.control.freshness import Freshness
 from tarmac.control.holdings import Holdings
 from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
-from tarmac.control.recovery import Recovery
+from tarmac.control.runs.recovery import Recovery
 from tarmac.control.settling import Settling
 from tarmac.control.variables import Looked, imported_with
 from tarmac.control.workers import Pool, Stray, Worker, death, fatal, never_started

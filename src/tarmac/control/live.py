@@ -19,7 +19,7 @@ from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
 from tarmac.store import ActionRow, ActionWrite, AttemptRow, RunRow
 
 if TYPE_CHECKING:
-    from tarmac.control.registry import KnownTask
+    from tarmac.control.runs.registry import KnownTask
     from tarmac.control.workers import Pool, Worker
 
 _encode = msgspec.json.Encoder().encode

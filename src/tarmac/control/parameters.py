@@ -10,7 +10,7 @@ from flyte import wire
 from flyte.errors import ParameterMaterializationError
 from flyte.wire import ActionPhase
 from tarmac.blobs import Blobs
-from tarmac.control.registry import Registry
+from tarmac.control.runs.registry import Registry
 from tarmac.store import RunQuery, Store
 
 

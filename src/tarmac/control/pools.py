@@ -21,7 +21,7 @@ from tarmac.images import environment_of
 
 if TYPE_CHECKING:
     from tarmac.control.dispatch import Dispatch
-    from tarmac.control.registry import KnownTask
+    from tarmac.control.runs.registry import KnownTask
     from tarmac.control.vault import Secrets
     from tarmac.control.workers import Pool
 

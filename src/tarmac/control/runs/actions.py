@@ -25,17 +25,17 @@ from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
-from tarmac.control.limits import TIMED_OUT, Limits
 from tarmac.control.live import LiveAction, LiveRun, result_of_call
+from tarmac.control.runs.limits import TIMED_OUT, Limits
 from tarmac.events import Journal
 from tarmac.model import subject_of_action
 from tarmac.store import Change, Store, StoreError
 
 if TYPE_CHECKING:
-    from tarmac.control.children import Children
     from tarmac.control.dispatch import Dispatch
     from tarmac.control.pools import Pools
-    from tarmac.control.steps import Steps
+    from tarmac.control.runs.children import Children
+    from tarmac.control.runs.steps import Steps
     from tarmac.control.workers import Pool, Worker
     from tarmac.home import Home
 

@@ -17,9 +17,9 @@ import msgspec
 from flyte import wire
 from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
-from tarmac.control.actions import STOPPED, Actions
 from tarmac.control.clock import Clock
 from tarmac.control.live import LiveAction, LiveRun
+from tarmac.control.runs.actions import STOPPED, Actions
 from tarmac.store import AttemptRow, Store
 
 if TYPE_CHECKING:

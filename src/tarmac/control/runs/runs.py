@@ -30,14 +30,14 @@ from flyte.errors import (
 from flyte.names import run_name
 from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
 from tarmac import inputs as declared
-from tarmac.control.actions import Actions
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, run_record
 from tarmac.control.recent import remember
-from tarmac.control.recovery import Recovery
-from tarmac.control.registry import KnownTask, Registry
-from tarmac.control.repeats import Repeats, stored_inputs
+from tarmac.control.runs.actions import Actions
+from tarmac.control.runs.recovery import Recovery
+from tarmac.control.runs.registry import KnownTask, Registry
+from tarmac.control.runs.repeats import Repeats, stored_inputs
 from tarmac.control.startup import Startup
 from tarmac.events import Journal
 from tarmac.logs import LogFile, Moving

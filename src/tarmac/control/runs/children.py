@@ -19,14 +19,14 @@ from flyte.wire import ActionPhase, ErrorInfo
 from tarmac import checks
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, result_of_call
-from tarmac.control.registry import KnownTask, Registry, task_row
+from tarmac.control.runs.registry import KnownTask, Registry, task_row
 from tarmac.events import Journal
 from tarmac.store import Change, CurrentTaskRow, Store, TaskRow
 
 if TYPE_CHECKING:
-    from tarmac.control.actions import Actions
     from tarmac.control.dispatch import Dispatch
     from tarmac.control.pools import Pools
+    from tarmac.control.runs.actions import Actions
     from tarmac.control.workers import Pool, Worker
 
 _P = ActionPhase

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from flyte import wire
 from flyte.names import step_name
 from flyte.wire import ActionPhase
-from tarmac.control.actions import sentence
 from tarmac.control.live import LiveAction
+from tarmac.control.runs.actions import sentence
 from tarmac.events import Journal
 from tarmac.store import Change, ReportRow
 
 if TYPE_CHECKING:
-    from tarmac.control.actions import Actions
+    from tarmac.control.runs.actions import Actions
     from tarmac.control.workers import Worker
 
 _P = ActionPhase

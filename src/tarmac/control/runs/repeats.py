@@ -13,7 +13,7 @@ import msgspec
 from flyte import wire
 from flyte.errors import RunAlreadyExistsError
 from flyte.wire import INLINE_LIMIT
-from tarmac.control.registry import KnownTask
+from tarmac.control.runs.registry import KnownTask
 from tarmac.events import Journal
 from tarmac.store import ActionRow, Change, RunKeyRow, Store, WholeRun
 
