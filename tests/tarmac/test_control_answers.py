@@ -357,7 +357,7 @@ async def test_what_a_name_means_is_read_once_until_a_deployment_changes_it(hous
 
 
 async def test_what_is_kept_of_overridden_tasks_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tarmac.control.pools.OVERRIDES_KEPT", 3)
+    monkeypatch.setattr("tarmac.control.workers.pools.OVERRIDES_KEPT", 3)
     pools = house.control._pools
     for count in range(10):
         overrides = msgspec.structs.replace(TASKS[0], retries=wire.RetrySpec(count=count))

@@ -15,8 +15,8 @@ import pytest
 from flyte import wire
 from flyte.runtime.held import Hand
 from flyte.wire import HELD_PLACE, ActionPhase, Held
-from tarmac.control import settling
-from tarmac.control.holdings import Holdings
+from tarmac.control.workers import settling
+from tarmac.control.workers.holdings import Holdings
 from tests.tarmac.fake_agent import Act, FakeWorker, Vanish
 from tests.tarmac.house import House, eventually, open_house
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flyte.wire import PoolSpec
-from tarmac.control.variables import Looked, imported_with
+from tarmac.control.workers.variables import Looked, imported_with
 
 
 def test_until_an_import_has_told_it_may_look_at_any_variable() -> None:

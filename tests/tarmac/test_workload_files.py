@@ -16,7 +16,7 @@ from tarmac import logs
 from tarmac.agent.bundle import unpack
 from tarmac.agent.unit import tail
 from tarmac.blobs import Blobs
-from tarmac.control.holdings import LARGEST, Holdings
+from tarmac.control.workers.holdings import LARGEST, Holdings
 from tarmac.gateway.access_log import append
 
 DIGEST = "a" * 64

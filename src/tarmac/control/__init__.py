@@ -30,12 +30,9 @@ from tarmac.control.agents import Agent
 from tarmac.control.apps import Apps
 from tarmac.control.clock import Clock
 from tarmac.control.deployments import Deployments
-from tarmac.control.dispatch import Dispatch
-from tarmac.control.freshness import Freshness
 from tarmac.control.keys import Keys
 from tarmac.control.links import Link, Peer
 from tarmac.control.parameters import RunOutputs
-from tarmac.control.pools import Place, Pools
 from tarmac.control.runs.children import Children
 from tarmac.control.runs.registry import Registry, task_record
 from tarmac.control.runs.runs import Runs
@@ -43,6 +40,9 @@ from tarmac.control.runs.steps import Steps
 from tarmac.control.sessions import EndedSessions
 from tarmac.control.startup import Startup
 from tarmac.control.vault import Secrets
+from tarmac.control.workers.dispatch import Dispatch
+from tarmac.control.workers.freshness import Freshness
+from tarmac.control.workers.pools import Place, Pools
 from tarmac.events import Journal, Watcher
 from tarmac.home import Home
 from tarmac.logs import LogFile

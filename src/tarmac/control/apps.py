@@ -26,15 +26,15 @@ from tarmac.auth import Identities
 from tarmac.control.addresses import Addresses
 from tarmac.control.agents import GONE, Agent
 from tarmac.control.errands import Errands
-from tarmac.control.freshness import Freshness
 from tarmac.control.gateway import Gateway
 from tarmac.control.live_apps import Key, LiveApp, LiveReplica
-from tarmac.control.pools import Place
 from tarmac.control.replicas import Replicas
 from tarmac.control.sleep import Sleep
 from tarmac.control.startup import Startup
 from tarmac.control.suspects import ENOUGH
 from tarmac.control.vault import Secrets
+from tarmac.control.workers.freshness import Freshness
+from tarmac.control.workers.pools import Place
 from tarmac.events import Journal
 from tarmac.model import subject_of_app
 from tarmac.settings import Settings

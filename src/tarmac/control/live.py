@@ -20,7 +20,7 @@ from tarmac.store import ActionRow, ActionWrite, AttemptRow, RunRow
 
 if TYPE_CHECKING:
     from tarmac.control.runs.registry import KnownTask
-    from tarmac.control.workers import Pool, Worker
+    from tarmac.control.workers.workers import Pool, Worker
 
 _encode = msgspec.json.Encoder().encode
 

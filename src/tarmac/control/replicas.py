@@ -20,10 +20,10 @@ from flyte import wire
 from flyte.errors import DeploymentError
 from tarmac.auth import Identities
 from tarmac.control.agents import GONE, Agent
-from tarmac.control.freshness import Freshness
 from tarmac.control.live_apps import LiveApp, LiveReplica
-from tarmac.control.pools import Code, Place, pool_spec
 from tarmac.control.vault import Secrets
+from tarmac.control.workers.freshness import Freshness
+from tarmac.control.workers.pools import Code, Place, pool_spec
 from tarmac.settings import Settings
 from tarmac.store import AppVersionRow
 

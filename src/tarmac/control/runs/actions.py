@@ -32,11 +32,11 @@ from tarmac.model import subject_of_action
 from tarmac.store import Change, Store, StoreError
 
 if TYPE_CHECKING:
-    from tarmac.control.dispatch import Dispatch
-    from tarmac.control.pools import Pools
     from tarmac.control.runs.children import Children
     from tarmac.control.runs.steps import Steps
-    from tarmac.control.workers import Pool, Worker
+    from tarmac.control.workers.dispatch import Dispatch
+    from tarmac.control.workers.pools import Pools
+    from tarmac.control.workers.workers import Pool, Worker
     from tarmac.home import Home
 
 log = logging.getLogger("tarmac.actions")

@@ -24,10 +24,10 @@ from tarmac.events import Journal
 from tarmac.store import Change, CurrentTaskRow, Store, TaskRow
 
 if TYPE_CHECKING:
-    from tarmac.control.dispatch import Dispatch
-    from tarmac.control.pools import Pools
     from tarmac.control.runs.actions import Actions
-    from tarmac.control.workers import Pool, Worker
+    from tarmac.control.workers.dispatch import Dispatch
+    from tarmac.control.workers.pools import Pools
+    from tarmac.control.workers.workers import Pool, Worker
 
 _P = ActionPhase
 

@@ -23,7 +23,7 @@ from tarmac.control.runs.actions import STOPPED, Actions
 from tarmac.store import AttemptRow, Store
 
 if TYPE_CHECKING:
-    from tarmac.control.workers import Pool, Worker
+    from tarmac.control.workers.workers import Pool, Worker
 
 _P = ActionPhase
 

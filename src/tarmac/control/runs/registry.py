@@ -18,7 +18,7 @@ from tarmac.control.recent import remember
 from tarmac.store import Store, TaskRow
 
 if TYPE_CHECKING:
-    from tarmac.control.workers import Pool
+    from tarmac.control.workers.workers import Pool
 
 _KEPT = 5000
 

@@ -45,7 +45,7 @@ from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, WholeActi
 
 if TYPE_CHECKING:
     from tarmac.blobs import Blobs
-    from tarmac.control.pools import Pools
+    from tarmac.control.workers.pools import Pools
     from tarmac.home import Home
     from tarmac.settings import Settings
 

@@ -17,7 +17,7 @@ from tarmac.store import Change, ReportRow
 
 if TYPE_CHECKING:
     from tarmac.control.runs.actions import Actions
-    from tarmac.control.workers import Worker
+    from tarmac.control.workers.workers import Worker
 
 _P = ActionPhase
 

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flyte import wire
-from tarmac.control.holdings import Holdings
+from tarmac.control.workers.holdings import Holdings
 
 if TYPE_CHECKING:
-    from tarmac.control.dispatch import Dispatch
-    from tarmac.control.workers import Worker
+    from tarmac.control.workers.dispatch import Dispatch
+    from tarmac.control.workers.workers import Worker
 
 log = logging.getLogger("tarmac.dispatch")
 

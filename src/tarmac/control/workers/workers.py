@@ -17,7 +17,7 @@ from tarmac.control.live import LiveAction
 from tarmac.control.suspects import ENOUGH
 
 if TYPE_CHECKING:
-    from tarmac.control.dispatch import Dispatch
+    from tarmac.control.workers.dispatch import Dispatch
 
 
 @dataclass(slots=True, eq=False)

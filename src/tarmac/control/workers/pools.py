@@ -20,10 +20,10 @@ from tarmac.home import Home
 from tarmac.images import environment_of
 
 if TYPE_CHECKING:
-    from tarmac.control.dispatch import Dispatch
     from tarmac.control.runs.registry import KnownTask
     from tarmac.control.vault import Secrets
-    from tarmac.control.workers import Pool
+    from tarmac.control.workers.dispatch import Dispatch
+    from tarmac.control.workers.workers import Pool
 
 
 OVERRIDES_KEPT = 1000

@@ -1,0 +1,1 @@
+"""Workers: the processes that run actions, and which of them runs which."""
