@@ -188,7 +188,7 @@ async def test_a_request_that_comes_while_an_app_falls_asleep_takes_its_replicas
 async def test_an_app_in_which_something_stays_open_goes_on(
     house: House, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tarmac.control.sleep.PATIENCE", 0.05)
+    monkeypatch.setattr("tarmac.control.apps.sleep.PATIENCE", 0.05)
     await deployed(house, app("front"))
     await until(lambda: gateway.replicas("front"))
     serving = gateway.replicas("front")
@@ -459,7 +459,7 @@ async def test_a_deployment_that_was_complete_but_for_its_last_commit_is_finishe
 
     await deployed(house, app("front"))
     with monkeypatch.context() as patch:
-        patch.setattr("tarmac.control.deployments.Deployments._succeed", never)
+        patch.setattr("tarmac.control.apps.deployments.Deployments._succeed", never)
         begun = await deploy(house, app("front", scaledown_after=1), version="v2")
         await reached.wait()
     control = await house.restart()

@@ -27,12 +27,12 @@ from tarmac.auth import Identities
 from tarmac.blobs import Blobs, unfinished
 from tarmac.control import live
 from tarmac.control.agents import Agent
-from tarmac.control.apps import Apps
+from tarmac.control.apps.apps import Apps
+from tarmac.control.apps.deployments import Deployments
+from tarmac.control.apps.parameters import RunOutputs
 from tarmac.control.clock import Clock
-from tarmac.control.deployments import Deployments
 from tarmac.control.keys import Keys
 from tarmac.control.links import Link, Peer
-from tarmac.control.parameters import RunOutputs
 from tarmac.control.runs.children import Children
 from tarmac.control.runs.registry import Registry, task_record
 from tarmac.control.runs.runs import Runs

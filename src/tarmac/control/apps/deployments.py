@@ -25,9 +25,9 @@ from flyte import wire
 from flyte.errors import BaseRuntimeError, DeploymentError, InvalidInputError, NotFoundError
 from flyte.names import deployment_name
 from flyte.wire import AppStatus, DeployedEnvironment, DeploymentPhase, ErrorInfo
-from tarmac.control.apps import Apps
-from tarmac.control.live_apps import LiveApp, LiveReplica
-from tarmac.control.parameters import RunOutputs
+from tarmac.control.apps.apps import Apps
+from tarmac.control.apps.live import LiveApp, LiveReplica
+from tarmac.control.apps.parameters import RunOutputs
 from tarmac.control.runs.registry import Registry
 from tarmac.control.startup import Startup
 from tarmac.control.vault import Secrets, full_name

@@ -19,7 +19,7 @@ from tarmac.model import ReplicaPhase, move_app, move_replica
 from tarmac.store import AppRow, AppVersionRow
 
 if TYPE_CHECKING:
-    from tarmac.control.replicas import Replicas
+    from tarmac.control.apps.replicas import Replicas
 
 Key = tuple[str, str, str]
 """Project, domain, name."""

@@ -21,8 +21,8 @@ from flyte import wire
 from flyte.wire import AppStatus
 
 if TYPE_CHECKING:
-    from tarmac.control.apps import Apps
-    from tarmac.control.live_apps import LiveApp
+    from tarmac.control.apps.apps import Apps
+    from tarmac.control.apps.live import LiveApp
 
 log = logging.getLogger("tarmac.sleep")
 

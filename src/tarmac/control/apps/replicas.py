@@ -20,7 +20,7 @@ from flyte import wire
 from flyte.errors import DeploymentError
 from tarmac.auth import Identities
 from tarmac.control.agents import GONE, Agent
-from tarmac.control.live_apps import LiveApp, LiveReplica
+from tarmac.control.apps.live import LiveApp, LiveReplica
 from tarmac.control.vault import Secrets
 from tarmac.control.workers.freshness import Freshness
 from tarmac.control.workers.pools import Code, Place, pool_spec
@@ -28,7 +28,7 @@ from tarmac.settings import Settings
 from tarmac.store import AppVersionRow
 
 if TYPE_CHECKING:
-    from tarmac.control.apps import Apps
+    from tarmac.control.apps.apps import Apps
 
 log = logging.getLogger("tarmac.apps")
 

@@ -23,13 +23,13 @@ from flyte.errors import AppNotFoundError, BaseRuntimeError, DeploymentError
 from flyte.names import path_part
 from flyte.wire import AppStatus
 from tarmac.auth import Identities
-from tarmac.control.addresses import Addresses
 from tarmac.control.agents import GONE, Agent
+from tarmac.control.apps.addresses import Addresses
+from tarmac.control.apps.live import Key, LiveApp, LiveReplica
+from tarmac.control.apps.replicas import Replicas
+from tarmac.control.apps.sleep import Sleep
 from tarmac.control.errands import Errands
 from tarmac.control.gateway import Gateway
-from tarmac.control.live_apps import Key, LiveApp, LiveReplica
-from tarmac.control.replicas import Replicas
-from tarmac.control.sleep import Sleep
 from tarmac.control.startup import Startup
 from tarmac.control.suspects import ENOUGH
 from tarmac.control.vault import Secrets

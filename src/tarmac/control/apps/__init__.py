@@ -1,0 +1,1 @@
+"""Apps: their versions, replicas and addresses, and the deployments that put them there."""
