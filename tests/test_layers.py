@@ -34,10 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": GROUND,
     "events": GROUND | {"store"},
     "stem": GROUND,
+    "links": GROUND,
     "agent": GROUND,
     "gateway": GROUND | {"auth", "events"},
-    "control": GROUND | {"store", "blobs", "events", "auth", "secrets", "images"},
-    "api": GROUND | {"control", "events", "auth", "store", "blobs", "console"},
+    "control": GROUND | {"store", "blobs", "events", "auth", "secrets", "images", "links"},
+    "api": GROUND | {"control", "events", "auth", "store", "blobs", "console", "links"},
     "console": GROUND | {"control", "events", "auth", "store", "blobs", "api"},
 }
 

@@ -28,7 +28,7 @@ from tarmac.api.line import Caller
 from tarmac.auth import Authenticator
 from tarmac.console import pages as _  # noqa: F401 - the application is made of it; here the stem imports it
 from tarmac.control import Control
-from tarmac.control.links import Link, Links, Peer, listen
+from tarmac.links.server import Link, Links, Peer, listen
 from tarmac.store import Store, open_store
 
 log = logging.getLogger("tarmac.server")

@@ -20,8 +20,8 @@ from flyte import wire
 from flyte.wire import EnvironmentSpec, InputSpec, InterfaceSpec, RetrySpec, TaskSpec, TimeoutSpec
 from tarmac import settings as all_settings
 from tarmac.control import Control
-from tarmac.control.links import Link, Peer, listen
 from tarmac.home import Home
+from tarmac.links.server import Link, Peer, listen
 from tarmac.store import open_store
 from tarmac.store.database import Session
 from tarmac.store.reader import Reader

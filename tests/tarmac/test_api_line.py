@@ -20,7 +20,7 @@ from flyte.wire import ActionPhase
 from tarmac import settings as all_settings
 from tarmac.api import make_app
 from tarmac.api.line import Caller
-from tarmac.control.links import Link, Peer, listen
+from tarmac.links.server import Link, Peer, listen
 
 from .api_server import KEY, OWNER, VALUE_LIMIT, Server, add, serving
 

@@ -10,7 +10,7 @@ import pytest
 
 from flyte import wire
 from flyte.wire import AnyFrame, Hello
-from tarmac.control.links import AT_ONCE, Link, listen
+from tarmac.links.server import AT_ONCE, Link, listen
 
 MANY = 5000
 

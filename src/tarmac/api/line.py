@@ -26,7 +26,7 @@ from tarmac.api.parameters import LONGEST_WAIT
 from tarmac.api.plane import Authenticator, ControlPlane
 from tarmac.api.runs import with_key
 from tarmac.auth import Principal
-from tarmac.control.links import Link
+from tarmac.links.server import Link
 
 Message = MutableMapping[str, Any]
 

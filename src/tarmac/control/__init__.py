@@ -32,7 +32,6 @@ from tarmac.control.apps.deployments import Deployments
 from tarmac.control.apps.parameters import RunOutputs
 from tarmac.control.clock import Clock
 from tarmac.control.keys import Keys
-from tarmac.control.links import Link, Peer
 from tarmac.control.runs.children import Children
 from tarmac.control.runs.registry import Registry, task_record
 from tarmac.control.runs.runs import Runs
@@ -45,6 +44,7 @@ from tarmac.control.workers.freshness import Freshness
 from tarmac.control.workers.pools import Place, Pools
 from tarmac.events import Journal, Watcher
 from tarmac.home import Home
+from tarmac.links.server import Link, Peer
 from tarmac.logs import LogFile
 from tarmac.model import subject_of_project
 from tarmac.secrets import Sealer

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from flyte import wire
-from tarmac.control.links import Link
 from tarmac.control.suspects import Suspects
+from tarmac.links.server import Link
 
 log = logging.getLogger("tarmac.agents")
 

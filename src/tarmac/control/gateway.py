@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 
 from flyte import wire
-from tarmac.control.links import Link
+from tarmac.links.server import Link
 
 log = logging.getLogger("tarmac.control.gateway")
 

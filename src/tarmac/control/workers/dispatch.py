@@ -29,7 +29,6 @@ from flyte import wire
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.auth import Identities
 from tarmac.control.agents import GONE, Agent
-from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
 from tarmac.control.runs.recovery import Recovery
 from tarmac.control.workers.freshness import Freshness
@@ -38,6 +37,7 @@ from tarmac.control.workers.settling import Settling
 from tarmac.control.workers.variables import Looked, imported_with
 from tarmac.control.workers.workers import Pool, Stray, Worker, death, fatal, never_started
 from tarmac.home import Home
+from tarmac.links.server import Link
 from tarmac.settings import Settings
 
 log = logging.getLogger("tarmac.dispatch")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from flyte import wire
 from flyte.wire import ErrorInfo
-from tarmac.control.links import Link
 from tarmac.control.live import LiveAction
 from tarmac.control.suspects import ENOUGH
+from tarmac.links.server import Link
 
 if TYPE_CHECKING:
     from tarmac.control.workers.dispatch import Dispatch

@@ -1,0 +1,1 @@
+"""Links: unix sockets between the processes of a platform, with frames in and out."""
