@@ -20,6 +20,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 SCRIPT = re.compile(r"`?(scripts/[a-z]+)")
+PATH = re.compile(r"`((?:src|flyte|tarmac|tests|docs|benchmarks|examples)/[\w./-]+)`")
 
 
 def relative(path: Path) -> str:
@@ -98,6 +99,13 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 def test_every_script_that_is_named_exists(page: Path) -> None:
     named = set(SCRIPT.findall(page.read_text()))
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=relative)
+def test_every_path_that_is_named_exists(page: Path) -> None:
+    """A path of the code begins at the top of the repository or below `src`."""
+    named = set(PATH.findall(page.read_text()))
+    assert [name for name in named if not ((ROOT / name).exists() or (ROOT / "src" / name).exists())] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
