@@ -97,7 +97,7 @@ async def fact(holds: Callable[[], object], promise: str, limit: float = 10) -> 
 
 
 def alive(pid: int) -> bool:
-    return any(entry.pid == pid for entry in process.table())
+    return any(entry.pid == pid for entry in process.entries())
 
 
 @pytest.fixture(autouse=True)

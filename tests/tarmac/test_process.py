@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tarmac import process
+from tarmac.process import table
 from tests.platform_fixture import wait_for
 
 SLEEP = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
@@ -19,7 +20,7 @@ ENV = process.family_environment(Path("/"), os.environ)
 
 
 def alive(pid: int) -> bool:
-    return any(entry.pid == pid for entry in process.table())
+    return any(entry.pid == pid for entry in process.entries())
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_child_dies_with_its_parent_even_when_that_is_killed(
 
 
 def children_of(pid: int) -> list[int]:
-    return [entry.pid for entry in process.table() if entry.parent == pid]
+    return [entry.pid for entry in process.entries() if entry.parent == pid]
 
 
 async def test_a_guard_hands_on_signals_and_the_exit_code() -> None:
@@ -186,7 +187,7 @@ def test_the_caller_is_never_among_those_found(tmp_path: Path) -> None:
 
 def test_the_portable_table_shows_the_same_processes(started: Callable[..., subprocess.Popen[bytes]]) -> None:
     child = started(SLEEP, start_new_session=True)
-    for entries in (list(process.table()), list(process._portable_table())):
+    for entries in (list(process.entries()), list(table._portable_table())):
         assert process.Entry(child.pid, os.getpid(), child.pid) in entries
 
 
@@ -195,7 +196,7 @@ def test_a_process_that_was_stopped_is_known(
     started: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, portably: bool
 ) -> None:
     if portably:
-        monkeypatch.setattr(process, "_PROC", tmp_path / "none")
+        monkeypatch.setattr(table, "PROC", tmp_path / "none")
     child = started(SLEEP)
     assert not process.stopped(child.pid)
     child.send_signal(signal.SIGSTOP)

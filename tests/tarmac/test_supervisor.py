@@ -21,6 +21,7 @@ import pytest
 
 from tarmac import process
 from tarmac.home import Home
+from tarmac.process import starting
 from tarmac.supervisor import part_logs, stem
 from tarmac.supervisor.door import Door, GivenUp
 from tarmac.supervisor.lock import holder, lock_file, locked
@@ -63,8 +64,8 @@ def home(tmp_path: Path) -> Home:
 def own_orphans_alone() -> Iterator[None]:
     """A supervisor in this process has it adopt orphans: no other test is to have them."""
     yield
-    if (prctl := process._prctl()) is not None:
-        prctl(process._PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    if (prctl := starting._prctl()) is not None:
+        prctl(starting._PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     process.reap_strangers(())
 
 

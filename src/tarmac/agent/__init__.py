@@ -377,7 +377,7 @@ def _listening_ports(session: int) -> set[int]:
     import psutil  # here: most agents never need it
 
     ports = set()
-    for entry in process.table():
+    for entry in process.entries():
         if entry.session == session:
             with contextlib.suppress(psutil.Error):
                 found = psutil.Process(entry.pid).net_connections(kind="tcp")

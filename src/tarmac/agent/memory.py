@@ -187,7 +187,7 @@ class Memory:
         """Which of the watched units, given with their sessions, use more than they may; takes milliseconds each."""
         watched = {session: unit for unit, session in sessions if unit in self._watched}
         used = dict.fromkeys(watched.values(), 0)
-        for entry in process.table():
+        for entry in process.entries():
             if unit := watched.get(entry.session):
                 used[unit] += usage(entry.pid)
         over = [unit for unit, size in used.items() if size > self._watched.get(unit, size)]
