@@ -349,4 +349,6 @@ def _missing(module: str, root: Path, wanted: str) -> str:
         return f"the module {module} is at {file}, which is not below {root}; pass a root_dir that holds it"
     if (root / wanted).is_file():
         return f"{wanted} is not shipped: a .gitignore or .flyteignore in {root} leaves it out"
-    return f"the module {module} is no file below {root}, so it cannot be shipped; put it into one, or pass root_dir="
+    return (
+        f"the module {module} is not a file below {root}, so it cannot be shipped; put it into one, or pass root_dir="
+    )

@@ -268,7 +268,7 @@ def read_duration(text: str) -> dt.timedelta:
     found = _DURATION.fullmatch(text.strip())
     parts = {key: value for key, value in found.groupdict().items() if value and key != "sign"} if found else {}
     if not found or not parts:
-        raise ValueError(f"{text!r} is no duration")
+        raise ValueError(f"{text!r} is not a duration")
     seconds, _, fraction = parts.pop("seconds", "0").partition(".")
     micros = int((fraction + "000000")[:6])
     value = dt.timedelta(seconds=int(seconds), microseconds=micros, **{k: float(v) for k, v in parts.items()})

@@ -254,7 +254,9 @@ def normal_endpoint(endpoint: str, insecure: bool | None = None) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InitializationError(
-            "BadEndpoint", "user", f"{endpoint!r} is no address of a platform; write it like http://127.0.0.1:30080"
+            "BadEndpoint",
+            "user",
+            f"{endpoint!r} is not the address of a platform; write it like http://127.0.0.1:30080",
         )
     return text.rstrip("/")
 

@@ -70,7 +70,7 @@ class Image:
     def __post_init__(self) -> None:
         if self.name is not None and not _NAME.match(self.name):
             raise InvalidImageNameError(
-                f"{self.name!r} is no image name: lower-case letters and digits, separated by . _ - or /"
+                f"{self.name!r} is not a valid image name: lower-case letters and digits, separated by . _ - or /"
             )
         if self.python_version is not None:
             _check_python(self.python_version)

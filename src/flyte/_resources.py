@@ -38,7 +38,7 @@ class Device:
 
 def _device(device_class: DeviceClass, known: tuple[str, ...], model: str, quantity: int, partition: Any) -> Device:
     if model not in known:
-        raise ValueError(f"{model!r} is no {device_class}; known are {', '.join(known)}")
+        raise ValueError(f"{model!r} is not a {device_class}; choose one of {', '.join(known)}")
     return Device(quantity, device_class, model, partition)
 
 

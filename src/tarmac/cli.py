@@ -273,7 +273,7 @@ def _detach(home: Home) -> door.GivenUp | None:
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         if not select.select([pipe], [], [], START_LIMIT)[0]:
-            return door.GivenUp(f"it said nothing for {START_LIMIT:.0f} s", "supervisor", part_logs.tail(log))
+            return door.GivenUp(f"it gave no report for {START_LIMIT:.0f} s", "supervisor", part_logs.tail(log))
         news = pipe.read()
     if not news:
         return door.GivenUp("its supervisor died", "supervisor", part_logs.tail(log))
@@ -326,7 +326,7 @@ def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
 @click.option(
     "--timeout",
     type=float,
-    help="Seconds before what is left is killed.  [default: 30, or what TARMAC_GRACE makes it take]",
+    help="Seconds before the remaining processes are killed.  [default: 30, or what TARMAC_GRACE makes it take]",
 )
 @_HOME
 def down(timeout: float | None, folder: Path | None) -> None:
@@ -355,7 +355,7 @@ def _stops_within(home: Home) -> float:
 def _kill_rest(home: Home, pid: int | None) -> set[int]:
     """Kill what is left of the platform, and see it gone; what will not go."""
     if pid and lock.holder(home) == pid:
-        click.echo("it takes too long to stop: it is killed", err=True)
+        click.echo("stopping takes too long: the platform is killed", err=True)
         process.kill({pid})
     left = process.end_marked(home.path, _LEFTOVERS_LIMIT)
     deadline = time.monotonic() + _LEFTOVERS_LIMIT

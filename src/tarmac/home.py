@@ -311,4 +311,4 @@ def _written_beside(path: Path, text: str) -> str:
 
 def _check_owner(folder: Path, found: os.stat_result) -> None:
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
-        raise PermissionError(f"{folder} is no folder of yours; remove it, or set TARMAC_HOME to another place")
+        raise PermissionError(f"{folder} does not belong to you; remove it, or set TARMAC_HOME to another place")

@@ -51,7 +51,7 @@ def missing_packages(image: ImageSpec, installed: Callable[[str], str | None]) -
         try:
             requirement = Requirement(text)
         except InvalidRequirement as error:
-            message = f"image {image.name!r} asks for {text!r}, which is no requirement: {error}"
+            message = f"image {image.name!r} asks for {text!r}, which is not a valid requirement: {error}"
             raise ImageBuildError(message) from error
         if canonicalize_name(requirement.name) in OURS:
             continue

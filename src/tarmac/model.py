@@ -77,7 +77,7 @@ ReplicaPhase = Literal["starting", "ready", "draining", "failed", "stopped"]
 
 REPLICA_TRANSITIONS: tuple[Row, ...] = (
     Row("starting", "ready", "it answers"),
-    Row("starting", "draining", "it is not wanted any more"),
+    Row("starting", "draining", "it is not needed any more"),
     Row("starting", "failed", "its process ended, or it did not answer in time"),
     Row("ready", "draining", "a new version took its place, the app was deactivated, or no request came for long"),
     Row("ready", "failed", "its process ended without having been told to"),

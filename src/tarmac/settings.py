@@ -51,7 +51,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "lease",
         60,
-        "Seconds without a sign of life after which a worker, a zygote or a part of the platform counts as lost.",
+        "Seconds without a heartbeat after which a worker, a fork server or a part of the platform counts as lost.",
     ),
     Setting("start_timeout", 60, "Seconds an app has to become ready."),
     Setting("drain_timeout", 30, "Seconds the old version's open requests have to finish after a switch."),
@@ -200,7 +200,7 @@ def _written(path: Path) -> dict[str, Any]:
     try:
         written = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        raise _bad(f"{path} is no YAML: {error}") from None
+        raise _bad(f"{path} is not valid YAML: {error}") from None
     if not isinstance(written, dict):
         raise _bad(f"{path} must hold lines like `port: 30080`")
     unknown = sorted(set(map(str, written)) - {row.name for row in SETTINGS})

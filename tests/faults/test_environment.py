@@ -44,7 +44,7 @@ def test_a_stopped_part_is_replaced_after_its_lease(world: World, part: str) -> 
     others = {name: pid for name, pid in world.pids().items() if name != part}
     hit = world.kill([part], signal.SIGSTOP)
     wait_for(lambda: world.is_back(hit), f"{part} is replaced", 20, world.platform.log_tails)
-    assert world.told()[part]["last_end"] == "killed by SIGKILL: it gave no sign of life for 3 s"
+    assert world.told()[part]["last_end"] == "killed by SIGKILL: it sent no heartbeat for 3 s"
     assert {name: pid for name, pid in world.pids().items() if name != part} == others
     assert world.outputs(world.run("leaf", n=1)) == 1
 

@@ -157,7 +157,7 @@ def test_a_fork_that_fails_ends_no_other_zygote_and_leaves_no_descriptor(root: P
         wait_for(lambda: not [file for file in base.open_files() if "refused" in file.path], "so is its log")
         pid = driver.zygote(tmp_path / "log").next(wire.UnitStarted).pid
         assert psutil.Process(pid).ppid() == base.pid
-        assert f"no zygote can be forked: [Errno {errno.EAGAIN}]" in (tmp_path / "base.log").read_text()
+        assert f"no fork server can be forked: [Errno {errno.EAGAIN}]" in (tmp_path / "base.log").read_text()
     finally:
         driver.end()
 

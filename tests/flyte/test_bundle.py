@@ -318,5 +318,5 @@ def test_an_entry_must_be_in_the_bundle(root: Path, load: Importer, tmp_path: Pa
         _bundle.require(bundle, root, ["away:task"])
     with pytest.raises(CodeBundleError, match=r"hidden\.py is not shipped: a \.gitignore"):
         _bundle.require(_built(root, style="all"), root, ["hidden:task"])
-    with pytest.raises(CodeBundleError, match="the module typed_in is no file below"):
+    with pytest.raises(CodeBundleError, match="the module typed_in is not a file below"):
         _bundle.require(bundle, root, ["typed_in:task"])

@@ -948,7 +948,7 @@ async def test_startup_code_that_does_not_end_is_named(scene: Scene) -> None:
     (scene.root / "main.py").write_text(source)
     scene.start_replica("r", "asgi", "main:env", ("main",), start_timeout=1)
     exited = await scene.control.exited("r")
-    assert exited.reason == "did not become ready in 1 s: its startup code has not come to an end"
+    assert exited.reason == "did not become ready in 1 s: its startup code has not finished"
 
 
 async def test_a_replica_whose_port_was_taken_gets_another(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

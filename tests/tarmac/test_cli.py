@@ -214,7 +214,7 @@ def test_down_ends_a_supervisor_that_does_not_listen(place: Place) -> None:
     os.kill(supervisor, signal.SIGSTOP)
     down = place.tarmac("down", "--timeout", "0.1")
     assert (down.returncode, down.stdout) == (0, "The platform has stopped.\n")
-    assert down.stderr == "it takes too long to stop: it is killed\n"
+    assert down.stderr == "stopping takes too long: the platform is killed\n"
     assert not process.lives(supervisor)
     assert place.pids() == set()
 

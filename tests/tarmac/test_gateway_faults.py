@@ -173,7 +173,7 @@ async def test_a_certificate_that_cannot_be_used_leaves_everything_as_it_is(tmp_
         old = await gateway.worker()
         pem.write_text("no certificate at all")
         await until(lambda: gateway.control.statuses[-1].message, "the control plane is told")
-        assert "HAProxy goes on as it was" in gateway.control.statuses[-1].message
+        assert "HAProxy keeps its old configuration" in gateway.control.statuses[-1].message
         assert await gateway.worker() == old
         await gateway.serve(await gateway.upstream("two"))
         assert (await gateway.get())[1]["server"] == "two"
@@ -337,7 +337,7 @@ async def test_one_route_that_haproxy_refuses_does_not_hold_up_the_others(gatewa
         return (await gateway.get())[0] == 200
 
     await until(is_served, "the good app is served")
-    assert "'a;b' is no `project/domain/app`" in gateway.log()
+    assert "'a;b' is not `project/domain/app`" in gateway.log()
 
 
 @pytest.mark.parametrize("name", ["", "x" * 20_000, "é" * 6000])

@@ -120,11 +120,11 @@ def test_a_slot_without_a_backend_is_named() -> None:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"app": "a;disable frontend x"}, "is no `project/domain/app`"),
-        ({"app": "p/d/a\nshow info"}, "is no `project/domain/app`"),
-        ({"port": 0}, "is no port"),
-        ({"hosts": ["a b"]}, "is no host name"),
-        ({"hosts": ["a;b"]}, "is no host name"),
+        ({"app": "a;disable frontend x"}, "is not `project/domain/app`"),
+        ({"app": "p/d/a\nshow info"}, "is not `project/domain/app`"),
+        ({"port": 0}, "is not a port"),
+        ({"hosts": ["a b"]}, "is not a valid host name"),
+        ({"hosts": ["a;b"]}, "is not a valid host name"),
     ],
 )
 def test_words_that_haproxy_could_misread_are_refused(given: dict[str, Any], complaint: str) -> None:

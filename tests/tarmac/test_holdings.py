@@ -171,7 +171,7 @@ async def test_a_worker_that_never_comes_back_is_lost_after_the_lease(
     done = await house.control.wait(run.name, 10)
     assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 2)
     attempts = (await house.control.action(run.name, "a0")).attempts
-    assert "gave no sign of life for 1 s" in str(attempts[0].error)
+    assert "sent no heartbeat for 1 s" in str(attempts[0].error)
     assert worker.order.unit in {order.unit for order in house.agent.stopped}
 
 

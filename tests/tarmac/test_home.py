@@ -103,11 +103,11 @@ def test_a_link_in_the_place_of_the_sockets_is_refused(tmp_path: Path) -> None:
     theirs.mkdir(mode=0o755)
     home.sockets.symlink_to(theirs)
     try:
-        with pytest.raises(PermissionError, match="is no folder of yours; remove it"):
+        with pytest.raises(PermissionError, match="does not belong to you; remove it"):
             home.prepare()
         assert mode(theirs) == 0o755
         theirs.rmdir()
-        with pytest.raises(PermissionError, match="is no folder of yours; remove it"):
+        with pytest.raises(PermissionError, match="does not belong to you; remove it"):
             home.prepare()
     finally:
         home.sockets.unlink()

@@ -41,7 +41,7 @@ def test_other_distributions_of_flyte_are(other: str) -> None:
 
 
 def test_what_is_no_requirement_is_said() -> None:
-    with pytest.raises(ImageBuildError, match="'a b c', which is no requirement"):
+    with pytest.raises(ImageBuildError, match="'a b c', which is not a valid requirement"):
         environment_of(environment("a b c"), INSTALLED.get)
 
 

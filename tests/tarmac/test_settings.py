@@ -75,7 +75,7 @@ def test_there_are_at_least_eight_slots_unless_less_is_asked_for(tmp_path: Path)
         ("fsync: sometimes", "fsync is 'sometimes'; write one of full, normal"),
         ("prot: 1", "there is no setting 'prot'"),
         ("- port", "must hold lines like"),
-        ("port: [", "is no YAML"),
+        ("port: [", "is not valid YAML"),
         ("system_certificates: maybe", "system_certificates is 'maybe', not a bool"),
     ],
 )

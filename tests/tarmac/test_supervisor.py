@@ -437,7 +437,7 @@ async def test_a_stem_that_is_continued_after_its_order_was_given_up_starts_noth
         os.kill(child.pid, signal.SIGSTOP)
         monkeypatch.setattr(stem, "PATIENCE", 0.1)
         part = await made.fork(Part("one", program(FOREVER), module="tarmac.gateway.haproxy"), home.part_log("one"))
-        assert ends == ["it forked nothing for 0.1 s"]
+        assert ends == ["it did not fork within 0.1 s"]
         os.kill(child.pid, signal.SIGCONT)
         assert await process.ended(child) == 0
         await fact(lambda: pids(home) == {part.pid}, "what it forked is gone")
@@ -458,7 +458,7 @@ async def test_a_stem_that_is_stopped_while_a_part_is_started_is_replaced(
         os.kill(told["stem"]["pid"], signal.SIGSTOP)
         os.kill(told["parts"][0]["pid"], signal.SIGKILL)
         await fact(lambda: supervisor.told()["stem"]["last_end"], "the stem is ended")
-        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it forked nothing for 0.1 s"
+        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it did not fork within 0.1 s"
         await fact(lambda: supervisor.told()["parts"][0]["state"] == "running", "the part runs")
 
 
@@ -519,7 +519,7 @@ async def test_a_part_that_never_gives_a_sign_of_life_is_started_again(
     monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
     async with begun(home, Part("mute", program(FOREVER), beats=True), lease=0.5) as supervisor:
         await fact(lambda: first(supervisor)["restarts"], "it is started again")
-        assert first(supervisor)["last_end"] == "killed by SIGKILL: it gave no sign of life for 1 s"
+        assert first(supervisor)["last_end"] == "killed by SIGKILL: it sent no heartbeat for 1 s"
 
 
 async def test_a_part_that_is_stopped_as_soon_as_it_is_there_is_started_again(
@@ -536,7 +536,7 @@ async def test_a_part_that_is_stopped_as_soon_as_it_is_there_is_started_again(
         await fact(lambda: first(supervisor)["pid"] not in (None, before), "there is another one")
         os.kill(int(str(first(supervisor)["pid"])), signal.SIGSTOP)
         await fact(lambda: first(supervisor)["restarts"] == 2, "it is started again", 30)
-        assert first(supervisor)["last_end"] == "killed by SIGKILL: it gave no sign of life for 3 s"
+        assert first(supervisor)["last_end"] == "killed by SIGKILL: it sent no heartbeat for 3 s"
 
 
 async def test_a_stem_that_is_stopped_as_soon_as_it_is_there_is_replaced(
@@ -547,7 +547,7 @@ async def test_a_stem_that_is_stopped_as_soon_as_it_is_there_is_replaced(
         await fact(lambda: supervisor.told()["stem"]["pid"], "it is there")
         os.kill(supervisor.told()["stem"]["pid"], signal.SIGSTOP)
         await fact(lambda: supervisor.told()["stem"]["restarts"], "it is started again")
-        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it gave no sign of life for 1 s"
+        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it sent no heartbeat for 1 s"
 
 
 ORPHAN = """

@@ -75,7 +75,7 @@ def _trimmed(text: str, keep_newline: bool) -> str:
     line = text.removesuffix("\n").removesuffix("\r")
     if keep_newline or line == text or "\n" in line:
         return text
-    say("the newline at its end is left out; --keep-newline keeps it")
+    say("the newline at the end is removed; --keep-newline keeps it")
     return line
 
 

@@ -72,7 +72,7 @@ class OneOf(ParamType):
             return self.words[value]
         near = [word for word in self.words if word.lower() == str(value).lower()]
         if len(near) != 1:
-            self.fail(f"{value!r} is none of: {', '.join(self.words)}", param, ctx)
+            self.fail(f"{value!r} is not one of: {', '.join(self.words)}", param, ctx)
         return self.words[near[0]]
 
 
@@ -211,14 +211,14 @@ def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no whole number") from None
+        raise ValueError(f"{text!r} is not a whole number") from None
 
 
 def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 def _datetime(text: str) -> str:
@@ -231,7 +231,7 @@ def _datetime(text: str) -> str:
         return datetime.fromisoformat(text).isoformat()
     except ValueError:
         raise ValueError(
-            f"{text!r} is no time; write it like 2026-01-31T12:00:00+00:00, or `now`, or `today`"
+            f"{text!r} is not a time; write it like 2026-01-31T12:00:00+00:00, or `now`, or `today`"
         ) from None
 
 
@@ -241,7 +241,7 @@ def _date(text: str) -> str:
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        raise ValueError(f"{text!r} is no day; write it like 2026-01-31, or `today`") from None
+        raise ValueError(f"{text!r} is not a day; write it like 2026-01-31, or `today`") from None
 
 
 def _duration(text: str) -> str:
@@ -254,7 +254,7 @@ def _duration(text: str) -> str:
     try:
         return write_duration(read_duration(text))
     except ValueError:
-        raise ValueError(f"{text!r} is no duration; write it like 1h30m, PT90M, or 90 (seconds)") from None
+        raise ValueError(f"{text!r} is not a duration; write it like 1h30m, PT90M, or 90 (seconds)") from None
 
 
 _STRINGS: dict[str, ParamType] = {

@@ -110,7 +110,7 @@ def load(file: str, root_dir: str | Path | None = None, sources: Sequence[Path] 
 def python_files(folder: Path) -> list[Path]:
     """The Python files in a folder and below, in order; hidden folders and environments are left out."""
     if not folder.is_dir():
-        raise click.UsageError(f"{folder} is no folder; --recursive deploys the Python files of one.")
+        raise click.UsageError(f"{folder} is not a folder; --recursive deploys the Python files of one.")
     found = sorted(folder.rglob("*.py"))
     return [path for path in found if not any(_is_skipped(part) for part in path.relative_to(folder).parts[:-1])]
 
@@ -166,7 +166,7 @@ def _existing(file: str) -> Path:
     if path.is_dir():
         raise click.UsageError(f"{file} is a folder; name a Python file in it.")
     if path.suffix != ".py":
-        raise click.UsageError(f"{file} is no Python file: its name must end in .py.")
+        raise click.UsageError(f"{file} is not a Python file: its name must end in .py.")
     return path.resolve()
 
 

@@ -34,7 +34,7 @@ async def upload_dir(path: str | Path) -> str:
     """
     folder, client = Path(path), _init.client()
     if not await asyncio.to_thread(folder.is_dir):
-        raise NotADirectoryError(f"{folder} is no folder")
+        raise NotADirectoryError(f"{folder} is not a folder")
     files = await asyncio.to_thread(lambda: sorted(file for file in folder.rglob("*") if file.is_file()))
     content = {file.relative_to(folder).as_posix(): await _sent(client, file) for file in files}
     return _address(client, await _put(client, msgspec.json.encode(content, order="sorted")))

@@ -79,7 +79,7 @@ class Base:
         try:
             child = os.fork() if len(fds) == 2 else -1  # fewer have arrived where no more can be open
         except OSError as error:
-            print(f"no zygote can be forked: {error}", file=sys.stderr)
+            print(f"no fork server can be forked: {error}", file=sys.stderr)
         if child == 0:
             link, log = fds
             self._be_zygote(link, log, parent)

@@ -128,7 +128,7 @@ class Agent:
         try:
             self._carry_out(frame)
         except Exception as error:
-            log.exception("an order cannot be carried out: %s", type(frame).__name__)
+            log.exception("a frame of the control plane cannot be handled: %s", type(frame).__name__)
             if isinstance(frame, wire.StartUnit | wire.StopUnit):
                 self._link.send(wire.UnitExited(unit=frame.unit, reason=_fault(error)))
 
@@ -191,7 +191,7 @@ class Agent:
         try:
             await _end(unit, zygote, grace)
         except Exception:  # the other units go on
-            log.exception("%s does not end in order: killed", unit.name)
+            log.exception("%s does not stop on SIGTERM: killed", unit.name)
             process.signal_group(unit.pid, signal.SIGKILL)
 
     # ------------------------------------------------------------------------------------------------- a unit's life
@@ -266,7 +266,7 @@ class Agent:
             try:
                 unit.port = free_port({other.port for other in self._units.values()})
             except OSError as error:
-                unit.finish(wire.UnitExited(unit=unit.name, reason=f"no port can be had: {error}"))
+                unit.finish(wire.UnitExited(unit=unit.name, reason=f"no port is available: {error}"))
                 return "", unit.ended.result()
         zygote.fork(unit, self._memory.admit(unit.name, unit.order.pool.memory))
         unit.started.add_done_callback(lambda _: self._report(unit))
@@ -352,7 +352,7 @@ async def _until_ready(unit: Unit, replica: wire.ReplicaSpec, say_why: Callable[
         async with asyncio.timeout(replica.start_timeout):
             await unit.may_be_probed.wait()
     except TimeoutError:
-        return probe.Outcome(False, "its startup code has not come to an end")
+        return probe.Outcome(False, "its startup code has not finished")
     outcome = await probe.until_ready(unit.port, replica.health_path, deadline - loop.time(), told=told)
     if outcome.listening:
         return outcome
@@ -396,7 +396,7 @@ async def _end(unit: Unit, zygote: Zygote, grace: float) -> None:
     if not unit.ended.done():
         zygote.signal(unit, signal.SIGKILL)
     if not await _over(unit, 2) and unit.pid:
-        log.warning("the zygote of %s does not obey; its unit %s is killed", zygote.pool.name, unit.name)
+        log.warning("the fork server of %s does not obey; its unit %s is killed", zygote.pool.name, unit.name)
         process.signal_group(unit.pid, signal.SIGKILL)
 
 

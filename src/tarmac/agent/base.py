@@ -48,7 +48,7 @@ class Trunk:
     def retire(self) -> None:
         """It does not answer. What was forked from it would die with it, so it lives as long as that does."""
         if not self.left.is_set():
-            log.warning("the process that zygotes are forked from does not answer; another is started")
+            log.warning("the preload process does not answer; another is started")
         self.retired = True
         self.left.set()
         self._end_if_bare()
@@ -104,7 +104,7 @@ class Base:
             trunk = self.start()
         except Exception as error:  # it only makes starts faster: the agent goes on without it
             known = isinstance(error, OSError)
-            told = "zygotes start slowly, since what they are forked from cannot be started: %s"
+            told = "new pools start slowly, since their preload process cannot be started: %s"
             log.warning(told, error, exc_info=None if known else error)
             return
         lives.create_task(self._see_end(trunk))
@@ -190,7 +190,7 @@ class Base:
                 log.warning("the server stack cannot be imported ahead of the apps; see %s", self._log)
                 self._warmth = "never"
             else:
-                log.warning("the process that zygotes are forked from has ended; another is started")
+                log.warning("the preload process has ended; another is started")
                 self._warmth = "cold"
             trunk.link.close()
         self._trunk = None

@@ -39,7 +39,7 @@ class Lives:
                 self._watch.hear(pid, now)
                 zygote.spoke = False
         for pid in self._watch.silent(now, zygotes):
-            log.warning("%s: no sign of life for %g s: killed", zygotes[pid].pool.name, self._lease)
+            log.warning("%s: no answer for %g s: killed", zygotes[pid].pool.name, self._lease)
             zygotes.pop(pid).kill()
         for zygote in zygotes.values():
             zygote.ping()

@@ -64,7 +64,7 @@ class ControlLink:
             except (OSError, wire.FrameError) as error:
                 log.info("no link to the control plane: %s", error)
             except Exception:  # the units go on, and so does the agent
-                log.exception("the link to the control plane broke off; there is to be another")
+                log.exception("the link to the control plane was lost; reconnecting")
                 pause = LONGEST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2 + 0.01, LONGEST_PAUSE)

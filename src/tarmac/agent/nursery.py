@@ -124,7 +124,7 @@ class Nursery:
             zygote = await patiently(pool.name, lambda: self._start(pool, base))
         except OSError as error:
             if base is not None:
-                message = f"its process cannot be forked from the base: {error}"
+                message = f"its process cannot be forked from the preload process: {error}"
                 raise PoolBroken(system_failure(pool, message), lost=True) from error
             raise _broken(pool, f"{pool.python} cannot be started: {error}", error) from error
         await zygote.loaded
@@ -144,7 +144,7 @@ class Nursery:
         try:
             await zygote.reap()
         except Exception:  # a zombie is left, and no more than that
-            log.exception("the end of the zygote %d cannot be followed", zygote.pid)
+            log.exception("the end of the fork server %d cannot be observed", zygote.pid)
         if zygote.isolation is not None:
             self._ground.left(Path(zygote.isolation.own).name)
 
@@ -170,7 +170,7 @@ class Nursery:
         try:
             await base.keep()
         except Exception:  # it only makes starts faster
-            log.exception("zygotes start slowly from now on: what they are forked from cannot be kept")
+            log.exception("new pools start slowly from now on: their preload process cannot be kept running")
 
     def keep(self, pools: Collection[str]) -> None:
         self._keep = set(pools)

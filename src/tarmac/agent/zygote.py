@@ -219,7 +219,7 @@ class Zygote(asyncio.Protocol):
         try:
             frames = self._unpacker.feed(data)
         except wire.FrameError as error:
-            log.error("the zygote of %s: %s", self.pool.name, error)
+            log.error("the fork server of %s: %s", self.pool.name, error)
             self._transport.close()
             return
         for frame in frames:
@@ -250,7 +250,7 @@ class Zygote(asyncio.Protocol):
                 if unit := self.units.pop(frame.unit, None):
                     unit.finish(frame)
             case _:
-                log.warning("the zygote of %s sent a %s", self.pool.name, type(frame).__name__)
+                log.warning("the fork server of %s sent a %s", self.pool.name, type(frame).__name__)
 
     def _failed(self, frame: wire.PoolFailed, lost: bool = False) -> None:
         failure = wire.PoolFailed(pool=frame.pool, error=frame.error, tail=tail(self.log))

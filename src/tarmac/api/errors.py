@@ -107,7 +107,7 @@ def _http(asked: str, error: HTTPException) -> str:
         case 405:
             headers = {name.lower(): value for name, value in (error.headers or {}).items()}
             allowed = sorted(headers.get("allow", "").split(", "))
-            return f"{asked} is not possible; this address takes {', '.join(allowed)}"
+            return f"{asked} is not allowed; this address takes {', '.join(allowed)}"
         case 413:
             return f"the body of {asked} is too large; larger values go to /v1/blobs, code goes to /v1/bundles"
         case _:

@@ -120,7 +120,7 @@ def phase_of(name: str) -> ActionPhase:
         return ActionPhase(name)
     except ValueError:
         raise InvalidInputError(
-            f"{name!r} is no phase; the phases are {', '.join(phase.value for phase in ActionPhase)}"
+            f"{name!r} is not a phase; the phases are {', '.join(phase.value for phase in ActionPhase)}"
         ) from None
 
 

@@ -28,7 +28,7 @@ class Blobs:
     def path(self, digest: str) -> Path:
         """Where the blob is, or would be. Raises InvalidInputError for what is no sha256."""
         if not _DIGEST.match(digest):
-            raise InvalidInputError(f"{digest[:80]!r} is no sha256: 64 hexadecimal digits, in lower case")
+            raise InvalidInputError(f"{digest[:80]!r} is not a sha256: 64 hexadecimal digits, in lower case")
         return self._folder / digest
 
     async def has(self, digest: str) -> bool:

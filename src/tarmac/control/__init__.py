@@ -125,7 +125,7 @@ class Control:
                 self.dispatch.tidy(self._apps.pools())
                 self._clock.look()
             except Exception:  # the next look is made all the same
-                log.exception("what is left over cannot be looked for")
+                log.exception("leftovers of earlier runs cannot be looked for")
             await self._keys.write_use()
 
     def accept(self, link: Link, hello: wire.Hello) -> Peer:

@@ -119,7 +119,7 @@ class Agent:
         try:
             self._hear(frame)
         except Exception:  # what concerns one unit or pool: the link is that of all of them
-            log.exception("the agent's %s cannot be taken up", type(frame).__name__)
+            log.exception("the agent's %s cannot be handled", type(frame).__name__)
 
     def _hear(self, frame: wire.AnyFrame) -> None:
         match frame:

@@ -39,7 +39,7 @@ class EndedSessions:
         try:
             replace_file(self._path, msgspec.json.encode(self._expires).decode())
         except OSError as error:  # a full disk: it has ended, but a control plane that is restarted would not know
-            log.error("who signed out cannot be written into %s: %s", self._path, error)
+            log.error("the list of ended sessions cannot be written to %s: %s", self._path, error)
 
 
 def _read(path: Path) -> dict[str, float]:

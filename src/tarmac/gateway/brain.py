@@ -131,7 +131,7 @@ class Brain:
                 self._barriers.append(frame.number)
                 self._news.set()
             case _:
-                log.warning("the control plane sent a %s, which nobody expects here", type(frame).__name__)
+                log.warning("the control plane sent an unexpected %s", type(frame).__name__)
 
     def _know(self, routes: dict[str, Route] | None, keys: dict[str, str]) -> None:
         """These are the routes and the keys from now on."""
@@ -199,7 +199,7 @@ class Brain:
         try:
             aside.write(self._home, "gateway", found)
         except OSError as error:
-            log.warning("what is left out cannot be written down: %s", error)
+            log.warning("the list of ignored routes cannot be written: %s", error)
 
     # ------------------------------------------------------------------ what is remembered
 
@@ -268,7 +268,7 @@ class Brain:
                 away = str(error)
             except Exception as error:  # HAProxy serves on, and the next comparison begins with all of its state
                 if repr(error) != away:
-                    log.exception("HAProxy could not be compared with what is wanted")
+                    log.exception("HAProxy's state could not be compared with the wanted routes")
                 away = repr(error)
                 self._proxy.forget()
             await _first_of(self._news, pause)

@@ -90,7 +90,7 @@ class Link:
         try:
             self._on_frame(frame)
         except Exception:  # one frame that cannot be taken up is not to end the brain
-            log.exception("what the control plane said cannot be taken up: %s", type(frame).__name__)
+            log.exception("a frame of the control plane cannot be handled: %s", type(frame).__name__)
 
 
 async def listen(path: Path, protocol: Callable[[], asyncio.Protocol], backlog: int = 100) -> asyncio.AbstractServer:

@@ -97,6 +97,6 @@ def inspect(path: Path) -> Program:
         ) from error
     said = re.search(r"HA-?Proxy version (\d+(?:\.\d+)*)", done.stdout)
     if said is None:
-        raise InitializationError("HAProxyMissing", "user", f"{path} is no HAProxy; {HOW_TO_GET_ONE}")
+        raise InitializationError("HAProxyMissing", "user", f"{path} is not HAProxy; {HOW_TO_GET_ONE}")
     features = frozenset(re.findall(r"\+(\w+)", done.stdout))
     return Program(tuple(map(int, said[1].split("."))), features)

@@ -171,9 +171,9 @@ def _header(caller: str) -> str:
 def entry(route: Route) -> str:
     """The route as slots.map has it. Raises BadRoute."""
     if not _APP.fullmatch(route.app):
-        raise BadRoute(f"{route.app!r} is no `project/domain/app`")
+        raise BadRoute(f"{route.app!r} is not `project/domain/app`")
     if not 0 < route.port < 65536:
-        raise BadRoute(f"{route.app}: {route.port} is no port")
+        raise BadRoute(f"{route.app}: {route.port} is not a port")
     access = "open" if not route.requires_auth else "passing" if route.passes_auth else "guarded"
     seconds = route.request_timeout or 0
     if not 0 <= seconds * 1000 <= LONGEST_TIMEOUT:
@@ -210,7 +210,9 @@ def _hosts(route: Route) -> list[str]:
     names = [host.strip().lower().rstrip(".").partition(":")[0] for host in route.hosts]
     for name in names:
         if not _HOST.fullmatch(name):
-            raise BadRoute(f"{route.app}: {name!r} is no host name (letters, digits, dots and hyphens; IDNA as xn--…)")
+            raise BadRoute(
+                f"{route.app}: {name!r} is not a valid host name (letters, digits, dots and hyphens; IDNA as xn--…)"
+            )
     return names
 
 

@@ -185,7 +185,7 @@ async def reload(master: Path) -> None:
         raise HAProxyAway(f"{master}: {error or type(error).__name__}") from error
     success, _, log = said.partition("\n")
     if success.strip() != "Success=1":
-        raise ReloadFailed(f"HAProxy goes on as it was, for it refused its new configuration: {log.strip() or said}")
+        raise ReloadFailed(f"HAProxy keeps its old configuration, since it refused the new one: {log.strip() or said}")
 
 
 def _traffic(answer: str) -> dict[int, Traffic]:

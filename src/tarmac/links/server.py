@@ -109,7 +109,7 @@ class Link(asyncio.Protocol):
         elif isinstance(frame, Hello):
             try:
                 if problem is not None:
-                    raise PermissionError(f"this Hello is not understood: {problem}")
+                    raise PermissionError(f"this Hello is not valid: {problem}")
                 self.name = f"{frame.kind} {frame.name}"
                 self._peer = self._accept(self, frame)
             except PermissionError as refused:
@@ -123,7 +123,7 @@ class Link(asyncio.Protocol):
             if problem is None:
                 peer.frame(frame)
             else:
-                log.warning("link to %s: a %s is not heard: %s", self.name, type(frame).__name__, problem)
+                log.warning("link to %s: a %s is ignored: %s", self.name, type(frame).__name__, problem)
                 peer.unfit(frame, str(problem))
         except Exception:
             # What fails for one peer must not be the others' end. It will say Hello again, and what it has in hand.
@@ -164,7 +164,7 @@ class Link(asyncio.Protocol):
             return
         self._transport.write(data)
         if self._transport.get_write_buffer_size() > BACKLOG_LIMIT:
-            log.warning("link to %s: it does not read; cut off", self.name)
+            log.warning("link to %s: closed, since the other side does not read", self.name)
             self._transport.abort()
 
     def ping(self) -> None:

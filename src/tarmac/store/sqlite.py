@@ -42,7 +42,7 @@ _CAUSES = {
     sqlite3.SQLITE_IOERR: "the disk reports an error; see the system's log",
     sqlite3.SQLITE_NOMEM: "there is no memory left",
     sqlite3.SQLITE_CORRUPT: "it is damaged; put a copy of it in its place",
-    sqlite3.SQLITE_NOTADB: "it is no SQLite database; move it away, or put a copy in its place",
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite database; move it away, or put a copy in its place",
 }
 
 

@@ -307,7 +307,7 @@ class Writer(threading.Thread):
                 if not self._database.take_place(session):
                     if self._epoch:
                         self._check_place(session)
-                    raise NotNow("another session holds the place of the control plane")
+                    raise NotNow("another session has the writer lock")
             except BaseException:
                 session.close()
                 raise

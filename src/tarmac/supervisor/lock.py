@@ -27,7 +27,7 @@ def locked(home: Home, patience: float = 5.0) -> Iterator[None]:
         deadline = time.monotonic() + patience
         while not _try_lock(fd, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                raise BlockingIOError(f"another supervisor holds {lock_file(home)}")
+                raise BlockingIOError(f"another supervisor has the lock {lock_file(home)}")
             time.sleep(0.02)
         os.pwrite(fd, f"{os.getpid():<{_WIDTH}}".encode(), 0)  # over the last one's: needs no room on a full disk
         yield

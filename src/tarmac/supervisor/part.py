@@ -136,9 +136,9 @@ class Keeper:
         try:
             return await self._once()
         except Exception as error:
-            log.error("%s: its keeper failed", self.part.name, exc_info=error)
+            log.error("%s: the supervisor failed to run it", self.part.name, exc_info=error)
             await self._abandon()
-            return f"its keeper failed: {error!r}"
+            return f"the supervisor failed to run it: {error!r}"
 
     async def _abandon(self) -> None:
         """Be rid of the process that is there, if one is: another one follows it."""
@@ -189,7 +189,7 @@ class Keeper:
             process.kill({running.pid}, number)
             if await self._gone(seconds):
                 return
-        log.warning("%s does not end: killed", self.part.name)
+        log.warning("%s does not end on its stop signals: killed", self.part.name)
         self._kill(running)
         await self._gone(KILLED_WITHIN)
 

@@ -31,7 +31,7 @@ def rotate(file: Path, limit: int = LIMIT) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        log.warning("%s cannot be begun anew: %s", file, error)
+        log.warning("%s cannot be rotated: %s", file, error)
 
 
 def _keep(file: Path) -> None:
@@ -43,7 +43,7 @@ def _keep(file: Path) -> None:
     try:
         shutil.copyfile(file, first)
     except OSError as error:
-        log.warning("%s is begun anew, and what it held is lost: %s", file, error)
+        log.warning("%s is emptied without a copy: %s", file, error)
         with contextlib.suppress(OSError):
             first.unlink(missing_ok=True)
 

@@ -156,10 +156,10 @@ class Stem:
                     with contextlib.suppress(Gone):
                         return Adopted(await link.order(part.name, part.module, str(file)))
         except TimeoutError:
-            log.warning("%s is started without the stem, which does not answer", part.name)
+            log.warning("%s is started as an interpreter of its own: the fork server does not answer", part.name)
         if link is not None and link is self._link:
             self._let_go(link)
-            self._end(f"it forked nothing for {PATIENCE:g} s")
+            self._end(f"it did not fork within {PATIENCE:g} s")
         return self._spawn(part, file, ())
 
     async def _linked(self) -> Link:

@@ -225,7 +225,7 @@ class Supervisor:
             if keeper.part.beats or keeper.part.asked:
                 self._watch.expect(pid, now)
         for pid in self._watch.silent(now, running):
-            running[pid].kill(f"it gave no sign of life for {self._watch.patience(pid):g} s")
+            running[pid].kill(f"it sent no heartbeat for {self._watch.patience(pid):g} s")
 
     async def _ask(self, name: str, asking: Awaitable[bool]) -> None:
         with contextlib.suppress(TimeoutError):

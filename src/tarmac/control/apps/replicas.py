@@ -238,7 +238,7 @@ class Replicas:
                     self._agent.stop(state.unit, self._settings.grace, "it cannot be taken over")
             elif replica is not None and replica.phase == "draining" and replica not in replica.app.dozing:
                 # the order may have been lost with the link
-                self._agent.stop(state.unit, self._settings.drain_timeout, "it is not wanted any more")
+                self._agent.stop(state.unit, self._settings.drain_timeout, "it is not needed any more")
         return served
 
     def _adopt(self, state: wire.UnitState) -> list[LiveApp]:
@@ -248,7 +248,7 @@ class Replicas:
         if state.stopping:
             return []
         if app is None or app.revision != state.revision or app.row.wanted != "active":
-            self._agent.stop(state.unit, self._settings.grace, "it is not wanted any more")
+            self._agent.stop(state.unit, self._settings.grace, "it is not needed any more")
             return []
         replica = self._replica(state.unit, app, version, state.revision)
         replica.pid = state.pid

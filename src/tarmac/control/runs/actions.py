@@ -145,7 +145,7 @@ class Actions:
         try:
             self._take_up(worker, frame)
         except Exception as error:
-            log.exception("%s sent a %s that cannot be taken up", worker.unit, type(frame).__name__)
+            log.exception("%s sent a %s that cannot be handled", worker.unit, type(frame).__name__)
             run, name = getattr(frame, "run", ""), getattr(frame, "action", "")
             if (action := self.mine(worker, run, name, getattr(frame, "attempt", 0))) is not None:
                 self.fault(action, error)

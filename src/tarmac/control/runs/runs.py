@@ -150,7 +150,8 @@ class Runs:
     async def _check_inputs(self, known: KnownTask, request: wire.RunRequest, rest: int) -> None:
         if rest > REQUEST_LIMIT:
             raise TooLargeError(
-                f"the request to run {known.row.name} is {rest:,} bytes without its inputs; {REQUEST_LIMIT:,} go"
+                f"the request to run {known.row.name} is {rest:,} bytes without its inputs; "
+                f"the limit is {REQUEST_LIMIT:,} bytes"
             )
         if request.inputs_blob is not None:
             if not await self._blobs.has(request.inputs_blob):
@@ -158,7 +159,9 @@ class Runs:
             return
         size = len(request.inputs)
         if size > self._settings.value_limit:
-            raise TooLargeError(f"the inputs of {known.row.name} are {size:,} bytes; {self._settings.value_limit:,} go")
+            raise TooLargeError(
+                f"the inputs of {known.row.name} are {size:,} bytes; the limit is {self._settings.value_limit:,} bytes"
+            )
         interface = request.overrides.interface if request.overrides else known.spec.interface
         declared.check(known.row.name, interface, bytes(request.inputs))
 

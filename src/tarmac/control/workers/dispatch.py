@@ -606,7 +606,7 @@ class Dispatch:
             if not worker.met and now - worker.born > START_LIMIT:
                 self.lose(worker, f"its process did not start within {START_LIMIT:g} s")
         elif link.asked is not None and now - link.asked > lease * 3 / 4:
-            self.lose(worker, f"its process gave no sign of life for {now - link.heard:.0f} s")
+            self.lose(worker, f"its process sent no heartbeat for {now - link.heard:.0f} s")
         elif now - link.heard > lease / 4:
             link.ping()
 
@@ -624,7 +624,7 @@ class Dispatch:
         for state in units:  # orders to stop may have been lost with the link
             worker = self.workers.get(state.unit)
             if state.kind == "worker" and (worker is None or worker.stopping):
-                self.agent.stop(state.unit, 0, "nobody wants it any more")
+                self.agent.stop(state.unit, 0, "it is not needed any more")
         self.pump_everything()
 
     def forget(self, action: LiveAction) -> None:

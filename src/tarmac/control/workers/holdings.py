@@ -63,5 +63,5 @@ def _read(path: Path) -> dict[int, Holding]:
         try:
             found[place] = msgspec.json.decode(line, type=Holding)
         except msgspec.DecodeError as error:
-            log.warning("what a worker wrote into place %d of %s cannot be read: %s", place, path, error)
+            log.warning("the in-flight record in slot %d of %s cannot be read: %s", place, path, error)
     return found

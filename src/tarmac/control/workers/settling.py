@@ -83,7 +83,7 @@ class Settling:
 
     def _give_up(self, worker: Worker) -> None:
         if worker.link is None and self._dispatch.workers.get(worker.unit) is worker:
-            self._dispatch.lose(worker, f"its process gave no sign of life for {self._lease:g} s")
+            self._dispatch.lose(worker, f"its process sent no heartbeat for {self._lease:g} s")
 
     def _take_over(self) -> None:
         """What workers held that are gone now had begun, whether or not anybody had written that down."""
