@@ -199,6 +199,7 @@ def _no_effects() -> str:
         "`TaskEnvironment`": _no_effect.TASK_ENVIRONMENT,
         "`@env.task` and `override`": _no_effect.TASK,
         "app environments": _no_effect.APP,
+        "environments in local mode": _no_effect.LOCAL,
         **{f"`{call}`": rows for call, rows in _no_effect.CALLS.items()},
     }
     lines = [

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from flyte import rules
 from flyte.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -67,11 +68,6 @@ ENVIRONMENT: tuple[Row[Environment], ...] = (
         "Resources(gpu=)",
         "accelerators are not assigned; a process sees all that the machine has",
         lambda env: env.resources and env.resources.gpu,
-    ),
-    Row(
-        "Secret(mount=)",
-        "no file is made; the value is in the secret's environment variable",
-        lambda env: any(secret.mount for secret in env.secret_list()),
     ),
     Row("Resources(disk=)", "disk space is not reserved", lambda env: env.resources and env.resources.disk),
     Row("Resources(shm=)", "/dev/shm is the machine's own", lambda env: env.resources and env.resources.shm),
@@ -163,6 +159,15 @@ APP: tuple[Row[AppEnvironment], ...] = (
         lambda app: getattr(app.domain and app.domain.subdomain, "project_domain_suffix", None),
     ),
 )
+
+LOCAL: tuple[Row[Environment], ...] = (
+    Row(
+        "Secret(mount=)",
+        f"in local mode no file is made in {rules.SECRETS_FOLDER}; put it there yourself",
+        lambda env: any(secret.mount and not secret.is_file_here() for secret in env.secret_list()),
+    ),
+)
+"""What an environment declares and only a platform carries out, though a program may rely on it."""
 
 Given = Mapping[str, Any]
 """The options of a call that differ from their defaults."""
@@ -258,6 +263,11 @@ def of_environment(env: Environment) -> list[Note]:
     if isinstance(env, AppEnvironment):
         notes += _found(APP, env, env.name)
     return notes
+
+
+def of_local(envs: Iterable[Environment]) -> list[Note]:
+    """What the environments declare and local mode does not carry out."""
+    return [note for env in envs for note in _found(LOCAL, env, env.name)]
 
 
 def of_task(task: TaskTemplate[..., Any, Any]) -> list[Note]:

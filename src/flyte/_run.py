@@ -116,6 +116,8 @@ class Runner:
         notes = list(self.context.no_effect)
         if isinstance(task, TaskTemplate) and task.overridden:
             notes += _no_effect.of_task(task)
+        if isinstance(task, TaskTemplate) and self._is_local():
+            notes += _no_effect.of_local(_deploy.closure([task.env]))
         _no_effect.refuse(notes, self.context.strict)
         _no_effect.say(map(str, notes))
 

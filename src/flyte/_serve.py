@@ -53,10 +53,12 @@ class Server:
         if not isinstance(app_env, AppEnvironment):
             raise TypeError(f"serve takes an app environment, not {app_env!r}; tasks are run with flyte.run")
         context = self.context
-        _no_effect.refuse(context.no_effect, context.strict)
-        _no_effect.say(map(str, context.no_effect))
-        if context.mode == "local" or (context.mode is None and _init.current().client is None):
-            apps = _deploy.closure([app_env])
+        is_local = context.mode == "local" or (context.mode is None and _init.current().client is None)
+        apps = _deploy.closure([app_env]) if is_local else []
+        notes = [*context.no_effect, *_no_effect.of_local(apps)]
+        _no_effect.refuse(notes, context.strict)
+        _no_effect.say(map(str, notes))
+        if is_local:
             return await _local_app.serve(apps, _init.root_dir(), context.parameter_values, context.env_vars)
         client = _init.client().scoped(context.project, context.domain)
         planned = _deploy.plan(

@@ -60,7 +60,7 @@ __all__ = [
 
 
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*\Z")
-_SECRET_MOUNT = Path("/etc/flyte/secrets")
+_SECRET_MOUNT = Path(rules.SECRETS_FOLDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,9 @@ class Secret:
     key: str
     group: str | None = None
     mount: Path | None = None
-    """Only `/etc/flyte/secrets`; accepted without effect: the value is in the environment variable only."""
+    """`/etc/flyte/secrets`: the value is also a file there, named KEY (GROUP/KEY with a group). Only processes of
+    environments that mount the secret can see it. There is no file in local mode, nor where the platform's machine has
+    no mount namespaces: a warning says so."""
     as_env_var: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +96,15 @@ class Secret:
             return self.as_env_var
         whole = f"{self.group}_{self.key}" if self.group else self.key
         return re.sub(r"[^A-Z0-9_]", "_", whole.upper())
+
+    @property
+    def file(self) -> str:
+        """The file's path within the folder where it is mounted."""
+        return f"{self.group}/{self.key}" if self.group else self.key
+
+    def is_file_here(self) -> bool:
+        """Whether this machine has the file that a mount is to make."""
+        return (_SECRET_MOUNT / self.file).is_file()
 
     def to_wire(self) -> wire.SecretSpec:
         mount = str(self.mount) if self.mount else None

@@ -273,6 +273,10 @@ URL_PATH = Text(
     "path", "begin with '/', and be at most 1,000 characters without spaces", 1_000, re.compile(r"/[^\s\x00-\x1f\x7f]*")
 )
 DIGEST = Text("digest", "be the 64 hex digits of a sha256", 64, re.compile(r"[0-9a-f]{64}"))
+SECRETS_FOLDER = "/etc/flyte/secrets"
+"""Where a process finds the secrets that its environment mounts, a file each."""
+
+SECRET_MOUNT = Text("secret's mount", f"be {SECRETS_FOLDER}", len(SECRETS_FOLDER), re.compile(SECRETS_FOLDER))
 FOLDER = Text("path", "be at most 4,096 bytes of text without a NUL character", 4_096, None, "bytes")
 LINE = Text("text", "be at most 1,000 characters, without a NUL character", 1_000)
 TEXT = Text("text", "be at most 1,000,000 characters, without a NUL character", 1_000_000)

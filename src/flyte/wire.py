@@ -99,7 +99,8 @@ class SecretSpec(Record, frozen=True, kw_only=True):
     group: rules.SecretName | None = None
     env: Annotated[str, rules.VARIABLE]
     """The environment variable that gets the value."""
-    mount: rules.Folder | None = None
+    mount: Annotated[str, rules.SECRET_MOUNT] | None = None
+    """The folder in which the value is a file, too: KEY, or GROUP/KEY."""
 
 
 class ReuseSpec(Record, frozen=True, kw_only=True):
@@ -666,6 +667,8 @@ class PoolSpec(Frame, frozen=True, kw_only=True):
     modules: list[str] = field(default_factory=list)
     """Imported ahead of the fork."""
     env: dict[str, str] = field(default_factory=dict)
+    secret_files: dict[str, str] = field(default_factory=dict)
+    """Path within `rules.SECRETS_FOLDER` → content."""
     fork: bool | None = None
     fresh: bool = False
     """Every process imports the code itself, and not before it is needed."""

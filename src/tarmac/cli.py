@@ -387,7 +387,7 @@ def _state(home: Home) -> dict[str, Any]:
     pid = lock.holder(home)
     if not pid:
         return {"running": False, "home": str(home.path)}
-    told = {"isolation": _isolation(home), "left_out": _left_out(home), **_parts(home)}
+    told = {"isolation": home.isolation_profile(), "left_out": _left_out(home), **_parts(home)}
     return {"running": True, "home": str(home.path), **(home.state() or {}), **told}
 
 
@@ -404,15 +404,6 @@ def _left_out_lines(found: list[dict[str, str]]) -> list[str]:
     """A line for each; names are others' and may hold anything, so that a terminal gets what is printable of them."""
     lines = [f"  left out: {each['what']}: {each['why']}. {each['mend']}." for each in found]
     return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in lines]
-
-
-def _isolation(home: Home) -> dict[str, str]:
-    """What keeps actions and replicas apart: the profile, and why it is no better one. Empty before it is known."""
-    try:
-        told: dict[str, str] = json.loads(home.isolation.read_text())
-    except (OSError, ValueError):
-        return {}
-    return told
 
 
 def _parts(home: Home) -> dict[str, Any]:

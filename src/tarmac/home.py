@@ -156,6 +156,14 @@ class Home:
         """What isolates units on this machine, as JSON: the profile, and why it is no better one."""
         return self.path / "isolation.json"
 
+    def isolation_profile(self) -> dict[str, str]:
+        """What the agent found last: `profile`, and as `reason` why it is no better one. Empty before it is known."""
+        try:
+            told: dict[str, str] = json.loads(self.isolation.read_text())
+        except (OSError, ValueError):
+            return {"profile": "", "reason": ""}
+        return told
+
     @property
     def aside(self) -> Path:
         """What the platform came up without (`tarmac.aside`)."""

@@ -117,3 +117,45 @@ def test_a_zygote_that_cannot_be_prepared_says_so(zygote: Zygotes, home: Path) -
     (home / "work").rmdir()
     driver.load(isolation=spec)
     assert driver.next(wire.PoolFailed).error.kind == "system"
+
+
+SECRETS = Path("/etc/flyte/secrets")
+READ_SECRETS = """code:
+import os, pathlib, stat
+folder = pathlib.Path("/etc/flyte/secrets")
+found = {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+try:
+    (folder / "new").touch()
+except OSError as error:
+    found["writing"] = os.strerror(error.errno)
+modes = {oct(path.lstat().st_mode) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+print(found, modes, pathlib.Path("/etc/passwd").read_text() == PASSWD, sorted(os.listdir("/etc")) == LISTED)
+"""
+
+
+@pytest.mark.parametrize(
+    "imports", ["", "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n"]
+)
+def test_secrets_that_are_mounted_are_files_which_only_the_units_of_the_pool_see(
+    zygote: Zygotes, home: Path, root: Path, imports: str
+) -> None:
+    """Whether a unit is forked from what imported the code, or imports it itself."""
+    driver, was_there = zygote(), SECRETS.exists()
+    (root / "mine.py").write_text(imports)
+    driver.load("mine", isolation=isolation(home, "tidy"), secret_files={"PEM": "line1\nline2\n", "db/key": "grün"})
+    assert driver.next(wire.PoolReady).forks is not bool(imports)
+    listed = sorted({*os.listdir("/etc"), "flyte"})
+    given = f"PASSWD = {Path('/etc/passwd').read_text()!r}; LISTED = {listed}"
+    driver.worker("one", READ_SECRETS.replace("code:", f"code:{given}"), home.parent / "one.log")
+    said = lines(home.parent / "one.log", lambda text: "PEM" in text)
+    expected = {"PEM": "line1\nline2\n", "db/key": "grün", "pem": "line1\nline2\n", "writing": "Read-only file system"}
+    assert f"{expected} {{'0o100400'}} True True" in said
+    assert SECRETS.exists() is was_there
+
+
+def test_without_namespaces_secrets_that_are_mounted_are_no_files(zygote: Zygotes, home: Path, root: Path) -> None:
+    driver = zygote()
+    driver.load(isolation=isolation(home, "links"), secret_files={"PEM": "line1"})
+    driver.next(wire.PoolReady)
+    driver.worker("one", f"code:import os; print('there', os.path.exists({str(SECRETS)!r}))", home.parent / "one.log")
+    lines(home.parent / "one.log", lambda text: "there False" in text)

@@ -7,7 +7,6 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,12 +161,41 @@ def test_init_says_it(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monk
         flyte.init(image_builder="remote")
 
 
+MOUNTING = """
+    import flyte
+    import flyte.app
+
+    SECRET = flyte.Secret("pem", mount="/etc/flyte/secrets")
+    env = flyte.TaskEnvironment("signs", secrets=SECRET)
+    app = flyte.app.AppEnvironment("shows", secrets=SECRET, args="true")
+
+    @env.task
+    async def sign() -> int:
+        return 1
+"""
+
+
+def test_local_mode_says_that_it_makes_no_file_of_a_secret(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    program = project.load(MOUNTING)
+    flyte.with_runcontext(mode="local").run(program.sign)
+    (line,) = warnings(caplog)
+    assert line.startswith("Secret(mount=) of signs has no effect: in local mode no file is made in /etc/flyte/secrets")
+    with pytest.raises(InvalidInputError, match="strict: Secret"):
+        flyte.with_servecontext(mode="local", strict=True).serve(program.app)
+
+
+def test_a_platform_makes_the_file_of_a_secret(
+    connected: FakePlatform, project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    flyte.deploy(project.load(MOUNTING).env)
+    assert warnings(caplog) == []
+
+
 DECLARED: dict[str, Callable[[], Any]] = {
     "pod_template=": lambda: flyte.TaskEnvironment("e", pod_template=flyte.PodTemplate()),
     "interruptible=": lambda: flyte.TaskEnvironment("e", interruptible=True),
     "service_account=": lambda: flyte.TaskEnvironment("e", service_account="robot"),
     "Resources(gpu=)": lambda: flyte.TaskEnvironment("e", resources=flyte.Resources(gpu="T4:1")),
-    "Secret(mount=)": lambda: flyte.TaskEnvironment("e", secrets=flyte.Secret("pem", mount=Path("/etc/flyte/secrets"))),
     "Resources(disk=)": lambda: flyte.TaskEnvironment("e", resources=flyte.Resources(disk="1Gi")),
     "Resources(shm=)": lambda: flyte.TaskEnvironment("e", resources=flyte.Resources(shm="auto")),
     "Image.from_base() (`ghcr.io/a/b:1`)": lambda: flyte.TaskEnvironment("e", image="ghcr.io/a/b:1"),

@@ -73,6 +73,7 @@ class Driver(Conversation):
         sys_path: tuple[str, ...] = (),
         isolation: wire.Isolation | None = None,
         env: dict[str, str] | None = None,
+        secret_files: dict[str, str] | None = None,
     ) -> None:
         """Code of which a unit is to have a copy of its own comes from a bundle."""
         pool = wire.PoolSpec(
@@ -85,6 +86,7 @@ class Driver(Conversation):
             sys_path=list(sys_path),
             bundle=None if isolation is None else "digest",
             env=env or {},
+            secret_files=secret_files or {},
         )
         self.send(wire.LoadPool(pool=pool, isolation=isolation))
 

@@ -85,6 +85,71 @@ def test_a_task_gets_its_secrets_under_their_default_names(platform: Platform, s
     assert run_task(platform, "sealed.digests")["outputs"] == [expected]
 
 
+MOUNTED = """
+import hashlib
+import pathlib
+
+import flyte
+from fastapi import FastAPI
+from flyte.app.extras import FastAPIAppEnvironment
+
+SECRET = flyte.Secret("webhook-api-key", mount=pathlib.Path("/etc/flyte/secrets"))
+FILE = pathlib.Path("/etc/flyte/secrets/webhook-api-key")
+
+
+def digest() -> str:
+    return hashlib.sha256(FILE.read_bytes()).hexdigest() if FILE.exists() else "there is no file"
+
+
+AT_IMPORT = digest()
+app = FastAPI()
+env = FastAPIAppEnvironment(name="mounted-app", app=app, secrets=SECRET, requires_auth=False)
+command = flyte.app.AppEnvironment(
+    name="mounted-command", args="python -m http.server 8080 -d /etc/flyte/secrets", secrets=SECRET, requires_auth=False
+)
+fresh = flyte.TaskEnvironment(name="mounted-fresh", secrets=SECRET, env_vars={"TARMAC_FRESH_IMPORT": "1"})
+tasks = flyte.TaskEnvironment(name="mounted", secrets=SECRET, depends_on=[env, command, fresh])
+kept = flyte.TaskEnvironment(name="mounted-kept", secrets=SECRET, reusable=flyte.ReusePolicy(replicas=1))
+bare = flyte.TaskEnvironment(name="mounted-not", depends_on=[tasks, kept])
+
+
+@app.get("/")
+async def root() -> list[str]:
+    return [AT_IMPORT, digest()]
+
+
+@tasks.task
+async def forked() -> list[str]:
+    return [AT_IMPORT, digest()]
+
+
+@fresh.task
+async def imported() -> list[str]:
+    return [AT_IMPORT, digest()]
+
+
+@kept.task
+async def reused() -> list[str]:
+    return [AT_IMPORT, digest()]
+
+"""
+
+
+@pytest.mark.snippet(PATTERN, "as a file")
+def test_a_mounted_secret_is_a_file_for_those_that_name_it(platform: Platform, served: str) -> None:
+    done = try_to_deploy(platform, "mounted_secret", MOUNTED, "bare")
+    assert done.code == 0, done.both
+    assert "no file is made" not in done.err
+    expected = hashlib.sha256(VALUE.encode()).hexdigest()
+    for task in ("mounted.forked", "mounted-fresh.imported", "mounted-kept.reused", "mounted-kept.reused"):
+        assert run_task(platform, task)["outputs"] == [[expected, expected]]
+    with app_client(platform, "mounted-app") as http:
+        assert http.get("/").json() == [expected, expected]
+    with app_client(platform, "mounted-command") as http:
+        assert http.get("/webhook-api-key").text == VALUE
+    assert not Path("/etc/flyte/secrets/webhook-api-key").exists()
+
+
 @pytest.mark.snippet(PATTERN, "never in clear")
 def test_the_value_is_in_no_file_that_the_platform_keeps(platform: Platform, served: str) -> None:
     assert _files_with(platform.home, VALUE.encode()) == []

@@ -89,6 +89,37 @@ async def test_more_than_the_machine_has_is_a_warning_and_an_error_if_strict(hou
         await house.run("add", version="bigger")
 
 
+def mounting(*secrets: wire.SecretSpec) -> wire.DeployRequest:
+    """The tasks, in an environment with these secrets."""
+    wanted = wire.EnvironmentSpec(name="env", kind="task", secrets=list(secrets))
+    tasks = [msgspec.structs.replace(spec, environment=wanted) for spec in TASKS]
+    return wire.DeployRequest(version="mounts", root="/", tasks=tasks)
+
+
+PEM = wire.SecretSpec(key="pem", env="PEM", mount="/etc/flyte/secrets")
+
+
+@pytest.mark.parametrize(("profile", "warns"), [("tidy", False), ("links", True), ("open", True)])
+async def test_a_secret_that_cannot_be_mounted_on_this_machine_is_a_warning_at_its_deployment(
+    house: House, profile: str, warns: bool
+) -> None:
+    await house.control.create_secret(wire.SecretRequest(name="pem", value="x"), "owner")
+    house.home.isolation.write_text(json.dumps({"profile": profile, "reason": ""}))
+    warnings = (await house.control.deploy(mounting(PEM), "owner")).warnings
+    assert ["'env' mounts pem at /etc/flyte/secrets; no file is made" in line for line in warnings] == [True] * warns
+    strict = msgspec.structs.replace(mounting(PEM), strict=True)
+    with pytest.raises(InvalidInputError, match="mounts pem") if warns else contextlib.nullcontext():
+        await house.control.deploy(strict, "owner")
+
+
+async def test_a_secret_and_a_group_that_would_be_one_file_are_refused(house: House) -> None:
+    for name in ("pem", "pem_key"):
+        await house.control.create_secret(wire.SecretRequest(name=name, value="x"), "owner")
+    grouped = wire.SecretSpec(key="key", group="pem", env="KEY", mount="/etc/flyte/secrets")
+    with pytest.raises(InvalidInputError, match="a secret and a group of secrets at /etc/flyte/secrets/pem"):
+        await house.control.deploy(mounting(PEM, grouped), "owner")
+
+
 async def deployed(house: House, version: str, **options: Any) -> str:
     """Deploy the tasks at a version, and say what the deployment says of their environment."""
     request = wire.DeployRequest(version=version, root=f"/{version}", tasks=TASKS, **options)

@@ -19,8 +19,9 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 
-from flyte.runtime import linux
+from flyte.runtime import linux, secret_files
 from flyte.wire import ErrorInfo, Isolation, PoolSpec
 
 _LONGEST_TEMPORARY = 70
@@ -30,10 +31,17 @@ _LONGEST_TEMPORARY = 70
 class Tidy:
     """`code`: the folder of the unpacked bundle; None for code that is used where it lies, which is not covered."""
 
-    def __init__(self, spec: Isolation, code: str | None, keeps_tmpdir: bool = False) -> None:
+    def __init__(
+        self,
+        spec: Isolation,
+        code: str | None,
+        keeps_tmpdir: bool = False,
+        secret_files: Mapping[str, str] | None = None,
+    ) -> None:
         self._spec = spec
         self._code = code
         self._keeps_tmpdir = keeps_tmpdir
+        self._secret_files = secret_files or {}
         self._temporary = f"{spec.home}/tmp"
         self._user = False
         self._code_below: list[str] = []
@@ -49,6 +57,7 @@ class Tidy:
             self._user = linux.in_user_namespace()
             self._cover()
             self._mount_own()
+            secret_files.show(self._secret_files)
             self.keeps_signals = linux.keep_signals_in()
         self._user = linux.in_user_namespace()
         if not self._keeps_tmpdir:
@@ -145,8 +154,10 @@ def of(spec: Isolation | None, pool: PoolSpec) -> Tidy | Links | None:
     """What isolates the units of a pool; None where nothing does."""
     if spec is None:
         return None
-    kind = Tidy if spec.profile == "tidy" else Links
-    return kind(spec, pool.root if pool.bundle else None, "TMPDIR" in pool.env)
+    code = pool.root if pool.bundle else None
+    if spec.profile == "tidy":
+        return Tidy(spec, code, "TMPDIR" in pool.env, pool.secret_files)
+    return Links(spec, code, "TMPDIR" in pool.env)
 
 
 def failure(error: OSError) -> ErrorInfo:

@@ -74,14 +74,14 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
     _checked(_library().mount(*encoded[:3], flags, encoded[3]), f"mounting {target}")
 
 
-def mount_empty(target: str) -> None:
-    """Put an empty folder, which vanishes with the namespace, in the place of `target`."""
-    _mount("none", target, "tmpfs", NOSUID | NODEV, "mode=0755,size=1m")
+def mount_empty(target: str, size: str = "1m") -> None:
+    """Put an empty folder, which vanishes with the namespace and holds `size`, in the place of `target`."""
+    _mount("none", target, "tmpfs", NOSUID | NODEV, f"mode=0755,size={size}")
 
 
-def mount_again(source: str, target: str) -> None:
-    """Show the file or folder `source` at `target`, too."""
-    _mount(source, target, None, _BIND)
+def mount_again(source: str, target: str, with_mounts: bool = False) -> None:
+    """Show the file or folder `source` at `target`, too. `with_mounts`: and what is mounted in it."""
+    _mount(source, target, None, _BIND | (_REC if with_mounts else 0))
 
 
 def forbid_writing(mounted: str) -> None:

@@ -96,7 +96,7 @@ class Control:
         actions.attach(self.dispatch, self._pools, children, Steps(self.journal, actions))
         self._runs.attach(self._pools)
         outputs = RunOutputs(store, self.registry, self.blobs)
-        self._deployments = Deployments(store, self.journal, self.registry, self._apps, self._secrets, outputs)
+        self._deployments = Deployments(home, store, self.journal, self.registry, self._apps, self._secrets, outputs)
         self._keys = Keys(store, self.journal, home.token(), self._apps.gateway)
         self.ended_sessions = EndedSessions(home.ended_sessions, self._apps.gateway.sessions_ended)
 

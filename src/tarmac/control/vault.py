@@ -1,19 +1,29 @@
 """Secrets as the control plane handles them: sealed on disk, opened only into the environment of a process.
 
-A value leaves this module in one direction: `values`, for a process that is about to start.
+A value leaves this module in one direction: `open`, for a process that is about to start.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from flyte import wire
-from flyte.errors import SecretNotFoundError
+from flyte import rules, wire
+from flyte.errors import InvalidInputError, SecretNotFoundError
 from tarmac.events import Journal
 from tarmac.model import subject_of_secret
 from tarmac.secrets import Sealer
 from tarmac.store import Change, Delete, SecretRow, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The secrets of one environment, for its processes."""
+
+    variables: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """Path within `rules.SECRETS_FOLDER` → value, for those that are mounted."""
 
 
 class Secrets:
@@ -46,13 +56,17 @@ class Secrets:
         deletes = (Delete("secrets", (project, domain, name)),)
         await self._journal.write(Change(deletes=deletes, events=(event,)), self._changed)
 
-    async def values(self, project: str, domain: str, environment: wire.EnvironmentSpec) -> dict[str, str]:
-        """Environment variable → value, for all secrets that `environment` names. Raises SecretNotFoundError."""
-        found: dict[str, str] = {}
+    async def open(self, project: str, domain: str, environment: wire.EnvironmentSpec) -> Opened:
+        """All secrets that `environment` names. Raises SecretNotFoundError and InvalidInputError."""
+        opened = Opened()
         for spec in environment.secrets:
             row = await self._row(project, domain, full_name(spec), environment.name)
-            found[spec.env] = self._sealer.open(project, domain, row.name, row.sealed)
-        return found
+            value = self._sealer.open(project, domain, row.name, row.sealed)
+            opened.variables[spec.env] = value
+            if spec.mount is not None:
+                opened.files[_file(spec)] = value
+        _check_files(opened.files, environment)
+        return opened
 
     async def _row(self, project: str, domain: str, name: str, wanted_by: str | None = None) -> SecretRow:
         row = await self._store.secret(project, domain, name)
@@ -66,6 +80,31 @@ class Secrets:
 
 def full_name(spec: wire.SecretSpec) -> str:
     return f"{spec.group}_{spec.key}" if spec.group else spec.key
+
+
+def _file(spec: wire.SecretSpec) -> str:
+    return f"{spec.group}/{spec.key}" if spec.group else spec.key
+
+
+def _check_files(files: dict[str, str], environment: wire.EnvironmentSpec) -> None:
+    """Raise InvalidInputError where a name would be a file and a folder."""
+    if both := sorted({name.partition("/")[0] for name in files if "/" in name}.intersection(files)):
+        place = f"{rules.SECRETS_FOLDER}/{both[0]}"
+        raise InvalidInputError(
+            f"environment {environment.name!r} mounts a secret and a group of secrets at {place}; rename one"
+        )
+
+
+def not_mounted(environment: wire.EnvironmentSpec, profile: str) -> list[str]:
+    """A warning where the environment mounts secrets and the profile that isolates processes makes no mounts."""
+    mounted = [full_name(spec) for spec in environment.secrets if spec.mount is not None]
+    if not mounted or profile in ("tidy", ""):
+        return []
+    return [
+        f"environment {environment.name!r} mounts {', '.join(mounted)} at {rules.SECRETS_FOLDER}; no file is made, for "
+        f"that takes mounts, and the isolation on this machine is {profile!r} (see `flyte status`): read the secret's "
+        "environment variable"
+    ]
 
 
 def _info(row: SecretRow) -> wire.SecretInfo:

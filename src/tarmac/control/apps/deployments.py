@@ -30,8 +30,9 @@ from tarmac.control.apps.live import LiveApp, LiveReplica
 from tarmac.control.apps.parameters import RunOutputs
 from tarmac.control.runs.registry import Registry
 from tarmac.control.startup import Startup
-from tarmac.control.vault import Secrets, full_name
+from tarmac.control.vault import Secrets, full_name, not_mounted
 from tarmac.events import Journal
+from tarmac.home import Home
 from tarmac.images import environment_of
 from tarmac.model import check_deployment, check_environment, subject_of_deployment
 from tarmac.store import AppRow, AppVersionRow, Change, CurrentTaskRow, Delete, DeploymentRow, Store, TaskRow
@@ -99,8 +100,16 @@ class Undo:
 
 class Deployments:
     def __init__(
-        self, store: Store, journal: Journal, registry: Registry, apps: Apps, secrets: Secrets, outputs: RunOutputs
+        self,
+        home: Home,
+        store: Store,
+        journal: Journal,
+        registry: Registry,
+        apps: Apps,
+        secrets: Secrets,
+        outputs: RunOutputs,
     ) -> None:
+        self._home = home
         self._store = store
         self._journal = journal
         self._registry = registry
@@ -211,7 +220,8 @@ class Deployments:
         environments = {spec.environment.name: spec.environment for spec in _declared(request)}
         for environment in environments.values():
             warnings += environment_of(environment).warnings
-            await self._secrets.values(request.project, request.domain, environment)
+            warnings += not_mounted(environment, self._home.isolation_profile()["profile"])
+            await self._secrets.open(request.project, request.domain, environment)
         deployed_here = {spec.name for spec in request.apps}
         if both := deployed_here.intersection(spec.environment.name for spec in request.tasks):
             raise InvalidInputError(f"{min(both)!r} is the name of an app and of an environment of tasks; rename one")

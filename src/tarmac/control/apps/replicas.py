@@ -144,7 +144,7 @@ class Replicas:
         self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec, given: dict[str, str]
     ) -> wire.PoolSpec:
         project, domain, _ = app.key
-        secrets = await self._secrets.values(project, domain, spec.environment)
+        secrets = await self._secrets.open(project, domain, spec.environment)
         code = Code(version.bundle, version.root, tuple(version.sys_path), version.version)
         modules = [spec.entry.partition(":")[0]] if spec.entry and spec.kind != "command" else []
         env_vars = {**app.row.env_vars, **given}  # modules may read them while they are imported

@@ -21,7 +21,7 @@ from tarmac.images import environment_of
 
 if TYPE_CHECKING:
     from tarmac.control.runs.registry import KnownTask
-    from tarmac.control.vault import Secrets
+    from tarmac.control.vault import Opened, Secrets
     from tarmac.control.workers.dispatch import Dispatch
     from tarmac.control.workers.workers import Pool
 
@@ -83,7 +83,7 @@ def pool_spec(
     environment: EnvironmentSpec,
     code: Code,
     modules: list[str],
-    secrets: Mapping[str, str],
+    secrets: Opened,
     env_vars: Mapping[str, str] | None = None,
 ) -> PoolSpec:
     """The process for `environment`. Raises ImageBuildError when its image cannot be had here."""
@@ -92,7 +92,7 @@ def pool_spec(
         **place.defaults(),
         **environment.image.env,
         **environment.env_vars,
-        **secrets,
+        **secrets.variables,
         **(env_vars or {}),
         **place.environment(project, domain, code.version),
     }
@@ -105,6 +105,7 @@ def pool_spec(
         sys_path=list(code.sys_path),
         modules=modules,
         env=env,
+        secret_files=secrets.files,
         fork=environment.fork,
         fresh=not place.warm or env.get(FRESH_IMPORT, "").lower() in ("1", "true", "yes", "on"),
         memory=environment.resources.memory,
@@ -140,7 +141,7 @@ class Pools:
         if (found := self.at_hand(known, raw, variables)) is not None:
             return found
         row, spec = known.row, override or known.spec
-        secrets = await self._secrets.values(row.project, row.domain, spec.environment)
+        secrets = await self._secrets.open(row.project, row.domain, spec.environment)
         code = Code(row.bundle, row.root, tuple(row.sys_path), row.version)
         module = spec.entry.partition(":")[0]
         process = pool_spec(self._place, row.project, row.domain, spec.environment, code, [module], secrets)
