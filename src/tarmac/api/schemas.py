@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import inspect as known
 
 from flyte import wire
-from flyte.wire import Record
+from flyte.wire import Record, records, specs
 
 Schema = dict[str, Any]
 
@@ -48,7 +48,7 @@ def _is_record(value: object) -> bool:
 
 
 def _is_enum(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, enum.Enum) and value.__module__ == wire.__name__
+    return isinstance(value, type) and issubclass(value, enum.Enum) and value.__module__ == records.__name__
 
 
 def _of_record(record: type[Record]) -> Schema:
@@ -104,10 +104,10 @@ def of_type(kind: known.Type) -> Schema:
 def _field_docs() -> dict[str, dict[str, str]]:
     """Record → field → the docstring below it in the source of `flyte.wire`; empty where there is no source."""
     try:
-        tree = ast.parse(inspect.getsource(wire))
+        trees = [ast.parse(inspect.getsource(module)) for module in (specs, records)]
     except OSError:
         return {}
-    return {node.name: dict(_docs_in(node)) for node in tree.body if isinstance(node, ast.ClassDef)}
+    return {node.name: dict(_docs_in(node)) for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _docs_in(record: ast.ClassDef) -> Iterable[tuple[str, str]]:

@@ -1,0 +1,389 @@
+"""Records: what the HTTP API takes and answers, as JSON."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import field
+
+import flyte.rules as rules  # `from flyte import` would ask the package for the name first
+from flyte.wire.specs import (
+    DEFAULT_DOMAIN,
+    DEFAULT_PROJECT,
+    AppSpec,
+    InterfaceSpec,
+    LinkSpec,
+    OptionalRaw,
+    Record,
+    TaskSpec,
+)
+
+
+class ActionPhase(enum.StrEnum):
+    """Where an action is in its life (Flyte's names). A run's phase is that of its root action, `a0`."""
+
+    QUEUED = "queued"
+    WAITING_FOR_RESOURCES = "waiting_for_resources"
+    INITIALIZING = "initializing"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    TIMED_OUT = "timed_out"
+    RECOVERED = "recovered"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL = frozenset(
+    {
+        ActionPhase.SUCCEEDED,
+        ActionPhase.FAILED,
+        ActionPhase.ABORTED,
+        ActionPhase.TIMED_OUT,
+        ActionPhase.RECOVERED,
+    }
+)
+
+
+class ErrorInfo(Record, frozen=True, kw_only=True):
+    """An error as it travels: what `flyte.errors.make` needs to rebuild it."""
+
+    code: rules.Line
+    message: rules.Printed
+    kind: Literal["user", "system", "unknown"] = "user"
+    type: rules.Line = ""
+    """`module:qualname` of the original exception class, so that the caller can catch it as that."""
+    traceback: rules.Printed = ""
+    retryable: bool = True
+
+
+class ErrorBody(Record, frozen=True, kw_only=True):
+    """What every answer with a 4xx or 5xx status holds."""
+
+    error: ErrorInfo
+
+
+class DeployRequest(Record, frozen=True, kw_only=True):
+    project: rules.ProjectName = DEFAULT_PROJECT
+    domain: rules.DomainName = DEFAULT_DOMAIN
+    version: rules.VersionName
+    bundle: rules.Digest | None = None
+    """Digest of the code bundle, which was sent before; None where the code is already on the machine."""
+    root: rules.Folder | None = None
+    """With `copy_style="none"`: the folder on the platform's machine that takes the bundle's place."""
+    sys_path: list[rules.Folder] = field(default_factory=list)
+    """Folders, relative to the bundle's root, that go onto `sys.path` after the root itself."""
+    tasks: Annotated[list[TaskSpec], rules.SPECS] = field(default_factory=list)
+    apps: Annotated[list[AppSpec], rules.SPECS] = field(default_factory=list)
+    order: dict[rules.EnvironmentName, list[rules.EnvironmentName]] = field(default_factory=dict)
+    """Environment name → the names it depends on, for every environment of the closure."""
+    parameter_values: dict[
+        rules.AppName, dict[Annotated[str, rules.PARAMETER_NAME], Annotated[str, rules.VARIABLE_VALUE]]
+    ] = field(default_factory=dict)
+    """App name → parameter → value, from `with_servecontext`."""
+    env_vars: rules.Variables = field(default_factory=dict)
+    strict: bool = False
+    """Whether warnings of the platform make the deployment fail, before anything is changed."""
+    moves_current: bool = True
+    """False where a run sends its own code: task versions that a deployment made current stay current."""
+
+
+class DeploymentPhase(enum.StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class DeployedEnvironment(Record, frozen=True, kw_only=True):
+    name: str
+    kind: Literal["task", "app"]
+    level: int = 0
+    phase: Literal["waiting", "starting", "ready", "unchanged", "failed", "rolled_back"] = "waiting"
+    message: str = ""
+    url: str = ""
+    """For an app: where it answers."""
+    tasks: list[str] = field(default_factory=list)
+
+
+class Deployment(Record, frozen=True, kw_only=True):
+    id: str
+    project: str
+    domain: str
+    version: str
+    phase: DeploymentPhase
+    environments: list[DeployedEnvironment] = field(default_factory=list)
+    error: ErrorInfo | None = None
+    warnings: list[str] = field(default_factory=list)
+    created: float = 0
+    created_by: str = ""
+    """Who deployed: the owner, or the name of an API key."""
+    seq: int = 0
+    """The event log's number that this snapshot includes."""
+
+
+class RunRequest(Record, frozen=True, kw_only=True):
+    task: rules.TaskName
+    """Full or bare name of the task."""
+    version: rules.VersionName | None = None
+    """None is the current one: what was deployed last."""
+    project: rules.ProjectName = DEFAULT_PROJECT
+    domain: rules.DomainName = DEFAULT_DOMAIN
+    inputs: msgspec.Raw = msgspec.Raw(b"{}")
+    """A JSON object: input name → value."""
+    inputs_blob: rules.Digest | None = None
+    """In place of `inputs`, when they are larger than INLINE_LIMIT: sha256 of the JSON text, sent before."""
+    name: rules.RunName | None = None
+    """The run's own name; a run that already has it, with the same task and inputs, is returned as it is."""
+    idempotency_key: Annotated[str, rules.IDEMPOTENCY_KEY] | None = None
+    """Stands for this call in its project and domain: when it comes again, the run that it started, or found by its
+    name, is returned. With another task, other inputs or the name of another run it is refused (409)."""
+    env_vars: rules.Variables = field(default_factory=dict)
+    labels: rules.Labels = field(default_factory=dict)
+    custom_context: rules.Context = field(default_factory=dict)
+    overrides: TaskSpec | None = None
+    """The whole spec after `.override(...)`; used in place of the registered one."""
+    spawned_by: rules.Line | None = None
+    """`run/action` that created this run, where one did."""
+    max_action_concurrency: Annotated[int, rules.ACTION_CONCURRENCY] | None = None
+    """How many of its actions are at work at the same time; None and 0 are no limit, 1 is refused."""
+    overwrite_cache: bool = False
+
+
+class AbortRequest(Record, frozen=True, kw_only=True):
+    """Why a run or an action is aborted."""
+
+    reason: str = ""
+
+
+class Action(Record, frozen=True, kw_only=True):
+    run: str
+    name: str
+    parent: str | None = None
+    task: str
+    short_name: str = ""
+    phase: ActionPhase
+    attempt: int = 1
+    group: str | None = None
+    message: str = ""
+    created: float = 0
+    started: float | None = None
+    """When the first attempt began to run."""
+    ended: float | None = None
+    error: ErrorInfo | None = None
+    children: int = 0
+
+
+class Attempt(Record, frozen=True, kw_only=True):
+    number: int
+    phase: ActionPhase
+    started: float | None = None
+    ended: float | None = None
+    error: ErrorInfo | None = None
+    unit: str | None = None
+
+
+class ActionDetails(Record, frozen=True, kw_only=True):
+    action: Action
+    inputs: OptionalRaw = None
+    """A JSON object: input name → value; None where `inputs_blob` stands for it."""
+    inputs_blob: str | None = None
+    outputs: OptionalRaw = None
+    """A JSON array: one element for each declared output."""
+    outputs_blob: str | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    interface: InterfaceSpec = InterfaceSpec()
+    version: str = ""
+    """Of its task."""
+    bundle: str | None = None
+    """Digest of the code that it runs; None where that was on the machine already."""
+
+
+class Report(Record, frozen=True, kw_only=True):
+    """What an attempt of an action last showed with `flyte.report.flush`."""
+
+    attempt: int
+    at: float
+    html: str
+    """A whole page, which the task wrote: it is not to be trusted."""
+
+
+class Run(Record, frozen=True, kw_only=True):
+    """A run is its tree of actions; `phase`, `error` and the times are the root action's."""
+
+    name: str
+    project: str
+    domain: str
+    task: str
+    version: str
+    phase: ActionPhase
+    url: str
+    created: float = 0
+    started: float | None = None
+    ended: float | None = None
+    error: ErrorInfo | None = None
+    attempt: int = 1
+    outputs: OptionalRaw = None
+    """A JSON array, once succeeded: one element for each declared output."""
+    outputs_blob: str | None = None
+    """In place of `outputs` when they are larger than INLINE_LIMIT."""
+    message: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    created_by: str = ""
+    actions: int = 1
+    seq: int = 0
+    """The event log's number that this snapshot includes."""
+
+
+class Task(Record, frozen=True, kw_only=True):
+    project: str
+    domain: str
+    name: str
+    version: str
+    short_name: str = ""
+    environment: str = ""
+    spec: TaskSpec | None = None
+    bundle: str | None = None
+    created: float = 0
+    url: str = ""
+    versions: list[str] = field(default_factory=list)
+    """Those that are registered, newest first."""
+    current: str = ""
+    """The version that a call without a version runs: the one that was deployed last."""
+
+
+class AppStatus(enum.StrEnum):
+    """What an app is doing now. `sleeping` apps start at the next request; `stopped` ones do not."""
+
+    DEPLOYING = "deploying"
+    ACTIVE = "active"
+    SLEEPING = "sleeping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Replica(Record, frozen=True, kw_only=True):
+    name: str
+    version: str
+    phase: Literal["starting", "ready", "draining", "stopped", "failed"]
+    address: str = ""
+    pid: int | None = None
+    created: float = 0
+    ready: float | None = None
+    message: str = ""
+    restarts: int = 0
+
+
+class App(Record, frozen=True, kw_only=True):
+    project: str
+    domain: str
+    name: str
+    version: str
+    status: AppStatus
+    url: str
+    """The stable loopback address on the gateway; in production the app's host name."""
+    host: str = ""
+    """`<app>.flyte.localhost` with the main port, for browsers."""
+    console: str = ""
+    port: int = 0
+    requires_auth: bool = True
+    wanted: Literal["active", "stopped"] = "active"
+    replicas: list[Replica] = field(default_factory=list)
+    links: list[LinkSpec] = field(default_factory=list)
+    no_effect: list[str] = field(default_factory=list)
+    """One line for each option that is declared and not carried out here."""
+    description: str = ""
+    message: str = ""
+    created: float = 0
+    updated: float = 0
+    seq: int = 0
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """One entry of the event log.
+
+    `subject` is `run/<run>/<action>`, `app/<project>/<domain>/<name>` or `deployment/<id>`.
+    """
+
+    seq: int
+    at: float
+    subject: str
+    phase: str
+    message: str = ""
+    attempt: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+class LogLine(Record, frozen=True, kw_only=True):
+    text: str
+    offset: int
+    """Byte offset just after this line; following from here loses and doubles nothing."""
+    source: str = ""
+    attempt: int = 1
+    open: bool = False
+    """Whether the line goes on with the next one of its source: it is very long, or not ended yet."""
+
+
+class SecretInfo(Record, frozen=True, kw_only=True):
+    name: str
+    project: str
+    domain: str
+    created: float = 0
+    updated: float = 0
+
+
+class SecretRequest(Record, frozen=True, kw_only=True):
+    name: rules.SecretName
+    value: Annotated[str, rules.SECRET_VALUE]
+    project: rules.ProjectName = DEFAULT_PROJECT
+    domain: rules.DomainName = DEFAULT_DOMAIN
+
+
+class KeyRequest(Record, frozen=True, kw_only=True):
+    name: Annotated[str, rules.KEY_NAME]
+    scopes: list[rules.Line] = field(default_factory=list)
+
+
+class KeyInfo(Record, frozen=True, kw_only=True):
+    id: str
+    name: str
+    created: float = 0
+    last_used: float | None = None
+    scopes: list[str] = field(default_factory=list)
+    message: str = ""
+    """Why apps do not take it, where they do not."""
+    key: str | None = None
+    """The key itself: only in the answer that creates it."""
+
+
+class Project(Record, frozen=True, kw_only=True):
+    id: rules.ProjectName
+    name: rules.Line = ""
+    description: str = ""
+    labels: rules.Labels = field(default_factory=dict)
+    archived: bool = False
+
+
+class Health(Record, frozen=True, kw_only=True):
+    status: Literal["ok", "starting"]
+    version: str = ""
+    pid: int = 0
+    components: dict[str, str] = field(default_factory=dict)
+    """Part of the platform → "ok", or what is wrong with it."""
+
+
+class Me(Record, frozen=True, kw_only=True):
+    subject: str
+    kind: Literal["owner", "key", "workload", "anonymous"]
+
+
+class LoginCode(Record, frozen=True, kw_only=True):
+    """A code that opens the console, once, without a password: `flyte console` asks for it."""
+
+    code: str
+    url: str
