@@ -31,8 +31,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 import flyte
-from flyte._natural import dump_inputs
 from flyte._values import decode, encode, from_json, schema, to_json
+from flyte._values.by_schema import dump_inputs
 from flyte.errors import InvalidInputError, RuntimeDataValidationError
 from flyte.wire import InputSpec
 from tarmac.inputs import fits

@@ -440,7 +440,7 @@ def test_a_class_of_a_script_is_found_again_under_the_scripts_module_name(tmp_pa
 
 
 def _python(folder: pathlib.Path, *args: str) -> str:
-    source = pathlib.Path(_values.__file__).parents[1]
+    source = pathlib.Path(_values.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, *args],
         cwd=folder,

@@ -245,7 +245,7 @@ def _date(text: str) -> str:
 
 
 def _duration(text: str) -> str:
-    from flyte._codecs import read_duration, write_duration
+    from flyte._values.scalars import read_duration, write_duration
 
     try:
         return f"PT{float(text)}S"

@@ -7,7 +7,7 @@ import io
 import json
 from typing import Any
 
-from flyte._frames import MARK
+from flyte._values.dataframes import MARK
 from flyte.cli.render import json_without_controls, printable
 
 ROWS = 10

@@ -125,7 +125,7 @@ def _existing(text: str, kind: str) -> Path:
 
 def _frame(path: Path) -> Any:
     """A data frame as it travels, read from a file."""
-    from flyte._frames import MARK
+    from flyte._values.dataframes import MARK
 
     read = {".csv": ",", ".tsv": "\t"}
     suffix = path.suffix.lower()
@@ -147,6 +147,6 @@ def _table(path: Path, separator: str) -> Any:
         import pandas  # type: ignore[import-untyped, unused-ignore]
     except ModuleNotFoundError:
         raise ValueError("reading it takes pandas, which is not installed here: pip install pandas") from None
-    from flyte._frames import PandasCodec
+    from flyte._values.dataframes import PandasCodec
 
     return PandasCodec(pandas.DataFrame).dump(pandas.read_csv(path, sep=separator))

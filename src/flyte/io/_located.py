@@ -69,7 +69,7 @@ class Located(Generic[T]):
 
     @classmethod
     def __flyte_codec__(cls) -> Any:
-        from flyte._codecs import Scalar, instance
+        from flyte._values.scalars import Scalar, instance
 
         schema = {"type": ["string", "object"], "format": cls.__name__.lower(), "title": cls.__name__}
         return Scalar(

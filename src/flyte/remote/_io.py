@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
-from flyte import _natural, wire
+from flyte import wire
 from flyte._client import Client
+from flyte._values import by_schema as _natural
 from flyte._values import from_bytes, from_json
 
 if TYPE_CHECKING:

@@ -381,8 +381,8 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 def warm() -> None:
     """Called before the fork: what every action would otherwise do for the first time, done once."""
-    from flyte import _containers  # noqa: F401 - codecs of values other than the plainest
     from flyte._environment import TaskEnvironment, registry
+    from flyte._values import containers as _containers  # noqa: F401 - codecs of values other than the plainest
 
     for environment in registry():
         if isinstance(environment, TaskEnvironment):

@@ -10,8 +10,8 @@ from typing import Any, Optional
 
 import msgspec
 
-from flyte._codecs import NOT_FINITE, Codec, JsonSchema, Schemas, Step, write_float
 from flyte._values import Mismatch, codec_of
+from flyte._values.scalars import NOT_FINITE, Codec, JsonSchema, Schemas, Step, write_float
 
 
 class FieldsCodec(Codec):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flyte._codecs import Codec, JsonSchema, Schemas
 from flyte._values import Mismatch
+from flyte._values.scalars import Codec, JsonSchema, Schemas
 
 _LIBRARIES = frozenset({"annotated_types", "pydantic", "msgspec"})
 

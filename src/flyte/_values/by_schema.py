@@ -12,8 +12,8 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-from flyte import _pickles
 from flyte._values import codec_of, from_json, to_json
+from flyte._values import pickles as _pickles
 from flyte.errors import InvalidInputError
 from flyte.wire import InputSpec
 
@@ -127,7 +127,7 @@ class _Dumper:
 
 
 def _no_schemas() -> Any:
-    from flyte._codecs import Schemas
+    from flyte._values.scalars import Schemas
 
     return Schemas()
 

@@ -1,8 +1,8 @@
 """Python values ⇄ JSON, by annotation.
 
 Every annotation is compiled once into a `Codec`, which knows four things: how a value is dumped, how JSON is loaded,
-the JSON Schema in between, and its own name for messages. `_codecs` has the scalars, `_containers`
-the lists, mappings and unions and the table of all, `_objects` what has fields, `_anything` the rest.
+the JSON Schema in between, and its own name for messages. `scalars` has the scalars, `containers`
+the lists, mappings and unions and the table of all, `fields` what has fields, `untyped` the rest.
 
 The promise is `from_json(to_json(value, T), T) == value`. What comes from elsewhere (a webhook's body, the command
 line) is met half-way: 1 for a float, 1.0 for an int, ISO text for a date, an enum by name or value. It is not guessed
@@ -29,7 +29,7 @@ import msgspec
 from flyte.errors import InvalidInputError
 
 if typing.TYPE_CHECKING:
-    from flyte._codecs import Codec
+    from flyte._values.scalars import Codec
 
 _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring = _SHORTENED.maxother = 60
@@ -97,7 +97,7 @@ def decode(text: bytes | str, annotation: Any = Any, name: str = "the value") ->
 
 def schema(annotation: Any) -> dict[str, Any]:
     """The JSON Schema of values of this annotation, as they travel."""
-    from flyte._codecs import Schemas
+    from flyte._values.scalars import Schemas
 
     return Schemas().whole(codec_of(annotation))
 
@@ -124,7 +124,7 @@ def _codec_of_class(annotation: Any, text: str | None) -> Codec:
 
 
 def _compile(annotation: Any) -> Codec:
-    from flyte._containers import compile_codec
+    from flyte._values.containers import compile_codec
 
     return compile_codec(annotation)
 

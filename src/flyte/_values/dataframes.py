@@ -7,9 +7,9 @@ import importlib.util
 import io
 from typing import Any
 
-from flyte import _pickles
-from flyte._codecs import Codec, JsonSchema, Schemas
 from flyte._values import Mismatch
+from flyte._values import pickles as _pickles
+from flyte._values.scalars import Codec, JsonSchema, Schemas
 
 MARK = "$parquet"
 

@@ -16,8 +16,11 @@ from typing import Any
 
 import msgspec
 
-from flyte._anything import ANY, UNION_TAG, AnyCodec, PickledCodec
-from flyte._codecs import (
+from flyte._values import Mismatch, codec_of, from_bytes, to_bytes
+from flyte._values.constraints import ConstrainedCodec, NotKept, constraints_of
+from flyte._values.fields import FieldsCodec, StructCodec, dataclass_fields, namedtuple_fields, typeddict_fields
+from flyte._values.pydantic import PydanticCodec, is_pydantic, secret_codec
+from flyte._values.scalars import (
     FLOAT,
     INT,
     SCALARS,
@@ -32,16 +35,7 @@ from flyte._codecs import (
     derived_codec,
     path_codec,
 )
-from flyte._constraints import ConstrainedCodec, NotKept, constraints_of
-from flyte._models import PydanticCodec, is_pydantic, secret_codec
-from flyte._objects import (
-    FieldsCodec,
-    StructCodec,
-    dataclass_fields,
-    namedtuple_fields,
-    typeddict_fields,
-)
-from flyte._values import Mismatch, codec_of, from_bytes, to_bytes
+from flyte._values.untyped import ANY, UNION_TAG, AnyCodec, PickledCodec
 
 
 class ListCodec(Codec):
@@ -330,7 +324,7 @@ def _class(cls: Any, args: tuple[Any, ...]) -> Codec | None:
     if issubclass(cls, msgspec.Struct):
         return StructCodec(cls)
     if cls.__name__ == "DataFrame" and cls.__module__.partition(".")[0] == "pandas":
-        from flyte._frames import PandasCodec
+        from flyte._values.dataframes import PandasCodec
 
         return PandasCodec(cls)
     return next((derived_codec(cls, base) for base in (INT, FLOAT, STR) if issubclass(cls, base.exact)), None)

@@ -6,9 +6,9 @@ import functools
 import pathlib
 from typing import Any
 
-from flyte import _pickles
-from flyte._codecs import FLOAT, SCALARS, Codec, JsonSchema, Schemas
 from flyte._values import Mismatch, codec_of
+from flyte._values import pickles as _pickles
+from flyte._values.scalars import FLOAT, SCALARS, Codec, JsonSchema, Schemas
 
 UNION_TAG = "$type"
 """The key beside `value` in a union's member that its JSON alone would not tell."""

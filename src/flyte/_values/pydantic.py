@@ -27,10 +27,10 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from flyte import _pickles
-from flyte._anything import ANY, has_mark
-from flyte._codecs import SCALARS, Codec, JsonSchema, Schemas, instance, write_float
 from flyte._values import Mismatch, codec_of, from_bytes, shorten, to_bytes
+from flyte._values import pickles as _pickles
+from flyte._values.scalars import SCALARS, Codec, JsonSchema, Schemas, instance, write_float
+from flyte._values.untyped import ANY, has_mark
 from flyte.errors import InvalidInputError
 
 MODEL = "$model"
