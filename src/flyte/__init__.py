@@ -26,12 +26,41 @@ if TYPE_CHECKING:
     from flyte._context import custom_context as custom_context
     from flyte._context import get_custom_context as get_custom_context
     from flyte._context import group as group
+    from flyte._declare.environment import Environment as Environment
+    from flyte._declare.environment import TaskEnvironment as TaskEnvironment
+    from flyte._declare.options import AMD_GPU as AMD_GPU
+    from flyte._declare.options import APPLE_SILICON as APPLE_SILICON
+    from flyte._declare.options import GPU as GPU
+    from flyte._declare.options import HABANA_GAUDI as HABANA_GAUDI
+    from flyte._declare.options import TPU as TPU
+    from flyte._declare.options import Backoff as Backoff
+    from flyte._declare.options import Cache as Cache
+    from flyte._declare.options import CachePolicy as CachePolicy
+    from flyte._declare.options import CacheRequest as CacheRequest
+    from flyte._declare.options import Cron as Cron
+    from flyte._declare.options import Device as Device
+    from flyte._declare.options import DeviceClass as DeviceClass
+    from flyte._declare.options import Documentation as Documentation
+    from flyte._declare.options import FixedRate as FixedRate
+    from flyte._declare.options import Image as Image
+    from flyte._declare.options import Link as Link
+    from flyte._declare.options import Neuron as Neuron
+    from flyte._declare.options import PodTemplate as PodTemplate
+    from flyte._declare.options import Resources as Resources
+    from flyte._declare.options import RetryStrategy as RetryStrategy
+    from flyte._declare.options import ReusePolicy as ReusePolicy
+    from flyte._declare.options import Secret as Secret
+    from flyte._declare.options import SecretRequest as SecretRequest
+    from flyte._declare.options import Timeout as Timeout
+    from flyte._declare.options import TimeoutType as TimeoutType
+    from flyte._declare.options import Trigger as Trigger
+    from flyte._declare.options import TriggerTime as TriggerTime
+    from flyte._declare.task import AsyncFunctionTaskTemplate as AsyncFunctionTaskTemplate
+    from flyte._declare.task import TaskTemplate as TaskTemplate
     from flyte._deploy import ImageBuild as ImageBuild
     from flyte._deploy import build as build
     from flyte._deploy import build_images as build_images
     from flyte._deploy import deploy as deploy
-    from flyte._environment import Environment as Environment
-    from flyte._environment import TaskEnvironment as TaskEnvironment
     from flyte._init import current_domain as current_domain
     from flyte._init import current_project as current_project
     from flyte._init import init as init
@@ -49,36 +78,7 @@ if TYPE_CHECKING:
     from flyte._serve import AppHandle as AppHandle
     from flyte._serve import serve as serve
     from flyte._serve import with_servecontext as with_servecontext
-    from flyte._specs import AMD_GPU as AMD_GPU
-    from flyte._specs import APPLE_SILICON as APPLE_SILICON
-    from flyte._specs import GPU as GPU
-    from flyte._specs import HABANA_GAUDI as HABANA_GAUDI
-    from flyte._specs import TPU as TPU
-    from flyte._specs import Backoff as Backoff
-    from flyte._specs import Cache as Cache
-    from flyte._specs import CachePolicy as CachePolicy
-    from flyte._specs import CacheRequest as CacheRequest
-    from flyte._specs import Cron as Cron
-    from flyte._specs import Device as Device
-    from flyte._specs import DeviceClass as DeviceClass
-    from flyte._specs import Documentation as Documentation
-    from flyte._specs import FixedRate as FixedRate
-    from flyte._specs import Image as Image
-    from flyte._specs import Link as Link
-    from flyte._specs import Neuron as Neuron
-    from flyte._specs import PodTemplate as PodTemplate
-    from flyte._specs import Resources as Resources
-    from flyte._specs import RetryStrategy as RetryStrategy
-    from flyte._specs import ReusePolicy as ReusePolicy
-    from flyte._specs import Secret as Secret
-    from flyte._specs import SecretRequest as SecretRequest
-    from flyte._specs import Timeout as Timeout
-    from flyte._specs import TimeoutType as TimeoutType
-    from flyte._specs import Trigger as Trigger
-    from flyte._specs import TriggerTime as TriggerTime
     from flyte._sync import BlockingCallWarning as BlockingCallWarning
-    from flyte._task import AsyncFunctionTaskTemplate as AsyncFunctionTaskTemplate
-    from flyte._task import TaskTemplate as TaskTemplate
     from flyte._trace import trace as trace
     from flyte._version import __version__ as __version__
     from flyte._version import version as version
@@ -87,18 +87,18 @@ _MODULES = {
     "_checkpoint": "BaseCheckpoint Checkpoint latest_checkpoint",
     "_context": "TaskContext ctx custom_context get_custom_context group",
     "_deploy": "ImageBuild build build_images deploy",
-    "_environment": "Environment TaskEnvironment",
+    "_declare.environment": "Environment TaskEnvironment",
     "_init": "current_domain current_project init init_from_api_key init_from_config init_in_cluster init_passthrough "
     "is_control_plane_available",
     "_logging": "logger system_logger",
     "_map": "map",
     "_run": "rerun run with_runcontext",
     "_serve": "AppHandle serve with_servecontext",
-    "_specs": "AMD_GPU APPLE_SILICON Backoff Cache CachePolicy CacheRequest Cron Device DeviceClass Documentation "
-    "FixedRate GPU HABANA_GAUDI Image Link Neuron PodTemplate Resources RetryStrategy ReusePolicy Secret SecretRequest "
-    "TPU Timeout TimeoutType Trigger TriggerTime",
+    "_declare.options": "AMD_GPU APPLE_SILICON Backoff Cache CachePolicy CacheRequest Cron Device DeviceClass "
+    "Documentation FixedRate GPU HABANA_GAUDI Image Link Neuron PodTemplate Resources RetryStrategy ReusePolicy Secret "
+    "SecretRequest TPU Timeout TimeoutType Trigger TriggerTime",
     "_sync": "BlockingCallWarning",
-    "_task": "AsyncFunctionTaskTemplate TaskTemplate",
+    "_declare.task": "AsyncFunctionTaskTemplate TaskTemplate",
     "_trace": "trace",
     "_version": "__version__ version",
 }

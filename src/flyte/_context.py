@@ -20,7 +20,7 @@ from flyte import rules
 
 if TYPE_CHECKING:
     from flyte._checkpoint import Checkpoint
-    from flyte._task import TaskTemplate
+    from flyte._declare.task import TaskTemplate
 
 Mode = Literal["local", "remote"]
 

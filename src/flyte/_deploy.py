@@ -19,9 +19,9 @@ import msgspec
 from flyte import _bundle, _init, _no_effect, wire
 from flyte._bundle import Bundle, CopyStyle
 from flyte._client import Client
+from flyte._declare.environment import Environment, TaskEnvironment
+from flyte._declare.image import Image
 from flyte._deployment import Deployment, described, image_of
-from flyte._environment import Environment, TaskEnvironment
-from flyte._image import Image
 from flyte._importing import refuse_import
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flyte import wire
-from flyte._environment import Environment, TaskEnvironment
+from flyte._declare.environment import Environment, TaskEnvironment
 
 Row = list[tuple[str, str]]
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import msgspec
 
 from flyte import _bundle, wire
-from flyte._environment import Environment
+from flyte._declare.environment import Environment
 from flyte._sync import syncable
 from flyte._transport import Pauses
 from flyte.app._environment import AppEnvironment, set_local_endpoint

@@ -22,9 +22,9 @@ import msgspec
 
 from flyte import wire
 from flyte._context import ActionID, TaskContext, entered, forget, get_custom_context
+from flyte._declare.task import TaskTemplate
 from flyte._failure import plain, to_error
 from flyte._sync import LoopThread, Outcome, outcome
-from flyte._task import TaskTemplate
 from flyte._values import from_bytes, to_bytes
 from flyte.concurrency import ActionLimit
 from flyte.errors import (

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, cast
 
 from flyte._context import group
+from flyte._declare.task import TaskTemplate
 from flyte._sync import streamable, to_thread
-from flyte._task import TaskTemplate
 
 MAX_IN_FLIGHT = 1000
 """Calls of one `map` that run at once when it sets no limit of its own."""

@@ -19,8 +19,8 @@ from flyte import rules
 from flyte.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from flyte._environment import Environment, TaskEnvironment
-    from flyte._task import TaskTemplate
+    from flyte._declare.environment import Environment, TaskEnvironment
+    from flyte._declare.task import TaskTemplate
     from flyte.app import AppEnvironment
 
 S = TypeVar("S")
@@ -236,7 +236,7 @@ def _shown(value: object) -> _Shown | None:
 
 
 def _image(env: Environment) -> Any:
-    from flyte._image import Image
+    from flyte._declare.image import Image
 
     if isinstance(env.image, str) and env.image != "auto":
         return Image.from_base(env.image)
@@ -254,7 +254,7 @@ def _layers(env: Environment, kind: str) -> _Shown | None:
 
 def of_environment(env: Environment) -> list[Note]:
     """What the environment itself declares: for an app also what only apps have."""
-    from flyte._environment import TaskEnvironment
+    from flyte._declare.environment import TaskEnvironment
     from flyte.app import AppEnvironment
 
     notes = _found(ENVIRONMENT, env, env.name)

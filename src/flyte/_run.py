@@ -23,9 +23,9 @@ from flyte import _deploy, _init, _no_effect, rules, wire
 from flyte._bundle import CopyStyle
 from flyte._client import Client
 from flyte._context import ctx, get_custom_context
+from flyte._declare.task import TaskTemplate
 from flyte._importing import refuse_import
 from flyte._sync import syncable
-from flyte._task import TaskTemplate
 from flyte._values import by_schema as _natural
 from flyte._values import to_bytes
 from flyte.concurrency import check_limit

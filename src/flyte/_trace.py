@@ -26,8 +26,8 @@ from weakref import WeakKeyDictionary
 
 from flyte import _values
 from flyte._context import Caller, current_caller, current_group, tracing
-from flyte._interface import interface_of
-from flyte._specs import FunctionBodyPolicy, VersionParameters
+from flyte._declare.interface import interface_of
+from flyte._declare.options import FunctionBodyPolicy, VersionParameters
 from flyte.errors import InvalidInputError, NonRecoverableError, RestrictedTypeError
 
 P = ParamSpec("P")

@@ -13,7 +13,7 @@ import pydantic
 import pytest
 
 import flyte
-from flyte._interface import interface_of
+from flyte._declare.interface import interface_of
 from flyte._local import LocalClient
 from flyte._values import from_json, schema, to_json
 from flyte.errors import InvalidInputError, RuntimeDataValidationError

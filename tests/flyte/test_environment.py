@@ -9,7 +9,7 @@ import pytest
 
 import flyte
 from flyte import wire
-from flyte._environment import registry
+from flyte._declare.environment import registry
 
 
 @pytest.mark.parametrize("name", ["a", "my-env", "my_env", "env2", "a-b_c"])

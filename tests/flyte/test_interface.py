@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import pytest
 
-from flyte._interface import Interface, interface_of
+from flyte._declare.interface import Interface, interface_of
 from flyte.errors import InvalidInputError, RuntimeDataValidationError
 
 

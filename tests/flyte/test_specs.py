@@ -14,7 +14,7 @@ import pytest
 
 import flyte
 from flyte import wire
-from flyte._specs import cache_of, retries_of, secrets_of, timeout_of
+from flyte._declare.options import cache_of, retries_of, secrets_of, timeout_of
 from flyte.errors import ImageBuildError, InvalidImageNameError
 from tests.flyte.conftest import Project
 

@@ -18,7 +18,7 @@ import pytest
 import flyte
 from flyte import _sync, wire
 from flyte._context import ActionID, TaskContext, current_caller, entered, set_process_action
-from flyte._task import TaskTemplate
+from flyte._declare.task import TaskTemplate
 from flyte.errors import CodeBundleError, InvalidInputError, TraceDoesNotAllowNestedTasksError
 
 env = flyte.TaskEnvironment("tasks", image="img", env_vars={"A": "1"})

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
-from flyte._interface import interface_of
+from flyte._declare.interface import interface_of
 from flyte._values import decode, encode
 from flyte.errors import InvalidInputError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from flyte import rules, wire
-from flyte._entry import entry_of_variable
-from flyte._environment import Environment
+from flyte._declare.entry import entry_of_variable
+from flyte._declare.environment import Environment
 from flyte.app._parameter import Parameter
 from flyte.app._settings import Domain, Link, Port, Scaling, Subdomain, Timeouts, seconds
 from flyte.errors import InitializationError

@@ -19,8 +19,8 @@ from flyte.wire import DeployedEnvironment, Deployment
 
 if TYPE_CHECKING:
     from flyte._client import Client
+    from flyte._declare.environment import Environment
     from flyte._deploy import Plan
-    from flyte._environment import Environment
 
 EXAMPLES = """\b
 Examples:

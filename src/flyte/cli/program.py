@@ -28,7 +28,7 @@ from flyte.errors import ModuleLoadError
 from flyte.runtime import hints
 
 if TYPE_CHECKING:
-    from flyte._environment import Environment
+    from flyte._declare.environment import Environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Program:
 
     def tasks(self) -> dict[str, Any]:
         """The tasks that the file names, by the names of their variables."""
-        from flyte._task import TaskTemplate
+        from flyte._declare.task import TaskTemplate
 
         return {name: value for name, value in vars(self.module).items() if isinstance(value, TaskTemplate)}
 
     def environments(self) -> dict[str, Environment]:
         """The environments that the file names, by the names of their variables; each once."""
-        from flyte._environment import Environment
+        from flyte._declare.environment import Environment
 
         found: dict[str, Environment] = {}
         for name, value in vars(self.module).items():

@@ -13,8 +13,8 @@ from flyte._values import by_schema as _natural
 from flyte._values import from_bytes, from_json
 
 if TYPE_CHECKING:
+    from flyte._declare.task import TaskTemplate
     from flyte._local import LocalClient
-    from flyte._task import TaskTemplate
 
 Runs: TypeAlias = "Client | LocalClient"
 """Who knows of runs: a platform, or this process in local mode."""

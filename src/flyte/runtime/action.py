@@ -30,7 +30,7 @@ from flyte.runtime.loader import describe
 from flyte.runtime.values import pack_value, unpack_value
 
 if TYPE_CHECKING:
-    from flyte._task import TaskTemplate
+    from flyte._declare.task import TaskTemplate
     from flyte.runtime.link import Link
 
 _keys = itertools.count(1)

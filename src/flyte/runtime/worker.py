@@ -44,7 +44,7 @@ except ImportError:  # the user's environment has no greenlet: blocking calls wa
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from flyte._task import TaskTemplate
+    from flyte._declare.task import TaskTemplate
 
 T = TypeVar("T")
 
@@ -355,7 +355,7 @@ async def _await(result: Awaitable[Any]) -> Any:
 @functools.cache
 def load(entry: str) -> TaskTemplate[..., Any, Any]:
     """The task that `module:variable` names. Raises BrokenImport."""
-    from flyte._task import TaskTemplate
+    from flyte._declare.task import TaskTemplate
 
     thing = loader.resolve(entry)
     if not isinstance(thing, TaskTemplate):
@@ -381,7 +381,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 def warm() -> None:
     """Called before the fork: what every action would otherwise do for the first time, done once."""
-    from flyte._environment import TaskEnvironment, registry
+    from flyte._declare.environment import TaskEnvironment, registry
     from flyte._values import containers as _containers  # noqa: F401 - codecs of values other than the plainest
 
     for environment in registry():

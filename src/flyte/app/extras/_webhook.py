@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from flyte._image import Image
+from flyte._declare.image import Image
 from flyte.app.extras._fastapi import FastAPIAppEnvironment
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from flyte import _requirements, wire
+from flyte import wire
+from flyte._declare import requirements as _requirements
 from flyte._sync import calling_frame
 from flyte.errors import ImageBuildError, InvalidImageNameError
 

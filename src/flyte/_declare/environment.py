@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast, overl
 
 from flyte import rules, wire
 from flyte._absent import Absent
-from flyte._image import Image, image_to_wire
-from flyte._specs import (
+from flyte._declare.image import Image, image_to_wire
+from flyte._declare.options import (
     Cache,
     CacheRequest,
     Documentation,
@@ -30,7 +30,7 @@ from flyte._specs import (
 from flyte._sync import calling_frame, calling_module
 
 if TYPE_CHECKING:
-    from flyte._task import AsyncFunctionTaskTemplate, TaskTemplate
+    from flyte._declare.task import AsyncFunctionTaskTemplate, TaskTemplate
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -262,7 +262,7 @@ class TaskEnvironment(Environment):
         `timeout` is in seconds (for each attempt), a timedelta, or a Timeout; `cache` None takes the environment's.
         Raises ValueError for functions with `*args` or `**kwargs`.
         """
-        from flyte._task import AsyncFunctionTaskTemplate, TaskOptions
+        from flyte._declare.task import AsyncFunctionTaskTemplate, TaskOptions
 
         settings = TaskOptions.of(**options)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from flyte import wire
-from flyte._image import Image
+from flyte._declare.image import Image
 
 
 @runtime_checkable

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from flyte import _sync, wire
 from flyte._context import Caller, current_caller, current_group, is_tracing
-from flyte._entry import entry_of, place_of
-from flyte._interface import Interface, check_signature, interface_of
-from flyte._specs import (
+from flyte._declare.entry import entry_of, place_of
+from flyte._declare.interface import Interface, check_signature, interface_of
+from flyte._declare.options import (
     Cache,
     CacheRequest,
     Documentation,
@@ -39,7 +39,7 @@ from flyte._specs import (
 from flyte.errors import TraceDoesNotAllowNestedTasksError
 
 if TYPE_CHECKING:
-    from flyte._environment import TaskEnvironment
+    from flyte._declare.environment import TaskEnvironment
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from flyte import rules, wire
-from flyte._cache import Cache, CachePolicy, CacheRequest, FunctionBodyPolicy, VersionParameters, cache_of
-from flyte._image import Architecture, Image, Layer, image_to_wire
-from flyte._resources import AMD_GPU, APPLE_SILICON, GPU, HABANA_GAUDI, TPU, Device, DeviceClass, Neuron, Resources
-from flyte._retry import Backoff, RetryStrategy, Timeout, TimeoutType, retries_of, timedelta_of, timeout_of
-from flyte._trigger import Cron, FixedRate, Trigger, TriggerTime
+from flyte._declare.cache import Cache, CachePolicy, CacheRequest, FunctionBodyPolicy, VersionParameters, cache_of
+from flyte._declare.image import Architecture, Image, Layer, image_to_wire
+from flyte._declare.resources import (
+    AMD_GPU,
+    APPLE_SILICON,
+    GPU,
+    HABANA_GAUDI,
+    TPU,
+    Device,
+    DeviceClass,
+    Neuron,
+    Resources,
+)
+from flyte._declare.retry import Backoff, RetryStrategy, Timeout, TimeoutType, retries_of, timedelta_of, timeout_of
+from flyte._declare.trigger import Cron, FixedRate, Trigger, TriggerTime
 
 __all__ = [
     "AMD_GPU",

@@ -1,0 +1,1 @@
+"""What a program declares: environments, tasks, images and their options."""
