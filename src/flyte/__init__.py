@@ -57,10 +57,6 @@ if TYPE_CHECKING:
     from flyte._declare.options import TriggerTime as TriggerTime
     from flyte._declare.task import AsyncFunctionTaskTemplate as AsyncFunctionTaskTemplate
     from flyte._declare.task import TaskTemplate as TaskTemplate
-    from flyte._deploy import ImageBuild as ImageBuild
-    from flyte._deploy import build as build
-    from flyte._deploy import build_images as build_images
-    from flyte._deploy import deploy as deploy
     from flyte._init import current_domain as current_domain
     from flyte._init import current_project as current_project
     from flyte._init import init as init
@@ -78,6 +74,10 @@ if TYPE_CHECKING:
     from flyte._serve import AppHandle as AppHandle
     from flyte._serve import serve as serve
     from flyte._serve import with_servecontext as with_servecontext
+    from flyte._ship.deploy import ImageBuild as ImageBuild
+    from flyte._ship.deploy import build as build
+    from flyte._ship.deploy import build_images as build_images
+    from flyte._ship.deploy import deploy as deploy
     from flyte._sync import BlockingCallWarning as BlockingCallWarning
     from flyte._trace import trace as trace
     from flyte._version import __version__ as __version__
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "_checkpoint": "BaseCheckpoint Checkpoint latest_checkpoint",
     "_context": "TaskContext ctx custom_context get_custom_context group",
-    "_deploy": "ImageBuild build build_images deploy",
+    "_ship.deploy": "ImageBuild build build_images deploy",
     "_declare.environment": "Environment TaskEnvironment",
     "_init": "current_domain current_project init init_from_api_key init_from_config init_in_cluster init_passthrough "
     "is_control_plane_available",

@@ -19,12 +19,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from flyte import _deploy, _init, _no_effect, rules, wire
-from flyte._bundle import CopyStyle
+from flyte import _init, rules, wire
 from flyte._client import Client
 from flyte._context import ctx, get_custom_context
 from flyte._declare.task import TaskTemplate
 from flyte._importing import refuse_import
+from flyte._ship import deploy as _deploy
+from flyte._ship import no_effect as _no_effect
+from flyte._ship.bundle import CopyStyle
 from flyte._sync import syncable
 from flyte._values import by_schema as _natural
 from flyte._values import to_bytes

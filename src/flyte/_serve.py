@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from flyte import _deploy, _init, _local_app, _no_effect, wire
-from flyte._bundle import CopyStyle
-from flyte._deploy import Progress
+from flyte import _init, _local_app, wire
 from flyte._importing import refuse_import
 from flyte._local_app import LocalApp
+from flyte._ship import deploy as _deploy
+from flyte._ship import no_effect as _no_effect
+from flyte._ship.bundle import CopyStyle
+from flyte._ship.deploy import Progress
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment
 from flyte.errors import InvalidInputError

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from flyte import wire
-from flyte._bundle import pack
+from flyte._ship.bundle import pack
 from tests.faults.world import World
 from tests.platform_fixture import ROOT, Platform
 

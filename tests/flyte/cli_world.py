@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from flyte import _deploy, _init
+from flyte import _init
+from flyte._ship import deploy as _deploy
 from flyte.cli._main import start
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from flyte import _deploy, _init
+from flyte import _init
+from flyte._ship import deploy as _deploy
 from tests.flyte.cli_world import Shell
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flyte._archive import Limits, unpack
-from flyte._bundle import pack
+from flyte._ship.bundle import pack
 from flyte.errors import CodeBundleError
 
 GOOD = {"main.py": (b"print('hello')\n" * 50, False), "pack/run.sh": (b"#!/bin/sh\n", True), "empty": (b"", False)}

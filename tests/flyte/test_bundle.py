@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from flyte import _bundle, _ignore
+from flyte._ship import bundle as _bundle
+from flyte._ship import ignore as _ignore
 from flyte.errors import CodeBundleError
 
 Importer = Callable[[str], object]
@@ -112,12 +113,12 @@ def test_a_script_that_runs_as_main_is_shipped(tmp_path: Path) -> None:
     script = _tree(
         tmp_path,
         {
-            "script.py": "import helper\nfrom pathlib import Path\nfrom flyte import _bundle\n"
+            "script.py": "import helper\nfrom pathlib import Path\nfrom flyte._ship import bundle as _bundle\n"
             "print(*_bundle.build(Path(__file__).parent).names)\n",
             "helper.py": "",
         },
     )
-    source = Path(_bundle.__file__).parents[1]
+    source = Path(_bundle.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=script, env={"PYTHONPATH": str(source)}, capture_output=True, text=True
     )

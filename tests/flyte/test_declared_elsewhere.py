@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import flyte
-from flyte import _deploy, _init
+from flyte import _init
+from flyte._ship import deploy as _deploy
 from flyte.errors import CodeBundleError
 from flyte.runtime import loader, worker
 from tests.flyte.cli_world import Shell

@@ -20,7 +20,7 @@ from flyte.wire import DeployedEnvironment, Deployment
 if TYPE_CHECKING:
     from flyte._client import Client
     from flyte._declare.environment import Environment
-    from flyte._deploy import Plan
+    from flyte._ship.deploy import Plan
 
 EXAMPLES = """\b
 Examples:
@@ -64,7 +64,8 @@ def deploy(
     They go up level by level along depends_on; each level has to answer before the next one starts. When the command
     returns, the apps answer. If something fails, the version before goes on serving.
     """
-    from flyte import _deploy, _init
+    from flyte import _init
+    from flyte._ship import deploy as _deploy
 
     if environment is not None and (every or recursive):
         raise click.UsageError("ENVIRONMENT cannot be combined with --all or --recursive.")
@@ -119,7 +120,7 @@ def _environments(programs: Sequence[Program], file: str) -> list[Environment]:
 
 async def _sent(client: Client, planned: Plan) -> Deployment:
     """Deploy, showing how it goes; the platform's last word on it. Raises DeploymentError."""
-    from flyte import _deploy
+    from flyte._ship import deploy as _deploy
 
     with watching(invocation().is_live) as watch:
         return await _deploy.send(client, planned, watch)

@@ -34,7 +34,8 @@ def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: Ru
     here = {name: paths.in_place(value) for name, value in inputs.items()}
     task.interface.dump_inputs(task.interface.bind((), here))  # what is wrong with them is said before anything starts
     if options.local:
-        from flyte import _deploy, _no_effect
+        from flyte._ship import deploy as _deploy
+        from flyte._ship import no_effect as _no_effect
 
         _refuse_for_local(options)
         with badly_declared():
@@ -69,7 +70,7 @@ def _sent(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _deploy_and_start(client: Client, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> Run:
-    from flyte import _deploy
+    from flyte._ship import deploy as _deploy
 
     with badly_declared():
         strict = options.strict or None

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flyte import _bundle
-from flyte._import_statements import imports_of
 from flyte._importing import importing
+from flyte._ship import bundle as _bundle
+from flyte._ship.import_statements import imports_of
 from flyte.errors import ModuleLoadError
 from flyte.runtime import hints
 

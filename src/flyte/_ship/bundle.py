@@ -5,7 +5,7 @@ the sha256 of its bytes. So the same code is sent once, ever, and a version that
 
 `loaded_modules` ships what this process has imported from below the root folder, what those files import by name (an
 `import` inside a function has not happened yet), and what the environments `include`. `all` ships the whole folder,
-less what `_ignore` keeps at home. Installed packages, the standard library and ourselves are never shipped.
+less what `ignore` keeps at home. Installed packages, the standard library and ourselves are never shipped.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from flyte import _ignore
-from flyte._import_statements import files_of, imports_of
+from flyte._ship import ignore as _ignore
+from flyte._ship.import_statements import files_of, imports_of
 from flyte.errors import CodeBundleError
 
 CopyStyle = Literal["loaded_modules", "all", "none"]
@@ -37,7 +37,7 @@ LIMIT = 100 * 1024 * 1024
 MOST_FILES = 20_000
 """Files of a bundle above which it is refused; the platform unpacks no more (`flyte._archive.Limits`)."""
 
-_OURS = Path(__file__).resolve().parent
+_OURS = Path(__file__).resolve().parents[1]
 _NOT_SHIPPED = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
 
@@ -79,7 +79,7 @@ def build(
 
 def _warn_of_ignored(files: Mapping[str, Path], root: Path) -> None:
     """Name each module below `root` that this process or its modules import, and that is not among `files`."""
-    from flyte._no_effect import say
+    from flyte._ship.no_effect import say
 
     imported = {name: path for name, path in loaded(root).items() if name in files}
     left_out = sorted(set(_named(imported, root)[0]) - set(files))

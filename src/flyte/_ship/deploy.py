@@ -16,13 +16,15 @@ from typing import Any
 
 import msgspec
 
-from flyte import _bundle, _init, _no_effect, wire
-from flyte._bundle import Bundle, CopyStyle
+from flyte import _init, wire
 from flyte._client import Client
 from flyte._declare.environment import Environment, TaskEnvironment
 from flyte._declare.image import Image
-from flyte._deployment import Deployment, described, image_of
 from flyte._importing import refuse_import
+from flyte._ship import bundle as _bundle
+from flyte._ship import no_effect as _no_effect
+from flyte._ship.bundle import Bundle, CopyStyle
+from flyte._ship.deployment import Deployment, described, image_of
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment
 from flyte.errors import CodeBundleError, DeploymentError, InvalidInputError
