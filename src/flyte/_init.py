@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
 from flyte import _config, _platform, wire
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte._config import Config
 from flyte._official import refuse_official
 from flyte.errors import InitializationError

@@ -22,10 +22,10 @@ from typing import Any, Literal
 import msgspec
 
 from flyte import wire
+from flyte._client.transport import Pauses
 from flyte._declare.environment import Environment
 from flyte._ship import bundle as _bundle
 from flyte._sync import syncable
-from flyte._transport import Pauses
 from flyte.app._environment import AppEnvironment, set_local_endpoint
 from flyte.errors import DeploymentError, InvalidInputError
 

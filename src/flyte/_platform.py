@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flyte._transport import probe
+from flyte._client.transport import probe
 from flyte.errors import InitializationError
 
 START_TIMEOUT = 180.0

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from flyte import _init, rules, wire
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte._context import ctx, get_custom_context
 from flyte._declare.task import TaskTemplate
 from flyte._importing import refuse_import

@@ -18,9 +18,12 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from flyte import _client, _follow, _transport, wire
-from flyte._client import Client
-from flyte._follow import Message, messages
+from flyte import wire
+from flyte._client import client as _client
+from flyte._client import follow as _follow
+from flyte._client import transport as _transport
+from flyte._client.client import Client
+from flyte._client.follow import Message, messages
 from flyte.errors import (
     AppNotFoundError,
     InitializationError,
@@ -411,7 +414,7 @@ def test_a_forked_child_connects_anew(fake: FakePlatform) -> None:
 
 _PROGRAM = """
 import sys, asyncio
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte._sync import syncable
 client = Client(sys.argv[1], sys.argv[2])
 print(syncable(client.me)().kind, asyncio.run(client.me()).kind)
@@ -419,7 +422,7 @@ print(syncable(client.me)().kind, asyncio.run(client.me()).kind)
 
 
 def test_a_program_ends_without_a_word_about_open_sessions(fake: FakePlatform) -> None:
-    source = str(Path(_client.__file__).parents[1])
+    source = str(Path(_client.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", _PROGRAM, fake.endpoint, TOKEN],
         env={"PYTHONPATH": source},
@@ -431,9 +434,9 @@ def test_a_program_ends_without_a_word_about_open_sessions(fake: FakePlatform) -
 
 
 def test_importing_the_client_is_quiet() -> None:
-    source = str(Path(_client.__file__).parents[1])
+    source = str(Path(_client.__file__).parents[2])
     code = (
-        "import sys, threading, flyte._client, flyte._init\n"
+        "import sys, threading, flyte._client.client, flyte._init\n"
         "heavy = {'aiohttp', 'yaml', 'click', 'rich', 'pydantic', 'fastapi', 'greenlet'} & set(sys.modules)\n"
         "print(sorted(heavy), threading.active_count())"
     )

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from flyte import wire
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte.cli import _main, execute, watch
 from flyte.cli.options import Invocation
 from flyte.cli.run import RunOptions

@@ -210,7 +210,7 @@ def test_the_middleware_takes_other_headers_and_guards_web_sockets() -> None:
 
     @app.get("/who")
     def who() -> list[Any]:
-        from flyte._transport import forwarded
+        from flyte._client.transport import forwarded
 
         return list(forwarded.get() or ())
 

@@ -12,9 +12,10 @@ import httpx
 import msgspec
 import pytest
 
-from flyte import _line, wire
-from flyte._client import Client
-from flyte._line import Line, NoLine
+from flyte import wire
+from flyte._client import local_socket as _line
+from flyte._client.client import Client
+from flyte._client.local_socket import Line, NoLine
 from flyte.errors import RemoteTaskNotFoundError, RunNotFoundError
 from flyte.wire import ActionPhase
 from tarmac import settings as all_settings

@@ -16,8 +16,8 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import validate
 
 from flyte import wire
-from flyte._client import Client
-from flyte._transport import Request, Transport
+from flyte._client.client import Client
+from flyte._client.transport import Request, Transport
 from flyte.wire import ActionPhase, ErrorInfo, Record
 from tarmac.api.openapi import EXAMPLES
 from tarmac.api.queries import EVERYWHERE

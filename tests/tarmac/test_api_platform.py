@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte.errors import AppNotFoundError, NotAuthenticatedError, RemoteTaskNotFoundError
 from flyte.wire import ActionPhase, Event, Project, Run, RunRequest
 

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flyte._client import Client
-from flyte._transport import Request, Transport
+from flyte._client.client import Client
+from flyte._client.transport import Request, Transport
 from flyte.wire import ActionPhase, DeploymentPhase
 from tarmac.api import streams
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from flyte import _init, wire
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte._declare.environment import Environment, TaskEnvironment
 from flyte._declare.image import Image
 from flyte._importing import refuse_import

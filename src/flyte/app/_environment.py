@@ -129,7 +129,8 @@ class AppEnvironment(Environment):
         return cast("str", found).rstrip("/")
 
     def _asked(self) -> str:
-        from flyte import _client, _init
+        from flyte import _init
+        from flyte._client import client as _client
 
         if _init.current().client is None:
             raise InitializationError(

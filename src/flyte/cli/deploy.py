@@ -18,7 +18,7 @@ from flyte.cli.tables import Column
 from flyte.wire import DeployedEnvironment, Deployment
 
 if TYPE_CHECKING:
-    from flyte._client import Client
+    from flyte._client.client import Client
     from flyte._declare.environment import Environment
     from flyte._ship.deploy import Plan
 

@@ -21,7 +21,7 @@ from flyte.errors import BaseRuntimeError
 from flyte.wire import ActionPhase, App, Run, Task
 
 if TYPE_CHECKING:
-    from flyte._client import Client
+    from flyte._client.client import Client
     from flyte.app import AppEnvironment
     from flyte.cli.run import RunOptions
     from flyte.remote._io import Runs

@@ -13,7 +13,7 @@ from flyte.errors import BaseRuntimeError, NotFoundError, readable
 from flyte.wire import ROOT_ACTION, ActionDetails, ActionPhase, ErrorInfo, Run
 
 if TYPE_CHECKING:
-    from flyte._client import Client
+    from flyte._client.client import Client
     from flyte.remote._io import Runs
 
 ENDED = {ActionPhase.ABORTED: "was aborted", ActionPhase.TIMED_OUT: "timed out"}

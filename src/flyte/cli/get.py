@@ -32,7 +32,7 @@ from flyte.wire import (
 )
 
 if TYPE_CHECKING:
-    from flyte._client import Client
+    from flyte._client.client import Client
 
 R = TypeVar("R")
 

@@ -15,7 +15,7 @@ from flyte.cli.options import connect, examples, invocation, say, scoped
 from flyte.wire import ROOT_ACTION, LogLine
 
 if TYPE_CHECKING:
-    from flyte._client import Client
+    from flyte._client.client import Client
 
 APP_LINES = 30
 """Lines of an app's log that are shown where nobody says how many."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from flyte._client import Client
+    from flyte._client.client import Client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

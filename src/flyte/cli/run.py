@@ -26,7 +26,7 @@ from flyte.cli.options import formatted, scoped, shipped
 from flyte.cli.verbs import refuse_absent
 
 if TYPE_CHECKING:
-    from flyte._client import Client
+    from flyte._client.client import Client
     from flyte.wire import InputSpec, Task
 
 DEPLOYED = "deployed-task"

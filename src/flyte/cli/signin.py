@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 if TYPE_CHECKING:
-    from flyte._client import Client
+    from flyte._client.client import Client
 
 
 async def signed_in_url(client: Client, run: str | None = None) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-    from flyte._client import Client
+    from flyte._client.client import Client
 
 SHOWN_CHILDREN = 12
 """Children of one action that are drawn; of more, the finished ones are counted instead."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from flyte import _init, wire
 from flyte._absent import Absent
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
 from flyte.remote._io import as_dict, as_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from flyte._transport import forwarded
+from flyte._client.transport import forwarded
 
 
 @contextlib.contextmanager

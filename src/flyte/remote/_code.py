@@ -12,7 +12,7 @@ from typing import cast
 
 from flyte import wire
 from flyte._archive import unpack
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte.errors import NotFoundError
 from flyte.remote._io import Runs
 

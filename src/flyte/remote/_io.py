@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import msgspec
 
 from flyte import wire
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte._values import by_schema as _natural
 from flyte._values import from_bytes, from_json
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from flyte import wire
 from flyte._absent import Absent
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte._failure import to_error
 from flyte._sync import streamable, syncable, syncable_classmethod, syncable_when
 from flyte.errors import ActionAbortedError, RunNotFoundError, TaskTimeoutError

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from flyte import _init, wire
-from flyte._client import Client
+from flyte._client.client import Client
 from flyte._sync import syncable
 from flyte.errors import TooLargeError
 

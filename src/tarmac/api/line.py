@@ -1,4 +1,4 @@
-"""The API for programs on this machine: its routes as frames on the link (`flyte._line` is the other end).
+"""The API for programs on this machine: its routes as frames on the link; `flyte._client.local_socket` calls it.
 
 Finding a task, starting a run of it and looking at the run are what programs do all day; they are answered right here.
 Every other call goes through the application, exactly as if it had come by HTTP, and so does whatever is unusual about

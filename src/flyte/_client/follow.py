@@ -16,7 +16,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from flyte._transport import Pauses, Request, Silence, Transport
+from flyte._client.transport import Pauses, Request, Silence, Transport
 from flyte.wire import Event, LogLine
 
 T = TypeVar("T")

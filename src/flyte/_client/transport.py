@@ -1,4 +1,4 @@
-"""HTTP to the platform: sessions, patience, and streams that survive a lost connection. `_client` names the routes.
+"""HTTP to the platform: sessions, patience, and streams that survive a lost connection. `client` names the routes.
 
 One aiohttp session serves each event loop, whoever asks; it is closed when its loop ends (an asynchronous generator
 holds it, and a loop closes those before it stops) or when the interpreter exits. A forked child forgets all of them
@@ -9,7 +9,7 @@ Patience: while nothing is connected (refused), or the gateway says that nobody 
 again, with growing pauses, for `patience` seconds. When a connection broke *after* the call went out, only a call that
 may be made twice is made again. Then SystemUnavailableError, which names the address and the way out.
 
-A stream (`lines`) is one response read line by line; whoever follows one (see `_follow`) opens it again from its last
+A stream (`lines`) is one response read line by line; whoever follows one (see `follow`) opens it again from its last
 offset. An outage is measured from the moment the line fell silent to the next byte that arrives, and is bounded too.
 """
 
@@ -33,8 +33,8 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from flyte import wire
+from flyte._client.local_socket import LARGEST, Line, NoLine
 from flyte._failure import to_error
-from flyte._line import LARGEST, Line, NoLine
 from flyte.errors import InitializationError, RuntimeSystemError, SystemUnavailableError, by_code
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Route:
     verify: bool = True
     proxy: str | None = None
     shortcut: str | None = None
-    """The platform's link, where it is on this machine; see `_line`."""
+    """The platform's link, where it is on this machine; see `local_socket`."""
 
     @property
     def base(self) -> str:

@@ -1,7 +1,7 @@
 """The platform's HTTP API: one method for each route of `/v1`, records in and records out.
 
 A Client is an address, a key, a project and a domain; it costs nothing to make, and all of them share the connections
-that `_transport` keeps. Every method raises what the platform answered (`flyte.errors`), or SystemUnavailableError.
+that `transport` keeps. Every method raises what the platform answered (`flyte.errors`), or SystemUnavailableError.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from flyte import wire
-from flyte._follow import EventStream, Kind, follow_events, follow_logs, whole_lines
-from flyte._transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params
+from flyte._client.follow import EventStream, Kind, follow_events, follow_logs, whole_lines
+from flyte._client.transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params
 from flyte.errors import NotFoundError
 from flyte.names import path_part
 

@@ -1,0 +1,1 @@
+"""Calls of a platform: its routes, and how they get there."""
