@@ -19,11 +19,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from flyte import _init, rules, wire
+from flyte import rules, wire
 from flyte._client.client import Client
 from flyte._context import ctx, get_custom_context
 from flyte._declare.task import TaskTemplate
 from flyte._importing import refuse_import
+from flyte._session import init as _init
 from flyte._ship import deploy as _deploy
 from flyte._ship import no_effect as _no_effect
 from flyte._ship.bundle import CopyStyle
@@ -292,7 +293,7 @@ def _checked_size(task: str, inputs: Mapping[str, Any]) -> bytes:
 
 
 def _own_endpoint() -> str:
-    from flyte._config import normal_endpoint
+    from flyte._session.config import normal_endpoint
 
     return normal_endpoint(os.environ.get("FLYTE_ENDPOINT", "http://localhost"))
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from flyte._absent import missing
-from flyte._config import Config
+from flyte._session.config import Config
 
 auto = Config.auto
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from flyte import _init
+from flyte._session import init as _init
 from flyte._ship import deploy as _deploy
 from flyte.cli._main import start
 from tests.flyte.fake_platform import TOKEN, FakePlatform

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flyte import _init
+from flyte._session import init as _init
 from flyte._ship import deploy as _deploy
 from tests.flyte.cli_world import Shell
 from tests.flyte.fake_platform import TOKEN, FakePlatform

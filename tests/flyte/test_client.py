@@ -436,7 +436,7 @@ def test_a_program_ends_without_a_word_about_open_sessions(fake: FakePlatform) -
 def test_importing_the_client_is_quiet() -> None:
     source = str(Path(_client.__file__).parents[2])
     code = (
-        "import sys, threading, flyte._client.client, flyte._init\n"
+        "import sys, threading, flyte._client.client, flyte._session.init\n"
         "heavy = {'aiohttp', 'yaml', 'click', 'rich', 'pydantic', 'fastapi', 'greenlet'} & set(sys.modules)\n"
         "print(sorted(heavy), threading.active_count())"
     )

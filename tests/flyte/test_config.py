@@ -16,8 +16,10 @@ from typing import TextIO
 
 import pytest
 
-from flyte import _config, _init, _platform
-from flyte._official import refuse_official
+from flyte._session import config as _config
+from flyte._session import find as _platform
+from flyte._session import init as _init
+from flyte._session.official import refuse_official
 from flyte.errors import InitializationError
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 

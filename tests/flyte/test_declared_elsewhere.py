@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import flyte
-from flyte import _init
+from flyte._session import init as _init
 from flyte._ship import deploy as _deploy
 from flyte.errors import CodeBundleError
 from flyte.runtime import loader, worker

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import flyte
-from flyte import _init, wire
+from flyte import wire
+from flyte._session import init as _init
 from flyte._ship import deploy as _deploy
 from flyte.errors import CodeBundleError, DeploymentError, InitializationError, InvalidInputError
 from tests.flyte.conftest import Project

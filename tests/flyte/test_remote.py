@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import flyte
-from flyte import _init, remote, wire
+from flyte import remote, wire
 from flyte._context import ActionID, TaskContext, entered
+from flyte._session import init as _init
 from flyte.errors import (
     AppNotFoundError,
     DeploymentError,

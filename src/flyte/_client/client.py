@@ -453,7 +453,7 @@ def app_endpoint(name: str, project: str | None = None, domain: str | None = Non
 
     Raises AppNotFoundError, and InitializationError where no platform is configured.
     """
-    from flyte import _init
+    from flyte._session import init as _init
     from flyte._sync import syncable
 
     client = _init.client().scoped(project, domain)

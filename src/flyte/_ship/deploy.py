@@ -16,11 +16,12 @@ from typing import Any
 
 import msgspec
 
-from flyte import _init, wire
+from flyte import wire
 from flyte._client.client import Client
 from flyte._declare.environment import Environment, TaskEnvironment
 from flyte._declare.image import Image
 from flyte._importing import refuse_import
+from flyte._session import init as _init
 from flyte._ship import bundle as _bundle
 from flyte._ship import no_effect as _no_effect
 from flyte._ship.bundle import Bundle, CopyStyle

@@ -19,7 +19,7 @@ class AppContext:
 
 def ctx() -> AppContext:
     """Where this app runs: on a platform (`remote`), or in the process that served it (`local`)."""
-    from flyte import _init
+    from flyte._session import init as _init
     from flyte.io._place import data_folder
 
     state = _init.current()

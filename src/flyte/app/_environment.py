@@ -129,8 +129,8 @@ class AppEnvironment(Environment):
         return cast("str", found).rstrip("/")
 
     def _asked(self) -> str:
-        from flyte import _init
         from flyte._client import client as _client
+        from flyte._session import init as _init
 
         if _init.current().client is None:
             raise InitializationError(

@@ -159,7 +159,7 @@ def create_config(
     """Write a config file, which commands and `flyte.init_from_config()` find in ./.flyte or ~/.flyte."""
     import yaml
 
-    from flyte._config import normal_endpoint
+    from flyte._session.config import normal_endpoint
 
     if insecure and not endpoint:
         raise click.UsageError("--insecure goes with --endpoint.")

@@ -64,7 +64,7 @@ def deploy(
     They go up level by level along depends_on; each level has to answer before the next one starts. When the command
     returns, the apps answer. If something fails, the version before goes on serving.
     """
-    from flyte import _init
+    from flyte._session import init as _init
     from flyte._ship import deploy as _deploy
 
     if environment is not None and (every or recursive):

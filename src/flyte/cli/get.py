@@ -470,7 +470,8 @@ def get_project(name: str | None, output: str | None) -> None:
 @formatted
 def get_config(output: str | None) -> None:
     """Show which config file is used and what it, together with the environment, says."""
-    from flyte import _config, _platform
+    from flyte._session import config as _config
+    from flyte._session import find as _platform
 
     config = _config.load(invocation().config)
     facts = {

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 
-from flyte._official import refuse_official
+from flyte._session.official import refuse_official
 from flyte.errors import InitializationError
 
 

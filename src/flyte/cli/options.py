@@ -113,8 +113,10 @@ def connect(
 
     It is in force for the whole process afterwards. Raises InitializationError where there is none.
     """
-    from flyte import _config, _init, _platform
-    from flyte._official import refuse_official
+    from flyte._session import config as _config
+    from flyte._session import find as _platform
+    from flyte._session import init as _init
+    from flyte._session.official import refuse_official
     from flyte.errors import InitializationError
 
     config = _config.load(invocation().config)

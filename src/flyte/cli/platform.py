@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from flyte._official import refuse_official
+from flyte._session.official import refuse_official
 from flyte.cli.handover import hand_over
 from flyte.cli.options import connect, examples, formatted, invocation
 

@@ -83,7 +83,7 @@ def _content(digest: str) -> bytes:
     blobs = os.environ.get("FLYTE_BLOBS")
     if blobs and (stored := Path(blobs, digest)).is_file():
         return stored.read_bytes()
-    from flyte import _init
+    from flyte._session import init as _init
     from flyte._sync import syncable
 
     return syncable(_init.client().get_blob)(digest)

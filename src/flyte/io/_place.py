@@ -19,7 +19,8 @@ import urllib.request
 import uuid
 from pathlib import Path
 
-from flyte import _init, _platform
+from flyte._session import find as _platform
+from flyte._session import init as _init
 from flyte.io import _allowed, _blob
 from flyte.runtime import identity
 

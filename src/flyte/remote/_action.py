@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from flyte import _init, wire
+from flyte import wire
 from flyte._absent import Absent
+from flyte._session import init as _init
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
 from flyte.remote._code import CodeBundle, code_of, download

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Any, Literal
 
-from flyte import _init, wire
+from flyte import wire
 from flyte._absent import Absent
 from flyte._client.client import Client
+from flyte._session import init as _init
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
 from flyte.remote._io import as_dict, as_json

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from flyte import _init, wire
+from flyte import wire
+from flyte._session import init as _init
 from flyte._sync import syncable, syncable_classmethod
 from flyte.errors import NotFoundError
 from flyte.remote._io import as_dict, as_json

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Literal
 
-from flyte import _init, rules, wire
+from flyte import rules, wire
+from flyte._session import init as _init
 from flyte._sync import syncable_classmethod
 from flyte.errors import InvalidInputError
 from flyte.remote._io import as_dict, as_json

@@ -8,8 +8,9 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from flyte import _init, wire
+from flyte import wire
 from flyte._context import ctx
+from flyte._session import init as _init
 from flyte._sync import syncable
 from flyte.errors import InvalidInputError, RemoteTaskUsageError
 from flyte.remote._io import as_dict, as_json

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from flyte import _init, wire
+from flyte import wire
 from flyte._client.client import Client
+from flyte._session import init as _init
 from flyte._sync import syncable
 from flyte.errors import TooLargeError
 

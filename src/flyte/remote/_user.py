@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flyte import _init, wire
+from flyte import wire
+from flyte._session import init as _init
 from flyte._sync import syncable_classmethod
 from flyte.remote._io import as_dict, as_json
 

@@ -23,10 +23,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
-from flyte import _config, _platform, wire
+from flyte import wire
 from flyte._client.client import Client
-from flyte._config import Config
-from flyte._official import refuse_official
+from flyte._session import config as _config
+from flyte._session import find as _platform
+from flyte._session.config import Config
+from flyte._session.official import refuse_official
 from flyte.errors import InitializationError
 
 P = ParamSpec("P")
@@ -368,7 +370,7 @@ def root_dir() -> Path:
 
 def _is_users(script: Path) -> bool:
     """Not a program that was installed, such as pytest or the `flyte` command."""
-    installed = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parent)
+    installed = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(__file__).resolve().parents[1])
     return not any(script.is_relative_to(folder) for folder in installed)
 
 

@@ -1,0 +1,1 @@
+"""Which platform this process talks to, as whom and about which project."""
