@@ -128,7 +128,7 @@ class Runner:
     # --- the three ways
 
     async def _locally(self, task: AnyTask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
-        from flyte._local import LocalClient
+        from flyte._local.client import LocalClient
 
         state, context = _init.current(), self.context
         client = LocalClient(context.project or state.project, context.domain or state.domain)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from flyte import _local_app, wire
+from flyte import wire
 from flyte._importing import refuse_import
-from flyte._local_app import LocalApp
+from flyte._local import app as _local_app
+from flyte._local.app import LocalApp
 from flyte._session import init as _init
 from flyte._ship import deploy as _deploy
 from flyte._ship import no_effect as _no_effect

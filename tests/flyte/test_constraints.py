@@ -14,7 +14,7 @@ import pytest
 
 import flyte
 from flyte._declare.interface import interface_of
-from flyte._local import LocalClient
+from flyte._local.client import LocalClient
 from flyte._values import from_json, schema, to_json
 from flyte.errors import InvalidInputError, RuntimeDataValidationError
 from flyte.wire import ActionPhase

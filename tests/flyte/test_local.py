@@ -21,8 +21,9 @@ from typing import Any
 import pytest
 
 import flyte
-from flyte import _local_run, wire
-from flyte._local import LocalClient
+from flyte import wire
+from flyte._local import run as _local_run
+from flyte._local.client import LocalClient
 from flyte._sync import syncable
 from flyte.errors import (
     ActionAbortedError,
@@ -1030,7 +1031,7 @@ def program(tmp_path: Path) -> Program:
 
 def test_a_program_that_ends_waits_for_the_runs_it_started(program: Program) -> None:
     said = program("""
-        from flyte._local import LocalClient
+        from flyte._local.client import LocalClient
         from flyte._sync import syncable
 
         @env.task
@@ -1052,7 +1053,7 @@ def test_a_program_that_ends_waits_for_the_runs_it_started(program: Program) -> 
 
 LATE_FAILURE = """
     import threading
-    from flyte._local import LocalClient
+    from flyte._local.client import LocalClient
     from flyte._sync import syncable
 
     ENDING = threading.Event()

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import flyte
-from flyte import _local_app
+from flyte._local import app as _local_app
 from flyte.errors import DeploymentError, InvalidInputError
 from tests.flyte.conftest import Project
 from tests.platform_fixture import wait_for

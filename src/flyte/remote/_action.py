@@ -41,7 +41,7 @@ def runs_in_force() -> Runs:
     state = _init.current()
     if state.client is not None:
         return state.client
-    from flyte._local import LocalClient
+    from flyte._local.client import LocalClient
 
     return LocalClient(state.project, state.domain)
 

@@ -14,7 +14,7 @@ from flyte._values import from_bytes, from_json
 
 if TYPE_CHECKING:
     from flyte._declare.task import TaskTemplate
-    from flyte._local import LocalClient
+    from flyte._local.client import LocalClient
 
 Runs: TypeAlias = "Client | LocalClient"
 """Who knows of runs: a platform, or this process in local mode."""

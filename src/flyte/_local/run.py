@@ -1,4 +1,4 @@
-"""A run of local mode: its actions, and how each is brought to its end. `_local` says what local mode is."""
+"""A run of local mode: its actions, and how each is brought to its end. `client` says what local mode is."""
 
 from __future__ import annotations
 

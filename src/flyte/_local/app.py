@@ -141,8 +141,8 @@ class LocalApp:
             ready_fd=null,
             parent=os.getpid(),
         )
-        command = [sys.executable, "-m", "flyte._local_app", msgspec.json.encode(order).decode()]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *_python_path()])}
+        command = [sys.executable, "-m", "flyte._local.app", msgspec.json.encode(order).decode()]
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *_python_path()])}
         try:
             self._process = subprocess.Popen(  # what it prints goes to stderr: stdout is the program's own
                 command, pass_fds=[null], env=environ, stdin=subprocess.DEVNULL, stdout=2

@@ -1,0 +1,1 @@
+"""Local mode: runs and apps in this process and its children, without a platform."""
