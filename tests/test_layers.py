@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 SEES_ALL = {"__init__", "__main__", "server", "supervisor", "cli"}
 """Where the parts are put together."""
 
-FROM_FLYTE = {f"flyte.{name}" for name in ("wire", "errors", "concurrency", "names", "phases", "rules", "_archive")}
+FROM_FLYTE = {f"flyte.{name}" for name in ("wire", "errors", "concurrency", "names", "phases", "rules", "archive")}
 """What the platform may know of the package that users import."""
 
 

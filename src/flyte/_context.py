@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from flyte import rules
 
 if TYPE_CHECKING:
-    from flyte._checkpoint import Checkpoint
     from flyte._declare.task import TaskTemplate
+    from flyte.io._checkpoint import Checkpoint
 
 Mode = Literal["local", "remote"]
 
@@ -82,7 +82,7 @@ class TaskContext:
     @property
     def checkpoint(self) -> Checkpoint | None:
         """What this action saved in earlier attempts, and where it saves; None outside an action."""
-        from flyte._checkpoint import checkpoint_of
+        from flyte.io._checkpoint import checkpoint_of
 
         return checkpoint_of(self)
 

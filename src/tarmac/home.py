@@ -184,7 +184,7 @@ class Home:
         return self.logs / "workers"
 
     def checkpoints(self, run: str) -> Path:
-        """What the run's actions saved for their next attempts (`flyte._checkpoint`)."""
+        """What the run's actions saved for their next attempts (`flyte.io._checkpoint`)."""
         return self.files / "checkpoints" / run
 
     def checkpoints_but(self, runs: Collection[str]) -> list[Path]:

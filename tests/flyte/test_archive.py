@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from flyte._archive import Limits, unpack
 from flyte._ship.bundle import pack
+from flyte.archive import Limits, unpack
 from flyte.errors import CodeBundleError
 
 GOOD = {"main.py": (b"print('hello')\n" * 50, False), "pack/run.sh": (b"#!/bin/sh\n", True), "empty": (b"", False)}

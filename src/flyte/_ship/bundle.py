@@ -35,7 +35,7 @@ LIMIT = 100 * 1024 * 1024
 """Bytes of a bundle above which it is refused: data does not travel with the code."""
 
 MOST_FILES = 20_000
-"""Files of a bundle above which it is refused; the platform unpacks no more (`flyte._archive.Limits`)."""
+"""Files of a bundle above which it is refused; the platform unpacks no more (`flyte.archive.Limits`)."""
 
 _OURS = Path(__file__).resolve().parents[1]
 _NOT_SHIPPED = frozenset({"site-packages", "dist-packages", "__pycache__"})

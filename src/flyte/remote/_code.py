@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import cast
 
 from flyte import wire
-from flyte._archive import unpack
 from flyte._client.client import Client
+from flyte.archive import unpack
 from flyte.errors import NotFoundError
 from flyte.remote._io import Runs
 

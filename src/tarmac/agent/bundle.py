@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from flyte._archive import unpack as unpack_archive
+from flyte.archive import unpack as unpack_archive
 from flyte.errors import CodeBundleError
 from tarmac.agent.shortage import is_shortage
 from tarmac.workload_files import NOT_A_FILE, open_to_read
