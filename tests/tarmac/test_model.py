@@ -119,7 +119,7 @@ def _settings(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_nothing_sets_a_phase_or_a_status_past_its_table() -> None:
-    files = [*(SRC / "tarmac" / "control").glob("*.py"), *(SRC / "flyte" / "_local").glob("*.py")]
+    files = [*(SRC / "tarmac" / "control").rglob("*.py"), *(SRC / "flyte" / "_local").glob("*.py")]
     found = [(place, text) for path in files for place, text in _settings(path)]
     assert {place for place, _ in found} >= MOVERS
     assert [(place, text) for place, text in found if place not in MOVERS | {"Apps.unswitch"}] == []
