@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import graphlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,33 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": GROUND | {"control", "events", "auth", "store", "blobs", "console", "links"},
     "console": GROUND | {"control", "events", "auth", "store", "blobs", "api"},
 }
+
+CONTROL_GROUND = {
+    "agents",
+    "clock",
+    "errands",
+    "gateway",
+    "live",
+    "live_apps",
+    "ports",
+    "recent",
+    "records",
+    "sessions",
+    "startup",
+    "suspects",
+    "vault",
+}
+"""Inside the control plane: what is in memory, the processes at the other ends of links, and what all its parts use."""
+
+INSIDE_CONTROL: dict[str, set[str]] = {
+    **dict.fromkeys(CONTROL_GROUND, CONTROL_GROUND),
+    "workers": CONTROL_GROUND,
+    "runs": CONTROL_GROUND | {"workers"},
+    "apps": CONTROL_GROUND | {"workers", "runs"},
+    "keys": CONTROL_GROUND,
+    "inbox": CONTROL_GROUND | {"workers", "runs"},
+}
+"""What is below reports to what is above through `ports`. `control/__init__.py` puts the parts together."""
 
 SEES_ALL = {"__init__", "__main__", "server", "supervisor", "cli"}
 """Where the parts are put together."""
@@ -91,6 +119,35 @@ def test_each_part_imports_only_those_below_it(path: Path) -> None:
     assert parts - allowed - {"__version__"} == set()
 
 
+@pytest.mark.parametrize("path", modules("tarmac/control"), ids=lambda path: str(path.relative_to(SRC)))
+def test_inside_the_control_plane_each_part_imports_only_those_below_it(path: Path) -> None:
+    part = path.relative_to(SRC / "tarmac/control").with_suffix("").parts[0]
+    if part == "__init__":
+        return
+    assert part in INSIDE_CONTROL, f"say in INSIDE_CONTROL what tarmac.control.{part} may import"
+    parts = {name.split(".")[2] for name in imported(path) if name.startswith("tarmac.control.")}
+    assert parts - INSIDE_CONTROL[part] - {part} == set()
+
+
+def test_no_module_of_the_control_plane_imports_itself_by_a_detour() -> None:
+    """Imports inside functions and for type annotations count."""
+    paths = modules("tarmac/control") + modules("tarmac/links") + modules("tarmac/process")
+    named = {".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    needs = {
+        name: {found for each in imported(path) if (found := _module(each, named))} for name, path in named.items()
+    }
+    graphlib.TopologicalSorter({name: found - {name} for name, found in needs.items()}).prepare()
+
+
+def _module(name: str, named: Mapping[str, Path]) -> str:
+    """The module among `named` that an imported name belongs to, or an empty text."""
+    while name and name not in named:
+        name = name.rpartition(".")[0]
+    return name
+
+
 def test_the_table_names_no_part_that_is_gone() -> None:
     there = {part_of(path) for path in modules("tarmac")}
     assert set(MAY_IMPORT) - there == set()
+    inside = {path.relative_to(SRC / "tarmac/control").with_suffix("").parts[0] for path in modules("tarmac/control")}
+    assert set(INSIDE_CONTROL) - inside == set()

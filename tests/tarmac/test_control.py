@@ -16,6 +16,7 @@ import pytest
 from flyte import wire
 from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, RunAlreadyExistsError, SystemUnavailableError
 from flyte.wire import ActionPhase
+from tarmac.control.inbox import WorkerPeer
 from tests.tarmac.fake_agent import Act, Vanish
 from tests.tarmac.house import TASKS, House, eventually, open_house
 
@@ -373,7 +374,7 @@ async def test_a_worker_that_lost_its_action_cannot_finish_it_or_act_for_it(
     assert await eventually(lambda: any(w.link for w in house.control.dispatch.workers.values() if not w.actions))
     stranger = next(w for w in house.control.dispatch.workers.values() if w.link and not w.actions)
     for worker, attempt in ((house.control.dispatch.workers[owner.order.unit], 1), (stranger, 2), (stranger, 1)):
-        worker.frame(stale(run.name, attempt))
+        WorkerPeer(worker, house.control._inbox).frame(stale(run.name, attempt))
         root = house.control._runs.live[run.name].root
         assert (root.phase, root.attempt, root.waiting) == (ActionPhase.RUNNING, 2, 0)
     opens.set()

@@ -453,13 +453,13 @@ async def test_a_deployment_that_was_complete_but_for_its_last_commit_is_finishe
 ) -> None:
     reached = asyncio.Event()
 
-    async def never(self: object, name: str) -> None:
+    async def never(self: object) -> None:
         reached.set()
         await asyncio.Event().wait()
 
     await deployed(house, app("front"))
     with monkeypatch.context() as patch:
-        patch.setattr("tarmac.control.apps.deployments.Deployments._succeed", never)
+        patch.setattr("tarmac.control.apps.underway.Underway.succeed", never)
         begun = await deploy(house, app("front", scaledown_after=1), version="v2")
         await reached.wait()
     control = await house.restart()
@@ -583,7 +583,7 @@ async def test_a_deployment_is_shown_as_it_is_on_disk(house: House, gateway: Gat
     house.disk.hold()
     gateway.apply()
     deployments = house.control._deployments
-    await until(lambda: deployments._now[begun.id].environments[0].phase == "ready")
+    await until(lambda: deployments._underway[begun.id].now.environments[0].phase == "ready")
     assert (await house.control.deployment(begun.id)).environments[0].phase == "starting"
     house.disk.go_on()
     gateway.is_slow = False

@@ -101,7 +101,7 @@ async def test_the_loss_of_an_old_link_does_not_count_once_there_is_a_new_one(ho
     old, new = worker.link, type("NewLink", (), {"send": lambda self, frame: None, "open": True})()
     assert old is not None
     worker.link = new
-    worker.lost(old)
+    house.control.dispatch.link_lost(worker, old)
     assert worker.link is new
     worker.link = old
 

@@ -84,7 +84,7 @@ async def test_what_a_dead_worker_had_begun_is_a_new_attempt_and_what_nobody_beg
         return 1
 
     house.behave = behave
-    house.control.dispatch._settling.goes_on = True  # nothing is given out any more
+    house.control.dispatch.is_open = False  # nothing is given out any more
     begun, waiting = await house.run("add"), await house.run("add")
     await house.down()
     Hand("w-dead", f"{house.home.holdings}:40").holds([Held(run=begun.name, action="a0", attempt=1)])
@@ -149,7 +149,7 @@ async def test_a_worker_that_is_too_busy_to_come_back_keeps_what_it_holds(
     house.disk.go_on()
     await house.down()
     await house.up(busy=[worker])
-    assert await eventually(lambda: not house.control.dispatch._settling.goes_on)
+    assert await eventually(lambda: house.control.dispatch.is_open)
     opens.set()
     assert (await house.result("add")).phase is ActionPhase.SUCCEEDED  # others are served meanwhile
     assert (await house.control.run(run.name)).phase is ActionPhase.RUNNING
@@ -200,7 +200,7 @@ async def test_one_failure_of_what_was_held_all_along_is_counted_once(house: Hou
     house.disk.hold()
     assert await eventually(lambda: calls == [1])
     await crash(house, run)
-    assert await eventually(lambda: house.agent.welcomes > 1 and not house.control.dispatch._settling.goes_on)
+    assert await eventually(lambda: house.agent.welcomes > 1 and house.control.dispatch.is_open)
     opens.set()
     done = await house.control.wait(run.name, 10)
     assert (done.phase, done.attempt, calls) == (ActionPhase.SUCCEEDED, 2, [1, 2])
@@ -224,7 +224,7 @@ async def test_what_was_held_all_along_is_given_to_nobody_else_when_its_worker_d
     house.disk.hold()
     assert await eventually(lambda: calls == [1])
     await crash(house, run)
-    assert await eventually(lambda: not house.control.dispatch._settling.goes_on and len(house.agent.workers) > 1)
+    assert await eventually(lambda: house.control.dispatch.is_open and len(house.agent.workers) > 1)
     dies.set()
     done = await house.control.wait(run.name, 10)
     assert (done.phase, done.attempt, calls) == (ActionPhase.SUCCEEDED, 2, [1, 2])

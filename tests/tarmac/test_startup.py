@@ -14,6 +14,7 @@ import pytest
 from flyte import wire
 from flyte.wire import ActionPhase, AppStatus, DeploymentPhase
 from tarmac import aside
+from tarmac.control.live import Pool
 from tarmac.home import Home
 from tarmac.starting import Starting
 from tests.tarmac.fake_agent import Act
@@ -195,15 +196,15 @@ async def with_spec(house: House, spec: wire.TaskSpec) -> None:
 async def test_an_error_in_giving_out_fails_that_pools_actions_alone(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dispatch = house.control.dispatch
-    missing = dispatch._missing
+    supply = house.control.dispatch.supply
+    missing = supply.missing
 
-    def odd(pool: Any) -> int:
+    def odd(pool: Pool, free: int) -> int:
         if pool.reuse is not None:
             raise ZeroDivisionError("a pool nobody foresaw")
-        return missing(pool)
+        return missing(pool, free)
 
-    monkeypatch.setattr(dispatch, "_missing", odd)
+    monkeypatch.setattr(supply, "missing", odd)
     bad, good = await asyncio.gather(house.result("reused"), house.result("add"))
     assert good.phase is ActionPhase.SUCCEEDED
     assert bad.phase is ActionPhase.FAILED
@@ -215,14 +216,14 @@ async def test_an_error_in_taking_up_a_frame_fails_the_action_that_it_speaks_of(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     actions = house.control._runs.actions
-    finished = actions._finished
+    finished = actions.finished
 
     def odd(worker: Any, frame: wire.Finished) -> None:
         if frame.run == "bad":
             raise KeyError("a frame nobody foresaw")
         finished(worker, frame)
 
-    monkeypatch.setattr(actions, "_finished", odd)
+    monkeypatch.setattr(actions, "finished", odd)
     bad, good = await asyncio.gather(house.result("add", name="bad"), house.result("add", name="good"))
     assert (bad.phase, good.phase) == (ActionPhase.FAILED, ActionPhase.SUCCEEDED)
     assert bad.error is not None

@@ -8,6 +8,7 @@ runs what), `apps`, `deployments`, `vault` (secrets), `keys`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import logging
 import time
@@ -25,13 +26,15 @@ from flyte.wire import ROOT_ACTION, ActionPhase, DeploymentPhase
 from tarmac import checks
 from tarmac.auth import Identities
 from tarmac.blobs import Blobs, unfinished
-from tarmac.control import live
+from tarmac.control import records
 from tarmac.control.agents import Agent
 from tarmac.control.apps.apps import Apps
 from tarmac.control.apps.deployments import Deployments
 from tarmac.control.apps.parameters import RunOutputs
 from tarmac.control.clock import Clock
+from tarmac.control.inbox import Inbox, WorkerPeer
 from tarmac.control.keys import Keys
+from tarmac.control.live import LiveAction
 from tarmac.control.runs.children import Children
 from tarmac.control.runs.registry import Registry, task_record
 from tarmac.control.runs.runs import Runs
@@ -39,6 +42,7 @@ from tarmac.control.runs.steps import Steps
 from tarmac.control.sessions import EndedSessions
 from tarmac.control.startup import Startup
 from tarmac.control.vault import Secrets
+from tarmac.control.workers.arrivals import Arrivals
 from tarmac.control.workers.dispatch import Dispatch
 from tarmac.control.workers.freshness import Freshness
 from tarmac.control.workers.pools import Place, Pools
@@ -73,28 +77,40 @@ class Control:
         self.agent = Agent()
         self.registry = Registry(store)
         place = Place(home, endpoint, settings.certificates(), settings.warm)
-        self._secrets = Secrets(store, self.journal, Sealer(home.master_key()), lambda: self._pools.forget())
+        self._secrets = Secrets(store, self.journal, Sealer(home.master_key()))
         freshness = Freshness(self.agent, settings.pool_age)
         self._apps = Apps(
             store, self.journal, self.agent, self._secrets, self.identities, place, settings, port, freshness
         )
         self._clock = Clock(home.clock)
-        self._runs = Runs(store, self.journal, self.registry, self.blobs, home, settings, endpoint, self._clock)
-        actions, errands = self._runs.actions, self._runs.errands
-        self.dispatch = Dispatch(
-            self.agent,
-            settings,
-            self.identities,
-            actions,
-            self._runs.recovery,
-            self._apps.addresses.told,
-            home,
-            freshness,
+        self._pools = Pools(place, self._secrets)
+        dispatch = functools.partial(
+            Dispatch,
+            agent=self.agent,
+            settings=settings,
+            identities=self.identities,
+            addresses=self._apps.addresses.told,
+            home=home,
+            freshness=freshness,
+            pools=self._pools,
         )
-        self._pools = Pools(place, self._secrets, self.dispatch)
-        children = Children(store, self.journal, self.registry, actions, self.dispatch, self._pools, errands)
-        actions.attach(self.dispatch, self._pools, children, Steps(self.journal, actions))
-        self._runs.attach(self._pools)
+        self._runs = Runs(
+            store,
+            self.journal,
+            self.registry,
+            self.blobs,
+            home,
+            settings,
+            endpoint,
+            self._clock,
+            self._pools,
+            dispatch,
+        )
+        actions = self._runs.actions
+        self.dispatch = actions.dispatch
+        self._arrivals = Arrivals(self.dispatch, self._pools, self._runs.recovery, settings.lease)
+        children = Children(store, self.journal, self.registry, actions, self._pools, self._runs.errands)
+        self._inbox = Inbox(self.dispatch, actions, children, Steps(self.journal, actions))
         outputs = RunOutputs(store, self.registry, self.blobs)
         self._deployments = Deployments(home, store, self.journal, self.registry, self._apps, self._secrets, outputs)
         self._keys = Keys(store, self.journal, home.token(), self._apps.gateway)
@@ -137,11 +153,11 @@ class Control:
                 return self._apps.gateway.connected(link)
             link.send(wire.Welcome(epoch=self.store.epoch, version=tarmac.__version__))
             return self.agent.connected(link, hello)
-        if not self.dispatch.is_known(hello):
+        if not self.dispatch.supply.is_known(hello):
             principal = self.identities.verify(hello.token)
             if principal is None or principal.subject != hello.name:
                 raise PermissionError(f"the token is not {hello.name}'s")
-        return self.dispatch.connected(link, hello)
+        return WorkerPeer(self._arrivals.connected(link, hello), self._inbox)
 
     def health(self) -> wire.Health:
         agent = "ok" if self.agent.present else "being restarted"
@@ -224,7 +240,7 @@ class Control:
         await self._runs.get(run)
         snapshot = await self.store.actions(run, parent=parent, phase=phase, limit=limit, offset=offset)
         await self.journal.reach(snapshot.seq)
-        return [live.action_record(row, children=children) for row, children in snapshot.found]
+        return [records.action_record(row, children=children) for row, children in snapshot.found]
 
     async def action(self, run: str, name: str) -> wire.ActionDetails:
         """One action with its inputs, outputs and attempts. Raises RunNotFoundError and ActionNotFoundError."""
@@ -234,7 +250,7 @@ class Control:
             shown = await self._runs.get(run)
             known = await self.registry.find(shown.project, shown.domain, row.task, row.version)
             interface, bundle = known.spec.interface, known.row.bundle
-        return live.details_record(row, children, attempts, interface, bundle)
+        return records.details_record(row, children, attempts, interface, bundle)
 
     async def report(self, run: str, name: str, attempt: int | None) -> wire.Report:
         """What an action, or one attempt of it, last showed as its report. Raises NotFoundError where that is nothing.
@@ -257,7 +273,7 @@ class Control:
     def attempt_log(self, run: str, name: str, attempt: int) -> tuple[LogFile, Callable[[], bool]]:
         """The log file of an attempt that is known to be, and whether nothing more will be written to it."""
 
-        def current() -> live.LiveAction | None:
+        def current() -> LiveAction | None:
             known = self._runs.live.get(run)
             found = known.actions.get(name) if known else None
             return None if found is None or found.over or found.attempt != attempt else found

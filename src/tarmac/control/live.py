@@ -1,4 +1,6 @@
-"""What the control plane holds in memory: the runs that are not over yet, and their actions.
+"""What the control plane holds in memory: the runs that are not over yet, their actions, and the workers of these.
+
+A pool is an environment's code and settings; a worker of it takes one action (fresh) or one after the other (reused).
 
 A live action is mutable and ahead of the disk by at most one commit; what others may see of it is `LiveRun.shown`,
 which moves only when a commit is done. When its root action is terminal and on disk, a run leaves memory.
@@ -7,8 +9,8 @@ which moves only when a commit is done. When its root action is terminal and on 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,11 +18,9 @@ from flyte import wire
 from flyte.concurrency import ActionLimit, limit_of
 from flyte.phases import move
 from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
-from tarmac.store import ActionRow, ActionWrite, AttemptRow, RunRow
-
-if TYPE_CHECKING:
-    from tarmac.control.runs.registry import KnownTask
-    from tarmac.control.workers.workers import Pool, Worker
+from tarmac.control.records import run_record
+from tarmac.links.server import Link
+from tarmac.store import ActionRow, ActionWrite, AttemptRow, RunRow, TaskRow
 
 _encode = msgspec.json.Encoder().encode
 
@@ -220,78 +220,136 @@ def result_of_call(key: int, child: LiveAction) -> wire.CallResult:
     return wire.CallResult(key=key, action=child.name, phase=child.phase, outputs=child.result(), error=child.error)
 
 
-def error_of(row: ActionRow) -> ErrorInfo | None:
-    return None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class KnownTask:
+    """A registered task version with its spec decoded."""
+
+    row: TaskRow
+    spec: wire.TaskSpec
+    pool: Pool | None = None
+    """The pool that runs it, once made."""
 
 
-def run_record(row: RunRow, root: ActionRow, url: str, actions: int, seq: int) -> wire.Run:
-    """A run as the API shows it, from its row and its root action's."""
-    done = root.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED)
-    return wire.Run(
-        name=row.name,
-        project=row.project,
-        domain=row.domain,
-        task=row.task,
-        version=row.version,
-        phase=root.phase,
-        url=url,
-        created=row.created,
-        started=root.started,
-        ended=root.ended,
-        error=error_of(root),
-        attempt=root.attempt,
-        outputs=msgspec.Raw(root.outputs) if done and root.outputs is not None else None,
-        outputs_blob=root.outputs_blob if done else None,
-        message=root.message,
-        labels=row.labels,
-        created_by=row.created_by,
-        actions=actions,
-        seq=seq,
-    )
+@dataclass(slots=True, eq=False)
+class Pool:
+    key: str
+    spec: wire.PoolSpec
+    project: str
+    domain: str
+    reuse: wire.ReuseSpec | None
+    queue: deque[LiveAction] = field(default_factory=deque)
+    idle: list[Worker] = field(default_factory=list)
+    workers: set[Worker] = field(default_factory=set)
+    used: float = 0
+    """When an action was last queued, on the loop's clock."""
+    proven: bool = False
+    """Whether its code was ever imported."""
+    known: bool = True
+    """False for the pool of workers that came back before anybody asked for it: its `spec` is empty but for the id."""
+    failures: int = 0
+    """Workers in a row that died before they ever connected."""
+    agent_died: float = 0
+    """When the agent died last while a worker of it was being started, on the loop's clock."""
+    failed_at: float = 0
+    """When the last of them died; what was started before that died of the same cause."""
+
+    looked: float = 0
+    """When it was found that its processes have the code that is on disk, in seconds of the epoch."""
+    looking: list[LiveAction] = field(default_factory=list)
+    """What waits for the answer to the same question."""
+
+    code: str = ""
+    """The id of the spec without the variables of a run, where this pool's has them; else empty."""
+
+    @property
+    def passing(self) -> bool:
+        """Its variables are those of a run, and may never come again."""
+        return bool(self.code)
+
+    @property
+    def concurrency(self) -> int:
+        return max(1, self.reuse.concurrency) if self.reuse else 1
+
+    starting: int = 0
+    """Workers that have not connected yet."""
+
+    blocked: int = 0
+    """Workers that can take nothing since all they have waits for children."""
 
 
-def action_record(row: ActionRow, short_name: str = "", children: int = 0) -> wire.Action:
-    """An action as the API shows it."""
-    return wire.Action(
-        run=row.run,
-        name=row.name,
-        parent=row.parent,
-        task=row.task,
-        short_name=short_name or row.task.rpartition(".")[2],
-        phase=row.phase,
-        attempt=row.attempt,
-        group=row.group,
-        message=row.message,
-        created=row.created,
-        started=row.started,
-        ended=row.ended,
-        error=error_of(row),
-        children=children,
-    )
+Stray = tuple[str, str, int]
+"""Run, action, attempt."""
 
 
-def details_record(
-    row: ActionRow,
-    children: int,
-    attempts: list[AttemptRow],
-    interface: wire.InterfaceSpec,
-    bundle: str | None = None,
-) -> wire.ActionDetails:
-    return wire.ActionDetails(
-        action=action_record(row, children=children),
-        inputs=None if row.inputs is None else msgspec.Raw(row.inputs),
-        inputs_blob=row.inputs_blob,
-        outputs=None if row.outputs is None else msgspec.Raw(row.outputs),
-        outputs_blob=row.outputs_blob,
-        attempts=[attempt_record(attempt) for attempt in attempts],
-        interface=interface,
-        version=row.version,
-        bundle=bundle,
-    )
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One worker process, as the control plane sees it."""
 
+    unit: str
+    pool: Pool
+    place: int
+    """Where it writes down what it holds."""
+    link: Link | None = None
+    actions: dict[str, LiveAction] = field(default_factory=dict)
+    computing: int = 0
+    """How many of them do not wait for children."""
+    blocked: bool = False
+    """Whether it has some, and all of them wait."""
+    stopping: bool = False
+    spent: bool = False
+    """A fresh worker that had its action: it ends by itself."""
+    outdated: bool = False
+    """What it has imported has changed since: it is given nothing more."""
+    met: bool = False
+    """Whether it ever connected."""
+    born: float = 0
+    """When it was asked for, on the loop's clock."""
+    strays: set[Stray] = field(default_factory=set)
+    """What it is still at, or was when it came back, and what is not its own any more."""
+    pid: int = 0
+    token: str = ""
+    """What it proves with who it is; empty for one that an earlier control plane started."""
 
-def attempt_record(row: AttemptRow) -> wire.Attempt:
-    error: Any = None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
-    return wire.Attempt(
-        number=row.number, phase=row.phase, started=row.started, ended=row.ended, error=error, unit=row.unit
-    )
+    @property
+    def has_room(self) -> bool:
+        if self.link is None or self.stopping or self.spent or self.outdated or self.strays:
+            return False
+        return len(self.actions) < self.pool.concurrency
+
+    def takes_more(self) -> bool:
+        """Let its pool give it work, where it has room; whether that is new."""
+        if not self.has_room or self in self.pool.idle:
+            return False
+        self.pool.idle.append(self)
+        return True
+
+    def takes_nothing(self) -> None:
+        """Its pool gives it no more work."""
+        if self in self.pool.idle:
+            self.pool.idle.remove(self)
+
+    def has(self, action: LiveAction) -> None:
+        self.actions[action.id] = action
+        action.worker = self
+        self.computes(1)
+
+    def has_no_more(self, action: LiveAction) -> None:
+        self.actions.pop(action.id, None)
+        self.computes(0 if action.waiting else -1)
+
+    def computes(self, more: int) -> None:
+        """So many more of its actions compute than before."""
+        self.computing += more
+        blocked = bool(self.actions) and self.computing == 0
+        if blocked != self.blocked:
+            self.blocked = blocked
+            self.pool.blocked += 1 if blocked else -1
+
+    def send(self, frame: wire.Frame) -> None:
+        if self.link is not None:
+            self.link.send(frame)
+
+    def acknowledge(self, frame: wire.Frame) -> None:
+        """A worker that is used again does not wait for this."""
+        if self.link is not None:
+            self.link.send_along(frame) if self.pool.reuse else self.link.send(frame)

@@ -27,11 +27,12 @@ class Opened:
 
 
 class Secrets:
-    def __init__(self, store: Store, journal: Journal, sealer: Sealer, changed: Callable[[], None]) -> None:
+    def __init__(self, store: Store, journal: Journal, sealer: Sealer) -> None:
         self._store = store
         self._journal = journal
         self._sealer = sealer
-        self._changed = changed
+        self.on_change: list[Callable[[], None]] = []
+        """Called when another value of a secret, or its removal, is on disk."""
 
     async def create(self, request: wire.SecretRequest, by: str) -> wire.SecretInfo:
         """Create a secret, or give it a new value."""
@@ -55,6 +56,10 @@ class Secrets:
         event = self._journal.act(subject_of_secret(project, domain, name), "deleted", by)
         deletes = (Delete("secrets", (project, domain, name)),)
         await self._journal.write(Change(deletes=deletes, events=(event,)), self._changed)
+
+    def _changed(self) -> None:
+        for callback in self.on_change:
+            callback()
 
     async def open(self, project: str, domain: str, environment: wire.EnvironmentSpec) -> Opened:
         """All secrets that `environment` names. Raises SecretNotFoundError and InvalidInputError."""

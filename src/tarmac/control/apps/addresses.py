@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from flyte import wire
 from flyte.errors import DeploymentError
-from tarmac.control.apps.live import Key, LiveApp
+from tarmac.control.live_apps import Key, LiveApp
 from tarmac.settings import Settings
 
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")

@@ -1,12 +1,10 @@
 """Apps: what is wanted of them, which version serves, and waking.
 
 An app is its versions plus its replicas; one version serves. What is *wanted* (active or stopped) is on disk. An
-active app without a replica is *sleeping*: the first request is held by the gateway, which asks here to wake it, and
-everyone who waits for the same app shares one start. How it goes to sleep is in `sleep.py`. A replica that dies is
-started again, a little later each time it dies young.
+active app without a replica is *sleeping*: the first request is held by the gateway, which asks here to wake it.
 
-Their parts have files of their own: `live_apps` (what is in memory), `replicas` (the processes), `addresses` (ports and
-names), `gateway` (what the gateway is told).
+Their parts have files of their own: `control.live_apps` (what is in memory), `replicas` (the processes), `sleep` and
+`waking`, `addresses` (ports and names), `control.gateway` (what the gateway is told).
 """
 
 from __future__ import annotations
@@ -19,34 +17,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flyte import wire
-from flyte.errors import AppNotFoundError, BaseRuntimeError, DeploymentError
+from flyte.errors import AppNotFoundError, DeploymentError
 from flyte.names import path_part
 from flyte.wire import AppStatus
 from tarmac.auth import Identities
-from tarmac.control.agents import GONE, Agent
+from tarmac.control.agents import Agent
 from tarmac.control.apps.addresses import Addresses
-from tarmac.control.apps.live import Key, LiveApp, LiveReplica
 from tarmac.control.apps.replicas import Replicas
 from tarmac.control.apps.sleep import Sleep
+from tarmac.control.apps.waking import Waking
 from tarmac.control.errands import Errands
 from tarmac.control.gateway import Gateway
+from tarmac.control.live_apps import Key, LiveApp, LiveReplica
 from tarmac.control.startup import Startup
-from tarmac.control.suspects import ENOUGH
 from tarmac.control.vault import Secrets
 from tarmac.control.workers.freshness import Freshness
 from tarmac.control.workers.pools import Place
 from tarmac.events import Journal
 from tarmac.model import subject_of_app
 from tarmac.settings import Settings
-from tarmac.store import AppRow, AppVersionRow, Change, Delete, Store, StoreError
+from tarmac.store import AppRow, AppVersionRow, Change, Delete, Store
 
 log = logging.getLogger("tarmac.apps")
-
-YOUNG = 10.0
-"""Seconds; a replica that dies younger counts as one that cannot stay up."""
-
-LONGEST_PAUSE = 30.0
-"""Seconds between two tries to start a replica that keeps dying."""
 
 
 class Apps:
@@ -65,7 +57,7 @@ class Apps:
         self.live: dict[Key, LiveApp] = {}
         self.addresses = Addresses(self.live, settings, port)
         self.gateway = Gateway(self._routes, store.epoch)
-        self.replicas = Replicas(self, agent, secrets, identities, place, settings, freshness)
+        self.replicas = Replicas(self, self.addresses, agent, secrets, identities, place, settings, freshness)
         self.agent = agent
         self._store = store
         self._journal = journal
@@ -73,8 +65,9 @@ class Apps:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._errands = Errands(journal)
-        self._sleep = Sleep(self)
-        self.gateway.on_wake = lambda frame: self._errands.run(self._answer_wake(frame))
+        self._sleep = Sleep(self, self.replicas)
+        self._waking = Waking(self, self.replicas, self._sleep, agent, self.gateway, self._errands)
+        self.gateway.on_wake = lambda frame: self._errands.run(self._waking.answer(frame))
         self.gateway.on_quiet, self.gateway.on_parted = self._sleep.quiet, self._sleep.parted
         agent.on_return.append(self._agent_returned)
 
@@ -214,82 +207,11 @@ class Apps:
         self.gateway.tell(wire.RouteRemoved(app=app.id))
         return self._journal.commit(Change(deletes=(Delete("apps", app.key),)))
 
-    # ------------------------------------------------------------------ waking and stopping
-
-    async def _answer_wake(self, frame: wire.Wake) -> None:
-        project, domain, name = frame.app.split("/")
-        try:
-            await self.wake(self.find(project, domain, name))
-        except BaseRuntimeError as error:
-            self.gateway.tell(wire.Woken(key=frame.key, ok=False, message=error.message))
-        except StoreError:
-            raise
-        except Exception as error:  # who waits is told, and every other app goes on
-            log.exception("%s cannot be woken", frame.app)
-            self.gateway.tell(wire.Woken(key=frame.key, ok=False, message=f"it cannot be started: {error!r}"))
-        else:
-            self.gateway.tell(wire.Woken(key=frame.key, ok=True))
+    # ------------------------------------------------------------------ activating and stopping
 
     async def wake(self, app: LiveApp) -> None:
-        """Return when a replica answers; all who wait share one start. Raises DeploymentError when none will."""
-        if app.row.wanted != "active":
-            raise DeploymentError(
-                f"app {app.row.name!r} is stopped; start it: flyte update app {app.row.name} --activate"
-            )
-        self._sleep.recall(app)
-        if not app.serving():
-            await self._start(app)
-
-    async def _start(self, app: LiveApp) -> None:
-        """Have as many replicas as the app wants at least, and one of them ready. Raises DeploymentError."""
-        if app.waking is None or app.waking.done():
-            app.waking = self._loop.create_task(self._start_wanted(app))
-        await asyncio.shield(app.waking)
-
-    async def _start_wanted(self, app: LiveApp) -> None:
-        """Start what is missing; once more where that ended with the agent. Raises DeploymentError."""
-        while True:
-            version = self._startable(app)
-            try:
-                await self._start_missing(app, version)
-            except BaseRuntimeError as error:
-                if app.row.wanted == "active":  # else it was deactivated meanwhile, and that is what ended them
-                    if GONE in error.message and not self.agent.suspects.is_given_up(app.suspect):
-                        continue  # no fault of the app's, as far as is known
-                    if self.agent.present:  # else it is tried again with the next agent, or the next request
-                        self._set(app, AppStatus.FAILED, self._given_up(app) or error.message)
-                raise
-            break
-        if app.row.wanted == "active":
-            self._set(app, AppStatus.ACTIVE, "a replica is ready")
-
-    def _startable(self, app: LiveApp) -> AppVersionRow:
-        """The version to start. Raises DeploymentError where there is none, or it is given up."""
-        row, version = app.row, app.served
-        if row.version is None:
-            raise DeploymentError(f"no version of app {row.name!r} ever became ready; deploy it again")
-        if version is None:
-            raise DeploymentError(f"version {row.version} of app {row.name!r} is gone; deploy it again")
-        if why := self._given_up(app):
-            raise DeploymentError(why)
-        return version
-
-    def _given_up(self, app: LiveApp) -> str:
-        if not self.agent.suspects.is_given_up(app.suspect):
-            return ""
-        name = app.row.name
-        return (
-            f"app {name!r} is not started any more, since the agent died {ENOUGH} times in a row when it was; "
-            f"deploy another version of it, or try once more: flyte update app {name} --activate"
-        )
-
-    async def _start_missing(self, app: LiveApp, version: AppVersionRow) -> None:
-        """Return when one of the replicas that the app wants at least is ready."""
-        await self.replicas.agent_returned()
-        present = app.present()
-        missing = max(1, app.min_replicas) - len(present)
-        started = [await self.replicas.start(app, version) for _ in range(missing)]
-        await _first([replica.ready for replica in [*present, *started]])
+        """Return when a replica answers. Raises DeploymentError when none will."""
+        await self._waking.wake(app)
 
     async def activate(self, app: LiveApp, by: str) -> None:
         self.agent.suspects.forgive(app.suspect)
@@ -299,7 +221,7 @@ class Apps:
             committed = self._set(app, status, "activated", force=True, by=by)
             self.route_changed(app)
             await committed
-        await self.wake(app)
+        await self._waking.wake(app)
         await self._journal.commit(Change())  # whoever asked for it is answered with what is on disk
 
     async def deactivate(self, app: LiveApp, by: str, what: str = "deactivated") -> None:
@@ -327,29 +249,7 @@ class Apps:
         app = dead.app
         self.route_changed(app)
         if was_ready and app.row.wanted == "active":
-            self._replace(app, dead)
-
-    def _replace(self, app: LiveApp, dead: LiveReplica) -> None:
-        """A serving replica died: start another, at once the first time, later when they keep dying young."""
-        app.deaths = app.deaths + 1 if self._loop.time() - dead.since < YOUNG else 0
-        delay = 0.0 if app.deaths < 2 else min(0.5 * 2 ** (app.deaths - 2), LONGEST_PAUSE)
-        message = f"replica {dead.unit} died: {dead.message or 'unknown'}"
-        if not app.serving():
-            self._set(app, AppStatus.SLEEPING, message + (f"; next try in {delay:g} s" if delay else ""))
-        if app.pause is not None:
-            app.pause.cancel()
-        app.pause = self._loop.call_later(delay, self._errand_replace, app)
-
-    def _errand_replace(self, app: LiveApp) -> None:
-        app.pause = None
-        if app.row.wanted == "active" and self.live.get(app.key) is app:
-            self._errands.run(self._wake_quietly(app))
-
-    async def _wake_quietly(self, app: LiveApp) -> None:
-        try:
-            await self._start(app)
-        except BaseRuntimeError as error:
-            log.warning("app %s: %s", app.id, error.message)
+            self._waking.replace(app, dead)
 
     def _agent_returned(self, units: Sequence[wire.UnitState]) -> None:
         """The replicas that are alive, after this control plane or the agent came back."""
@@ -358,7 +258,7 @@ class Apps:
         self.gateway.routes_known()
         for app in self.live.values():
             if app.row.wanted == "active" and len(app.present()) < app.min_replicas:
-                self._errands.run(self._wake_quietly(app))
+                self._errands.run(self._waking.quietly(app))
 
     # ------------------------------------------------------------------ for deployments
 
@@ -442,15 +342,3 @@ class Apps:
             app.shown = row
 
         return self._journal.commit(Change(apps=(row,), events=events), then)
-
-
-async def _first(ready: list[asyncio.Future[None]]) -> None:
-    """Return when one of them is done; raise the last one's error when all failed."""
-    pending: set[asyncio.Future[None]] = set(ready)
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for future in done:
-            if future.exception() is None:
-                return
-            if not pending:
-                future.result()

@@ -12,7 +12,6 @@ import logging
 import secrets as randomness
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,15 +19,14 @@ from flyte import wire
 from flyte.errors import DeploymentError
 from tarmac.auth import Identities
 from tarmac.control.agents import GONE, Agent
-from tarmac.control.apps.live import LiveApp, LiveReplica
+from tarmac.control.apps.addresses import Addresses
+from tarmac.control.live_apps import LiveApp, LiveReplica
+from tarmac.control.ports import Serving
 from tarmac.control.vault import Secrets
 from tarmac.control.workers.freshness import Freshness
 from tarmac.control.workers.pools import Code, Place, pool_spec
 from tarmac.settings import Settings
 from tarmac.store import AppVersionRow
-
-if TYPE_CHECKING:
-    from tarmac.control.apps.apps import Apps
 
 log = logging.getLogger("tarmac.apps")
 
@@ -46,9 +44,12 @@ SWITCH_PAUSE = 0.5
 
 
 class Replicas:
+    """The replicas by unit; `apps` is told what becomes of them."""
+
     def __init__(
         self,
-        apps: Apps,
+        apps: Serving,
+        addresses: Addresses,
         agent: Agent,
         secrets: Secrets,
         identities: Identities,
@@ -57,6 +58,8 @@ class Replicas:
         freshness: Freshness,
     ) -> None:
         self._apps = apps
+        self._addresses = addresses
+        self._known: dict[str, LiveReplica] = {}
         self._agent = agent
         self._secrets = secrets
         self._identities = identities
@@ -81,9 +84,9 @@ class Replicas:
         await self._agent.suspects.turn(key)
         await self.agent_returned()
         replica = self._replica(unit, app, version.version, version.digest)
-        app.replicas[unit] = replica
-        if not self._agent.start(order, replica):
-            del app.replicas[unit]
+        app.replicas[unit] = self._known[unit] = replica
+        if not self._agent.start(order, self):
+            del app.replicas[unit], self._known[unit]
             raise DeploymentError(f"app {app.row.name!r} cannot start: the agent is being restarted; try again")
         self._agent.suspects.begin(key)
         self._remove_old_logs(app)  # not before the order is on its way: somebody waits
@@ -100,7 +103,7 @@ class Replicas:
         ready: asyncio.Future[None] = self._loop.create_future()
         ready.add_done_callback(_seen)
         gone: asyncio.Future[None] = self._loop.create_future()
-        return LiveReplica(unit, app, version, revision, self, time.time(), ready, gone, since=self._loop.time())
+        return LiveReplica(unit, app, version, revision, time.time(), ready, gone, since=self._loop.time())
 
     async def _order(self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec, unit: str) -> wire.StartUnit:
         project, domain, name = app.key
@@ -125,7 +128,7 @@ class Replicas:
                 "FLYTE_API_KEY": token,
                 "FLYTE_LINK_TOKEN": token,
                 "FLYTE_APP_NAME": name,
-                **self._apps.addresses.told(project, domain),
+                **self._addresses.told(project, domain),
                 "FLYTE_PARAMETERS": json.dumps(parameters),
                 "FLYTE_FILE_PARAMETERS": json.dumps({p.name: _file(p) for p in spec.parameters if _is_file(p)}),
             },
@@ -158,7 +161,7 @@ class Replicas:
                 values[parameter.name] = given[parameter.name]
             elif parameter.kind == "endpoint":
                 other = self._apps.find(project, domain, parameter.app_name or "")
-                values[parameter.name] = self._apps.addresses.url(other)
+                values[parameter.name] = self._addresses.url(other)
             elif parameter.value is not None:
                 values[parameter.name] = parameter.value
         return values
@@ -173,7 +176,24 @@ class Replicas:
 
     # ------------------------------------------------------------------ what is heard of them
 
-    def answers(self, replica: LiveReplica, address: str) -> None:
+    def unit_started(self, unit: str, pid: int) -> None:
+        if (replica := self._known.get(unit)) is not None:
+            replica.pid = pid
+
+    def unit_ready(self, unit: str, address: str) -> None:
+        if (replica := self._known.get(unit)) is not None:
+            self._answers(replica, address)
+
+    def unit_waits(self, unit: str, message: str) -> None:
+        replica = self._known.get(unit)
+        if replica is not None and replica.phase == "starting":
+            replica.message = message
+
+    def unit_exited(self, unit: str, exit: wire.UnitExited) -> None:
+        if (replica := self._known.pop(unit, None)) is not None:
+            self._exited(replica, exit)
+
+    def _answers(self, replica: LiveReplica, address: str) -> None:
         """It is ready."""
         if replica.phase != "starting":
             return
@@ -187,7 +207,7 @@ class Replicas:
         if not replica.ready.done():
             replica.ready.set_result(None)
 
-    def exited(self, replica: LiveReplica, exit: wire.UnitExited) -> None:
+    def _exited(self, replica: LiveReplica, exit: wire.UnitExited) -> None:
         app = replica.app
         app.replicas.pop(replica.unit, None)
         app.used = self._loop.time()
@@ -226,10 +246,9 @@ class Replicas:
 
     def take_over(self, units: Sequence[wire.UnitState]) -> list[LiveApp]:
         """Those that are alive, as the agent says; returns the apps that have a ready one again."""
-        known = {unit: replica for app in self._apps.live.values() for unit, replica in app.replicas.items()}
         served: list[LiveApp] = []
         for state in units:
-            replica = known.get(state.unit)
+            replica = self._known.get(state.unit)
             if state.kind == "replica" and replica is None:
                 try:
                     served += self._adopt(state)
@@ -252,11 +271,11 @@ class Replicas:
             return []
         replica = self._replica(state.unit, app, version, state.revision)
         replica.pid = state.pid
-        app.replicas[state.unit] = replica
-        self._agent.adopt(state.unit, replica)
+        app.replicas[state.unit] = self._known[state.unit] = replica
+        self._agent.adopt(state.unit, self)
         if not state.ready:
             return []
-        self.answers(replica, state.address)
+        self._answers(replica, state.address)
         return [app]
 
 

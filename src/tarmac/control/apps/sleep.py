@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from flyte import wire
 from flyte.wire import AppStatus
-
-if TYPE_CHECKING:
-    from tarmac.control.apps.apps import Apps
-    from tarmac.control.apps.live import LiveApp
+from tarmac.control.apps.replicas import Replicas
+from tarmac.control.live_apps import LiveApp
+from tarmac.control.ports import Serving
 
 log = logging.getLogger("tarmac.sleep")
 
@@ -31,8 +29,9 @@ PATIENCE = 30.0
 
 
 class Sleep:
-    def __init__(self, apps: Apps) -> None:
+    def __init__(self, apps: Serving, replicas: Replicas) -> None:
         self._apps = apps
+        self._replicas = replicas
         self._loop = asyncio.get_running_loop()
 
     def quiet(self, frame: wire.Quiet) -> None:
@@ -56,7 +55,7 @@ class Sleep:
         reason = f"no request for {self._apps.scaledown_after(app):g} s"
         if app.row.status is AppStatus.ACTIVE:
             self._apps.set_status(app, AppStatus.SLEEPING, reason)
-        self._apps.replicas.end(alive, reason)
+        self._replicas.end(alive, reason)
 
     def recall(self, app: LiveApp) -> None:
         """Those that doze serve again; without effect where none does."""

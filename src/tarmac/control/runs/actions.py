@@ -13,9 +13,8 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,19 +24,15 @@ from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
-from tarmac.control.live import LiveAction, LiveRun, result_of_call
+from tarmac.control.live import LiveAction, LiveRun, Pool, Worker, result_of_call
+from tarmac.control.ports import Lifecycle
 from tarmac.control.runs.limits import TIMED_OUT, Limits
+from tarmac.control.workers.dispatch import Dispatch
+from tarmac.control.workers.pools import Pools
 from tarmac.events import Journal
+from tarmac.home import Home
 from tarmac.model import subject_of_action
-from tarmac.store import Change, Store, StoreError
-
-if TYPE_CHECKING:
-    from tarmac.control.runs.children import Children
-    from tarmac.control.runs.steps import Steps
-    from tarmac.control.workers.dispatch import Dispatch
-    from tarmac.control.workers.pools import Pools
-    from tarmac.control.workers.workers import Pool, Worker
-    from tarmac.home import Home
+from tarmac.store import Change, StoreError
 
 log = logging.getLogger("tarmac.actions")
 
@@ -51,37 +46,29 @@ UNCOUNTED = 100
 
 
 class Actions:
-    """What moves actions. Dispatch reports to it (`Lifecycle`); `runs` are those that are not over.
+    """What moves actions. Dispatch reports to it (`Lifecycle`).
 
-    `run_over` is called when a root's terminal phase is on disk, with what the run is from then on.
+    `run_over` is called when a root's terminal phase is on disk, with what the run is from then on. `dispatch` makes
+    the dispatch that reports here.
     """
-
-    dispatch: Dispatch
-    children: Children
-    steps: Steps
-    _pools: Pools
 
     def __init__(
         self,
-        store: Store,
         journal: Journal,
         home: Home,
-        runs: Mapping[str, LiveRun],
         run_over: Callable[[LiveRun, wire.Run], None],
         errands: Errands,
         clock: Clock,
+        pools: Pools,
+        dispatch: Callable[[Lifecycle], Dispatch],
     ) -> None:
-        self._store = store
         self._journal = journal
         self._home = home
-        self._runs = runs
         self._run_over = run_over
         self._errands = errands
+        self._pools = pools
         self.limits = Limits(clock, self._time_over)
-
-    def attach(self, dispatch: Dispatch, pools: Pools, children: Children, steps: Steps) -> None:
-        """They and actions need each other; this closes the circle."""
-        self.dispatch, self._pools, self.children, self.steps = dispatch, pools, children, steps
+        self.dispatch = dispatch(self)
 
     # ------------------------------------------------------------------ what dispatch reports
 
@@ -139,45 +126,6 @@ class Actions:
     def on_disk(self, then: Callable[[], None]) -> None:
         """Call `then` when everything that was changed until now is on disk."""
         self._journal.post(Change(), then, lazy=True)
-
-    def from_worker(self, worker: Worker, frame: wire.AnyFrame) -> None:
-        """Take up what a worker says; where that fails, the action that it speaks of does, and nothing else."""
-        try:
-            self._take_up(worker, frame)
-        except Exception as error:
-            log.exception("%s sent a %s that cannot be handled", worker.unit, type(frame).__name__)
-            run, name = getattr(frame, "run", ""), getattr(frame, "action", "")
-            if (action := self.mine(worker, run, name, getattr(frame, "attempt", 0))) is not None:
-                self.fault(action, error)
-
-    def _take_up(self, worker: Worker, frame: wire.AnyFrame) -> None:
-        match frame:
-            case wire.Finished():
-                self._finished(worker, frame)
-            case wire.Call():
-                self.children.call(worker, frame)
-            case wire.CancelCall():
-                self.children.cancel(worker, frame)
-            case wire.TraceLookup():
-                self.steps.look_up(worker, frame)
-            case wire.TraceRecord():
-                self.steps.record(worker, frame)
-            case wire.Progress():
-                self.steps.progress(worker, frame)
-            case _:
-                log.warning("%s sent a %s", worker.unit, type(frame).__name__)
-
-    def unfit(self, worker: Worker, frame: wire.AnyFrame, problem: str) -> None:
-        """What a worker sent breaks a rule: that call, step or action fails with the reason, and nothing else."""
-        message = f"what the task sent is refused: {problem}"
-        error = ErrorInfo(code="InvalidInputError", message=message, retryable=False)
-        match frame:
-            case wire.Finished():
-                self._finished(worker, msgspec.structs.replace(frame, outputs=None, error=error))
-            case wire.Call():
-                worker.send(wire.CallResult(key=frame.key, action="", phase=_P.FAILED, error=error))
-            case wire.TraceLookup() | wire.TraceRecord():
-                worker.send(wire.TraceResult(key=frame.key, error=error))
 
     def mine(self, worker: Worker, run: str, action: str, attempt: int) -> LiveAction | None:
         """The action this worker speaks of, unless it has lost it (`attempt` fences)."""
@@ -257,7 +205,7 @@ class Actions:
             return problem
         return None
 
-    def _finished(self, worker: Worker, frame: wire.Finished) -> None:
+    def finished(self, worker: Worker, frame: wire.Finished) -> None:
         action = self.mine(worker, frame.run, frame.action, frame.attempt)
         ack = wire.FinishedAck(run=frame.run, action=frame.action, attempt=frame.attempt)
         if action is None:

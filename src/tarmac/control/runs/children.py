@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,16 +17,12 @@ from flyte.names import child_names
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac import checks
 from tarmac.control.errands import Errands
-from tarmac.control.live import LiveAction, result_of_call
-from tarmac.control.runs.registry import KnownTask, Registry, task_row
+from tarmac.control.live import KnownTask, LiveAction, Pool, Worker, result_of_call
+from tarmac.control.runs.actions import Actions
+from tarmac.control.runs.registry import Registry, task_row
+from tarmac.control.workers.pools import Pools
 from tarmac.events import Journal
 from tarmac.store import Change, CurrentTaskRow, Store, TaskRow
-
-if TYPE_CHECKING:
-    from tarmac.control.runs.actions import Actions
-    from tarmac.control.workers.dispatch import Dispatch
-    from tarmac.control.workers.pools import Pools
-    from tarmac.control.workers.workers import Pool, Worker
 
 _P = ActionPhase
 
@@ -39,7 +34,6 @@ class Children:
         journal: Journal,
         registry: Registry,
         actions: Actions,
-        dispatch: Dispatch,
         pools: Pools,
         errands: Errands,
     ) -> None:
@@ -47,7 +41,7 @@ class Children:
         self._journal = journal
         self._registry = registry
         self._actions = actions
-        self._dispatch = dispatch
+        self._dispatch = actions.dispatch
         self._pools = pools
         self._errands = errands
         self._registering = asyncio.Lock()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,12 +17,9 @@ from flyte import wire
 from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.control.clock import Clock
-from tarmac.control.live import LiveAction, LiveRun
+from tarmac.control.live import LiveAction, LiveRun, Pool, Worker
 from tarmac.control.runs.actions import STOPPED, Actions
 from tarmac.store import AttemptRow, Store
-
-if TYPE_CHECKING:
-    from tarmac.control.workers.workers import Pool, Worker
 
 _P = ActionPhase
 

@@ -7,30 +7,16 @@ A task version never changes once it is registered, so what was read once is kep
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from flyte import wire
 from flyte.errors import AlreadyExistsError, RemoteTaskNotFoundError
+from tarmac.control.live import KnownTask
 from tarmac.control.recent import remember
 from tarmac.store import Store, TaskRow
 
-if TYPE_CHECKING:
-    from tarmac.control.workers.workers import Pool
-
 _KEPT = 5000
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class KnownTask:
-    """A registered task version with its spec decoded."""
-
-    row: TaskRow
-    spec: wire.TaskSpec
-    pool: Pool | None = None
-    """The pool that runs it, once made."""
 
 
 class Registry:

@@ -6,19 +6,15 @@ with another task or other inputs, or a key with the name of another run, is ref
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from flyte import wire
 from flyte.errors import RunAlreadyExistsError
 from flyte.wire import INLINE_LIMIT
-from tarmac.control.runs.registry import KnownTask
+from tarmac.blobs import Blobs
+from tarmac.control.live import KnownTask
 from tarmac.events import Journal
 from tarmac.store import ActionRow, Change, RunKeyRow, Store, WholeRun
-
-if TYPE_CHECKING:
-    from tarmac.blobs import Blobs
 
 
 class Repeats:

@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -30,24 +29,25 @@ from flyte.errors import (
 from flyte.names import run_name
 from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
 from tarmac import inputs as declared
+from tarmac.blobs import Blobs
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
-from tarmac.control.live import LiveAction, LiveRun, run_record
+from tarmac.control.live import KnownTask, LiveAction, LiveRun
+from tarmac.control.ports import Lifecycle
 from tarmac.control.recent import remember
+from tarmac.control.records import run_record
 from tarmac.control.runs.actions import Actions
 from tarmac.control.runs.recovery import Recovery
-from tarmac.control.runs.registry import KnownTask, Registry
+from tarmac.control.runs.registry import Registry
 from tarmac.control.runs.repeats import Repeats, stored_inputs
 from tarmac.control.startup import Startup
+from tarmac.control.workers.dispatch import Dispatch
+from tarmac.control.workers.pools import Pools
 from tarmac.events import Journal
+from tarmac.home import Home
 from tarmac.logs import LogFile, Moving
+from tarmac.settings import Settings
 from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, WholeAction, WholeRun
-
-if TYPE_CHECKING:
-    from tarmac.blobs import Blobs
-    from tarmac.control.workers.pools import Pools
-    from tarmac.home import Home
-    from tarmac.settings import Settings
 
 REQUEST_LIMIT = 1024 * 1024
 """Bytes of a request to run without its inputs: variables, labels, context and overrides travel in every order."""
@@ -62,8 +62,6 @@ LATELY = 50_000
 class Runs:
     """All runs that are not over (`live`), and what can be done with a run as a whole."""
 
-    _pools: Pools
-
     def __init__(
         self,
         store: Store,
@@ -74,6 +72,8 @@ class Runs:
         settings: Settings,
         endpoint: str,
         clock: Clock,
+        pools: Pools,
+        dispatch: Callable[[Lifecycle], Dispatch],
     ) -> None:
         self.live: dict[str, LiveRun] = {}
         self._store = store
@@ -81,6 +81,7 @@ class Runs:
         self._registry = registry
         self._repeats = Repeats(store, journal, blobs)
         self._blobs = blobs
+        self._pools = pools
         self._home = home
         self._logs = str(home.run_logs("x").parent)
         self._settings = settings
@@ -92,12 +93,8 @@ class Runs:
         self._ended_lately: dict[str, wire.Run] = {}
         """Runs that ended lately, as they will always be: whoever started one asks for it again."""
         self.errands = Errands(journal)
-        self.actions = Actions(store, journal, home, self.live, self._over, self.errands, clock)
+        self.actions = Actions(journal, home, self._over, self.errands, clock, pools, dispatch)
         self.recovery = Recovery(store, self.live, self.actions, clock, home.stopping)
-
-    def attach(self, pools: Pools) -> None:
-        """Pools and runs need each other; this closes the circle."""
-        self._pools = pools
 
     def url(self, project: str, domain: str, run: str) -> str:
         return f"{self._endpoint}/v2/domain/{domain}/project/{project}/runs/{run}"

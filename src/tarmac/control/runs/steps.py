@@ -5,19 +5,15 @@ what an action tells of its progress.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flyte import wire
 from flyte.names import step_name
 from flyte.wire import ActionPhase
-from tarmac.control.live import LiveAction
-from tarmac.control.runs.actions import sentence
+from tarmac.control.live import LiveAction, Worker
+from tarmac.control.runs.actions import Actions, sentence
 from tarmac.events import Journal
 from tarmac.store import Change, ReportRow
-
-if TYPE_CHECKING:
-    from tarmac.control.runs.actions import Actions
-    from tarmac.control.workers.workers import Worker
 
 _P = ActionPhase
 

@@ -5,26 +5,22 @@ Two environments that would get the same process share a pool; whatever makes a 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from flyte.wire import EnvironmentSpec, PoolSpec, TaskSpec
+from flyte.wire import EnvironmentSpec, Hello, PoolReady, PoolSpec, ReuseSpec, TaskSpec
+from tarmac.control.live import KnownTask, Pool
 from tarmac.control.recent import remember
+from tarmac.control.vault import Opened, Secrets
+from tarmac.control.workers.variables import Looked, imported_with
 from tarmac.home import Home
 from tarmac.images import environment_of
-
-if TYPE_CHECKING:
-    from tarmac.control.runs.registry import KnownTask
-    from tarmac.control.vault import Opened, Secrets
-    from tarmac.control.workers.dispatch import Dispatch
-    from tarmac.control.workers.workers import Pool
-
 
 OVERRIDES_KEPT = 1000
 """Distinct `.override(...)` whose pools are at hand; the pool of another is worked out again when it is called."""
@@ -120,20 +116,25 @@ def _digest(spec: PoolSpec) -> str:
 
 
 class Pools:
-    """The pool of every task version in use; made once, and again after a secret changed."""
+    """The pools there are, by key (`all`); that of a task version is made once, and again after a secret changed."""
 
-    def __init__(self, place: Place, secrets: Secrets, dispatch: Dispatch) -> None:
+    def __init__(self, place: Place, secrets: Secrets) -> None:
+        self.all: dict[str, Pool] = {}
         self._place = place
         self._secrets = secrets
-        self._dispatch = dispatch
+        self._loop = asyncio.get_running_loop()
+        self._looked = Looked()
         self._made: weakref.WeakSet[KnownTask] = weakref.WeakSet()
         """Tasks whose pool was made, as long as the registry, or an action, has them."""
         self._overridden: dict[bytes, Pool] = {}
+        secrets.on_change.append(self.forget)
+
+    # ------------------------------------------------------------------ of tasks
 
     def at_hand(self, known: KnownTask, override: bytes | None, variables: Mapping[str, str]) -> Pool | None:
         """The pool if it was made before; no I/O."""
         pool = known.pool if override is None else self._overridden.get(_key(known, override))
-        return None if pool is None else self._dispatch.apart(pool, variables)
+        return None if pool is None else self.apart(pool, variables)
 
     async def make(self, known: KnownTask, override: TaskSpec | None, variables: Mapping[str, str]) -> Pool:
         """The pool for a task in a run that sets `variables`. Raises SecretNotFoundError and ImageBuildError."""
@@ -145,13 +146,13 @@ class Pools:
         code = Code(row.bundle, row.root, tuple(row.sys_path), row.version)
         module = spec.entry.partition(":")[0]
         process = pool_spec(self._place, row.project, row.domain, spec.environment, code, [module], secrets)
-        pool = self._dispatch.pool(process, row.project, row.domain, spec.environment.reuse)
+        pool = self._of_process(process, row.project, row.domain, spec.environment.reuse)
         if raw is None:
             known.pool = pool
             self._made.add(known)
         else:
             remember(self._overridden, _key(known, raw), pool, OVERRIDES_KEPT)
-        return self._dispatch.apart(pool, variables)
+        return self.apart(pool, variables)
 
     def forget(self) -> None:
         """A secret changed: processes that start from now on get the new value."""
@@ -159,6 +160,59 @@ class Pools:
             known.pool = None
         self._made.clear()
         self._overridden.clear()
+
+    # ------------------------------------------------------------------ of processes
+
+    def _of_process(self, spec: PoolSpec, project: str, domain: str, reuse: ReuseSpec | None) -> Pool:
+        key = spec.id if reuse is None else f"{spec.id}-r{reuse.max_replicas}x{reuse.concurrency}"
+        return self._kept(Pool(key, spec, project, domain, reuse, used=self._loop.time()))
+
+    def apart(self, pool: Pool, variables: Mapping[str, str]) -> Pool:
+        """The pool for actions of a run that sets `variables`.
+
+        Where the import of the code looked at one of them, it is imported anew with them. Otherwise: a process has one
+        set of them. Where it has one action at a time they come and go with the action; what runs with other actions
+        shares a process with those that get the same.
+        """
+        if not variables:
+            return pool
+        digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()[:12]
+        key, now = f"{pool.key}-i{digest}", self._loop.time()
+        if key in self.all or self._looked.meets(pool.spec.id, variables):
+            spec = imported_with(pool.spec, variables, digest)
+            own = Pool(key, spec, pool.project, pool.domain, pool.reuse, used=now, code=pool.spec.id)
+            return self._kept(own)
+        if pool.concurrency == 1:
+            return pool
+        key = f"{pool.key}-e{digest}"
+        return self._kept(Pool(key, pool.spec, pool.project, pool.domain, pool.reuse, used=now, proven=pool.proven))
+
+    def of_worker(self, hello: Hello) -> Pool:
+        """The pool of a worker that an earlier control plane started; it may be that nobody has asked for it yet."""
+        pool = self.all.get(hello.pool)
+        if pool is None:
+            spec = PoolSpec(id=hello.pool.partition("-")[0], name=hello.pool, python="", root="")
+            reuse = ReuseSpec(concurrency=hello.concurrency) if hello.reuse else None
+            pool = Pool(hello.pool, spec, "", "", reuse, used=self._loop.time(), known=False)
+            self.all[hello.pool] = pool
+        return pool
+
+    def of_spec(self, spec_id: str) -> list[Pool]:
+        return [pool for pool in self.all.values() if pool.spec.id == spec_id]
+
+    def _kept(self, wanted: Pool) -> Pool:
+        """The pool of that key that is there; else this one, from now on."""
+        pool = self.all.setdefault(wanted.key, wanted)
+        if not pool.known:
+            pool.spec, pool.project, pool.domain, pool.reuse = wanted.spec, wanted.project, wanted.domain, wanted.reuse
+            pool.known = True
+        return pool
+
+    def imported(self, frame: PoolReady) -> None:
+        """The code of these pools was imported, and looked at some variables."""
+        for pool in self.of_spec(frame.pool):
+            pool.proven = True
+            self._looked.heard(pool.code or pool.spec.id, frame.variables)
 
 
 def _key(known: KnownTask, override: bytes) -> bytes:

@@ -12,15 +12,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from flyte import wire
-from tarmac.control.workers.holdings import Holdings
-
-if TYPE_CHECKING:
-    from tarmac.control.workers.dispatch import Dispatch
-    from tarmac.control.workers.workers import Worker
+from tarmac.control.live import Worker
+from tarmac.control.ports import Returning
+from tarmac.control.workers.dispatch import Dispatch
 
 log = logging.getLogger("tarmac.dispatch")
 
@@ -29,13 +26,22 @@ SETTLE = 3.0
 
 
 class Settling:
-    def __init__(self, dispatch: Dispatch, holdings: Holdings, lease: float) -> None:
+    """`keep`: what makes a silent worker the owner of what it wrote down."""
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        recovery: Returning,
+        lease: float,
+        keep: Callable[[int, wire.Holding], Worker | None],
+    ) -> None:
         self._dispatch = dispatch
-        self._holdings = holdings
+        self._recovery = recovery
+        self._holdings = dispatch.supply.holdings
         self._lease = lease
+        self._keep_worker = keep
         self._loop = asyncio.get_running_loop()
         self._awaited: set[str] = set()
-        self.goes_on = True
 
     def agent_returned(self, units: Sequence[wire.UnitState]) -> None:
         """These are alive; called while settling goes on, once by each agent that connects meanwhile."""
@@ -49,7 +55,7 @@ class Settling:
     def came_back(self, unit: str) -> None:
         """A worker has connected, and what it holds is its own again."""
         self._awaited.discard(unit)
-        if self.goes_on and not self._awaited and self._dispatch.agent.present:
+        if not self._dispatch.is_open and not self._awaited and self._dispatch.agent.present:
             self.settle()
 
     def ended(self, unit: str) -> None:
@@ -61,9 +67,9 @@ class Settling:
 
     def settle(self) -> None:
         """Whoever was to come back has, or will not: from here on actions are given out."""
-        if not self.goes_on:
+        if self._dispatch.is_open:
             return
-        self.goes_on = False
+        self._dispatch.is_open = True
         for place, holding in self._holdings.left.items():
             if holding.unit in self._awaited:
                 self._keep(place, holding)
@@ -71,12 +77,12 @@ class Settling:
             self._dispatch.agent.stop(unit, 0, "nobody knows it")
         self._awaited.clear()
         self._take_over()
-        self._dispatch.recovery.settled()
+        self._recovery.settled()
         self._dispatch.pump_everything()
 
     def _keep(self, place: int, holding: wire.Holding) -> None:
         """It is alive, silent, and at something that is still its own."""
-        worker = self._dispatch.keep(place, holding)
+        worker = self._keep_worker(place, holding)
         if worker is not None:
             log.info("%s is busy and has not come back yet", worker.unit)
             self._loop.call_later(self._lease, self._give_up, worker)
@@ -90,7 +96,7 @@ class Settling:
         taken = {worker.place for worker in self._dispatch.workers.values()}
         for place, holding in self._holdings.left.items():
             if holding.unit not in self._dispatch.workers:
-                self._dispatch.recovery.lost(holding)
+                self._recovery.lost(holding)
             if place not in taken:
                 self._dispatch.lifecycle.on_disk(functools.partial(self._holdings.give_back, place))
         self._holdings.left.clear()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,9 +16,6 @@ from flyte import wire
 from flyte.wire import AppStatus
 from tarmac.model import ReplicaPhase, move_app, move_replica
 from tarmac.store import AppRow, AppVersionRow
-
-if TYPE_CHECKING:
-    from tarmac.control.apps.replicas import Replicas
 
 Key = tuple[str, str, str]
 """Project, domain, name."""
@@ -33,7 +29,6 @@ class LiveReplica:
     app: LiveApp
     version: str
     revision: str
-    replicas: Replicas
     created: float
     ready: asyncio.Future[None]
     """Done when it answers; raises DeploymentError with its log's tail when it will not."""
@@ -55,19 +50,6 @@ class LiveReplica:
     def go(self, phase: ReplicaPhase) -> None:
         """Move along the state table."""
         self.phase = move_replica(self.phase, phase)
-
-    def unit_started(self, unit: str, pid: int) -> None:
-        self.pid = pid
-
-    def unit_ready(self, unit: str, address: str) -> None:
-        self.replicas.answers(self, address)
-
-    def unit_waits(self, unit: str, message: str) -> None:
-        if self.phase == "starting":
-            self.message = message
-
-    def unit_exited(self, unit: str, exit: wire.UnitExited) -> None:
-        self.replicas.exited(self, exit)
 
     def record(self) -> wire.Replica:
         return wire.Replica(
