@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flyte import wire
-from tests.flyte.zygote_driver import Zygotes, lines, zygotes
+from tests.flyte.zygote_driver import Driver, Zygotes, gone, lines, zygotes
 
 LOOK = "code:import os, tempfile; print(sorted(os.listdir('.')), os.getcwd(), tempfile.gettempdir()); "
 WRITE = "code:open('new', 'w'); open('shipped.txt', 'a').write(' changed'); print('written'); "
@@ -58,9 +59,71 @@ def test_where_there_are_namespaces_the_code_is_shown_with_each_units_own_change
     driver.worker("two", LOOK, home.parent / "two.log")
     said = lines(home.parent / "two.log", lambda text: "[" in text)
     assert f"'imported', 'mine.py', 'shipped.txt'] {root} {home / 'tmp'}" in said
-    assert (home / "work" / "one" / "code" / "new").exists()
+    assert list((home / "work").glob("z/rooms/*/code/new"))
     assert sorted(os.listdir(root)) == ["mine.py", "shipped.txt"]
     assert (root / "shipped.txt").read_text() == "shipped"
+
+
+def ended(driver: Driver, unit: str, code: str) -> None:
+    """A unit did that, and has ended in order."""
+    driver.worker(unit, f"code:{code}; import os; os._exit(0)")
+    assert driver.next(wire.UnitExited, unit).code == 0
+
+
+def test_a_room_in_which_nothing_was_left_is_the_next_units(zygote: Zygotes, home: Path) -> None:
+    driver = zygote()
+    driver.load(isolation=isolation(home, "tidy"))
+    tidied = "import tempfile; tempfile.TemporaryFile(dir='.').close(); tempfile.TemporaryDirectory().cleanup()"
+    for number in range(8):
+        ended(driver, f"w{number}", tidied)
+    assert len(list((home / "work" / "z" / "rooms").iterdir())) <= 2
+    assert os.listdir(home / "work") == ["z"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('new', 'w')",
+        "import os; os.remove('shipped.txt')",
+        "import os; os.chmod('.', 0o755)",
+        "import os, tempfile; os.mkdir(tempfile.gettempdir() + '/kept')",
+        "import os, tempfile; os.setxattr(tempfile.gettempdir(), 'user.mark', b'1')",
+    ],
+)
+def test_a_room_in_which_something_was_left_is_nobody_elses(zygote: Zygotes, home: Path, code: str) -> None:
+    """Its folder is left for the agent to remove."""
+    driver = zygote()
+    driver.load(isolation=isolation(home, "tidy"))
+    ended(driver, "first", code)
+    assert (home / "work" / "first").exists()
+    driver.worker("second", LOOK + "import os; print(oct(os.stat('.').st_mode))", home.parent / "second.log")
+    assert "['shipped.txt']" in (said := lines(home.parent / "second.log", lambda text: "0o4" in text))
+    assert "0o40700" in said
+
+
+def test_a_room_in_which_a_process_was_left_is_nobody_elses(zygote: Zygotes, home: Path) -> None:
+    driver = zygote()
+    driver.load(isolation=isolation(home, "tidy"))
+    pid = home.parent / "pid"
+    daemon = f"""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    with open({str(pid)!r}, 'w') as file:
+        file.write(str(os.getpid()))
+    time.sleep(600)
+while not os.path.exists({str(pid)!r}):
+    time.sleep(0.001)
+os._exit(0)
+"""
+    driver.worker("first", f"code:{daemon}")
+    assert driver.next(wire.UnitExited, "first").code == 0
+    number = int(lines(pid))
+    assert not gone(number)
+    os.kill(number, signal.SIGKILL)
+    assert (home / "work" / "first").exists()
 
 
 def test_code_that_is_not_forked_is_kept_apart_as_well(zygote: Zygotes, home: Path, root: Path) -> None:

@@ -11,7 +11,8 @@ module, as a program, what the machine lets us do):
   code's top level, and the agent has made the code read-only.
 
 The zygote calls `enter` before it imports the user's code, and `imported` after it; each unit calls `settle`. What the
-import writes is the zygote's own, and its units find it. The agent removes the folders.
+import writes is the zygote's own, and its units find it. With `tidy` the zygote has each unit's mounts ready before it
+is forked (`rooms`). The agent removes the folders.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from flyte.runtime import linux, secret_files
+from flyte.runtime.rooms import Rooms
 from flyte.wire import ErrorInfo, Isolation, PoolSpec
 
 _LONGEST_TEMPORARY = 70
@@ -46,7 +48,9 @@ class Tidy:
         self._user = False
         self._code_below: list[str] = []
         self._temporary_below: list[str] = []
-        self.keeps_signals = False
+        self._rooms: Rooms
+        self._scope: linux.SignalScope
+        self._capabilities: linux.Capabilities
 
     def enter(self) -> None:
         """In the zygote, which has a single thread. Raises OSError."""
@@ -58,7 +62,9 @@ class Tidy:
             self._cover()
             self._mount_own()
             secret_files.show(self._secret_files)
-            self.keeps_signals = linux.keep_signals_in()
+            scope = linux.SignalScope()
+            scope.enter()
+            scope.close()
         self._user = linux.in_user_namespace()
         if not self._keeps_tmpdir:
             _use_temporary(self._temporary)
@@ -93,34 +99,67 @@ class Tidy:
             linux.mount_overlay(self._code, [self._code], f"{own}/code", f"{own}/code.work", self._user)
 
     def imported(self) -> None:
-        """In the zygote, when it has imported what it will, and will not execute itself anew."""
+        """In the zygote, when it has imported what it will, and will not execute itself anew. Raises OSError."""
         own = self._spec.own
         if self._code is not None:
             self._code_below = [*_filled(f"{own}/code"), self._code]
         self._temporary_below = _filled(f"{own}/tmp")
+        self._place = self._code or os.getcwd()
+        self._rooms = Rooms(f"{own}/rooms", self._spec.work, self._furnish)
+        self._scope = linux.SignalScope()
         if os.geteuid() == 0:
             linux.bound_capabilities()
+        self._capabilities = linux.Capabilities()
+
+    @property
+    def keeps_signals(self) -> bool:
+        """Whether signals end at the unit's own processes."""
+        return self._scope.is_there
+
+    def _furnish(self, room: str) -> list[str]:
+        """Under the name that the zygote's has: what the import keeps of it goes on being right."""
+        for name in ("", "/code", "/code.work", "/tmp"):
+            os.mkdir(room + name, 0o700)
+        self._mount_temporary(room)
+        if self._code is not None:
+            linux.mount_overlay(self._code, self._code_below, f"{room}/code", f"{room}/code.work", self._user)
+        return [f"{room}/code", f"{room}/tmp"]
+
+    def _mount_temporary(self, room: str) -> None:
+        if not self._temporary_below:
+            linux.mount_again(f"{room}/tmp", self._temporary)
+            return
+        os.mkdir(f"{room}/tmp.work", 0o700)
+        linux.mount_overlay(self._temporary, self._temporary_below, f"{room}/tmp", f"{room}/tmp.work", self._user)
+
+    def lend(self, unit: str) -> None:
+        """In the zygote: have a room for a unit that is about to be forked. Raises OSError."""
+        self._rooms.lend(unit)
 
     def settle(self, unit: str) -> None:
         """In the unit, before anything else runs in it. Raises OSError."""
-        folder = f"{self._spec.work}/{unit}"
-        for name in ("", "/code", "/code.work", "/tmp"):
-            os.mkdir(folder + name, 0o700)
-        linux.own_mounts()
-        self._mount_temporary(folder)
-        if self._code is not None:
-            linux.mount_overlay(self._code, self._code_below, f"{folder}/code", f"{folder}/code.work", self._user)
-            os.chdir(self._code)
-        linux.keep_signals_in()
-        linux.drop_capabilities()
+        self._rooms.enter(unit)
+        os.chdir(self._place)
+        self._scope.enter()
+        self._scope.close()
+        self._capabilities.drop_others()
 
-    def _mount_temporary(self, folder: str) -> None:
-        """Under the name that the zygote's has: what the import keeps of it goes on being right."""
-        if not self._temporary_below:
-            linux.mount_again(f"{folder}/tmp", self._temporary)
-            return
-        os.mkdir(f"{folder}/tmp.work", 0o700)
-        linux.mount_overlay(self._temporary, self._temporary_below, f"{folder}/tmp", f"{folder}/tmp.work", self._user)
+    def forked(self, unit: str, returns: bool) -> None:
+        """In the zygote. `returns`: the unit will soon end, and another may have its room."""
+        self._rooms.forked(unit, returns)
+
+    def take_back(self, unit: str, units: Collection[int]) -> None:
+        """In the zygote: the unit has ended, or was never forked. `units`: the pids of those that live."""
+        self._rooms.take_back(unit, units)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the next unit would have to wait for what `prepare` makes."""
+        return self._rooms.is_short
+
+    def prepare(self) -> None:
+        """In the zygote, while it has nothing to do."""
+        self._rooms.prepare()
 
 
 class Links:
@@ -136,6 +175,21 @@ class Links:
 
     def imported(self) -> None:
         """Units link to the code itself."""
+
+    def lend(self, unit: str) -> None:
+        """A unit makes its folder itself."""
+
+    def forked(self, unit: str, returns: bool) -> None:
+        """Nothing is handed on."""
+
+    def take_back(self, unit: str, units: Collection[int]) -> None:
+        """The agent removes the folder."""
+
+    is_short = False
+    """There is nothing to be made ahead."""
+
+    def prepare(self) -> None:
+        """Never called."""
 
     def settle(self, unit: str) -> None:
         """In the unit, before anything else runs in it. Raises OSError."""
@@ -212,6 +266,7 @@ def probe(folder: str) -> bool:
 
 
 def _try_unit(zygote: Tidy, file: str) -> None:
+    zygote.lend("unit")
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -227,6 +282,7 @@ def _try_unit(zygote: Tidy, file: str) -> None:
     with open(reading, "rb") as said:
         problem = said.read().decode()
     os.waitpid(pid, 0)
+    zygote.take_back("unit", ())
     if problem:
         raise OSError(problem)
 

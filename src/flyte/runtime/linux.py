@@ -5,9 +5,13 @@ Each raises OSError where the kernel refuses it. None of them exists on other sy
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
 import struct
+from collections.abc import Collection
+from dataclasses import dataclass
 
 _libc = ctypes.CDLL(None, use_errno=True) if os.uname().sysname == "Linux" else None
 
@@ -21,7 +25,7 @@ _ST_RELATIME = 4096
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 _SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1, 2
 
-_NO_NEW_PRIVILEGES, _DROP_FROM_BOUNDS = 38, 24
+_NO_NEW_PRIVILEGES, _DROP_FROM_BOUNDS, _ADOPT_ORPHANS = 38, 24, 36
 _CONTAINER = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
 """The capabilities that root has in a container of Docker's: chown, dac_override, fowner, fsetid, kill, setgid, setuid,
 setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap."""
@@ -63,6 +67,52 @@ def keep_mounts_private() -> None:
     _mount(None, "/", None, _REC | _PRIVATE)
 
 
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """Descriptors of a mount namespace, and of the root folder in it."""
+
+    namespace: int
+    root: int
+
+    def enter(self) -> None:
+        """Have this process, which has a single thread, see these mounts. Its working directory is the root then."""
+        _checked(_library().setns(self.namespace, _NEWNS), "entering a mount namespace")
+        os.fchdir(self.root)
+        os.chroot(".")  # entered is the whole machine's root, also where this process was given another
+
+    def close(self) -> None:
+        os.close(self.namespace)
+        os.close(self.root)
+
+
+def present_mounts() -> Mounts:
+    """Those that this process sees."""
+    return Mounts(os.open("/proc/self/ns/mnt", os.O_RDONLY), os.open("/", os.O_PATH))
+
+
+class Children:
+    """The processes beneath this one, which adopts those whose parents have ended."""
+
+    def __init__(self) -> None:
+        _checked(_library().prctl(_ADOPT_ORPHANS, 1, 0, 0, 0), "adopting orphans")
+        self._list: int | None = None
+        with contextlib.suppress(FileNotFoundError):  # a kernel without such lists
+            self._list = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
+        self._before = self._pids()
+        """Those that the import started, say."""
+
+    def _pids(self) -> set[int]:
+        return set() if self._list is None else {int(pid) for pid in os.pread(self._list, 1 << 20, 0).split()}
+
+    def are_only(self, known: Collection[int]) -> bool:
+        """Whether there are none but these, and those that there were at first. False where nobody can tell."""
+        return self._list is not None and self._pids() - self._before <= set(known)
+
+    def close(self) -> None:
+        if self._list is not None:
+            os.close(self._list)
+
+
 def in_user_namespace() -> bool:
     """Whether this process is in another user namespace than the machine's first one."""
     with open("/proc/self/uid_map") as file:
@@ -94,11 +144,17 @@ def forbid_writing(mounted: str) -> None:
 def mount_overlay(target: str, lower: list[str], upper: str, work: str, user: bool) -> None:
     """Show the folders `lower`, the first above the others, at `target`; what is changed there lands in `upper`.
 
-    `work` is an empty folder beside `upper`. `user`: this process is in a user namespace.
+    `work` is an empty folder beside `upper`. `user`: this process is in a user namespace. What is in `upper` need not
+    outlive the machine: it is not written to disk when the mount ends, which otherwise waits for that.
     """
     below = ":".join(map(_escaped, lower))
     options = f"lowerdir={below},upperdir={_escaped(upper)},workdir={_escaped(work)}{',userxattr' if user else ''}"
-    _mount("overlay", target, "overlay", NOSUID | NODEV, options)
+    try:
+        _mount("overlay", target, "overlay", NOSUID | NODEV, f"{options},volatile")
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        _mount("overlay", target, "overlay", NOSUID | NODEV, options)  # before Linux 5.10
 
 
 def _escaped(path: str) -> str:
@@ -107,22 +163,28 @@ def _escaped(path: str) -> str:
     return path
 
 
-def keep_signals_in() -> bool:
-    """From now on this process and its descendants can signal and trace only those that descend from this process.
+class SignalScope:
+    """A process that has entered it, and its descendants, can signal and trace only those that descend from it.
 
-    The same holds for connections to abstract sockets. False where the kernel has no such scope (before Linux 6.12).
+    The same holds for connections to abstract sockets. `is_there`: False where the kernel has no such scope (before
+    Linux 6.12); then it does nothing.
     """
-    library = _library()
-    rules = struct.pack("=3Q", 0, 0, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS)
-    fd = library.syscall(_LANDLOCK_CREATE, rules, len(rules), 0)
-    if fd < 0:
-        return False
-    try:
-        _checked(library.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no_new_privs")
-        _checked(library.syscall(_LANDLOCK_RESTRICT, fd, 0), "landlock_restrict_self")
-    finally:
-        os.close(fd)
-    return True
+
+    def __init__(self) -> None:
+        rules = struct.pack("=3Q", 0, 0, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS)
+        self._rules: int = _library().syscall(_LANDLOCK_CREATE, rules, len(rules), 0)
+        self.is_there: bool = self._rules >= 0
+        if self.is_there:
+            _checked(_library().prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no_new_privs")
+
+    def enter(self) -> None:
+        """From now on; each process that enters is one of its own."""
+        if self.is_there:
+            _checked(_library().syscall(_LANDLOCK_RESTRICT, self._rules, 0), "landlock_restrict_self")
+
+    def close(self) -> None:
+        if self.is_there:
+            os.close(self._rules)
 
 
 def bound_capabilities() -> None:
@@ -132,14 +194,18 @@ def bound_capabilities() -> None:
             _library().prctl(_DROP_FROM_BOUNDS, number, 0, 0, 0)  # refused for numbers that the kernel does not have
 
 
-def drop_capabilities() -> None:
-    """Give up what was needed to prepare this process: root keeps what it has in a container, others nothing."""
-    kept = sum(1 << number for number in _CONTAINER) if os.geteuid() == 0 else 0
-    low, high = kept & 0xFFFFFFFF, kept >> 32
-    library = _library()
-    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
-    held = ctypes.create_string_buffer(24)
-    _checked(library.capget(header, held), "capget")
-    _, permitted_low, _, _, permitted_high, _ = struct.unpack("=6I", held.raw)
-    low, high = low & permitted_low, high & permitted_high
-    _checked(library.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)), "capset")
+class Capabilities:
+    """What a unit keeps of what this process may do: root has what it has in a container, others nothing."""
+
+    def __init__(self) -> None:
+        kept = sum(1 << number for number in _CONTAINER) if os.geteuid() == 0 else 0
+        self._header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+        held = ctypes.create_string_buffer(24)
+        _checked(_library().capget(self._header, held), "capget")
+        _, low, _, _, high, _ = struct.unpack("=6I", held.raw)
+        low, high = low & kept, high & kept >> 32
+        self._kept = struct.pack("=6I", low, low, 0, high, high, 0)
+
+    def drop_others(self) -> None:
+        """Give up what was needed to prepare this process."""
+        _checked(_library().capset(self._header, self._kept), "capset")

@@ -33,7 +33,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -118,6 +118,8 @@ class Zygote:
         self._poll.register(link, select.POLLIN)
         self._poll.register(self._wakeup, select.POLLIN)
         while True:
+            if self._walls is not None and self._walls.is_short and not self._poll.poll(0):
+                self._walls.prepare()
             for fd, _ in self._poll.poll():
                 if fd == link:
                     self._listen()
@@ -258,9 +260,11 @@ class Zygote:
         try:
             self._rehearse(order)
             self._hand_on(order)
+            if self._walls is not None:
+                self._walls.lend(order.unit)
             pid, reading, writing = _branch()
         except OSError as error:  # the machine is short of something: that is no reason to end the others
-            self._keep_output(order.unit)
+            self._let_go(order.unit)
             self._send(UnitExited(unit=order.unit, reason=f"no process can be made: {error}"))
             return
         if pid == 0:
@@ -269,6 +273,8 @@ class Zygote:
             copied = None if self._why_not is not None else self._imports
             offspring.live(order, own, self._worker, writing, parent, self._walls, copied)
         os.close(writing)
+        if self._walls is not None:
+            self._walls.forked(order.unit, returns=order.kind == "worker" and not order.reuse)
         self._pids[order.unit], self._units[pid] = pid, order.unit
         self._pipes[reading] = (order.unit, bytearray())
         self._poll.register(reading, select.POLLIN)
@@ -283,6 +289,12 @@ class Zygote:
         if self._unused:
             with contextlib.suppress(FileNotFoundError):  # somebody cleared up
                 os.rename(self._unused.pop(), path)
+
+    def _let_go(self, unit: str) -> None:
+        """The unit has ended, or was never forked: what it had is handed on where that is safe."""
+        self._keep_output(unit)
+        if self._walls is not None:
+            self._walls.take_back(unit, self._units)
 
     def _keep_output(self, unit: str) -> None:
         """Nobody writes there any more: if nobody has, the next worker may have the file."""
@@ -338,15 +350,15 @@ class Zygote:
     def _reap(self) -> None:
         """Report every unit that has ended."""
         with contextlib.suppress(ChildProcessError):  # there is no child left
-            while (ended := _next_ended()) is not None:
+            while (ended := _next_ended(self._units)) is not None:
                 self._ended(*ended)
 
     def _ended(self, pid: int, status: int) -> None:
         unit = self._units.pop(pid, None)
         if unit is None:
-            return  # a process that the user's import started
+            return  # a process that the user's import started, or an orphan of a unit
         del self._pids[unit]
-        self._keep_output(unit)
+        self._let_go(unit)
         self._sources.pop(unit, None)
         for fd in [fd for fd, (owner, _) in self._pipes.items() if owner == unit]:
             self._hear(fd)
@@ -369,21 +381,24 @@ def _branch() -> tuple[int, int, int]:
         raise
 
 
-def _next_ended() -> tuple[int, int] | None:
+def _next_ended(leaders: Container[int]) -> tuple[int, int] | None:
     """A child that has ended, and how; None when all others live. Raises ChildProcessError when there is none at all.
 
-    What is left of its process group is killed while the child is still a zombie: its number cannot be anybody else's.
+    Of a leader, what is left of its process group is killed while it is still a zombie: its number cannot be anybody
+    else's. Other children are processes that the import started, and orphans of units, which may have groups of others.
     """
     if hasattr(os, "waitid"):
         seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if seen is None:
             return None
-        _signal_group(seen.si_pid, signal.SIGKILL)
+        if seen.si_pid in leaders:
+            _signal_group(seen.si_pid, signal.SIGKILL)
         return os.waitpid(seen.si_pid, 0)
     pid, status = os.waitpid(-1, os.WNOHANG)
     if pid == 0:
         return None
-    _signal_group(pid, signal.SIGKILL)
+    if pid in leaders:
+        _signal_group(pid, signal.SIGKILL)
     return pid, status
 
 

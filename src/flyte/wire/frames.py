@@ -223,7 +223,9 @@ class Isolation(Frame, frozen=True):
     link: str
     """The folder of the link's socket."""
     work: str
-    """Where each unit has a folder of its name."""
+    """Where the folder of a unit is, under its name: with `links` from its start, with `tidy` once it has ended, if it
+    wrote something.
+    """
     own: str
     """The zygote's own folder, which it makes."""
     entered: bool = False

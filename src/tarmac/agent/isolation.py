@@ -37,7 +37,10 @@ KEPT = ("code", "blobs", "files", "logs", "work", "holdings")
 HIDDEN = ("logs/platform",)
 """What they do not need of that: what the platform itself writes down."""
 
-_MADE = ("code.work/work", "code.work/index", "code.work", "code", "tmp.work/work", "tmp.work", "tmp", "")
+_OVERLAY = ("work/incompat/volatile", "work/incompat", "work", "index", "")
+"""What the kernel makes in the folder `work` of an overlay; in the first of them is a file, `dirty`."""
+
+_MADE = (*(f"{name}.work/{made}" for name in ("code", "tmp") for made in _OVERLAY), "code", "tmp", "")
 """The folders of a unit that wrote nothing."""
 
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -161,7 +164,9 @@ def _was_untouched(folder: Path) -> bool:
     """Remove a folder in which nobody has written: a few calls, for each of many a second."""
     for name in _MADE:
         try:
-            os.rmdir(f"{folder}/{name}" if name else folder)
+            if name.endswith("volatile"):
+                os.unlink(f"{folder}/{name}/dirty")
+            os.rmdir(f"{folder}/{name}")
         except FileNotFoundError:
             continue
         except OSError:
