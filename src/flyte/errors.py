@@ -388,7 +388,7 @@ def readable(traceback: str) -> str:
         else:  # it had no frame but Python's own
             kept += [*skipped, line]
             skipped = None
-    return _OURS.sub(lambda found: found["name"] if hasattr(builtins, found["name"]) else found[0], "\n".join(kept))
+    return _OURS.sub(r"\g<name>", "\n".join(kept))
 
 
 _mixtures: dict[type[BaseException], type[RuntimeUserError]] = {}

@@ -119,7 +119,7 @@ RuntimeError: x"""
 
 
 def test_errors_of_our_own_keep_their_name() -> None:
-    assert readable("flyte.errors.OOMError: too much") == "flyte.errors.OOMError: too much"
+    assert readable("flyte.errors.OOMError: too much") == "OOMError: too much"
 
 
 def test_an_error_from_another_action_is_printed_under_its_own_name() -> None:

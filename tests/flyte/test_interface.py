@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import pytest
 
-from flyte._declare.interface import Interface, interface_of
+from flyte._declare.interface import Interface, interface_of, without_sections
 from flyte.errors import InvalidInputError, RuntimeDataValidationError
 
 
@@ -97,7 +97,7 @@ def test_a_tuple_of_fixed_length_is_several_outputs() -> None:
     assert found.load_result([1.0, "x"]) == (1.0, "x")
     with pytest.raises(RuntimeDataValidationError, match=r"must return tuple\[float, str\]"):
         found.dump_outputs(1.0)
-    with pytest.raises(RuntimeDataValidationError, match=r"output o1 of env\.train must be str, not 3 \(int\)"):
+    with pytest.raises(RuntimeDataValidationError, match=r"output 2 of env\.train must be str, not 3 \(int\)"):
         found.dump_outputs((1.0, 3))
 
 
@@ -175,3 +175,16 @@ def test_an_annotation_that_cannot_be_found_counts_as_any_and_says_so() -> None:
     with pytest.warns(UserWarning, match="'Missing' of 'x' cannot be found"):
         found = interface(task)
     assert [spec.type for spec in found.spec().inputs] == ["Any", "int"]
+
+
+@pytest.mark.parametrize(
+    ("doc", "kept"),
+    [
+        ("Do one.\n\n    More.\n\n    Args:\n        i: how many\n\n    Returns:\n        one", "Do one.\n\n    More."),
+        ("Do one.\n\n:param i: how many", "Do one."),
+        ("Args: as ever\nhere", "Args: as ever\nhere"),
+        ("", ""),
+    ],
+)
+def test_a_command_shows_what_a_docstring_says_before_its_sections(doc: str, kept: str) -> None:
+    assert without_sections(doc) == kept

@@ -445,7 +445,7 @@ async def test_an_output_that_would_arrive_as_another_fails_the_task_by_name() -
     flyte.init()
     run = await flyte.run.aio(doubled)
     await run.wait.aio(quiet=True)
-    with pytest.raises(RuntimeDataValidationError, match=r"output o0 of .*doubled.* x is 2"):
+    with pytest.raises(RuntimeDataValidationError, match=r"the output of .*doubled.* x is 2"):
         await run.raise_for_status.aio()
 
 

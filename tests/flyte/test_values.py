@@ -509,5 +509,5 @@ def test_what_was_not_awaited_is_named_by_the_mistake() -> None:
 
     forgotten = call()
     with pytest.raises(InvalidInputError, match="did you forget `await`"):
-        to_json(forgotten, int, "output o0 of bad.forgot")
+        to_json(forgotten, int, "the output of bad.forgot")
     forgotten.close()

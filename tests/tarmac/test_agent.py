@@ -27,6 +27,7 @@ from flyte import wire
 from flyte.errors import CodeBundleError
 from tarmac import process
 from tarmac.agent import Agent, bundle, probe, shortage
+from tarmac.agent import last_lines as tails
 from tarmac.agent import unit as units
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
@@ -899,7 +900,7 @@ async def test_a_path_that_does_not_exist_counts_as_an_answer_and_an_error_does_
     await scene.control.ready("r")
     scene.start_replica("s", "asgi", "main:env", ("main",), health_path="/broken", start_timeout=0.5)
     exited = await scene.control.exited("s")
-    assert exited.reason == "did not become ready in 0.5 s: GET /broken answers 500"
+    assert exited.reason == "did not become ready in 0.5 s: GET /broken answers 500: RuntimeError"
     assert "RuntimeError" in exited.tail
 
 
@@ -1125,10 +1126,10 @@ def test_the_tail_of_a_log_begins_where_the_unit_began(tmp_path: Path) -> None:
     start = units.size(log)
     with log.open("a") as file:
         file.writelines(f"line {n}\n" for n in range(100))
-    assert units.tail(log, start).splitlines()[-1] == "line 99"
-    assert len(units.tail(log, start).splitlines()) == units.TAIL_LINES
-    assert "others" not in units.tail(log, start)
-    assert units.tail(tmp_path / "none") == ""
+    assert tails.tail(log, start).splitlines()[-1] == "line 99"
+    assert len(tails.tail(log, start).splitlines()) == tails.TAIL_LINES
+    assert "others" not in tails.tail(log, start)
+    assert tails.tail(tmp_path / "none") == ""
 
 
 def test_what_is_sent_on_a_link_that_broke_a_moment_ago_is_no_error(tmp_path: Path) -> None:
@@ -1203,5 +1204,34 @@ Traceback (most recent call last):
 ZeroDivisionError: division by zero
 INFO: Shutting down
 """
-    assert units.last_error(output) == "ZeroDivisionError: division by zero (shop/api.py:43)"
-    assert units.last_error("INFO: all is well") == ""
+    assert tails.last_error(output) == "ZeroDivisionError: division by zero (shop/api.py:43)"
+    assert tails.last_error("INFO: all is well") == ""
+
+
+def test_of_the_end_of_an_apps_log_the_shipped_frames_are_shown_under_their_names_in_the_project() -> None:
+    folder = f"/x/code/{'0a' * 32}"
+    output = f"""INFO:     Started
+ERROR:    Exception in ASGI application
+Traceback (most recent call last):
+  File "/usr/lib/python3/site-packages/starlette/routing.py", line 683, in app
+    raw_response = await run(
+                   ^^^^^^^^^^
+  File "{folder}/shop/api.py", line 43, in root
+    stations()
+  File "/usr/lib/python3/site-packages/stations/__init__.py", line 3, in stations
+    1 / 0
+ZeroDivisionError: division by zero
+INFO:     Shutting down
+"""
+    assert (
+        tails.own_frames(output)
+        == """INFO:     Started
+ERROR:    Exception in ASGI application
+Traceback (most recent call last):
+  File "shop/api.py", line 43, in root
+    stations()
+ZeroDivisionError: division by zero"""
+    )
+    elsewhere = output.replace(folder, "/usr/lib")
+    assert tails.own_frames(elsewhere) == elsewhere.removesuffix("\nINFO:     Shutting down\n")
+    assert tails.own_frames("INFO: all is well") == "INFO: all is well"

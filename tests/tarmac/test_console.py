@@ -15,6 +15,7 @@ import pytest
 
 from flyte.errors import InvalidInputError
 from flyte.wire import (
+    Action,
     ActionDetails,
     ActionPhase,
     App,
@@ -27,6 +28,7 @@ from flyte.wire import (
 )
 from tarmac.console import rendering
 from tarmac.console.places import Place, local
+from tarmac.console.run_pages import outputs_shown
 
 from .api_server import ADD, KEY, OWNER, Server, add, serving
 
@@ -615,3 +617,10 @@ def test_moments_are_told_by_how_long_ago_they_were(monkeypatch: pytest.MonkeyPa
 
 def test_only_backticks_become_code() -> None:
     assert rendering.code("give `limit` <b>") == "give <code>limit</code> &lt;b&gt;"
+
+
+@pytest.mark.parametrize(("values", "names"), [(b"[1]", ["result"]), (b"[1, 2]", ["result 1", "result 2"])])
+def test_what_an_action_returned_has_no_name_that_nobody_gave_it(values: bytes, names: list[str]) -> None:
+    action = Action(run="r", name="a0", task="env.add", phase=ActionPhase.SUCCEEDED)
+    details = ActionDetails(action=action, outputs=msgspec.Raw(values))
+    assert [name for name, _, _ in outputs_shown(details)] == names

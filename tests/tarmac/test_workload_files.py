@@ -14,7 +14,7 @@ from flyte.errors import CodeBundleError, NotFoundError
 from flyte.wire import HELD_PLACE
 from tarmac import logs
 from tarmac.agent.bundle import unpack
-from tarmac.agent.unit import tail
+from tarmac.agent.last_lines import tail
 from tarmac.blobs import Blobs
 from tarmac.control.workers.holdings import LARGEST, Holdings
 from tarmac.gateway.access_log import append

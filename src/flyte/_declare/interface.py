@@ -120,7 +120,7 @@ class Interface:
             raise RuntimeDataValidationError(f"{self.owner} must return tuple[{expected}], not {result!r:.80}")
         try:
             return [
-                _dump(output.codec, item, f"output {output.name} of {self.owner}")
+                _dump(output.codec, item, self._of_output(output))
                 for output, item in zip(self.outputs, results, strict=True)
             ]
         except InvalidInputError as error:
@@ -133,9 +133,14 @@ class Interface:
                 f"{self.owner} declares {len(self.outputs)} outputs and {len(data)} arrived; is it another version?"
             )
         return tuple(
-            _load(output.codec, item, f"output {output.name} of {self.owner}")
-            for output, item in zip(self.outputs, data, strict=True)
+            _load(output.codec, item, self._of_output(output)) for output, item in zip(self.outputs, data, strict=True)
         )
+
+    def _of_output(self, output: Output) -> str:
+        """How an error names it: by its place where there are several."""
+        if len(self.outputs) == 1:
+            return f"the output of {self.owner}"
+        return f"output {self.outputs.index(output) + 1} of {self.owner}"
 
     def load_result(self, data: list[Any]) -> Any:
         """What the function returned: a tuple only where several outputs are declared."""
@@ -286,6 +291,16 @@ def _annotated_help(annotation: Any) -> str:
 
 _GOOGLE = re.compile(r"^\s+(\w+)(?:\s*\([^)]*\))?:\s+(.+)$")
 _SPHINX = re.compile(r"^\s*:param\s+(?:[^:]*\s)?(\w+):\s*(.+)$")
+
+
+_SECTION = re.compile(r"\s*(Args|Arguments|Parameters|Returns|Raises|Yields|Examples?|Notes?):\s*|\s*:\w+[^:]*:.*")
+
+
+def without_sections(doc: str) -> str:
+    """What a docstring says before its sections: of the parameters, each flag has its own help."""
+    lines = doc.splitlines()
+    ends = next((number for number, line in enumerate(lines) if _SECTION.fullmatch(line)), len(lines))
+    return "\n".join(lines[:ends]).strip()
 
 
 def _parameter_docs(doc: str) -> dict[str, str]:

@@ -62,8 +62,8 @@ def _lines(brief: bool) -> Watcher:
 
 def note(env: DeployedEnvironment) -> str:
     """What there is to say of an environment: what went wrong or goes on, its address, its tasks."""
-    if env.message:
-        return one_line(env.message, 300)
+    if env.message:  # what a program wrote last stands in the lines below, and is shown with the error
+        return one_line(env.message.partition("\n")[0], 300)
     return env.url or ", ".join(env.tasks)
 
 

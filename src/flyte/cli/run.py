@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flyte._declare.interface import without_sections
 from flyte.cli import program
 from flyte.cli.create import pairs
 from flyte.cli.flags import INPUTS, Flag, inputs_from
@@ -317,7 +318,9 @@ def task_command(name: str, specs: Sequence[InputSpec], docs: str, execute: Exec
         return execute(RunOptions.of(ctx), inputs)
 
     epilog = "`flyte run --help` lists the flags that every task has."
-    return click.Command(name, params=[*flags, *ours], callback=callback, help=docs or None, epilog=epilog)
+    return click.Command(
+        name, params=[*flags, *ours], callback=callback, help=without_sections(docs) or None, epilog=epilog
+    )
 
 
 run = Files(

@@ -22,11 +22,12 @@ from flyte import wire
 from tarmac import process
 from tarmac.agent import probe, shortage
 from tarmac.agent.isolation import Ground
+from tarmac.agent.last_lines import last_error, tail
 from tarmac.agent.life import Lives
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.nursery import Nursery
-from tarmac.agent.unit import Unit, free_port, in_words, last_error, size, tail
+from tarmac.agent.unit import Unit, free_port, in_words, size
 from tarmac.agent.zygote import WORKER, PoolBroken, Zygote, environment
 from tarmac.home import Home
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -14,14 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flyte import wire
+from tarmac.agent.last_lines import last_error, own_frames, tail
 from tarmac.process import describe_exit
-from tarmac.workload_files import open_to_read
 
 if TYPE_CHECKING:
     from tarmac.agent.zygote import Zygote
-
-TAIL_LINES = 40
-TAIL_BYTES = 16_384
 
 
 @dataclass(slots=True)
@@ -103,20 +98,11 @@ def in_words(unit: Unit, exited: wire.UnitExited, why: str = "") -> wire.UnitExi
     if unit.order.kind == "worker" and exited.code == 0:  # as it should be, many times a second
         return msgspec.structs.replace(exited, reason=reason)
     said = exited.tail or tail(unit.output) or tail(unit.log, unit.log_start)
-    return msgspec.structs.replace(exited, reason=reason, tail=said)
-
-
-def tail(log: Path, start: int = 0) -> str:
-    """The last lines of `log` after the offset `start`; empty where there are none."""
-    try:
-        with open_to_read(log) as file:
-            end = file.seek(0, os.SEEK_END)
-            # a log that is shorter than it was has been begun anew
-            file.seek(max(start if start <= end else 0, end - TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-TAIL_LINES:])
+    if unit.order.replica is None:
+        return msgspec.structs.replace(exited, reason=reason, tail=said)
+    is_known = unit.stop is not None or exited.oom or (exited.signal is not None and not why)
+    error = "" if is_known else last_error(said)
+    return msgspec.structs.replace(exited, reason=f"{reason}: {error}" if error else reason, tail=own_frames(said))
 
 
 def size(log: Path) -> int:
@@ -137,17 +123,3 @@ def free_port(taken: Collection[int]) -> int:
             port: int = sock.getsockname()[1]
         if port not in taken:
             return port
-
-
-_ERROR = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Warning|Interrupt|Exit)(?:: .*)?$", re.MULTILINE)
-_FRAME = re.compile(r'^ *File "[^"]*/code/[0-9a-f]{64}/(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
-
-
-def last_error(output: str) -> str:
-    """The last error in what a program wrote, with the last place of the shipped code before it; empty without one."""
-    errors = list(_ERROR.finditer(output))
-    if not errors:
-        return ""
-    places = list(_FRAME.finditer(output, 0, errors[-1].start()))
-    place = f" ({places[-1]['file']}:{places[-1]['line']})" if places else ""
-    return f"{errors[-1][0]}{place}"

@@ -21,7 +21,8 @@ from flyte import wire
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac import process
 from tarmac.agent.base import Base, Trunk
-from tarmac.agent.unit import Unit, tail
+from tarmac.agent.last_lines import tail
+from tarmac.agent.unit import Unit
 from tarmac.workload_files import open_to_append
 
 log = logging.getLogger("tarmac.agent")

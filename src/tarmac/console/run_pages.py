@@ -185,14 +185,19 @@ def inputs_shown(details: ActionDetails) -> Shown:
 
 
 def outputs_shown(details: ActionDetails) -> Shown:
-    """The outputs under their declared names; one that has no name of its own is `result`."""
-    declared = details.interface.outputs
+    """What the action returned: `result`, or `result 1`, `result 2`, …."""
+    types = [spec.type for spec in details.interface.outputs]
     if details.outputs is None:
-        return [(spec.name, spec.type, None) for spec in declared] if details.outputs_blob else []
+        nothing: list[None] = [None] * len(types)
+        return list(zip(_results(len(types)), types, nothing, strict=True)) if details.outputs_blob else []
     values = msgspec.json.decode(details.outputs, type=list[msgspec.Raw])
-    if len(values) == len(declared):
-        return [(spec.name, spec.type, value) for spec, value in zip(declared, values, strict=True)]
-    return [(f"o{number}", "", value) for number, value in enumerate(values)]
+    if len(values) != len(types):
+        types = [""] * len(values)
+    return list(zip(_results(len(values)), types, values, strict=True))
+
+
+def _results(count: int) -> list[str]:
+    return ["result"] if count == 1 else [f"result {number}" for number in range(1, count + 1)]
 
 
 @post("/runs/{run:str}/abort", dto=None, request_max_body_size=LARGEST_FORM)

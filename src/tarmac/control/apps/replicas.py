@@ -43,6 +43,13 @@ SWITCH_PAUSE = 0.5
 """Seconds between telling the gateway of a switch and ending the old replicas."""
 
 
+class DidNotStart(DeploymentError):
+    """A replica ended before it answered. The message has the last lines of its log."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "DeploymentError")
+
+
 class Replicas:
     """The replicas by unit; `apps` is told what becomes of them."""
 
@@ -219,9 +226,9 @@ class Replicas:
             key = f"{app.id}@{replica.revision}"
             self._agent.suspects.died(key) if exit.reason == GONE else self._agent.suspects.ended(key)
         if not replica.ready.done():
-            tail = f"; the last lines it wrote:\n{exit.tail}" if exit.tail else ""
+            tail = f"\nThe last lines it wrote:\n{exit.tail}" if exit.tail else ""
             reason = exit.reason or "its process ended"
-            replica.ready.set_exception(DeploymentError(f"app {app.row.name!r} did not start: {reason}{tail}"))
+            replica.ready.set_exception(DidNotStart(f"app {app.row.name!r} did not start: {reason}{tail}"))
         if was != "draining" and replica.is_current:
             self._apps.replica_died(replica, was_ready=was == "ready")
 

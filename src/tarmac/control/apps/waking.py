@@ -9,7 +9,7 @@ from flyte import wire
 from flyte.errors import BaseRuntimeError, DeploymentError
 from flyte.wire import AppStatus
 from tarmac.control.agents import GONE, Agent
-from tarmac.control.apps.replicas import Replicas
+from tarmac.control.apps.replicas import DidNotStart, Replicas
 from tarmac.control.apps.sleep import Sleep
 from tarmac.control.errands import Errands
 from tarmac.control.gateway import Gateway
@@ -40,16 +40,20 @@ class Waking:
         self._loop = asyncio.get_running_loop()
 
     async def answer(self, frame: wire.Wake) -> None:
+        """Wake the app, and tell those who wait for it. They may be anybody: what the app wrote is not for them."""
         project, domain, name = frame.app.split("/")
+        did_not_start = f"app {name!r} did not start; `flyte get logs {name}` shows why"
         try:
             await self.wake(self._apps.find(project, domain, name))
+        except DidNotStart:
+            self._gateway.tell(wire.Woken(key=frame.key, ok=False, message=did_not_start))
         except BaseRuntimeError as error:
             self._gateway.tell(wire.Woken(key=frame.key, ok=False, message=error.message))
         except StoreError:
             raise
-        except Exception as error:  # who waits is told, and every other app goes on
+        except Exception:  # who waits is told, and every other app goes on
             log.exception("%s cannot be woken", frame.app)
-            self._gateway.tell(wire.Woken(key=frame.key, ok=False, message=f"it cannot be started: {error!r}"))
+            self._gateway.tell(wire.Woken(key=frame.key, ok=False, message=did_not_start))
         else:
             self._gateway.tell(wire.Woken(key=frame.key, ok=True))
 
