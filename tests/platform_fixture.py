@@ -56,7 +56,8 @@ class Platform:
         """The environment for any program that shall use this platform."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OURS)}
         path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
-        own = {"TARMAC_HOME": str(self.home), "HOME": str(self.user), "PYTHONPATH": path}
+        cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))  # packages are fetched once for all
+        own = {"TARMAC_HOME": str(self.home), "HOME": str(self.user), "PYTHONPATH": path, "UV_CACHE_DIR": cache}
         return {**kept, **own, **{f"TARMAC_{name.upper()}": value for name, value in self._settings.items()}}
 
     @property

@@ -279,6 +279,12 @@ SECRETS_FOLDER = "/etc/flyte/secrets"
 SECRET_MOUNT = Text("secret's mount", f"be {SECRETS_FOLDER}", len(SECRETS_FOLDER), re.compile(SECRETS_FOLDER))
 FOLDER = Text("path", "be at most 4,096 bytes of text without a NUL character", 4_096, None, "bytes")
 LINE = Text("text", "be at most 1,000 characters, without a NUL character", 1_000)
+REQUIREMENT = Text(
+    "requirement",
+    "be one line of at most 100,000 characters, without control characters",
+    100_000,
+    re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*"),
+)
 TEXT = Text("text", "be at most 1,000,000 characters, without a NUL character", 1_000_000)
 PRINTED = Text("text", "be at most 4,000,000 characters", 4_000_000, may_hold_nul=True)
 """What a program printed or raised: it may hold anything, and is cleaned where it is stored."""
@@ -349,6 +355,7 @@ Digest = Annotated[str, DIGEST]
 Folder = Annotated[str, FOLDER]
 Host = Annotated[str, HOST]
 Line = Annotated[str, LINE]
+Requirement = Annotated[str, REQUIREMENT]
 Printed = Annotated[str, PRINTED]
 Variables = Annotated[dict[Annotated[str, VARIABLE], Annotated[str, VARIABLE_VALUE]], VARIABLES]
 Labels = Annotated[dict[Annotated[str, LABEL_KEY], Annotated[str, LABEL_VALUE]], LABELS]

@@ -180,6 +180,15 @@ class Home:
         return self.path / "clock"
 
     @property
+    def images(self) -> Path:
+        """The environments that images have become (`tarmac.environments.place`)."""
+        return self.path / "images"
+
+    def image_log(self, name: str) -> Path:
+        """What was run to make an environment, and what it said; `name` is a request or a key."""
+        return self.logs / "images" / f"{name}.log"
+
+    @property
     def worker_logs(self) -> Path:
         return self.logs / "workers"
 
@@ -213,7 +222,7 @@ class Home:
         Raises PermissionError for a folder of somebody else, InitializationError for keys that cannot be used.
         """
         logs = (self.logs, self.worker_logs, self.logs / "platform")
-        for folder in (self.path, self.blobs, self.code, self.files, self.work, *logs, self.gateway):
+        for folder in (self.path, self.blobs, self.code, self.files, self.work, self.images, *logs, self.gateway):
             folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
         _check_owner(self.path, self.path.stat())
         with contextlib.suppress(FileExistsError):

@@ -1,75 +1,141 @@
-"""Does the interpreter that runs the platform satisfy an Image? For now images are checked, not built.
+"""What an Image asks for, and whether the platform's own Python has it.
 
-This is the place of real environments: `environment_of` answers which interpreter runs an environment's units, and
-today there is one answer. Packages that are missing are named with the command that installs them.
+An image that it satisfies needs no environment of its own. What others need is made by `tarmac.environments`.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
+import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from importlib import metadata
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from flyte.errors import ImageBuildError
-from flyte.wire import EnvironmentSpec, ImageSpec
+from flyte.wire import EnvironmentSpec, ImageRequest, ImageSpec
 
-OURS = ("flyte", "unionai-reuse")
-"""Distributions whose place is taken by this one: `flyte` is the package that user code imports, and reuse is part of
-it. Images for Flyte name them; whatever version they ask for, they have it."""
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
+OURS = ("flyte", "unionai-reuse", "flyteidl2", "tarmac")
+"""Distributions that are neither installed nor missing, whatever version is asked for: `flyte` is the package that user
+code imports, reuse is part of it, and there is no service that flyteidl2 speaks with. `tarmac` on PyPI is a stranger's.
+"""
 
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """Where an environment's units run, and what its owner should know of it."""
+_UNNAMED = re.compile(r"(git|hg|bzr|svn)\+|[a-z]+://|\.{0,2}/")
+"""A requirement that is a place and no name: only an installation tells what it is."""
 
-    python: str
-    warnings: tuple[str, ...] = ()
-
-
-def environment_of(spec: EnvironmentSpec, installed: Callable[[str], str | None] | None = None) -> Environment:
-    """The interpreter for `spec`. Raises ImageBuildError naming what is missing and the command that installs it."""
-    missing = missing_packages(spec.image, installed or _installed_version)
-    if missing:
-        wanted = " ".join(f"'{requirement}'" for requirement in missing)
-        raise ImageBuildError(
-            f"environment {spec.name!r} needs {', '.join(missing)}, which this platform's Python ({sys.executable}) "
-            f"does not have; install with: {sys.executable} -m pip install {wanted}"
-        )
-    return Environment(sys.executable, tuple(_warnings(spec)))
+Installed = Callable[[str], str | None]
+"""The version of a distribution; None where it is not installed."""
 
 
-def missing_packages(image: ImageSpec, installed: Callable[[str], str | None]) -> list[str]:
-    """The image's requirements that are not met. Raises ImageBuildError for one that pip could not read."""
-    from packaging.requirements import InvalidRequirement, Requirement  # 30 ms, at the first image with packages
-    from packaging.utils import canonicalize_name
+def name_of(requirement: str) -> str:
+    """The distribution that a requirement names, in its canonical form; empty where it names none."""
+    found = re.match(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?![A-Za-z0-9:/+])", requirement)
+    if found is None or _UNNAMED.match(requirement.strip()):
+        return ""
+    return re.sub(r"[-_.]+", "-", found[1]).lower()
 
+
+def request_of(spec: EnvironmentSpec) -> ImageRequest:
+    """What an environment for `spec` has to be made for. Two that ask for the same get one, in whatever order."""
+    image = spec.image
+    request = ImageRequest(
+        id="",
+        python=image.python,
+        requires_python=image.requires_python,
+        packages=sorted({line.strip() for line in image.packages if name_of(line) not in OURS}),
+        constraints=sorted({line.strip() for line in image.constraints if name_of(line) not in OURS}),
+        options=image.options,
+        install_flyte=image.install_flyte,
+        for_app=spec.kind == "app",
+    )
+    digest = hashlib.sha256(msgspec.json.encode(request)).hexdigest()[:20]
+    return msgspec.structs.replace(request, id=digest)
+
+
+def own_python_satisfies(image: ImageSpec, installed: Installed | None = None) -> bool:
+    """Whether the platform's own Python has all that the image asks for, its version included."""
+    return has_wanted_python(image) and not missing_packages(image, installed)
+
+
+def has_wanted_python(image: ImageSpec) -> bool:
+    """Whether the platform's own Python is of the version that the image asks for."""
+    if image.python is not None:
+        return image.python == sys.version_info[:2]
+    return not image.requires_python or _meets(image.requires_python)
+
+
+@functools.lru_cache(maxsize=256)
+def _meets(requires: str) -> bool:
+    from tarmac.environments.interpreters import meets
+
+    return meets((sys.version_info.major, sys.version_info.minor), requires)
+
+
+def missing_packages(image: ImageSpec, installed: Installed | None = None) -> list[str]:
+    """The image's requirements that are not met here. Raises ImageBuildError for one that pip could not read."""
+    find = installed or _installed_version
     missing = []
-    for text in image.packages:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement as error:
-            message = f"image {image.name!r} asks for {text!r}, which is not a valid requirement: {error}"
-            raise ImageBuildError(message) from error
-        if canonicalize_name(requirement.name) in OURS:
-            continue
-        if requirement.marker is not None and not requirement.marker.evaluate():
-            continue
-        version = installed(requirement.name)
-        if version is None or not requirement.specifier.contains(version, prereleases=True):
+    for text, requirement in _requirements(image):
+        if requirement is None or not _is_met(requirement, find):
             missing.append(text)
     return missing
 
 
-def _warnings(spec: EnvironmentSpec) -> list[str]:
-    """Where the machine is not what the environment asks for. What no machine would do, the SDK says."""
-    image, here, wanted, (cores, memory) = spec.image, sys.version_info[:2], spec.resources, _machine()
+def _requirements(image: ImageSpec) -> Iterator[tuple[str, Requirement | None]]:
+    """Those that are not ours; None for one that is only a place."""
+    from packaging.requirements import InvalidRequirement, Requirement  # 30 ms, at the first image with packages
+
+    for line in image.packages:
+        text = line.partition(" --hash")[0].strip()
+        if name_of(text) in OURS:
+            continue
+        if _UNNAMED.match(text):
+            yield text, None
+            continue
+        try:
+            yield text, Requirement(text)
+        except InvalidRequirement as error:
+            message = f"image {image.name!r} asks for {text!r}, which is not a valid requirement: {error}"
+            raise ImageBuildError(message) from error
+
+
+def _is_met(requirement: Requirement, installed: Installed) -> bool:
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return True
+    version = installed(requirement.name)
+    if version is None or requirement.url is not None:
+        return False
+    return requirement.specifier.contains(version, prereleases=True)
+
+
+def refusal(spec: EnvironmentSpec, missing: list[str]) -> ImageBuildError:
+    """What is said where no environment may be made (setting images)."""
+    wanted = " ".join(f"'{requirement}'" for requirement in missing)
+    return ImageBuildError(
+        f"environment {spec.name!r} needs {', '.join(missing)}, which this platform's Python ({sys.executable}) "
+        f"does not have; install with: {sys.executable} -m pip install {wanted}, or let the platform make environments "
+        "(TARMAC_IMAGES=auto)"
+    )
+
+
+def another_python(spec: EnvironmentSpec) -> str:
+    """A warning: it runs on another Python than it asks for."""
+    asked = ".".join(map(str, spec.image.python)) if spec.image.python else spec.image.requires_python
+    here = sys.version_info
+    return f"environment {spec.name!r} asks for Python {asked}; it runs on {here.major}.{here.minor} here"
+
+
+def shortages(spec: EnvironmentSpec) -> list[str]:
+    """Warnings: where the machine is smaller than what the environment asks for."""
+    wanted, (cores, memory) = spec.resources, _machine()
     warnings = []
-    if image.python is not None and image.python != here:
-        asked = ".".join(map(str, image.python))
-        warnings.append(f"environment {spec.name!r} asks for Python {asked}; it runs on {here[0]}.{here[1]} here")
     if wanted.cpu is not None and wanted.cpu > cores:
         warnings.append(f"environment {spec.name!r} asks for {wanted.cpu:g} cores; this machine has {cores}")
     if wanted.memory is not None and wanted.memory > memory:

@@ -104,10 +104,14 @@ DEPLOYMENT_TRANSITIONS: tuple[Row, ...] = (
 )
 
 ENVIRONMENT_TRANSITIONS: tuple[Row, ...] = (
+    Row("waiting", "building", "the environment for its image is being made"),
     Row("waiting", "starting", "the new version of its app is being started"),
     Row("waiting", "ready", "its tasks are registered and current; or it holds nothing to deploy"),
     Row("waiting", "unchanged", "what is deployed is current already, and its app answers"),
     Row("waiting", "failed", "it cannot be deployed as it is declared"),
+    Row("building", "waiting", "its environment is there"),
+    Row("building", "failed", "its environment cannot be made"),
+    Row("building", "rolled_back", "another environment failed, or the platform was restarted"),
     Row("starting", "ready", "every replica answers, and the gateway was switched to them"),
     Row("starting", "failed", "a replica did not start"),
     Row("starting", "rolled_back", "another environment failed, or the platform was restarted"),

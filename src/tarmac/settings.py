@@ -110,6 +110,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Processes are forked from one that has imported their code; `false`: each imports it when it is needed, which "
         "a single environment says with `TARMAC_FRESH_IMPORT=1` in its `env_vars`.",
     ),
+    Setting(
+        "images",
+        "auto",
+        "`auto`: an environment of its own is made for an image that the platform's own Python does not satisfy; "
+        "`always`: for every image that names packages or a Python; `never`: what is missing is an error.",
+        ("auto", "always", "never"),
+    ),
+    Setting("image_timeout", 600, "Seconds that it may take to make one environment."),
     Setting("log_level", "WARNING", "How much the platform's own processes write into logs/."),
 )
 
@@ -146,6 +154,8 @@ class Settings:
     system_certificates: bool
     isolation: str
     warm: bool
+    images: str
+    image_timeout: float
     log_level: str
 
     def port_range(self, main: int | None = None) -> range:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +36,8 @@ class Layer:
     """Requirement strings, for layers that bring packages."""
     env: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    arguments: tuple[str, ...] = ()
+    """Options of the installer, one word each: indexes, pre-releases, and what the user gave besides."""
     missing: Path | None = None
     """The file that names the packages, where it was not found.
 
@@ -89,12 +90,15 @@ class Image:
         name: str | None = None,
         platform: Architecture | Sequence[Architecture] | None = None,
     ) -> Image:
-        """A plain Python; `python_version` as `(3, 12)`, by default that of this interpreter."""
+        """A plain Python; `python_version` as `(3, 12)`, by default the platform's own.
+
+        `install_flyte=False` leaves out what Flyte's own images have besides the packages that are named.
+        """
         return cls(
             name=name,
             registry=registry,
             registry_secret=registry_secret,
-            python_version=python_version or sys.version_info[:2],
+            python_version=python_version,
             platform=_platforms(platform),
             install_flyte=install_flyte,
         )
@@ -203,7 +207,9 @@ class Image:
         options = _options(
             {"index_url": index_url, "extra_index_urls": extra_index_urls, "pre": pre, "extra_args": extra_args}
         )
-        return self._with(Layer("pip", f"pip install {' '.join(packages)}", packages=packages, options=options))
+        arguments = _requirements.arguments(index_url, extra_index_urls, pre, extra_args)
+        text = f"pip install {' '.join(packages)}"
+        return self._with(Layer("pip", text, packages=packages, options=options, arguments=arguments))
 
     def with_requirements(self, file: Path | str, **options: Any) -> Image:
         """The packages of a requirements file, which is read now; deploying fails where it was not there.
@@ -353,6 +359,8 @@ class Image:
             name=self.name or self.ref_name or "auto",
             python=self.python_version,
             packages=self.packages,
+            options=[word for layer in self.layers for word in layer.arguments],
+            install_flyte=self.install_flyte,
             env=self.env_vars,
             layers=layers,
         )

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def arguments(
+    index_url: str | None = None,
+    extra_index_urls: str | Sequence[str] | None = None,
+    pre: bool = False,
+    extra_args: str | None = None,
+) -> tuple[str, ...]:
+    """What an installer is told: `--index-url URL`, `--extra-index-url URL`, `--prerelease allow`, and `extra_args`."""
+    more = [extra_index_urls] if isinstance(extra_index_urls, str) else list(extra_index_urls or ())
+    return (
+        *(("--index-url", index_url) if index_url else ()),
+        *(word for url in more for word in ("--extra-index-url", url)),
+        *(("--prerelease", "allow") if pre else ()),
+        *(shlex.split(extra_args) if extra_args else ()),
+    )
 
 
 def of_requirements_file(file: Path) -> tuple[str, ...]:

@@ -46,9 +46,9 @@ def _lines(brief: bool) -> Watcher:
 
     def show(record: Deployment) -> None:
         for env in record.environments:
-            if brief and (env.kind == "task" or env.phase == "unchanged"):
+            if brief and env.phase != "building" and (env.kind == "task" or env.phase == "unchanged"):
                 continue
-            state = f"{env.phase} {env.message if env.phase == 'starting' else ''}".strip()
+            state = f"{env.phase} {env.message if env.phase in ('building', 'starting') else ''}".strip()
             if last.get(env.name, "waiting") != state:
                 last[env.name] = state
                 say(f"{env.name}: {words(env.phase)}" + (f"  {note(env)}" if note(env) else ""))
@@ -64,7 +64,7 @@ def note(env: DeployedEnvironment) -> str:
     """What there is to say of an environment: what went wrong or goes on, its address, its tasks."""
     if env.message:  # what a program wrote last stands in the lines below, and is shown with the error
         return one_line(env.message.partition("\n")[0], 300)
-    return env.url or ", ".join(env.tasks)
+    return "  ".join(filter(None, (env.url or ", ".join(env.tasks), env.image)))
 
 
 def drawing(record: Deployment | None) -> RenderableType:

@@ -38,6 +38,7 @@ COLORS = {
     "unchanged": "green",
     "running": "cyan",
     "initializing": "cyan",
+    "building": "cyan",
     "starting": "cyan",
     "deploying": "cyan",
     "failed": "red",

@@ -72,6 +72,8 @@ class PoolSpec(Frame, frozen=True, kw_only=True):
     name: str
     """For people: `environment@version`."""
     python: str
+    image: str = ""
+    """Key of the environment that `python` is in; empty for the platform's own."""
     root: str
     """Folder of the unpacked bundle; the process's working directory."""
     bundle: str | None = None
@@ -147,7 +149,69 @@ class CheckPool(Frame, frozen=True, kw_only=True):
     """The greatest age of an import in seconds; 0: any."""
 
 
+class ImageRequest(Frame, frozen=True, kw_only=True):
+    """What an environment is made for: all of an ImageSpec that makes a difference."""
+
+    id: str
+    """Content hash of everything below."""
+    python: tuple[int, int] | None = None
+    requires_python: str = ""
+    packages: list[str] = field(default_factory=list)
+    constraints: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
+    install_flyte: bool = True
+    for_app: bool = False
+    """Whether it serves an app, and so needs a server."""
+
+
+class PrepareImage(Frame, frozen=True, kw_only=True):
+    """Have the environment; answered by `ImageProgress` while that takes time, then `ImageReady` or `ImageFailed`."""
+
+    request: ImageRequest
+    secrets: dict[str, str] = field(default_factory=dict)
+    force: bool = False
+    """Find versions anew, also where that was done before."""
+    own_suffices: bool = False
+    """Whether the platform's own Python has all packages, so that it will do where the one asked for is not there."""
+
+
+class RemoveImages(Frame, frozen=True, kw_only=True):
+    """Remove these environments, of which nothing runs."""
+
+    keys: list[str]
+
+
 # --- agent → control plane
+
+
+class ImageProgress(Frame, frozen=True, kw_only=True):
+    request: rules.Line
+    message: rules.Printed
+    """`resolving for Python 3.12.1`, `installing 38 packages`."""
+
+
+class ImageReady(Frame, frozen=True, kw_only=True):
+    request: rules.Line
+    key: rules.Line = ""
+    """Content hash of the interpreter and the lock; empty where it is the platform's own Python."""
+    python: rules.Folder
+    """The environment's interpreter."""
+    version: rules.Line
+    """That interpreter's version."""
+    lock: rules.Printed = ""
+    """The exact versions of what is in it, with hashes."""
+    bytes: rules.Position = 0
+    seconds: rules.Duration = 0
+    """How long it took to have it now."""
+    is_new: bool = False
+    """Whether it was made now."""
+    notes: list[rules.Printed] = field(default_factory=list)
+    """What is otherwise than the image asks for."""
+
+
+class ImageFailed(Frame, frozen=True, kw_only=True):
+    request: rules.Line
+    error: ErrorInfo
 
 
 class UnitStarted(Frame, frozen=True, kw_only=True):
@@ -563,6 +627,11 @@ AnyFrame = (
     | StopUnit
     | KeepPools
     | CheckPool
+    | PrepareImage
+    | RemoveImages
+    | ImageProgress
+    | ImageReady
+    | ImageFailed
     | UnitStarted
     | UnitReady
     | UnitWaits

@@ -94,6 +94,38 @@ class DeployRequest(Record, frozen=True, kw_only=True):
     """False where a run sends its own code: task versions that a deployment made current stay current."""
 
 
+class ImageRecord(Record, frozen=True, kw_only=True):
+    """What an image asks for, and the environment that it has become on the platform's machine."""
+
+    id: str
+    """Content hash of what is asked for."""
+    state: Literal["ready", "failed"]
+    key: str = ""
+    """Content hash of the interpreter and the lock; images that come to the same share an environment."""
+    path: str = ""
+    """The environment's interpreter."""
+    python: str = ""
+    """Its version."""
+    asked: list[str] = field(default_factory=list)
+    """The image's requirements."""
+    lock: str = ""
+    """The exact versions of all that is in it, with hashes."""
+    bytes: int = 0
+    seconds: float = 0
+    """How long it took to have it, the last time."""
+    is_new: bool = False
+    """Whether it was made then."""
+    notes: list[str] = field(default_factory=list)
+    """What is otherwise than the image asks for."""
+    error: str = ""
+    """Why it could not be made."""
+    environments: list[str] = field(default_factory=list)
+    """Who asked for it: `project/domain/environment`."""
+    made: float = 0
+    used: float = 0
+    """When a deployment asked for it last."""
+
+
 class DeploymentPhase(enum.StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -104,10 +136,12 @@ class DeployedEnvironment(Record, frozen=True, kw_only=True):
     name: str
     kind: Literal["task", "app"]
     level: int = 0
-    phase: Literal["waiting", "starting", "ready", "unchanged", "failed", "rolled_back"] = "waiting"
+    phase: Literal["waiting", "building", "starting", "ready", "unchanged", "failed", "rolled_back"] = "waiting"
     message: str = ""
     url: str = ""
     """For an app: where it answers."""
+    image: str = ""
+    """The environment that was made for it: `Python 3.12.1, 38 packages`; empty for the platform's own."""
     tasks: list[str] = field(default_factory=list)
 
 

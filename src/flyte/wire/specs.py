@@ -30,13 +30,32 @@ class Record(Struct, frozen=True, omit_defaults=True):
     """The base of everything that is sent as JSON: frozen, and defaults are left out."""
 
 
+class SecretSpec(Record, frozen=True, kw_only=True):
+    key: rules.SecretName
+    group: rules.SecretName | None = None
+    env: Annotated[str, rules.VARIABLE]
+    """The environment variable that gets the value."""
+    mount: Annotated[str, rules.SECRET_MOUNT] | None = None
+    """The folder in which the value is a file, too: KEY, or GROUP/KEY."""
+
+
 class ImageSpec(Record, frozen=True, kw_only=True):
     """An `Image`, as far as a process on this machine needs it: an interpreter, packages, and layers to be told of."""
 
     name: rules.Line = "auto"
     python: tuple[Annotated[int, rules.PYTHON_VERSION], Annotated[int, rules.PYTHON_VERSION]] | None = None
-    packages: list[rules.Line] = field(default_factory=list)
-    """Requirement strings, as pip reads them."""
+    requires_python: rules.Line = ""
+    """What a project or script says of versions, as `>=3.12`; `python` counts before it."""
+    packages: list[rules.Requirement] = field(default_factory=list)
+    """Requirement strings, as pip reads them; hashes may follow."""
+    constraints: list[rules.Requirement] = field(default_factory=list)
+    """Requirement strings for what is installed because something else needs it."""
+    options: list[rules.Requirement] = field(default_factory=list)
+    """Options of pip or uv, one word each: indexes, pre-releases, and what the user gave besides."""
+    install_flyte: bool = True
+    """Whether what Flyte's own images have is installed, too."""
+    secrets: list[SecretSpec] = field(default_factory=list)
+    """What requirements and indexes may name as `$NAME`, while the environment is made."""
     env: rules.Variables = field(default_factory=dict)
     layers: list[str] = field(default_factory=list)
     """One line for each layer that only a container engine can make (`apt install …`, `run …`)."""
@@ -50,15 +69,6 @@ class ResourcesSpec(Record, frozen=True, kw_only=True):
     gpu: rules.Line | None = None
     disk: Annotated[int, rules.BYTES] | None = None
     shm: Annotated[int, rules.BYTES] | None = None
-
-
-class SecretSpec(Record, frozen=True, kw_only=True):
-    key: rules.SecretName
-    group: rules.SecretName | None = None
-    env: Annotated[str, rules.VARIABLE]
-    """The environment variable that gets the value."""
-    mount: Annotated[str, rules.SECRET_MOUNT] | None = None
-    """The folder in which the value is a file, too: KEY, or GROUP/KEY."""
 
 
 class ReuseSpec(Record, frozen=True, kw_only=True):

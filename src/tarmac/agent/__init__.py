@@ -1,8 +1,8 @@
 """The agent: the parent of zygotes, workers and replicas on one machine.
 
-It obeys four orders of the control plane (StartUnit, StopUnit, KeepPools, CheckPool) and reports what becomes of the
-units. It knows nothing of runs and apps. It goes on when the control plane is away, and takes everything down when it
-ends.
+It obeys the orders of the control plane (StartUnit, StopUnit, KeepPools, CheckPool, and PrepareImage and RemoveImages
+for environments) and reports what becomes of the units. It knows nothing of runs and apps. It goes on when the control
+plane is away, and takes everything down when it ends.
 
 Each unit has one task, `_live`: wait for the pool's zygote, fork, for a replica wait until it answers, wait for the
 end, report. Orders never wait for each other.
@@ -21,6 +21,7 @@ from pathlib import Path
 from flyte import wire
 from tarmac import process
 from tarmac.agent import probe, shortage
+from tarmac.agent.images import Images
 from tarmac.agent.isolation import Ground
 from tarmac.agent.last_lines import last_error, tail
 from tarmac.agent.life import Lives
@@ -50,7 +51,7 @@ class Agent:
 
     `lease`: seconds without a sign of life after which a zygote is killed, and for which others may be stopped.
     `worker`: the module whose `serve` is a worker's life. `common`: variables that the environments of all pools have.
-    `isolation`: the setting.
+    `isolation`: the setting. `image_timeout`: seconds that it may take to make one environment.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Agent:
         lease: float = 60,
         common: Mapping[str, str] | None = None,
         isolation: str = "open",
+        image_timeout: float = 600,
     ) -> None:
         self._home = home
         self._worker = worker
@@ -68,10 +70,12 @@ class Agent:
         self._lease = lease
         self._common = common or {}
         self._isolation = isolation
+        self._image_timeout = image_timeout
         self._units: dict[str, Unit] = {}
         self._link = ControlLink(home.link_socket, home.token, self._states, self._obey, self._welcomed)
         self._tasks: asyncio.TaskGroup
         self._nursery: Nursery
+        self._images: Images
         self._ground: Ground
         self._ended: dict[str, int] = {}
         """Units (name → pid) whose leftovers have not been looked for."""
@@ -88,8 +92,16 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._ground = Ground(self._home, self._isolation, environment(str(self._home.path), self._common))
+            self._images = Images(self._home, self._link.send, tasks, self._image_timeout)
             self._nursery = Nursery(
-                self._home, self._worker, self._link.send, tasks, self._common, self._ground, self._units
+                self._home,
+                self._worker,
+                self._link.send,
+                tasks,
+                self._common,
+                self._ground,
+                self._units,
+                self._images.ensure,
             )
             link = tasks.create_task(self._link.run())
             lives = Lives(self._lease, self._nursery, self._units)
@@ -118,6 +130,7 @@ class Agent:
         deadline = asyncio.get_running_loop().time() + self._grace + 3
         while self._units and asyncio.get_running_loop().time() < deadline:
             await asyncio.wait([unit.ended for unit in self._units.values()], timeout=0.1)
+        self._images.end()
         self._nursery.end_all()
         process.kill(process.orphaned_units(self._home.path))
         self._memory.close()
@@ -144,6 +157,10 @@ class Agent:
                 self._nursery.end_idle()
             case wire.CheckPool():
                 self._nursery.check(frame)
+            case wire.PrepareImage():
+                self._images.prepare(frame)
+            case wire.RemoveImages():
+                self._images.remove(frame.keys)
             case _:
                 log.warning("the control plane sent a %s", type(frame).__name__)
 

@@ -18,7 +18,14 @@ async def run() -> None:
     logging.basicConfig(level=values.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     folder = values.certificates()
     common = {} if folder is None else {"SSL_CERT_DIR": folder}
-    agent = Agent(place, grace=values.grace, lease=values.lease, common=common, isolation=values.isolation)
+    agent = Agent(
+        place,
+        grace=values.grace,
+        lease=values.lease,
+        common=common,
+        isolation=values.isolation,
+        image_timeout=values.image_timeout,
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)

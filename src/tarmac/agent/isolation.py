@@ -119,7 +119,7 @@ class Ground:
         return wire.Isolation(
             "tidy" if profile.name == "tidy" else "links",
             home=str(home.path),
-            kept=list(KEPT),
+            kept=[*KEPT, *(["images"] if pool.image else [])],
             link=str(home.link_socket.parent),
             work=str(home.work),
             hidden=list(HIDDEN),

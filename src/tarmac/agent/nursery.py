@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from flyte import wire
@@ -13,6 +13,7 @@ from flyte.errors import CodeBundleError
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac.agent import bundle
 from tarmac.agent.base import Base
+from tarmac.agent.images import BuildFailed
 from tarmac.agent.isolation import Ground
 from tarmac.agent.shortage import is_shortage, patiently
 from tarmac.agent.unit import Unit
@@ -26,6 +27,7 @@ class Nursery:
     """`report` gets PoolReady and PoolFailed for the control plane; `tasks` runs a task for each zygote.
 
     `common` is what the environments of all pools begin with. `units`: a live view of those that there are.
+    `ensure` has an environment whole that a pool's Python is in, and raises BuildFailed.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Nursery:
         common: Mapping[str, str],
         ground: Ground,
         units: Mapping[str, Unit],
+        ensure: Callable[[str], Awaitable[None]],
     ) -> None:
         self._ground = ground
+        self._ensure = ensure
         self._units = units
         self._home = home
         self._worker = worker
@@ -75,6 +79,7 @@ class Nursery:
         try:
             _check_environment(pool)
             await self._unpack(pool)
+            await self._have_environment(pool)
             zygote = await self._loaded(pool, for_app)
         except PoolBroken as broken:
             self._give_up(pool, future, broken)
@@ -104,6 +109,14 @@ class Nursery:
         except (CodeBundleError, OSError, RuntimeError) as error:
             raise _broken(pool, str(error), error) from error
 
+    async def _have_environment(self, pool: PoolSpec) -> None:
+        if not pool.image:
+            return
+        try:
+            await self._ensure(pool.image)
+        except BuildFailed as failed:
+            raise PoolBroken(wire.PoolFailed(pool=pool.id, error=failed.error)) from failed
+
     async def _loaded(self, pool: PoolSpec, for_app: bool) -> Zygote:
         """A zygote that has imported the pool's code: forked from a base, or else an interpreter of its own.
 
@@ -131,7 +144,7 @@ class Nursery:
         return zygote
 
     async def _start(self, pool: PoolSpec, base: Base | None) -> Zygote:
-        env = environment(str(self._home.path), pool.env)
+        env = environment(str(self._home.path), pool.env, python=pool.python if pool.image else None)
         isolation = await self._ground.isolation(pool)
         zygote = await Zygote.start(pool, self.log(pool), env, self._worker, base, isolation)
         zygote.on_failed = self._report

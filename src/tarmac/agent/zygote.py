@@ -284,15 +284,24 @@ class Zygote(asyncio.Protocol):
 
 
 def environment(
-    mark: str, own: Mapping[str, str] | None = None, environ: Mapping[str, str] = os.environ
+    mark: str,
+    own: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    python: str | None = None,
 ) -> dict[str, str]:
     """The environment of a pool's processes: the agent's without the platform's variables, and the pool's `own` on top.
 
-    `mark` is the platform's folder.
+    `mark` is the platform's folder. `python`: that of an environment, which is entered; what is meant for the
+    platform's own Python (PYTHONPATH) is left out.
     """
     own = own or {}
-    inherited = {name: value for name, value in environ.items() if not name.startswith(("TARMAC_", "FLYTE_"))}
+    not_theirs = ("TARMAC_", "FLYTE_") if python is None else ("TARMAC_", "FLYTE_", "PYTHON", "VIRTUAL_ENV")
+    inherited = {name: value for name, value in environ.items() if not name.startswith(not_theirs)}
     inherited = process.with_absolute_path(inherited)
+    if python is not None:
+        programs = os.path.dirname(python)
+        inherited["VIRTUAL_ENV"] = os.path.dirname(programs)
+        inherited["PATH"] = os.pathsep.join(filter(None, (programs, inherited.get("PATH", os.defpath))))
     env = {**inherited, **own, process.MARK: mark, process.UNIT_MARK: str(os.getpid())}
     if "PYTHONPATH" in own and "PYTHONPATH" in inherited:
         env["PYTHONPATH"] = own["PYTHONPATH"] + os.pathsep + inherited["PYTHONPATH"]

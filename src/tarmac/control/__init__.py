@@ -32,6 +32,7 @@ from tarmac.control.apps.apps import Apps
 from tarmac.control.apps.deployments import Deployments
 from tarmac.control.apps.parameters import RunOutputs
 from tarmac.control.clock import Clock
+from tarmac.control.images import Images
 from tarmac.control.inbox import Inbox, WorkerPeer
 from tarmac.control.keys import Keys
 from tarmac.control.live import LiveAction
@@ -78,12 +79,22 @@ class Control:
         self.registry = Registry(store)
         place = Place(home, endpoint, settings.certificates(), settings.warm)
         self._secrets = Secrets(store, self.journal, Sealer(home.master_key()))
+        self.images = Images(store, self.journal, self.agent, self._secrets, settings.images)
         freshness = Freshness(self.agent, settings.pool_age)
         self._apps = Apps(
-            store, self.journal, self.agent, self._secrets, self.identities, place, settings, port, freshness
+            store,
+            self.journal,
+            self.agent,
+            self._secrets,
+            self.images,
+            self.identities,
+            place,
+            settings,
+            port,
+            freshness,
         )
         self._clock = Clock(home.clock)
-        self._pools = Pools(place, self._secrets)
+        self._pools = Pools(place, self._secrets, self.images)
         dispatch = functools.partial(
             Dispatch,
             agent=self.agent,
@@ -112,7 +123,9 @@ class Control:
         children = Children(store, self.journal, self.registry, actions, self._pools, self._runs.errands)
         self._inbox = Inbox(self.dispatch, actions, children, Steps(self.journal, actions))
         outputs = RunOutputs(store, self.registry, self.blobs)
-        self._deployments = Deployments(home, store, self.journal, self.registry, self._apps, self._secrets, outputs)
+        self._deployments = Deployments(
+            home, store, self.journal, self.registry, self._apps, self._secrets, self.images, outputs
+        )
         self._keys = Keys(store, self.journal, home.token(), self._apps.gateway)
         self.ended_sessions = EndedSessions(home.ended_sessions, self._apps.gateway.sessions_ended)
 
@@ -122,6 +135,7 @@ class Control:
         """Take up where the last control plane left off."""
         startup = Startup(self.home)
         await self._keys.restore()
+        await self.images.restore()
         await self._apps.restore(startup)
         await self._deployments.close_open(startup)
         for row, actions in await self.store.live_runs():

@@ -45,6 +45,7 @@ class Agent:
         self.on_pool_failed: Callable[[wire.PoolFailed], None] = lambda frame: None
         self.on_pool_ready: Callable[[wire.PoolReady], None] = lambda frame: None
         self.on_pool_checked: Callable[[wire.PoolChecked], None] = lambda frame: None
+        self.on_image: Callable[[wire.ImageProgress | wire.ImageReady | wire.ImageFailed], None] = lambda frame: None
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the link is gone: what was asked is not answered any more."""
 
@@ -111,6 +112,13 @@ class Agent:
             self._send(wire.CheckPool(pool=pool, age=age))
         return self.present
 
+    def prepare_image(self, order: wire.PrepareImage) -> None:
+        """Ask for an environment; an agent that is away has to be asked again when it returns."""
+        self._send(order)
+
+    def remove_images(self, keys: list[str]) -> None:
+        self._send(wire.RemoveImages(keys=keys))
+
     def _send(self, frame: wire.Frame) -> None:
         if self._link is not None:
             self._link.send(frame)
@@ -140,6 +148,8 @@ class Agent:
                 self.on_pool_ready(frame)
             case wire.PoolChecked():
                 self.on_pool_checked(frame)
+            case wire.ImageProgress() | wire.ImageReady() | wire.ImageFailed():
+                self.on_image(frame)
             case _:
                 log.warning("the agent sent a %s", type(frame).__name__)
 

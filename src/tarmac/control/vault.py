@@ -1,6 +1,7 @@
 """Secrets as the control plane handles them: sealed on disk, opened only into the environment of a process.
 
-A value leaves this module in one direction: `open`, for a process that is about to start.
+A value leaves this module in one direction: `open`, for a process that is about to start, and `open_for_image`, for the
+one that makes an environment.
 """
 
 from __future__ import annotations
@@ -65,13 +66,20 @@ class Secrets:
         """All secrets that `environment` names. Raises SecretNotFoundError and InvalidInputError."""
         opened = Opened()
         for spec in environment.secrets:
-            row = await self._row(project, domain, full_name(spec), environment.name)
-            value = self._sealer.open(project, domain, row.name, row.sealed)
-            opened.variables[spec.env] = value
+            value = opened.variables[spec.env] = await self._value(project, domain, spec, environment.name)
             if spec.mount is not None:
                 opened.files[_file(spec)] = value
         _check_files(opened.files, environment)
         return opened
+
+    async def open_for_image(self, project: str, domain: str, environment: wire.EnvironmentSpec) -> dict[str, str]:
+        """Variable → value, of the secrets that the image of `environment` names. Raises SecretNotFoundError."""
+        specs = environment.image.secrets
+        return {spec.env: await self._value(project, domain, spec, environment.name) for spec in specs}
+
+    async def _value(self, project: str, domain: str, spec: wire.SecretSpec, environment: str) -> str:
+        row = await self._row(project, domain, full_name(spec), environment)
+        return self._sealer.open(project, domain, row.name, row.sealed)
 
     async def _row(self, project: str, domain: str, name: str, wanted_by: str | None = None) -> SecretRow:
         row = await self._store.secret(project, domain, name)

@@ -18,7 +18,7 @@ from tarmac.store.queries import Queries
 from tarmac.store.rows import ActionRow, AttemptRow, ReportRow, RunRow
 from tarmac.store.tables import ACTIONS, ATTEMPTS, EVENTS, REPORTS, RUN_KEYS, RUNS, TABLES, TASKS, Values, clean
 
-_REPLACED = ("current_tasks", "apps", "app_versions", "deployments", "secrets", "keys", "projects")
+_REPLACED = ("current_tasks", "apps", "app_versions", "deployments", "images", "secrets", "keys", "projects")
 """Fields of Change, and tables, whose rows replace what is stored under their key."""
 
 _COUNTED = ("add_run", "add_label", "add_run_key", "add_task", "add_event")

@@ -13,6 +13,7 @@ from tarmac.store.rows import (
     AttemptRow,
     CurrentTaskRow,
     DeploymentRow,
+    ImageRow,
     KeyRow,
     ProjectRow,
     ReportRow,
@@ -25,7 +26,9 @@ from tarmac.store.rows import (
 Was = tuple[int, ActionPhase]
 """Attempt and phase that the stored row must still have."""
 
-Deletable = Literal["tasks", "current_tasks", "apps", "app_versions", "deployments", "secrets", "keys", "projects"]
+Deletable = Literal[
+    "tasks", "current_tasks", "apps", "app_versions", "deployments", "images", "secrets", "keys", "projects"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Change:
     apps: tuple[AppRow, ...] = ()
     app_versions: tuple[AppVersionRow, ...] = ()
     deployments: tuple[DeploymentRow, ...] = ()
+    images: tuple[ImageRow, ...] = ()
     secrets: tuple[SecretRow, ...] = ()
     keys: tuple[KeyRow, ...] = ()
     projects: tuple[ProjectRow, ...] = ()

@@ -88,6 +88,9 @@ on conflict (project, domain, name, version) do update set {replaced app_version
 insert into deployments ({columns deployments}) values ({values deployments})
 on conflict (id) do update set {replaced deployments}
 
+-- name: put_images
+insert into images ({columns images}) values ({values images}) on conflict (id) do update set {replaced images}
+
 -- name: put_secrets
 insert into secrets ({columns secrets}) values ({values secrets})
 on conflict (project, domain, name) do update set {replaced secrets}
@@ -115,6 +118,9 @@ delete from app_versions where project = :key0 and domain = :key1 and name = :ke
 
 -- name: delete_deployments
 delete from deployments where id = :key0
+
+-- name: delete_images
+delete from images where id = :key0
 
 -- name: delete_secrets
 delete from secrets where project = :key0 and domain = :key1 and name = :key2
@@ -318,6 +324,9 @@ select {columns secrets} from secrets where project = :project and domain = :dom
 
 -- name: keys
 select {columns keys} from keys order by created desc, id
+
+-- name: images
+select {columns images} from images order by used desc, id
 
 -- name: projects
 select {columns projects} from projects order by id

@@ -26,6 +26,7 @@ from tarmac.store.rows import (
     AttemptRow,
     CurrentTaskRow,
     DeploymentRow,
+    ImageRow,
     KeyRow,
     ProjectRow,
     ReportRow,
@@ -239,6 +240,10 @@ class Reads:
 
     async def keys(self) -> list[KeyRow]:
         return await self._readable(tables.KEYS, "keys", "API key")
+
+    async def images(self) -> list[ImageRow]:
+        """Those that were asked for last come first."""
+        return await self._all(tables.IMAGES, "images")
 
     async def projects(self) -> list[ProjectRow]:
         """By id."""

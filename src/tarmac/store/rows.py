@@ -171,6 +171,17 @@ class DeploymentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageRow:
+    """What an image asks for, and the environment that it has become."""
+
+    id: str
+    record: bytes
+    """The wire.ImageRecord."""
+    used: float = 0.0
+    """When a deployment asked for it last."""
+
+
+@dataclass(frozen=True, slots=True)
 class SecretRow:
     project: str
     domain: str

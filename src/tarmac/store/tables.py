@@ -25,6 +25,7 @@ from tarmac.store.rows import (
     AttemptRow,
     CurrentTaskRow,
     DeploymentRow,
+    ImageRow,
     KeyRow,
     ProjectRow,
     ReportRow,
@@ -149,6 +150,7 @@ CURRENT_TASKS = Table(CurrentTaskRow, 3)
 APPS = Table(AppRow, 3)
 APP_VERSIONS = Table(AppVersionRow, 4)
 DEPLOYMENTS = Table(DeploymentRow, 1)
+IMAGES = Table(ImageRow, 1)
 SECRETS = Table(SecretRow, 3)
 KEYS = Table(KeyRow, 1)
 PROJECTS = Table(ProjectRow, 1)
@@ -165,6 +167,7 @@ TABLES: Mapping[str, Table[Any] | EventTable] = {
     "apps": APPS,
     "app_versions": APP_VERSIONS,
     "deployments": DEPLOYMENTS,
+    "images": IMAGES,
     "secrets": SECRETS,
     "keys": KEYS,
     "projects": PROJECTS,

@@ -28,6 +28,7 @@ from tarmac.control.apps.sleep import Sleep
 from tarmac.control.apps.waking import Waking
 from tarmac.control.errands import Errands
 from tarmac.control.gateway import Gateway
+from tarmac.control.images import Images
 from tarmac.control.live_apps import Key, LiveApp, LiveReplica
 from tarmac.control.startup import Startup
 from tarmac.control.vault import Secrets
@@ -48,6 +49,7 @@ class Apps:
         journal: Journal,
         agent: Agent,
         secrets: Secrets,
+        images: Images,
         identities: Identities,
         place: Place,
         settings: Settings,
@@ -57,7 +59,7 @@ class Apps:
         self.live: dict[Key, LiveApp] = {}
         self.addresses = Addresses(self.live, settings, port)
         self.gateway = Gateway(self._routes, store.epoch)
-        self.replicas = Replicas(self, self.addresses, agent, secrets, identities, place, settings, freshness)
+        self.replicas = Replicas(self, self.addresses, agent, secrets, images, identities, place, settings, freshness)
         self.agent = agent
         self._store = store
         self._journal = journal

@@ -25,13 +25,14 @@ from flyte.names import deployment_name
 from flyte.wire import DeployedEnvironment, DeploymentPhase
 from tarmac.control.apps.apps import Apps
 from tarmac.control.apps.parameters import RunOutputs
-from tarmac.control.apps.underway import Underway, Undo, Unfinished
+from tarmac.control.apps.underway import Underway, Undo, Unfinished, environment_specs
+from tarmac.control.images import Images
 from tarmac.control.runs.registry import Registry
 from tarmac.control.startup import Startup
 from tarmac.control.vault import Secrets, not_mounted
 from tarmac.events import Journal
 from tarmac.home import Home
-from tarmac.images import environment_of
+from tarmac.images import shortages
 from tarmac.store import DeploymentRow, Store
 
 log = logging.getLogger("tarmac.deployments")
@@ -66,6 +67,7 @@ class Deployments:
         registry: Registry,
         apps: Apps,
         secrets: Secrets,
+        images: Images,
         outputs: RunOutputs,
     ) -> None:
         self._home = home
@@ -73,8 +75,9 @@ class Deployments:
         self._journal = journal
         self._apps = apps
         self._secrets = secrets
+        self._images = images
         self._outputs = outputs
-        self._begin = functools.partial(Underway, store, journal, registry, apps, secrets)
+        self._begin = functools.partial(Underway, store, journal, registry, apps, secrets, images)
         self._underway: dict[str, Underway] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
@@ -82,7 +85,8 @@ class Deployments:
     async def start(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
         """Check the whole request, then begin. Raises DeploymentError and its kin with nothing changed.
 
-        A deployment of tasks alone is done when this returns; one with apps goes on, and its events tell how.
+        A deployment of tasks alone, whose environments are there, is done when this returns; others go on, and their
+        events tell how.
         """
         plan = levels({**{environment: [] for environment in _environments(request)}, **request.order})
         warnings = await self._check(request)
@@ -106,7 +110,7 @@ class Deployments:
         task = asyncio.get_running_loop().create_task(self._carry_out(underway, request, plan))
         self._tasks[deployment.id] = task
         task.add_done_callback(lambda done: self._done(deployment.id, done))
-        if not request.apps:
+        if not request.apps and all(map(self._images.is_at_hand, environment_specs(request))):
             await asyncio.shield(task)
         return await self.get(deployment.id)
 
@@ -175,9 +179,9 @@ class Deployments:
     async def _check(self, request: wire.DeployRequest) -> list[str]:
         """Images, secrets, endpoints, code: everything that can be known before anything starts."""
         warnings: list[str] = []
-        environments = {spec.environment.name: spec.environment for spec in _declared(request)}
-        for environment in environments.values():
-            warnings += environment_of(environment).warnings
+        for environment in environment_specs(request):
+            own = self._images.needs_none(environment)
+            warnings += [*(own.warnings if own is not None else ()), *shortages(environment)]
             warnings += not_mounted(environment, self._home.isolation_profile()["profile"])
             await self._secrets.open(request.project, request.domain, environment)
         deployed_here = {spec.name for spec in request.apps}
@@ -191,12 +195,8 @@ class Deployments:
         return warnings
 
 
-def _declared(request: wire.DeployRequest) -> list[wire.TaskSpec | wire.AppSpec]:
-    return [*request.tasks, *request.apps]
-
-
 def _environments(request: wire.DeployRequest) -> list[str]:
-    return sorted({spec.environment.name for spec in _declared(request)})
+    return sorted(spec.name for spec in environment_specs(request))
 
 
 def _waiting(request: wire.DeployRequest, level_of: Mapping[str, int]) -> list[DeployedEnvironment]:

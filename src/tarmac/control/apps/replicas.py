@@ -20,6 +20,7 @@ from flyte.errors import DeploymentError
 from tarmac.auth import Identities
 from tarmac.control.agents import GONE, Agent
 from tarmac.control.apps.addresses import Addresses
+from tarmac.control.images import Images
 from tarmac.control.live_apps import LiveApp, LiveReplica
 from tarmac.control.ports import Serving
 from tarmac.control.vault import Secrets
@@ -59,6 +60,7 @@ class Replicas:
         addresses: Addresses,
         agent: Agent,
         secrets: Secrets,
+        images: Images,
         identities: Identities,
         place: Place,
         settings: Settings,
@@ -69,6 +71,7 @@ class Replicas:
         self._known: dict[str, LiveReplica] = {}
         self._agent = agent
         self._secrets = secrets
+        self._images = images
         self._identities = identities
         self._place = place
         self._settings = settings
@@ -155,10 +158,11 @@ class Replicas:
     ) -> wire.PoolSpec:
         project, domain, _ = app.key
         secrets = await self._secrets.open(project, domain, spec.environment)
+        made = await self._images.find(project, domain, spec.environment)
         code = Code(version.bundle, version.root, tuple(version.sys_path), version.version)
         modules = [spec.entry.partition(":")[0]] if spec.entry and spec.kind != "command" else []
         env_vars = {**app.row.env_vars, **given}  # modules may read them while they are imported
-        return pool_spec(self._place, project, domain, spec.environment, code, modules, secrets, env_vars)
+        return pool_spec(self._place, project, domain, spec.environment, code, modules, secrets, made, env_vars)
 
     def _parameters(self, project: str, domain: str, spec: wire.AppSpec, given: dict[str, str]) -> dict[str, str]:
         """Parameter → value, as the app will see it. Raises AppNotFoundError for an endpoint of an unknown app."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from flyte import wire
-from flyte.errors import BaseRuntimeError, DeploymentError
+from flyte.errors import BaseRuntimeError, DeploymentError, InvalidInputError
 from flyte.wire import AppStatus, DeploymentPhase, ErrorInfo
 from tarmac.control.apps.apps import Apps
+from tarmac.control.images import Environment, Images
 from tarmac.control.live_apps import LiveApp, LiveReplica
 from tarmac.control.runs.registry import Registry
 from tarmac.control.vault import Secrets, full_name
@@ -70,6 +71,7 @@ class Underway:
         registry: Registry,
         apps: Apps,
         secrets: Secrets,
+        images: Images,
         deployment: wire.Deployment,
         undo: Undo,
     ) -> None:
@@ -80,10 +82,12 @@ class Underway:
         self._registry = registry
         self._apps = apps
         self._secrets = secrets
+        self._images = images
         self._undo = undo
 
     async def carry_out(self, request: wire.DeployRequest, plan: list[list[str]]) -> None:
         try:
+            await self._have_images(request)
             await self._levels(request, plan)
             await self.succeed()
         except* BaseRuntimeError as failures:
@@ -93,6 +97,42 @@ class Underway:
             await self._close()
         if self._undo.old_replicas and self.now.phase is DeploymentPhase.SUCCEEDED:
             await self._apps.replicas.end_later(self._undo.old_replicas, "a new version took its place")
+
+    async def _have_images(self, request: wire.DeployRequest) -> None:
+        """The Python and packages of every environment, all at the same time, before anything is changed."""
+        async with asyncio.TaskGroup() as group:
+            for environment in environment_specs(request):
+                if self._images.needs_none(environment) is None:
+                    group.create_task(self._have_image(request, environment))
+
+    async def _have_image(self, request: wire.DeployRequest, spec: wire.EnvironmentSpec) -> None:
+        news: asyncio.Queue[str] = asyncio.Queue()
+        making = asyncio.ensure_future(self._images.prepare(request.project, request.domain, spec, news.put_nowait))
+        making.add_done_callback(lambda _: news.put_nowait(""))
+        try:
+            while message := await news.get():
+                await self._progress(spec.name, "building", message)
+            made = await making
+            if request.strict and made.warnings:
+                raise InvalidInputError(f"strict: {made.warnings[0]}", "NoEffectError")
+        except BaseRuntimeError as error:
+            await self._progress(spec.name, "failed", error.message)
+            raise
+        finally:
+            making.cancel()
+        await self._made(spec.name, made)
+
+    async def _made(self, environment: str, made: Environment) -> None:
+        """An environment's Python is known: what it is, and what is otherwise than its image asks for."""
+        changed = [
+            msgspec.structs.replace(env, phase="waiting", message="", image=made.shown)
+            if env.name == environment
+            else env
+            for env in self.now.environments
+        ]
+        warnings = list(dict.fromkeys([*self.now.warnings, *made.warnings]))
+        record = msgspec.structs.replace(self.now, environments=changed, warnings=warnings)
+        await self.record(record, f"{environment}: {made.shown or 'it runs in the Python of the platform'}")
 
     async def _levels(self, request: wire.DeployRequest, plan: list[list[str]]) -> None:
         """One level after the other; what stands in the same level at the same time."""
@@ -200,6 +240,8 @@ class Underway:
         digest.update(
             msgspec.json.encode([request.env_vars, request.parameter_values.get(spec.name, {})], order="sorted")
         )
+        made = await self._images.find(request.project, request.domain, spec.environment)
+        digest.update(made.key.encode())
         for secret in spec.environment.secrets:
             info = await self._secrets.get(request.project, request.domain, full_name(secret))
             digest.update(str(info.updated).encode())
@@ -307,6 +349,12 @@ class Underway:
             record=msgspec.json.encode(record),
             created=record.created,
         )
+
+
+def environment_specs(request: wire.DeployRequest) -> list[wire.EnvironmentSpec]:
+    """The environments of a deployment, each once."""
+    declared: list[wire.TaskSpec | wire.AppSpec] = [*request.tasks, *request.apps]
+    return list({spec.environment.name: spec.environment for spec in declared}.values())
 
 
 def _another_revision(digest: str) -> str:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import msgspec
 
 from flyte.wire import EnvironmentSpec, Hello, PoolReady, PoolSpec, ReuseSpec, TaskSpec
+from tarmac.control.images import Environment, Images
 from tarmac.control.live import KnownTask, Pool
 from tarmac.control.recent import remember
 from tarmac.control.vault import Opened, Secrets
 from tarmac.control.workers.variables import Looked, imported_with
 from tarmac.home import Home
-from tarmac.images import environment_of
 
 OVERRIDES_KEPT = 1000
 """Distinct `.override(...)` whose pools are at hand; the pool of another is worked out again when it is called."""
@@ -80,10 +80,10 @@ def pool_spec(
     code: Code,
     modules: list[str],
     secrets: Opened,
+    made: Environment,
     env_vars: Mapping[str, str] | None = None,
 ) -> PoolSpec:
-    """The process for `environment`. Raises ImageBuildError when its image cannot be had here."""
-    python = environment_of(environment).python
+    """The process for `environment`, which runs in the Python of `made`."""
     env = {
         **place.defaults(),
         **environment.image.env,
@@ -95,7 +95,8 @@ def pool_spec(
     spec = PoolSpec(
         id="",
         name=f"{environment.name}@{code.version}",
-        python=python,
+        python=made.python,
+        image=made.key,
         root=code.folder(place.home),
         bundle=code.bundle,
         sys_path=list(code.sys_path),
@@ -116,18 +117,23 @@ def _digest(spec: PoolSpec) -> str:
 
 
 class Pools:
-    """The pools there are, by key (`all`); that of a task version is made once, and again after a secret changed."""
+    """The pools there are, by key (`all`).
 
-    def __init__(self, place: Place, secrets: Secrets) -> None:
+    That of a task version is made once, and again after a secret or an image changed.
+    """
+
+    def __init__(self, place: Place, secrets: Secrets, images: Images) -> None:
         self.all: dict[str, Pool] = {}
         self._place = place
         self._secrets = secrets
+        self._images = images
         self._loop = asyncio.get_running_loop()
         self._looked = Looked()
         self._made: weakref.WeakSet[KnownTask] = weakref.WeakSet()
         """Tasks whose pool was made, as long as the registry, or an action, has them."""
         self._overridden: dict[bytes, Pool] = {}
         secrets.on_change.append(self.forget)
+        images.on_change.append(self.forget)
 
     # ------------------------------------------------------------------ of tasks
 
@@ -138,14 +144,19 @@ class Pools:
 
     async def make(self, known: KnownTask, override: TaskSpec | None, variables: Mapping[str, str]) -> Pool:
         """The pool for a task in a run that sets `variables`. Raises SecretNotFoundError and ImageBuildError."""
+        if override is not None:  # an image is what was deployed: a worker may evaluate it under another Python
+            image = known.spec.environment.image
+            environment = msgspec.structs.replace(override.environment, image=image)
+            override = msgspec.structs.replace(override, environment=environment)
         raw = None if override is None else msgspec.json.encode(override)
         if (found := self.at_hand(known, raw, variables)) is not None:
             return found
         row, spec = known.row, override or known.spec
         secrets = await self._secrets.open(row.project, row.domain, spec.environment)
+        made = await self._images.find(row.project, row.domain, spec.environment)
         code = Code(row.bundle, row.root, tuple(row.sys_path), row.version)
         module = spec.entry.partition(":")[0]
-        process = pool_spec(self._place, row.project, row.domain, spec.environment, code, [module], secrets)
+        process = pool_spec(self._place, row.project, row.domain, spec.environment, code, [module], secrets, made)
         pool = self._of_process(process, row.project, row.domain, spec.environment.reuse)
         if raw is None:
             known.pool = pool
@@ -155,7 +166,7 @@ class Pools:
         return self.apart(pool, variables)
 
     def forget(self) -> None:
-        """A secret changed: processes that start from now on get the new value."""
+        """A secret or an image changed: processes that start from now on get the new one."""
         for known in self._made:
             known.pool = None
         self._made.clear()

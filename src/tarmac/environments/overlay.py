@@ -1,0 +1,75 @@
+"""Our own package in an environment: a `.pth` line leads to it, so that an upgrade of ours changes one line.
+
+It comes last on the path, after what the image asked for, and is there also for programs that the user's code starts.
+Beside it stands the metadata of a distribution `flyte`: whoever installs a plugin into the environment finds that
+`flyte` is there already.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from flyte import errors
+from tarmac.home import replace_file
+
+PTH = "zz_flyte_platform.pth"
+INFO = "flyte-2.9999.0+tarmac.dist-info"
+METADATA = "Metadata-Version: 2.1\nName: flyte\nVersion: 2.9999.0+tarmac\n"
+
+
+@functools.cache
+def _package() -> Path:
+    """The package's folder."""
+    return Path(errors.__file__).parent
+
+
+@functools.cache
+def _digest() -> str:
+    """Of all its files; what is compiled from them is left out."""
+    digest = hashlib.sha256()
+    for file in _files(_package()):
+        digest.update(str(file.relative_to(_package())).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:20]
+
+
+def _files(package: Path) -> list[Path]:
+    return sorted(file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+
+
+def folder(ours: Path) -> Path:
+    """A folder within `ours` that holds this very package and nothing else; made where it is not there."""
+    wanted = ours / _digest()
+    if not wanted.exists():
+        temporary = ours / f".{wanted.name}.{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(_package(), temporary / "flyte", ignore=ignore)
+        try:
+            temporary.rename(wanted)
+        except OSError:  # somebody else was quicker
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not wanted.exists():
+                raise
+    return wanted
+
+
+def put(environment: Path, ours: Path) -> None:
+    """Have the environment lead to this very package."""
+    line = f"{folder(ours)}\n"
+    for site in environment.glob("lib/python3*/site-packages"):
+        pth = site / PTH
+        if pth.exists() and pth.read_text() == line:
+            return
+        _write_metadata(site / INFO)
+        replace_file(pth, line, 0o644)
+
+
+def _write_metadata(info: Path) -> None:
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(METADATA)
+    (info / "INSTALLER").write_text("tarmac\n")
+    (info / "RECORD").write_text("")

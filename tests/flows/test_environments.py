@@ -1,0 +1,184 @@
+"""Images as environments, from `flyte deploy` and `flyte run` to the process that has the packages.
+
+The packages come from a folder, so that no network is needed; another version of Python needs an index for our own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tarmac.environments import interpreters
+from tests.platform_fixture import Platform
+from tests.tarmac.wheelhouse import Wheelhouse
+
+PROGRAM = """
+import dataclasses, os, subprocess, sys
+import flyte
+
+HOUSE = {house!r}
+
+def image(*packages, **base):
+    options = "--no-index --find-links " + HOUSE
+    return flyte.Image.from_debian_base(**base).with_pip_packages(*packages, extra_args=options)
+
+old = flyte.TaskEnvironment("old", image=image("cow<2"))
+new = flyte.TaskEnvironment("new", image=image("cow>=2", "flyte==2.0.9"), depends_on=[old])
+
+
+@dataclasses.dataclass
+class Seen:
+    version: str
+    prefix: str
+
+
+@old.task
+async def look() -> Seen:
+    import cow
+    return Seen(cow.VERSION, sys.prefix)
+
+
+@old.task
+async def fail() -> None:
+    raise ValueError("from the old one")
+
+
+@new.task
+async def compare() -> list[str]:
+    import cow
+    other = await look.override(short_name="elsewhere")()
+    try:
+        await fail()
+    except ValueError as error:
+        said = str(error)
+    assert sys.prefix != other.prefix
+    return [cow.VERSION, other.version, said]
+
+
+@new.task
+async def programs() -> list[str]:
+    code = "import cow, flyte; print(cow.VERSION)"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return [child.stdout.strip() or child.stderr, os.environ["VIRTUAL_ENV"], os.environ["PATH"].split(os.pathsep)[0]]
+"""
+
+BROKEN = """
+import flyte
+
+image = flyte.Image.from_debian_base().with_pip_packages("cow==99", extra_args="--no-index --find-links {house}")
+env = flyte.TaskEnvironment("broken", image=image)
+
+
+@env.task
+async def never() -> None: ...
+"""
+
+APP = """
+import flyte
+import flyte.app
+
+image = flyte.Image.from_debian_base().with_pip_packages("cow", extra_args="--no-index --find-links {house}")
+app = flyte.app.AppEnvironment("cowapp", image=image, requires_auth=False)
+
+
+@app.server
+async def serve():
+    import http.server, os, cow
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(cow.VERSION.encode())
+
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "8080"))), Handler).serve_forever()
+"""
+
+OTHER = """
+import sys
+import flyte
+
+one = flyte.TaskEnvironment("elder", image=flyte.Image.from_debian_base(python_version={python}))
+two = flyte.TaskEnvironment("here", depends_on=[one])
+
+
+@one.task
+async def version(numbers: list[int]) -> tuple[int, list[int]]:
+    return sys.version_info.minor, sorted(numbers)
+
+
+@two.task
+async def ask() -> list[int]:
+    minor, numbers = await version([3, 1, 2])
+    return [minor, *numbers]
+"""
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
+    house = Wheelhouse(tmp_path_factory.mktemp("house"))
+    house.wheel("cow", "1.0")
+    house.wheel("cow", "2.0")
+    return house
+
+
+@pytest.fixture
+def program(platform: Platform, house: Wheelhouse) -> Path:
+    return platform.write("cows/cows.py", PROGRAM.format(house=str(house.folder)))
+
+
+def test_two_tasks_of_a_run_have_two_versions_of_a_package(platform: Platform, program: Path) -> None:
+    done = platform.cli("run", program, "compare", timeout=120)
+    assert (done.code, json.loads(done.out or "null")) == (0, ["2.0", "1.0", "from the old one"]), done.both
+    assert "new: building" in done.err
+    again = platform.cli("run", program, "compare")
+    assert (again.code, json.loads(again.out)) == (0, ["2.0", "1.0", "from the old one"]), again.both
+    assert "building" not in again.err
+
+
+def test_programs_that_a_task_starts_are_in_its_environment(platform: Platform, program: Path) -> None:
+    done = platform.cli("run", program, "programs", timeout=120)
+    assert done.code == 0, done.both
+    version, prefix, first = json.loads(done.out)
+    assert version == "2.0"
+    assert Path(first).parent == Path(prefix)
+    assert str(platform.home / "images" / "envs") in prefix
+
+
+def test_a_package_that_cannot_be_had_fails_the_deployment_in_uvs_words(platform: Platform, house: Wheelhouse) -> None:
+    program = platform.write("broken/broken.py", BROKEN.format(house=house.folder))
+    done = platform.cli("deploy", program, timeout=120)
+    assert done.code == 2, done.both
+    assert "environment 'broken': No solution found" in done.err
+    assert "Because there is no version of cow==99" in done.err
+    assert "Traceback" not in done.err
+    assert platform.cli("get", "task", "broken.never").code == 2
+
+
+def test_an_app_has_its_own_environment(platform: Platform, house: Wheelhouse) -> None:
+    program = platform.write("cowapp/cowapp.py", APP.format(house=house.folder))
+    done = platform.cli("deploy", program, timeout=120)
+    assert done.code == 0, done.both
+    with platform.client() as http:
+        assert http.get(platform.app_url("cowapp")).text == "2.0"
+
+
+def test_a_task_runs_on_another_version_of_python_that_is_on_the_machine(platform: Platform) -> None:
+    others = [one.minor for one in interpreters.find() if one.minor != sys.version_info[:2]]
+    if not others:
+        pytest.skip("there is no second version of Python on this machine")
+    program = platform.write("other/other.py", OTHER.format(python=others[0]))
+    done = platform.cli("run", program, "ask", timeout=180)
+    if "no environment could be made" in done.err:
+        pytest.skip("no index can be reached, and what a worker needs is not on this machine")
+    assert (done.code, json.loads(done.out or "null")) == (0, [others[0][1], 1, 2, 3]), done.both
+
+
+def test_a_version_of_python_that_is_nowhere_is_the_nearest_and_said(platform: Platform) -> None:
+    program = platform.write("nowhere/nowhere.py", OTHER.format(python=(3, 99)))
+    done = platform.cli("run", program, "ask", timeout=180)
+    assert done.code == 0, done.both
+    assert "asks for Python 3.99, which is not on this machine" in done.err
