@@ -34,21 +34,15 @@ def _endpoint(name: str) -> str:
     return f"admin:\n  endpoint: https://{name}.example\n"
 
 
-_held: list[TextIO] = []
-
-
-def _hold(home: Path) -> None:
-    """As a platform that runs does."""
-    file = _write(home / "supervisor.lock", "").open()
-    fcntl.flock(file, fcntl.LOCK_EX)
-    _held.append(file)
-
-
-def _state_file(platform: FakePlatform, pid: int | None = None) -> Path:
+@pytest.fixture
+def running(fake: FakePlatform) -> Iterator[TextIO]:
+    """The fake platform as the one of this machine; its lock, which it holds until that is closed."""
     home = _platform.home()
     _write(home / "token", TOKEN + "\n")
-    _hold(home)
-    return _write(home / "platform.json", json.dumps({"endpoint": platform.endpoint, "pid": pid or os.getpid()}))
+    _write(home / "platform.json", json.dumps({"endpoint": fake.endpoint, "pid": os.getpid()}))
+    with _write(home / "supervisor.lock", "").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
 
 
 # --- files
@@ -185,10 +179,10 @@ def test_a_command_may_print_the_key(fake: FakePlatform) -> None:
 # --- the platform of this machine
 
 
+@pytest.mark.usefixtures("running")
 def test_without_a_file_the_running_platform_is_used_and_named(
     fake: FakePlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _state_file(fake)
     _init.init_from_config()
     assert asyncio.run(_init.client().me()).kind == "owner"
     assert capsys.readouterr().err == f"flyte: using the local platform at {fake.endpoint}\n"
@@ -196,8 +190,8 @@ def test_without_a_file_the_running_platform_is_used_and_named(
     assert capsys.readouterr().err == ""
 
 
-async def test_every_init_can_be_awaited(fake: FakePlatform) -> None:
-    _state_file(fake)
+@pytest.mark.usefixtures("running")
+async def test_every_init_can_be_awaited() -> None:
     await _init.init_from_config.aio(project="p")
     assert (await _init.client().me()).kind == "owner"
     assert _init.current_project() == "p"
@@ -282,15 +276,16 @@ def test_a_platform_that_does_not_start_says_why(tarmac: Path, monkeypatch: pyte
     assert not _init.is_initialized()
 
 
+@pytest.mark.usefixtures("running")
 def test_an_endpoint_of_this_machines_platform_needs_no_key(fake: FakePlatform) -> None:
-    _state_file(fake)
     _init.init(endpoint=fake.endpoint.replace("127.0.0.1", "localhost"))
     assert asyncio.run(_init.client().me()).kind == "owner"
 
 
-def test_the_owners_key_goes_to_no_stranger_who_has_the_port_of_a_platform_that_is_gone(fake: FakePlatform) -> None:
-    _state_file(fake)
-    _held.pop().close()
+def test_the_owners_key_goes_to_no_stranger_who_has_the_port_of_a_platform_that_is_gone(
+    fake: FakePlatform, running: TextIO
+) -> None:
+    running.close()
     assert _platform.find(patience=0) is None
     assert _platform.owner_token(fake.endpoint) is None
 
@@ -384,8 +379,8 @@ def test_in_a_process_of_the_platform_every_init_means_the_platform(inside: Fake
     assert _init.current_project() == "theirs"
 
 
+@pytest.mark.usefixtures("running")
 def test_init_in_cluster_off_the_platform_uses_the_local_one(fake: FakePlatform) -> None:
-    _state_file(fake)
     assert _init.init_in_cluster()["endpoint"] == fake.endpoint
     (_platform.home() / "platform.json").unlink()
     assert _init.init_in_cluster()["endpoint"] == fake.endpoint, "the one in force is kept"
