@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,11 @@ _LEFTOVERS_LIMIT = 5.0
 """Seconds for what is killed to be gone."""
 
 _PAUSE = 0.02
-_PORTS_OF_ONE = 600
-"""How far apart the front doors of platforms on one machine should be: the apps' ports lie between."""
+_FRONT_DOORS = range(12_000, 32_000, 600)
+"""The ports that `--port 0` chooses from, below those that the system gives to connections.
+
+They are so far apart because the apps' ports lie between.
+"""
 
 
 class Failed(click.ClickException):
@@ -155,7 +158,8 @@ def _prepared(home: Home, port: int | None) -> Settings:
         os.environ["TARMAC_PORT"] = str(port)
     settings = all_settings.load(home.path)
     if settings.port == 0:
-        os.environ["TARMAC_PORT"] = str(_free_port(settings.host))
+        claim = free_front_door(settings.host)
+        os.environ["TARMAC_PORT"] = str(click.get_current_context().with_resource(claim))
         settings = all_settings.load(home.path)
     from tarmac.gateway.program import find
 
@@ -203,8 +207,7 @@ def refuse_official() -> None:
 
 def is_free(host: str, port: int) -> bool:
     """Whether the front door can be opened there."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as sock:
+    with socket.socket(_family(host)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((host, port))
@@ -213,24 +216,43 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def _free_port(host: str) -> int:
-    """A port for the front door, with room for the apps' ports above it, below those that the system hands out.
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
-    Which one is left to chance, so that two platforms that are started at once do not meet.
+
+@contextlib.contextmanager
+def free_front_door(host: str) -> Iterator[int]:
+    """A port for the front door, with room for the apps' ports above it, that no other `up` chooses within the block.
+
+    The last port of the room is bound for so long, and that is what the others look at: between the choice and the
+    moment at which the platform listens lie seconds. Raises InitializationError where there is none.
     """
-    ports = [port for port in range(12_000, 32_000, _PORTS_OF_ONE) if is_free(host, port) and is_free(host, port + 20)]
-    if not ports:
-        raise InitializationError(
-            "NoFreePort", "user", f"no free port was found on {host}; name one: flyte up --port N"
-        )
-    return random.choice(ports)
+    for port in random.sample(_FRONT_DOORS, len(_FRONT_DOORS)):
+        with _bound(host, port + _FRONT_DOORS.step - 1) as claim:
+            if claim and is_free(host, port) and is_free(host, port + 20):
+                yield port
+                return
+    raise InitializationError("NoFreePort", "user", f"no free port was found on {host}; name one: flyte up --port N")
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[bool]:
+    """Whether this process has the port for the time of the block: nobody else had it before."""
+    with socket.socket(_family(host)) as sock:
+        try:
+            sock.bind((host, port))
+        except OSError:
+            is_ours = False
+        else:
+            is_ours = True
+        yield is_ours
 
 
 def _in_use(host: str, port: int) -> str:
     holder = _listener(port)
     by = f" by {holder}" if holder else ""
-    other = _free_port(host)
-    return f"port {port} is in use{by}; start the platform on another one: flyte up --port {other}"
+    with free_front_door(host) as other:
+        return f"port {port} is in use{by}; start the platform on another one: flyte up --port {other}"
 
 
 def _listener(port: int) -> str:

@@ -17,7 +17,8 @@ from websockets.sync.client import connect
 
 from flyte import wire
 from flyte.runtime import apphost, command
-from tests.flyte.zygote_driver import Driver, Zygotes, free_port, lines, zygotes
+from tests import ports
+from tests.flyte.zygote_driver import Driver, Zygotes, lines, zygotes
 from tests.platform_fixture import wait_for
 
 
@@ -282,12 +283,12 @@ def test_a_server_function_gets_its_parameters_and_the_units_port_for_the_declar
     (root / "main.py").write_text(SERVER)
     driver = zygote()
     driver.load("main")
-    ports = [
+    taken = [
         driver.replica("server", "main:env", unit=f"r{n}", env={"FLYTE_PARAMETERS": json.dumps({"word": f"w{n}"})})
         for n in range(2)
     ]
 
-    assert [get(port).text for port in ports] == ["w0", "w1"], "both bind 8080 and run side by side"
+    assert [get(port).text for port in taken] == ["w0", "w1"], "both bind 8080 and run side by side"
     driver.send(wire.SignalUnit(unit="r0", signal=signal.SIGTERM))
     assert driver.next(wire.UnitExited, "r0").code == 0
     assert "bye" in driver.log.read_text()
@@ -338,8 +339,8 @@ def test_two_commands_that_declare_the_same_port_both_run(zygote: Zygotes, root:
     driver = zygote()
     driver.load()
     argv = ["python", "-m", "http.server", "8080"]
-    ports = [driver.replica("command", unit=f"r{n}", argv=argv) for n in range(2)]
-    assert [get(port, "/page.txt").text for port in ports] == ["the page"] * 2
+    taken = [driver.replica("command", unit=f"r{n}", argv=argv) for n in range(2)]
+    assert [get(port, "/page.txt").text for port in taken] == ["the page"] * 2
 
 
 def test_a_program_that_says_its_port_itself_gets_the_units(zygote: Zygotes, root: Path) -> None:
@@ -407,6 +408,13 @@ def run_shimmed(program: str, real: int, **env: str) -> str:
     return subprocess.run(words, env=shimmed, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
+@pytest.fixture
+def real() -> Iterator[int]:
+    """The port that the program really gets."""
+    with ports.one() as port:
+        yield port
+
+
 SOCKETS = """
 import socket
 def bound(family, host, port=8080, v6only=None):
@@ -418,16 +426,14 @@ def bound(family, host, port=8080, v6only=None):
 
 
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1", "::", "::1"])
-def test_whatever_address_is_bound_the_gateway_finds_it_on_the_loopback_interface(host: str) -> None:
-    real = free_port()
+def test_whatever_address_is_bound_the_gateway_finds_it_on_the_loopback_interface(host: str, real: int) -> None:
     family = "AF_INET6" if ":" in host else "AF_INET"
     program = f"{SOCKETS}s = bound(socket.{family}, {host!r})\nsocket.create_connection(('127.0.0.1', {real}))\n"
     assert run_shimmed(program + "print(s.accept()[1][0])", real).strip() in ("127.0.0.1", "::ffff:127.0.0.1")
 
 
 @pytest.mark.parametrize("order", ["46", "64"])
-def test_a_server_with_a_socket_for_each_kind_of_address_starts(order: str) -> None:
-    real = free_port()
+def test_a_server_with_a_socket_for_each_kind_of_address_starts(order: str, real: int) -> None:
     four, six = "a = bound(socket.AF_INET, '0.0.0.0')\n", "b = bound(socket.AF_INET6, '::', v6only=1)\n"
     program = SOCKETS + (four + six if order == "46" else six + four)
     program += f"socket.create_connection(('127.0.0.1', {real}))\nprint('reached')"
@@ -497,15 +503,13 @@ async def main():
 
 @pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("server", SERVERS)
-def test_whatever_a_framework_binds_by_default_answers(server: str, uvloop: bool) -> None:
-    real = free_port()
+def test_whatever_a_framework_binds_by_default_answers(server: str, uvloop: bool, real: int) -> None:
     run = "import uvloop; uvloop.run(main())" if uvloop else "asyncio.run(main())"
     program = f"{BINDING}\nasync def start():\n    started = {SERVERS[server]}\n    return started\n\n{run}\n"
     assert run_shimmed(program, real, PORT=str(real)).startswith("HTTP/1.")
 
 
-def test_all_sockets_of_a_server_have_one_port() -> None:
-    real = free_port()
+def test_all_sockets_of_a_server_have_one_port(real: int) -> None:
     program = f"{SOCKETS}sockets = [\n"
     for host in ("0.0.0.0", "::", "127.0.0.1", "::1"):
         program += f"    bound(socket.{'AF_INET6' if ':' in host else 'AF_INET'}, {host!r}),\n"
@@ -514,8 +518,7 @@ def test_all_sockets_of_a_server_have_one_port() -> None:
     assert run_shimmed(program.replace("port=8080", f"port={real}"), real) == f"{{{real}}}\n"
 
 
-def test_a_port_that_was_let_go_can_be_bound_again_and_one_that_is_held_cannot() -> None:
-    real = free_port()
+def test_a_port_that_was_let_go_can_be_bound_again_and_one_that_is_held_cannot(real: int) -> None:
     program = f"""{SOCKETS}
 bound(socket.AF_INET, '').close()
 s = bound(socket.AF_INET, '')
@@ -528,14 +531,13 @@ except OSError as error:
     assert f"port {real} (for the declared 8080) is in use" in run_shimmed(program, real)
 
 
-def test_a_server_reaches_itself_at_the_port_it_believes_in() -> None:
+def test_a_server_reaches_itself_at_the_port_it_believes_in(real: int) -> None:
     program = f"{SOCKETS}s = bound(socket.AF_INET, '')\nsocket.create_connection(('localhost', 8080)); s.accept()"
-    run_shimmed(program, free_port())
+    run_shimmed(program, real)
 
 
-def test_other_ports_are_left_alone() -> None:
+def test_other_ports_are_left_alone(real: int) -> None:
     program = f"{SOCKETS}s = bound(socket.AF_INET, '127.0.0.1', 0); print(s.getsockname()[1])"
-    real = free_port()
     assert int(run_shimmed(program, real)) not in (0, 8080, real)
 
 
@@ -549,7 +551,7 @@ def test_a_port_in_use_is_named_both_ways() -> None:
     assert f"port {real} (for the declared 8080) is in use" in failed.value.stderr
 
 
-def test_another_sitecustomize_is_imported_as_well(tmp_path: Path) -> None:
+def test_another_sitecustomize_is_imported_as_well(tmp_path: Path, real: int) -> None:
     (tmp_path / "sitecustomize.py").write_text("import builtins\nbuiltins.mark = __file__\n")
-    said = run_shimmed("print(mark)", free_port(), PYTHONPATH=str(tmp_path))
+    said = run_shimmed("print(mark)", real, PYTHONPATH=str(tmp_path))
     assert said.strip() == str(tmp_path / "sitecustomize.py")

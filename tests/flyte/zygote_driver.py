@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
 from flyte import wire
+from tests import ports
 from tests.platform_fixture import ROOT, wait_for
 
 F = TypeVar("F", bound=wire.Frame)
@@ -48,8 +49,8 @@ class Conversation:
 class Driver(Conversation):
     """A zygote in an interpreter of its own, and the agent's end."""
 
-    def __init__(self, log: Path, root: Path, env: dict[str, str]) -> None:
-        self._root = root
+    def __init__(self, log: Path, root: Path, free_port: Callable[[], int], env: dict[str, str]) -> None:
+        self._root, self._free_port = root, free_port
         ours, theirs = socket.socketpair()
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "programs")])
         command = [sys.executable, "-P", "-m", "flyte.runtime.zygote", "--fd", str(theirs.fileno())]
@@ -102,7 +103,7 @@ class Driver(Conversation):
         spec = wire.ReplicaSpec(
             app="app", project="p", domain="d", version="v", kind=kind, entry=entry, argv=argv, port=port, env=env
         )
-        real = free_port()
+        real = self._free_port()
         self.send(wire.ForkUnit(unit=unit, kind="replica", log=str(self.log), replica=spec, port=real))
         self.next(wire.UnitStarted, unit)
         return real
@@ -124,22 +125,19 @@ def zygotes(folder: Path) -> Iterator[Zygotes]:
     """Make zygotes whose code is in `folder`/code; all are gone at the end."""
     drivers: list[Driver] = []
 
+    def free_port() -> int:
+        return stack.enter_context(ports.one())
+
     def make(**env: str) -> Driver:
-        drivers.append(Driver(folder / f"zygote{len(drivers)}.log", folder / "code", env))
+        drivers.append(Driver(folder / f"zygote{len(drivers)}.log", folder / "code", free_port, env))
         return drivers[-1]
 
-    try:
-        yield make
-    finally:
-        for driver in drivers:
-            driver.end()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    with ExitStack() as stack:
+        try:
+            yield make
+        finally:
+            for driver in drivers:
+                driver.end()
 
 
 def lines(log: Path, holds: Callable[[str], bool] = bool) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 
+from tests import ports
 from tests.conftest import ON_CI
 from tests.platform_fixture import Platform, running
 from tests.seed.page import Page, page_path, read
@@ -62,19 +62,14 @@ def _needs_the_page(page: Page) -> None:
 
 
 @pytest.fixture(scope="session")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
     """A test authority, and a certificate of its for the host of the page's curl command."""
     folder = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "authority.pem")
     authority.issue_cert(WEBHOOK_HOST).private_key_and_cert_chain_pem.write_to_path(folder / "door.pem")
-    return Tls(authority=folder / "authority.pem", certificate=folder / "door.pem", port=_free_port())
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
+    with ports.one() as port:
+        yield Tls(authority=folder / "authority.pem", certificate=folder / "door.pem", port=port)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -30,10 +29,11 @@ from flyte import wire
 from flyte.wire import AnyFrame, Frame, Route, RouteReplica
 from tarmac import auth
 from tarmac import settings as rows
-from tarmac.gateway import folder, ports, runtime_api
+from tarmac.gateway import folder, runtime_api
 from tarmac.gateway.routes import Present, Server, wanted
 from tarmac.home import Home
 from tarmac.settings import Settings
+from tests import ports
 
 SOURCES = Path(__file__).parent.parent.parent / "src"
 APP = "flytesnacks/development/hello"
@@ -51,15 +51,6 @@ async def until(fact: Callable[[], object], promise: str, seconds: float = PATIE
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:g} s: {promise}")
         await asyncio.sleep(0.01)
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` ports in a row that nobody listens on."""
-    for _ in range(100):
-        first = random.randrange(12_000, 30_000)
-        if ports.usable("127.0.0.1", range(first, first + count)) == tuple(range(first, first + count)):
-            return first
-    raise AssertionError(f"no {count} free ports in a row")
 
 
 # ------------------------------------------------------------------------------------------------------------ upstreams
@@ -251,13 +242,11 @@ def _addresses(servers: Mapping[str, Server]) -> dict[str, str]:
 class World:
     """One gateway with everything around it; `open` starts it."""
 
-    def __init__(self, folder_: Path, **given: Any) -> None:
+    def __init__(self, folder_: Path, free: range, **given: Any) -> None:
         self.home = Home(folder_ / "home")
         self.home.prepare()
-        count = 8
-        first = free_ports(count + 2)
         values = {row.name: row.default for row in rows.SETTINGS}
-        values |= {"port": first, "tls_port": first + 1, "app_ports": f"{first + 2}-{first + count + 1}"}
+        values |= {"port": free[0], "tls_port": free[1], "app_ports": f"{free[2]}-{free[-1]}"}
         values |= {"log_level": "INFO", "hold_timeout": 20.0}
         self.settings: Settings = replace(Settings(**values), **given)
         self.control = FakeControl(self.home)
@@ -423,7 +412,8 @@ class World:
 async def world(brain: bool = True, **given: Any) -> AsyncIterator[World]:
     """A running gateway, linked to a control plane that has nothing yet."""
     async with AsyncExitStack() as stack:
-        made = World(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-"))), **given)
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-")))
+        made = World(place, stack.enter_context(ports.block())[:10], **given)
         stack.callback(made.stop)
         connector = aiohttp.TCPConnector(limit=0)
         made.http = await stack.enter_async_context(

@@ -17,11 +17,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tarmac import process
-from tarmac.cli import _environment, _free_port, _stops_within, exposure, is_free
+from flyte.errors import InitializationError
+from tarmac import cli, process
+from tarmac.cli import _environment, _stops_within, exposure, free_front_door, is_free
 from tarmac.home import Home
 from tarmac.settings import load
 from tarmac.supervisor import lock
+from tests import ports
 from tests.platform_fixture import wait_for
 
 SLEEP = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
@@ -60,6 +62,27 @@ def place(tmp_path: Path) -> Iterator[Place]:
     if pid := lock.holder(made.home):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not made.pids(), "nothing is left of the platform")
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """For a front door that comes and goes."""
+    with free_front_door("127.0.0.1") as free:
+        yield free
+
+
+def test_a_port_that_one_start_has_chosen_is_chosen_by_no_other_before_it_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ports.block() as free:
+        monkeypatch.setattr(cli, "_FRONT_DOORS", range(free[0], free[6], 3))
+        with free_front_door("127.0.0.1") as first:
+            with free_front_door("127.0.0.1") as second:
+                assert {first, second} == {free[0], free[3]}
+                with pytest.raises(InitializationError, match="no free port was found"):
+                    free_front_door("127.0.0.1").__enter__()
+            with free_front_door("127.0.0.1") as again:
+                assert again == second
 
 
 def test_a_platform_comes_up_once_tells_how_it_is_and_goes_down_without_a_trace(place: Place) -> None:
@@ -124,9 +147,8 @@ def test_it_comes_up_where_what_an_earlier_platform_left_holds_its_port(place: P
     assert place.tarmac("down").returncode == 0
 
 
-def test_it_comes_up_while_the_last_life_is_still_being_ended(place: Place) -> None:
+def test_it_comes_up_while_the_last_life_is_still_being_ended(place: Place, port: int) -> None:
     """The last will of a supervisor that was killed works at the same time, or is about to."""
-    port = _free_port("127.0.0.1")
     assert place.tarmac("up", "--port", str(port)).returncode == 0
     for _ in range(4):
         supervisor = lock.holder(place.home)
@@ -146,8 +168,7 @@ def test_a_supervisor_that_waits_for_its_turn_is_not_taken_for_a_leftover(place:
             waiting.kill()
 
 
-def test_of_two_that_start_it_at_once_one_does_and_the_other_says_that_it_runs(place: Place) -> None:
-    port = _free_port("127.0.0.1")
+def test_of_two_that_start_it_at_once_one_does_and_the_other_says_that_it_runs(place: Place, port: int) -> None:
     with ThreadPoolExecutor(2) as both:
         first, second = both.map(lambda _: place.tarmac("up", "--port", str(port)), range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr

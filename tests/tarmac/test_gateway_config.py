@@ -8,15 +8,17 @@ import resource
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flyte.errors import InitializationError
-from tarmac.gateway import config, folder, ports, program
+from tarmac.gateway import config, folder, program
+from tarmac.gateway import ports as gateway_ports
 from tarmac.home import Home
 from tarmac.settings import load
-from tests.tarmac.gateway_world import free_ports
+from tests import ports
 
 
 @pytest.fixture
@@ -26,24 +28,27 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-def free_place(count: int) -> dict[str, str]:
-    """Settings with a front door and `count` ports for apps that nobody has."""
-    first = free_ports(count + 1)
-    return {"TARMAC_PORT": str(first), "TARMAC_APP_PORTS": f"{first + 1}-{first + count}"}
+@pytest.fixture
+def free_place() -> Iterator[dict[str, str]]:
+    """Settings with a front door and 23 ports for apps that nobody has."""
+    with ports.block() as free:
+        yield {"TARMAC_PORT": str(free[0]), "TARMAC_APP_PORTS": f"{free[1]}-{free[-1]}"}
 
 
-def test_what_prepare_writes_is_taken_by_haproxy_whatever_the_folder_is_called(home: Home) -> None:
-    command = folder.prepare(home, load(home.path, free_place(20)), "a-life")
+def test_what_prepare_writes_is_taken_by_haproxy_whatever_the_folder_is_called(
+    home: Home, free_place: dict[str, str]
+) -> None:
+    command = folder.prepare(home, load(home.path, free_place), "a-life")
     checked = subprocess.run([*command, "-c"], capture_output=True, text=True, check=False, timeout=30)
     assert checked.returncode == 0, checked.stderr
     assert "WARNING" not in checked.stderr
 
 
 def test_on_a_full_disk_haproxy_starts_with_the_configuration_that_is_there(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, free_place: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But not with that of an earlier platform, whose replicas' ports may be anybody's."""
-    settings = load(home.path, free_place(3))
+    settings = load(home.path, free_place)
     command = folder.prepare(home, settings, "a-life")
 
     def full(path: Path, text: str) -> None:
@@ -55,8 +60,8 @@ def test_on_a_full_disk_haproxy_starts_with_the_configuration_that_is_there(
         folder.prepare(home, settings, "another life")
 
 
-def test_only_the_owner_can_read_the_configuration_which_holds_a_secret(home: Home) -> None:
-    folder.prepare(home, load(home.path, free_place(3)), "a-life")
+def test_only_the_owner_can_read_the_configuration_which_holds_a_secret(home: Home, free_place: dict[str, str]) -> None:
+    folder.prepare(home, load(home.path, free_place), "a-life")
     assert home.master_key().hex() not in (home.gateway / "haproxy.cfg").read_text()
     for path in home.gateway.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -78,8 +83,8 @@ def test_every_setting_that_haproxy_needs_a_reload_for_is_another_shape(home: Ho
     assert len(stamps) == 4
 
 
-def test_a_certificate_that_is_missing_is_named(home: Home) -> None:
-    settings = load(home.path, free_place(3) | {"TARMAC_TLS_CERT": "/nowhere/cert.pem"})
+def test_a_certificate_that_is_missing_is_named(home: Home, free_place: dict[str, str]) -> None:
+    settings = load(home.path, free_place | {"TARMAC_TLS_CERT": "/nowhere/cert.pem"})
     with pytest.raises(InitializationError, match=r"TARMAC_TLS_CERT is '/nowhere/cert\.pem': No such file"):
         folder.prepare(home, settings, "a-life")
 
@@ -87,7 +92,7 @@ def test_a_certificate_that_is_missing_is_named(home: Home) -> None:
 def test_connections_stay_within_the_limit_on_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for hard, expected in ((1024, 112), (20_000, 9600), (resource.RLIM_INFINITY, 4720)):
         monkeypatch.setattr(resource, "getrlimit", lambda what, hard=hard: (256, hard))
-        assert ports.connections(500) == expected
+        assert gateway_ports.connections(500) == expected
 
 
 # ---------------------------------------------------------------------------------------------------------- the program

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import random
-import socket
 import sys
-import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TextIO
 
+from tarmac.cli import free_front_door
 from tests.faults.world import World
 from tests.platform_fixture import Platform
 from tests.torture import app
@@ -55,11 +49,13 @@ class Round:
 
 def torture(platform: Platform, plan: Plan) -> Round:
     """Hurt the platform for so long, then let everything come to its end, and take the platform down."""
-    port = _free_port()
+    # the apps' ports follow; they must not be among those that the system gives to connections: a new gateway's brain
+    # that finds one taken reloads HAProxy, and that is not what is looked at here
+    with free_front_door("127.0.0.1") as port:
+        return _hurt(platform, plan, lambda: platform.up("--port", str(port)))
 
-    def up() -> None:
-        platform.up("--port", str(port))
 
+def _hurt(platform: Platform, plan: Plan, up: Callable[[], None]) -> Round:
     up()
     world = World(platform, deploy_request(platform))
     load = Load(world, plan.seed, plan.kinds)
@@ -95,24 +91,3 @@ def _wait_for_the_rest(load: Load) -> list[str]:
         load.look()
         time.sleep(0.2)
     return [f"run {run.name} ({run.order.kind}) is stuck" for run in load.open_runs()]
-
-
-_places: list[TextIO] = []
-"""Locked files, one for each port that this process has taken."""
-
-
-def _free_port() -> int:
-    """A port whose followers, which are the apps', the system gives to nobody else's connections.
-
-    A new gateway's brain that finds one of them taken reloads HAProxy, and that is not what is looked at here. Nor does
-    another torture take it, while the platform is down for a moment.
-    """
-    for port in random.sample(range(20_000, 32_000, 600), 20):
-        ours = Path(tempfile.gettempdir(), f"tarmac-torture-{port}").open("w")  # noqa: SIM115 - until this process ends
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            fcntl.flock(ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            sock.bind(("127.0.0.1", port))
-            _places.append(ours)
-            return port
-        ours.close()
-    raise AssertionError("no port between 20000 and 32000 is free")
