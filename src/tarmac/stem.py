@@ -3,7 +3,8 @@
 An interpreter that imports what a part needs takes 0.2 s, the control plane's 0.7 s. The stem has imported it once; a
 part that is forked from it starts in milliseconds, and shares its memory. The supervisor sends orders, one JSON text a
 line: `{"part": NAME, "module": MODULE, "log": FILE}`; the answer is `{"part": NAME, "pid": PID}`, or `error` in place
-of `pid`. An order without a part asks for a sign of life.
+of `pid`. An order without a part asks for a sign of life; the first is given when everything is imported, so that a
+busy machine, on which an import can take longer than the platform's lease, does not make the stem seem dead.
 
 *What comes first.* The modules are imported in the order of `MODULES`, the light ones first, and each part is forked as
 soon as its own is there: at `flyte up` agent, HAProxy and brain start on one core while the control plane is imported
@@ -56,8 +57,8 @@ class Stem:
         waiting: list[Order] = []
         while True:
             waiting += self._read(wait=not waiting and not self._missing)
-            waiting.sort(key=lambda order: MODULES.index(order["module"]) if order["part"] else -1)
-            if waiting and waiting[0]["module"] not in self._missing:
+            waiting.sort(key=lambda order: MODULES.index(order["module"]) if order["part"] else len(MODULES))
+            if waiting and self._is_ready_for(waiting[0]):
                 order = waiting.pop(0)
                 if order["part"] and self._branch(order):
                     return order
@@ -65,6 +66,9 @@ class Stem:
                     self._answer(part="")
             elif self._missing:
                 self._import(self._missing.pop(0))
+
+    def _is_ready_for(self, order: Order) -> bool:
+        return order["module"] not in self._missing if order["part"] else not self._missing
 
     def _read(self, wait: bool) -> list[Order]:
         """The orders that have come; with `wait` at least one."""

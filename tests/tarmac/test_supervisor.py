@@ -424,6 +424,44 @@ async def test_what_the_stem_said_before_it_is_let_go_counts_and_what_it_says_la
             theirs.sendall(b'{"part": "one", "pid": 8}\n')
 
 
+SLOW_STEM = """
+import sys, time
+from pathlib import Path
+from tarmac import stem
+
+begun, goes_on, link = sys.argv[1:]
+
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "slow":
+            Path(begun).touch()
+            while not Path(goes_on).exists():
+                time.sleep(0.01)
+
+sys.meta_path.insert(0, Finder)
+stem.MODULES = ("slow",)
+stem.main([link])
+"""
+
+
+async def test_a_stem_gives_its_first_sign_of_life_when_it_has_imported_everything(tmp_path: Path) -> None:
+    """Else one that imports for longer than a lease, on a busy machine, would be taken for dead."""
+    begun, goes_on = tmp_path / "begun", tmp_path / "goes-on"
+    made = stem.Stem(spawn, print)
+    command = (sys.executable, "-c", SLOW_STEM, str(begun), str(goes_on))
+    child = await made.start(Part("stem", command), tmp_path / "stem.log")
+    asking = asyncio.ensure_future(made.lives())
+    try:
+        await fact(begun.exists, "the import has begun")
+        assert not asking.done()
+        goes_on.touch()
+        assert await asyncio.wait_for(asking, 10)
+    finally:
+        made.renew()
+        goes_on.touch()
+        assert await process.ended(child) == 0
+
+
 async def test_a_stem_that_is_continued_after_its_order_was_given_up_starts_nothing(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
