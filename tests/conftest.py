@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.platform_fixture import Platform, place, running
+from tests.seed.table import Table
 
 ON_CI = os.environ.get("CI", "").lower() == "true"
 
@@ -42,6 +43,11 @@ def chromium_path() -> str:
     if found is None:
         pytest.skip("no Chromium was found; `scripts/test` says how to get one")
     return found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "snippet(pattern, line_or_name): the row of the seed's table that a test shows")
+    config.pluginmanager.register(Table())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,8 +1,8 @@
-"""What the seed's tests share: the page, a platform that also speaks TLS, and the table at the end."""
+"""What the seed's tests share: the page, and a platform that also speaks TLS."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,35 +13,9 @@ from tests.conftest import ON_CI
 from tests.platform_fixture import Platform, running
 from tests.seed.page import Page, page_path, read
 from tests.seed.platform_calls import Tls
-from tests.seed.table import Table
 
 WEBHOOK_HOST = "your-webhook-url"
 """The name that the page's curl command calls."""
-
-_TABLE = pytest.StashKey[Table]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "snippet(pattern, line_or_name): the row of the seed's table that a test shows")
-    config.stash[_TABLE] = Table()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    marker = item.get_closest_marker("snippet")
-    if marker is not None:
-        pattern, snippet = marker.args
-        item.config.stash[_TABLE].add(pattern, snippet, item.nodeid, report.outcome, report.duration)
-    return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash[_TABLE].lines()
-    if lines:
-        terminalreporter.section("the seed page")
-        for line in lines:
-            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,9 @@ whose result is the worst of theirs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
 
 PATTERNS = (
     "Task → app",
@@ -40,11 +43,30 @@ class Row:
 
 
 class Table:
-    """Collects the tests' outcomes, one phase of one test at a time."""
+    """Collects the tests' outcomes, one phase of one test at a time: a plugin of pytest's.
+
+    The reports tell it what a test shows, so that it is whole where other processes run the tests.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], Row] = {}
         self._places: dict[str, int] = {}
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        if marker := item.get_closest_marker("snippet"):
+            item.user_properties.append(("snippet", list(marker.args)))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, shown in report.user_properties:
+            if name == "snippet":
+                pattern, snippet = cast("tuple[str, str | int]", shown)
+                self.add(pattern, snippet, report.nodeid, report.outcome, report.duration)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if lines := self.lines():
+            terminalreporter.section("the seed page")
+            for line in lines:
+                terminalreporter.line(line)
 
     def add(self, pattern: str, snippet: str | int, test: str, outcome: str, seconds: float) -> None:
         """Take in the outcome of set-up, call or tear-down of `test`; a failure of any of them is the test's."""
