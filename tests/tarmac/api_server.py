@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
 import uvicorn
+from litestar import Litestar
 
 from flyte import wire
 from flyte.wire import EnvironmentSpec, InputSpec, InterfaceSpec, OutputSpec, TaskSpec
@@ -77,6 +79,27 @@ class Server:
         return client
 
 
+class Seat:
+    """Passes everything on to what sits on it: a new one for each test, where the application is the same for all."""
+
+    def __init__(self) -> None:
+        self.taken: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.taken, name)
+
+
+@functools.cache
+def _application() -> tuple[Litestar, Seat, Seat]:
+    """The application, and the seats of its control plane and its authenticator.
+
+    It takes longer to make than most tests take with it.
+    """
+    control, authenticator = Seat(), Seat()
+    settings = all_settings.load(Path("/nowhere"), {"TARMAC_VALUE_LIMIT": str(VALUE_LIMIT)})
+    return make_app(cast("Any", control), cast("Any", authenticator), settings), control, authenticator
+
+
 @contextlib.asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[Server]:
     """The API with `env.add` deployed, until the end of the block."""
@@ -88,8 +111,9 @@ async def serving(folder: Path) -> AsyncIterator[Server]:
     authenticator = Authenticator(
         OWNER, Identities(b"m" * 32), {github.digest: github}, EndedSessions(folder / "ended.json", lambda ended: None)
     )
-    settings = all_settings.load(folder, {"TARMAC_VALUE_LIMIT": str(VALUE_LIMIT)})
-    app = make_app(control, authenticator, settings)
+    app, for_control, for_authenticator = _application()
+    assert for_control.taken is None, "two servers at once would have one control plane"
+    for_control.taken, for_authenticator.taken = control, authenticator
     config = uvicorn.Config(app, lifespan="off", log_config=None, ws="none", timeout_graceful_shutdown=1)
     http = uvicorn.Server(config)
     http.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
@@ -102,6 +126,7 @@ async def serving(folder: Path) -> AsyncIterator[Server]:
             await client.aclose()
         http.should_exit = True
         await asyncio.wait_for(running, 10)
+        for_control.taken = for_authenticator.taken = None
 
 
 async def add(server: Server, **more: Any) -> str:
