@@ -344,7 +344,7 @@ def test_requirements_are_read_as_pip_reads_them(tmp_path: Path) -> None:
     image = flyte.Image.from_debian_base().with_requirements(tmp_path / "requirements.txt")
     assert image.packages == [
         "httpx>=0.27",
-        "numpy==2.0",
+        "numpy==2.0 --hash=sha256:aa --hash=sha256:bb",
         "rich",
         "idna ; python_version > '3'",
         "pkg @ https://x/pkg.zip#egg=pkg",
@@ -352,11 +352,6 @@ def test_requirements_are_read_as_pip_reads_them(tmp_path: Path) -> None:
     (tmp_path / "base.txt").write_text("-r requirements.txt\n")
     with pytest.raises(ValueError, match="in a circle"):
         flyte.Image.from_debian_base().with_requirements(tmp_path / "requirements.txt")
-
-
-def test_a_poetry_project_that_says_it_in_its_own_table_is_understood(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[tool.poetry.dependencies]\npython = "^3.11"\nhttpx = "^0.27"\n')
-    assert flyte.Image.from_debian_base().with_poetry_project(tmp_path / "pyproject.toml").packages == ["httpx"]
 
 
 def test_a_script_says_what_it_needs(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flyte import wire
-from flyte._declare import requirements as _requirements
+from flyte._declare import projects
+from flyte._declare.poetry import of_poetry_project
+from flyte._declare.requirements import Needs, arguments, of_requirements_file
 from flyte._sync import calling_frame
 from flyte.errors import ImageBuildError, InvalidImageNameError
 
@@ -34,6 +36,12 @@ class Layer:
     """The step in one line, for people."""
     packages: tuple[str, ...] = ()
     """Requirement strings, for layers that bring packages."""
+    constraints: tuple[str, ...] = ()
+    """Requirement strings for what is installed because something else needs it."""
+    python: str = ""
+    """What a project or script says of Python's version, as `>=3.12`."""
+    secrets: tuple[Any, ...] = ()
+    """The `Secret`s that packages and indexes may name as `$NAME`."""
     env: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
     arguments: tuple[str, ...] = ()
@@ -131,23 +139,16 @@ class Image:
     ) -> Image:
         """What the script's own header (PEP 723) asks for. Raises ValueError where the script has none."""
         path = _here(script)
-        header = _requirements.of_script(path) if path.exists() else {}
+        needs = projects.of_uv_script(path) if path.exists() else Needs()
         base = cls.from_debian_base(
-            python_version=python_version or _wanted_python(header.get("requires-python", "")),
+            python_version=python_version or _wanted_python(needs.python),
             registry=registry,
             registry_secret=registry_secret,
             name=name,
             platform=platform,
         )
-        image = base.with_pip_packages(
-            *header.get("dependencies", []),
-            index_url=index_url,
-            extra_index_urls=extra_index_urls,
-            pre=pre,
-            extra_args=extra_args,
-            secret_mounts=secret_mounts,
-        )
-        return image if path.exists() else image._without(path)
+        needs += Needs(arguments=arguments(index_url, extra_index_urls, pre, extra_args))
+        return base._with_needs(f"script {script}", path, needs, secret_mounts)
 
     @classmethod
     def from_pixi_script(
@@ -203,27 +204,35 @@ class Image:
         extra_args: str | None = None,
         secret_mounts: Any = None,
     ) -> Image:
-        """Packages from an index, each a requirement as pip reads it."""
-        options = _options(
-            {"index_url": index_url, "extra_index_urls": extra_index_urls, "pre": pre, "extra_args": extra_args}
-        )
-        arguments = _requirements.arguments(index_url, extra_index_urls, pre, extra_args)
-        text = f"pip install {' '.join(packages)}"
-        return self._with(Layer("pip", text, packages=packages, options=options, arguments=arguments))
+        """Packages from an index, each a requirement as pip reads it.
 
-    def with_requirements(self, file: Path | str, **options: Any) -> Image:
+        `extra_args` are options of pip or uv. A requirement or index may name a variable of `secret_mounts` as `$NAME`:
+        its value is used when the environment is made, and stands in nothing that is kept.
+        """
+        needs = Needs(packages, arguments=arguments(index_url, extra_index_urls, pre, extra_args))
+        return self._with_needs(f"pip install {' '.join(packages)}", None, needs, secret_mounts)
+
+    def with_requirements(
+        self,
+        file: Path | str,
+        index_url: str | None = None,
+        extra_index_urls: str | Sequence[str] | None = None,
+        pre: bool = False,
+        extra_args: str | None = None,
+        secret_mounts: Any = None,
+    ) -> Image:
         """The packages of a requirements file, which is read now; deploying fails where it was not there.
 
         A relative path starts in the working directory, else beside the file that declares the image. Raises ValueError
-        unless it ends in .txt.
+        unless it ends in .txt. What it includes, its indexes and its hashes count; a package that is a folder or file
+        of this machine is a ValueError.
         """
         path = _here(file)
         if path.suffix != ".txt":
             raise ValueError(f"{path} is not a requirements file: its name must end in .txt")
-        if not path.exists():
-            return self._without(path)
-        packages = _requirements.of_requirements_file(path)
-        return self._with(Layer("pip", f"pip install -r {file}", packages=packages, options=_options(options)))
+        needs = of_requirements_file(path) if path.exists() else Needs()
+        needs += Needs(arguments=arguments(index_url, extra_index_urls, pre, extra_args))
+        return self._with_needs(f"pip install -r {file}", path, needs, secret_mounts)
 
     def with_apt_packages(self, *packages: str, secret_mounts: Any = None) -> Image:
         """Packages of the operating system."""
@@ -268,8 +277,17 @@ class Image:
         secret_mounts: Any = None,
         project_install_mode: Literal["dependencies_only", "install_project"] = "dependencies_only",
     ) -> Image:
-        """The dependencies of a `pyproject.toml`, which is read now, as `with_requirements` reads its file."""
-        return self._with_project("uv", pyproject_file, project_install_mode)
+        """The dependencies of a `pyproject.toml`, which is read now, as `with_requirements` reads its file.
+
+        Versions are those of `uv.lock` where it lies beside it. Groups and extras are chosen by `extra_args`, as for
+        `uv sync` (`--group NAME`, `--only-group NAME`, `--extra NAME`). Sources, indexes and constraints of `[tool.uv]`
+        count. Of packages that are folders of this machine only the dependencies are installed.
+        """
+        path = _here(pyproject_file)
+        lock = _here(uvlock) if uvlock is not None else None
+        needs = projects.of_uv_project(path, lock, extra_args) if path.exists() else Needs()
+        needs += Needs(arguments=arguments(index_url, extra_index_urls, pre))
+        return self._with_needs(f"uv project {pyproject_file}", path, needs, secret_mounts, project_install_mode)
 
     def with_poetry_project(
         self,
@@ -279,8 +297,15 @@ class Image:
         secret_mounts: Any = None,
         project_install_mode: Literal["dependencies_only", "install_project"] = "dependencies_only",
     ) -> Image:
-        """The dependencies of a Poetry project, which is read now, as `with_requirements` reads its file."""
-        return self._with_project("poetry", pyproject_file, project_install_mode)
+        """The dependencies of a Poetry project, which is read now, as `with_requirements` reads its file.
+
+        Versions are those of `poetry.lock` where it lies beside it. Groups and extras are chosen by `extra_args`, as
+        for `poetry install` (`--with NAME`, `--only NAME`, `--extras NAME`); without them it is the main group.
+        """
+        path = _here(pyproject_file)
+        lock = _here(poetry_lock) if poetry_lock is not None else None
+        needs = of_poetry_project(path, lock, extra_args) if path.exists() else Needs()
+        return self._with_needs(f"poetry project {pyproject_file}", path, needs, secret_mounts, project_install_mode)
 
     def with_pixi_project(self, manifest_file: Path | str, **options: Any) -> Image:
         """A pixi project; only a container engine can make it."""
@@ -300,17 +325,23 @@ class Image:
         """Flyte's own working copy, for those who develop it; here the installed package is used anyway."""
         return self
 
-    def _with_project(self, tool: str, pyproject: Path | str, mode: str) -> Image:
-        path = _here(pyproject)
-        if not path.exists():
-            return self._without(path)
-        packages = _requirements.of_project(path)
-        return self._with(
-            Layer("pip", f"{tool} project {pyproject}", packages=packages, options=(("install_mode", mode),))
-        )
+    def _with_needs(
+        self, text: str, file: Path | None, needs: Needs, secrets: Any = None, mode: str = "dependencies_only"
+    ) -> Image:
+        from flyte._declare.options import secrets_of  # it imports this module
 
-    def _without(self, file: Path) -> Image:
-        return self._with(Layer("pip", f"packages of {file}", missing=file))
+        layer = Layer(
+            "pip",
+            text,
+            packages=needs.packages,
+            constraints=needs.constraints,
+            python=needs.python,
+            arguments=needs.arguments,
+            secrets=secrets_of(secrets),
+            options=(("install_mode", mode),) if mode != "dependencies_only" else (),
+            missing=file if file is not None and not file.exists() else None,
+        )
+        return self._with(layer)
 
     def _with(self, layer: Layer) -> Image:
         if not self.extendable:
@@ -338,7 +369,9 @@ class Image:
     def identifier(self) -> str:
         """A short hash of everything the image is made of."""
         spec = [self.base_image, str(self.dockerfile or ""), self.python_version, self.ref_name]
-        steps = [(layer.kind, layer.text, layer.packages, layer.env, layer.options) for layer in self.layers]
+        steps = [
+            (layer.kind, layer.text, layer.packages, layer.env, layer.options, layer.arguments) for layer in self.layers
+        ]
         return hashlib.md5(json.dumps([spec, steps], default=str).encode(), usedforsecurity=False).hexdigest()
 
     @property
@@ -358,8 +391,13 @@ class Image:
         return wire.ImageSpec(
             name=self.name or self.ref_name or "auto",
             python=self.python_version,
+            requires_python=""
+            if self.python_version
+            else ",".join(filter(None, (layer.python for layer in self.layers))),
             packages=self.packages,
-            options=[word for layer in self.layers for word in layer.arguments],
+            constraints=[line for layer in self.layers for line in layer.constraints],
+            options=_one_default_index(word for layer in self.layers for word in layer.arguments),
+            secrets=list({s.env: s for s in (s.to_wire() for layer in self.layers for s in layer.secrets)}.values()),
             install_flyte=self.install_flyte,
             env=self.env_vars,
             layers=layers,
@@ -371,6 +409,15 @@ def image_to_wire(image: Image | str | None) -> wire.ImageSpec:
     if isinstance(image, Image):
         return image.to_wire()
     return wire.ImageSpec() if image in (None, "auto") else Image.from_base(str(image)).to_wire()
+
+
+def _one_default_index(words: Iterable[str]) -> list[str]:
+    """There is one default index; where another layer names one, too, that is one more index."""
+    found: list[str] = []
+    for word in words:
+        first = word not in found or word not in ("--index-url", "--default-index", "-i")
+        found.append(word if first else "--extra-index-url")
+    return found
 
 
 def _here(file: Path | str) -> Path:

@@ -1,12 +1,35 @@
-"""The requirements that files name: requirements.txt, pyproject.toml, and the header of a script (PEP 723)."""
+"""What files ask for: requirements.txt and what it includes, and the header of a script (PEP 723)."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What one or several files ask for."""
+
+    packages: tuple[str, ...] = ()
+    """Requirement strings, with hashes where the file has some."""
+    constraints: tuple[str, ...] = ()
+    """Requirement strings for what is installed because something else needs it."""
+    arguments: tuple[str, ...] = ()
+    """Options of the installer, one word each."""
+    python: str = ""
+    """Such as `>=3.12`."""
+
+    def __add__(self, other: Needs) -> Needs:
+        return Needs(
+            self.packages + other.packages,
+            self.constraints + other.constraints,
+            self.arguments + other.arguments,
+            ",".join(filter(None, (self.python, other.python))),
+        )
 
 
 def arguments(
@@ -25,33 +48,51 @@ def arguments(
     )
 
 
-def of_requirements_file(file: Path) -> tuple[str, ...]:
-    """The packages of a requirements file and of those that it includes with `-r`. Raises ValueError for a circle."""
-    return tuple(_lines(file, ()))
+def of_requirements_file(file: Path) -> Needs:
+    """A requirements file with those that it includes (`-r`, `-c`), its indexes and hashes, as pip reads it.
+
+    Raises ValueError for files that include each other in a circle, and for packages that are folders or files of this
+    machine, which an environment on the platform's cannot have.
+    """
+    return _of_file(file, ())
 
 
-def _lines(file: Path, above: tuple[Path, ...]) -> Iterator[str]:
+def _of_file(file: Path, above: tuple[Path, ...]) -> Needs:
     if file in above:
         raise ValueError(f"requirements files include each other in a circle: {' → '.join(map(str, (*above, file)))}")
-    for line in re.sub(r"\\\n", " ", file.read_text()).splitlines():
-        text = re.sub(r"(^|\s)#.*", "", line)
-        text = re.sub(r"\s--?[a-z-]+[= ].*", "", text).strip()  # such as --hash=…, which pip checks and we do not
-        if included := re.match(r"(?:-r|--requirement)[ =]*(\S+)", text):
-            yield from _lines(file.parent / included[1], (*above, file))
-        elif text and not text.startswith("-"):
-            yield text
+    found = Needs()
+    for line in re.sub(r"\\\r?\n", " ", file.read_text()).splitlines():
+        text = re.sub(r"(^|\s)#.*", "", line).strip()
+        if text:
+            found += _of_line(text, file, (*above, file))
+    return found
 
 
-def of_project(file: Path) -> tuple[str, ...]:
-    """The dependencies of a pyproject.toml; those that only `tool.poetry` has, by their names."""
-    import tomllib
+def _of_line(text: str, file: Path, above: tuple[Path, ...]) -> Needs:
+    included = re.match(r"(-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc]))\s*(\S+)$", text)
+    if included is not None:
+        other = _of_file(file.parent / included[2], above)
+        if included[1] in ("-r", "--requirement"):
+            return other
+        return Needs(constraints=other.packages + other.constraints, arguments=other.arguments)
+    if re.match(r"(-e|--editable)\b|\.{0,2}/|\.$|file:", text):
+        raise ValueError(
+            f"{file}: {text!r} is a folder or file of this machine, which cannot be installed into the environment; "
+            "its modules are shipped where your code imports them: leave the line out"
+        )
+    if text.startswith("-"):
+        return Needs(arguments=tuple(_option(text, file)))
+    hashes = re.findall(r"--hash[= ]\S+", text)
+    requirement = re.sub(r"\s+--?[a-z][a-z-]*[= ].*", "", text)
+    return Needs(packages=(" ".join([requirement, *hashes]),))
 
-    content = tomllib.loads(file.read_text())
-    dependencies = content.get("project", {}).get("dependencies")
-    if dependencies is not None:
-        return tuple(dependencies)
-    poetry = content.get("tool", {}).get("poetry", {}).get("dependencies", {})
-    return tuple(name for name in poetry if name != "python")
+
+def _option(text: str, file: Path) -> list[str]:
+    """The words of an option; a folder of packages is relative to the file that names it."""
+    words = shlex.split(text.replace("=", " ", 1) if text.startswith("--") else text)
+    if words[0] in ("-f", "--find-links") and len(words) == 2 and "://" not in words[1]:
+        words[1] = str((file.parent / words[1]).resolve())
+    return words
 
 
 def of_script(file: Path) -> dict[str, Any]:

@@ -73,20 +73,24 @@ ENVIRONMENT: tuple[Row[Environment], ...] = (
     Row("Resources(shm=)", "/dev/shm is the machine's own", lambda env: env.resources and env.resources.shm),
     Row(
         "Image.from_base()",
-        "no container is started; the platform's own Python runs the code",
+        "no container is started; name its packages with `with_pip_packages()`; containers need an engine",
         lambda env: _image(env) and _shown(_image(env).base_image or _image(env).ref_name),
     ),
     Row(
         "Image.from_dockerfile()",
-        "no container is built; the platform's own Python runs the code",
+        "no container is built; name its packages with `with_pip_packages()`; containers need an engine",
         lambda env: _image(env) and _shown(_image(env).dockerfile),
     ),
     Row(
         "Image.with_apt_packages()",
-        "nothing is installed; what the machine has is used",
+        "nothing is installed; what the machine has is used: install them there, as root",
         lambda env: _layers(env, "apt"),
     ),
-    Row("Image.with_commands()", "the commands are not executed", lambda env: _layers(env, "run")),
+    Row(
+        "Image.with_commands()",
+        "the commands are not executed; only a container engine can",
+        lambda env: _layers(env, "run"),
+    ),
     Row(
         "Image.with_workdir()",
         "the working directory is the folder that holds the shipped code",
@@ -97,7 +101,16 @@ ENVIRONMENT: tuple[Row[Environment], ...] = (
         "nothing is copied; name files in `include=`, or ship a whole folder with copy_style='all'",
         lambda env: _layers(env, "copy"),
     ),
-    Row("pixi projects and scripts", "pixi is not called", lambda env: _layers(env, "pixi")),
+    Row(
+        "project_install_mode='install_project'",
+        "only the project's dependencies are installed; its modules are shipped where your code imports them",
+        lambda env: any(("install_mode", "install_project") in layer.options for layer in _image_layers(env)),
+    ),
+    Row(
+        "pixi projects and scripts",
+        "conda packages are not installed; name them with `with_pip_packages()`, as PyPI has them",
+        lambda env: _layers(env, "pixi"),
+    ),
 )
 
 TASK_ENVIRONMENT: tuple[Row[TaskEnvironment], ...] = (
@@ -243,10 +256,14 @@ def _image(env: Environment) -> Any:
     return env.image if isinstance(env.image, Image) else None
 
 
+def _image_layers(env: Environment) -> Any:
+    image = _image(env)
+    return image.layers if image is not None else ()
+
+
 def _layers(env: Environment, kind: str) -> _Shown | None:
     """What the layers of that kind say: `apt install git; apt install ffmpeg`."""
-    image = _image(env)
-    return _shown("; ".join(layer.text for layer in image.layers if layer.kind == kind)) if image is not None else None
+    return _shown("; ".join(layer.text for layer in _image_layers(env) if layer.kind == kind))
 
 
 # ---------------------------------------------------------------------------------------------------------- the notes
