@@ -1,8 +1,8 @@
-"""The tree of commands, and the one place where an error becomes a message and an exit code.
+"""The tree of commands, and the conversion of errors to messages and exit codes.
 
-Each verb lives in a module of its own that is imported when it is needed, so that `flyte --help` stays quick: the table
-below holds what the help shows. Exit codes: 0; 1 the run failed; 2 wrong usage, or something is not there or not
-possible; 130 Ctrl-C.
+Each verb has a module of its own, which is imported when the verb is used, so that `flyte --help` stays quick: the
+table below has the texts of the help. Exit codes: 0 for success; 1 the run failed; 2 wrong usage, or something does not
+exist or is not possible; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One row of the help: where the command is, under which heading it stands, and what it does in one line."""
+    """One row of the help: the command's module, its heading, and one line on what it does."""
 
     target: str
     heading: str
@@ -93,7 +93,7 @@ class Program(click.Group):
 
 
 def _refuse(ctx: click.Context, args: list[str]) -> None:
-    """Say more of a word that is a command of Flyte's, or a task, than that it is no command."""
+    """Raise UsageError for an unknown command, with advice if it is a command of Flyte's, or a task."""
     from flyte.cli.verbs import refuse_absent
 
     refuse_absent(ctx, args[0])
@@ -136,19 +136,19 @@ def start(words: Sequence[str] | None = None) -> int:
     try:
         result = program.main(args=words, prog_name="flyte", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:  # `flyte get run | head`: who reads has enough
+    except BrokenPipeError:  # `flyte get run | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, click.Abort):
         click.echo("\nstopped by Ctrl-C", err=True)
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the outer edge of the program: here it becomes a message
+    except Exception as error:  # noqa: BLE001 - the outermost function: every error becomes a message
         return report(error, verbose)
     return result if isinstance(result, int) else 0
 
 
 def report(error: Exception, verbose: bool = False) -> int:
-    """Tell the user what went wrong, without a traceback of ours, and return the exit code."""
+    """Print the error for the user, without a traceback of this program, and return the exit code."""
     if isinstance(error, click.ClickException):
         error.show()
         return NOT_POSSIBLE

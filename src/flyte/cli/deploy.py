@@ -119,7 +119,7 @@ def _environments(programs: Sequence[Program], file: str) -> list[Environment]:
 
 
 async def _sent(client: Client, planned: Plan) -> Deployment:
-    """Deploy, showing how it goes; the platform's last word on it. Raises DeploymentError."""
+    """Deploy and show the progress; returns the deployment's last record. Raises DeploymentError."""
     from flyte._ship import deploy as _deploy
 
     with watching(invocation().is_live) as watch:
@@ -151,7 +151,7 @@ PLANNED: Sequence[Column[DeployedEnvironment]] = tuple(
 
 
 def _show_plan(planned: Plan, form: str) -> None:
-    """What a deploy would send, dependencies first."""
+    """Print what a deploy would send, dependencies first."""
     request = planned.request
     if form.startswith("json"):
         render.show_json(render.as_data(request), form)

@@ -1,4 +1,4 @@
-"""What `flyte run` and `flyte serve` do once it is known what to start: deploy, start, show, print the result."""
+"""The second half of `flyte run` and `flyte serve`, once the task or app is known: deploy, start, show the result."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NOT_FOR_LOCAL = {
     "overwrite_cache": "there is no cache",
     "max_action_concurrency": "nothing limits the actions of one process",
 }
-"""Our flags that mean nothing for a run in this process, and why."""
+"""The flags that do not apply to a run in this process, and why."""
 
 
 def _refuse_for_local(options: RunOptions) -> None:
@@ -65,7 +65,7 @@ def _refuse_for_local(options: RunOptions) -> None:
 
 
 def _sent(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs, with the files and folders of this machine where the platform finds them."""
+    """The inputs, with files and folders of this machine replaced by their uploaded copies."""
     return {name: paths.sent(value) for name, value in inputs.items()}
 
 
@@ -81,7 +81,7 @@ async def _deploy_and_start(client: Client, task: Any, inputs: Mapping[str, Any]
 
 
 def run_deployed(client: Client, task: Task, inputs: Mapping[str, Any], options: RunOptions) -> int:
-    """Run a task that the platform has, and return the exit code."""
+    """Run a deployed task, and return the exit code."""
     from flyte.remote import TaskDetails
 
     _say_no_effect(task.spec.no_effect if task.spec else [], options)
@@ -89,7 +89,7 @@ def run_deployed(client: Client, task: Task, inputs: Mapping[str, Any], options:
 
 
 def _say_no_effect(lines: Sequence[str], options: RunOptions) -> None:
-    """Warn of what is declared and has no effect. Raises ClickException with --strict."""
+    """Warn of declared settings that have no effect. Raises ClickException with --strict."""
     if lines and options.strict:
         raise click.ClickException("\n".join(["strict:", *lines]))
     for line in lines:
@@ -117,7 +117,7 @@ async def _start(runs: Runs, task: Any, inputs: Mapping[str, Any], options: RunO
 
 
 def _shown(start: Any, client: Client, options: RunOptions) -> int:
-    """Start the run, follow it, print its result. Ctrl-C, or a platform that is away, leaves it be, and says so."""
+    """Start the run, follow it, print its result. After Ctrl-C, or when the platform is away, the run goes on."""
     form = invocation().format(options.output)
     begun: list[Run] = []
 
@@ -149,7 +149,7 @@ def _print_started(run: Run, form: str) -> int:
 
 
 async def print_result(runs: Runs, run: Run, form: str) -> int:
-    """Print the outputs on stdout, or on stderr why there are none; the exit code."""
+    """Print the outputs on stdout, or on stderr why there are none; returns the exit code."""
     from flyte.remote._io import content
 
     outputs = await content(runs, run.outputs, run.outputs_blob)
@@ -201,7 +201,7 @@ async def serve_app(
     env_vars: Mapping[str, str],
     strict: bool = False,
 ) -> App:
-    """Deploy an app with what it depends on, showing how it goes. Raises DeploymentError."""
+    """Deploy an app and its dependencies, and show the progress. Raises DeploymentError."""
     import flyte
 
     with badly_declared(), watching(invocation().is_live) as watch:
@@ -214,7 +214,7 @@ async def serve_app(
 
 @contextlib.contextmanager
 def badly_declared() -> Iterator[None]:
-    """Two environments of one name, and the like: a message like any other of ours."""
+    """Turn errors of the user's declarations, such as two environments with one name, into messages."""
     try:
         yield
     except (ValueError, TypeError) as error:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from flyte.remote._io import Runs
 
 ENDED = {ActionPhase.ABORTED: "was aborted", ActionPhase.TIMED_OUT: "timed out"}
-"""How a run ended, as the end of a sentence; the other phases are words already."""
+"""Phase → the end of the sentence "The run …"; the names of other phases fit as they are."""
 
 LAST_LINES = 10
 """Lines of the log of the action that failed first."""
 
 
 async def say_failure(runs: Runs, run: Run) -> None:
-    """Say it on stderr. Each sentence is said once: a traceback ends with the error's own."""
+    """Print the failure on stderr. Each sentence is printed once: a traceback ends with the error's message."""
     first = await _first_failure(runs, run)
     told = first.action.error if first else None
     head = click.style(f"The run {ENDED.get(run.phase, run.phase)}", fg="red", bold=True)
@@ -40,7 +40,7 @@ async def say_failure(runs: Runs, run: Run) -> None:
 
 
 def _sentence(run: Run) -> str:
-    """The run's own error; nothing where a traceback that is printed below ends with it."""
+    """The run's own error; empty if the traceback that is printed below ends with it."""
     if run.error is None:
         return run.message if run.phase is not ActionPhase.FAILED else ""
     return "" if run.error.traceback else _told(run.error)
@@ -51,7 +51,7 @@ def _told(error: ErrorInfo) -> str:
 
 
 async def _first_failure(runs: Runs, run: Run) -> ActionDetails | None:
-    """The action that failed first; None where none did, or where the platform went away meanwhile."""
+    """The action that failed first; None if none did, or if the platform does not answer any more."""
     from flyte import remote
 
     try:

@@ -1,6 +1,6 @@
 """Typed flags from a task's interface: one for each input, made from its JSON Schema (see `INPUTS`).
 
-The values come out as they travel; what the schema cannot say is checked where the task is bound.
+The values are in their JSON form; constraints that the schema does not have are checked when the task is bound.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ How inputs are written:
 
 
 class Parsed(ParamType):
-    """A flag whose text `parse` turns into the value that travels; it raises ValueError with what is wrong."""
+    """A flag whose text `parse` converts to the JSON form of the value; `parse` raises ValueError with the problem."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -57,7 +57,7 @@ class Parsed(ParamType):
 
 
 class OneOf(ParamType):
-    """A flag that takes one of a few words; upper and lower case are the same where that is not ambiguous."""
+    """A flag that takes one of a few words; case is ignored unless that is ambiguous."""
 
     name = "choice"
 
@@ -78,13 +78,13 @@ class OneOf(ParamType):
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value from the command line, to be told from `not given` even when it is None."""
+    """A value from the command line; it distinguishes None from a flag that was not given."""
 
     value: Any
 
 
 class Flag(click.Option):
-    """The option for one input. Its value is None where the flag was not given, and `_Given` where it was."""
+    """The option for one input. Its value is None if the flag was not given, else a `_Given`."""
 
     def __init__(self, spec: InputSpec, taken: Sequence[str] = ()) -> None:
         names = dict.fromkeys(
@@ -123,22 +123,22 @@ class Flag(click.Option):
 
 
 def _joined(parts: Sequence[Any]) -> list[Any]:
-    """The items of a flag that was given several times; one of these may hold a whole list."""
+    """The items of a flag that was given several times; each may be one item or a whole list."""
     return [item for part in parts for item in (part if isinstance(part, list) else [part])]
 
 
 def _is_unset(value: Any) -> bool:
-    """click 8.3 and later mark a flag that was not given with a value of their own."""
+    """Whether the flag was not given: click 8.3 and later have a special value for that."""
     return type(value).__name__ == "Sentinel"
 
 
 def _variable(name: str) -> str:
-    """The name under which click keeps the value; apart from those of our own options."""
+    """The name under which click keeps the value; it differs from the names of other options."""
     return f"input_{name}"
 
 
 def inputs_from(specs: Sequence[InputSpec], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs that were given, by name. Raises UsageError that names the flags of those that are missing."""
+    """The given inputs, by name. Raises UsageError that names the flags of missing ones."""
     given: dict[str, Any] = {}
     for spec in specs:
         value = values.get(_variable(spec.name))
@@ -164,7 +164,7 @@ def _help(spec: InputSpec) -> str:
 
 
 def _shown(default: str, schema: Schema) -> str:
-    """The default as one would write it on the command line."""
+    """The default in the form of the command line."""
     value = msgspec.json.decode(default)
     text = value if isinstance(value, str) and value else default
     if "enum" in schema:
@@ -173,7 +173,7 @@ def _shown(default: str, schema: Schema) -> str:
 
 
 def _essence(schema: Schema) -> tuple[Schema, bool]:
-    """The schema without `or null`, and whether that was there."""
+    """The schema without null, and whether null was allowed."""
     members = schema.get("anyOf")
     if not isinstance(members, list):
         return schema, False
@@ -272,7 +272,7 @@ def _by_path(text: str, schema: Schema, type_name: str) -> Any:
 
 
 def _json(text: str, schema: Schema, type_name: str) -> Any:
-    """The value of a flag that takes JSON; plain words are text, where the type allows text."""
+    """The value of a flag that takes JSON; plain words are text if the type allows text."""
     content = _content(text)
     try:
         return paths.found_in(json.loads(content), schema)

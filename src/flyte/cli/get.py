@@ -1,4 +1,4 @@
-"""`flyte get …` and `flyte whoami`: look at what is there."""
+"""`flyte get …` and `flyte whoami`: list and show records."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def get() -> None:
 
 
 def _news(record: Run | Action) -> str:
-    """What there is to say beyond the phase: why it failed, or what it waits for."""
+    """The reason behind the phase: why the run failed, or for what it waits."""
     if record.error:
         return one_line(f"{record.error.code}: {record.error.message}", 80)
     return "" if record.phase is ActionPhase.SUCCEEDED else one_line(record.message, 80)
 
 
 def _beyond(message: str, error: ErrorInfo | None) -> str:
-    """The message, where it says more than the error that is shown as well."""
+    """The message, if it says more than the error, which is shown as well."""
     return "" if error and message in f"{error.code}: {error.message}" else message
 
 
@@ -136,7 +136,7 @@ def get_run(
 
 
 PARTS = {"timed-out": "timed_out", "waiting": "waiting_for_resources"}
-"""Other words for a phase."""
+"""Other spellings of phases."""
 
 
 def _phases(words: Sequence[str]) -> list[str]:
@@ -160,7 +160,7 @@ def _time(text: str | None) -> float | None:
 
 
 async def _list(client: Client, limit: int, filters: Mapping[str, Any]) -> tuple[list[Run], str]:
-    """The runs that fit, and what is said where there are none."""
+    """The matching runs, and the sentence to print if there are none."""
     found = await client.list_runs(limit=limit, **filters)
     if found:
         return found, ""
@@ -171,7 +171,7 @@ async def _list(client: Client, limit: int, filters: Mapping[str, Any]) -> tuple
 
 
 async def _known(client: Client, listed: Awaitable[list[R]]) -> list[R]:
-    """A list of a project that exists. Raises UsageError where there is none of that name."""
+    """A list of an existing project. Raises UsageError if there is no project with that name."""
     found = await listed
     if not found:
         await _known_project(client)
@@ -179,7 +179,7 @@ async def _known(client: Client, listed: Awaitable[list[R]]) -> list[R]:
 
 
 async def _known_project(client: Client) -> None:
-    """Raises UsageError where the project that was looked into does not exist: that is why it is empty."""
+    """Raises UsageError if a list is empty because its project does not exist."""
     there = [project.id for project in await client.list_projects(limit=1000)]
     if client.project not in there:
         made = f"`flyte create project {client.project}` makes it"

@@ -1,4 +1,4 @@
-"""Handing over to `python -m tarmac`, which is the platform; this package never imports it."""
+"""Executing `python -m tarmac`, which is the platform; this package never imports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flyte.errors import InitializationError
 
 
 def hand_over(*words: str) -> None:
-    """Become `python -m tarmac …`, with this terminal and this exit code. Returns where there is none that would do."""
+    """Replace this process by `python -m tarmac …`. Returns if no usable one is installed."""
     if importlib.util.find_spec("tarmac") is None:
         return
     try:

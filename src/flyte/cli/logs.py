@@ -1,4 +1,4 @@
-"""`flyte get logs`: what a run, one of its actions, or an app wrote."""
+"""`flyte get logs`: the output of a run, of one of its actions, or of an app."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flyte._client.client import Client
 
 APP_LINES = 30
-"""Lines of an app's log that are shown where nobody says how many."""
+"""Lines of an app's log that are shown without --tail."""
 
 PAGE = 1000
 
@@ -109,7 +109,7 @@ async def print_app_logs(
 
 
 async def _silence(client: Client, run: str, action: str | None) -> str:
-    """Whose log is empty, in a sentence."""
+    """A sentence that names the owner of an empty log."""
     if action is not None:
         record = (await client.get_action(run, action)).action
         more = f"; `flyte get logs {run}` shows all of the run" if record.children or record.parent else ""
@@ -119,7 +119,7 @@ async def _silence(client: Client, run: str, action: str | None) -> str:
 
 
 async def show(stream: AsyncIterator[LogLine], as_json: bool, labels: Labels | None = None) -> bool:
-    """Print the lines on stdout as they come; whether there were any."""
+    """Print the lines on stdout as they come; returns whether there were any."""
     page = Page()
     any_line = False
     async for line in stream:
@@ -133,7 +133,7 @@ async def show(stream: AsyncIterator[LogLine], as_json: bool, labels: Labels | N
 
 
 class Labels:
-    """How the lines of each action of a run begin: `fetch[17] | `; those of the root action begin with nothing."""
+    """The prefix of each action's lines in a run's log: `fetch[17] | `; the root action's lines have none."""
 
     def __init__(self, client: Client, run: str) -> None:
         self._client, self._run = client, run
@@ -156,11 +156,11 @@ class Labels:
 
 
 class Page:
-    """Where the printing stands: a line may come in pieces, and those of several actions may take turns."""
+    """The state of the printed output: a line may come in pieces, and lines of several actions may alternate."""
 
     def __init__(self) -> None:
         self._unended: str | None = None
-        """The source whose line is not ended yet."""
+        """The source whose last line has no newline yet."""
 
     def show(self, line: LogLine, label: str) -> None:
         source = f"{line.source}/{line.attempt}"
@@ -174,7 +174,7 @@ class Page:
         sys.stdout.flush()
 
     def end(self) -> None:
-        """End the line that is not ended."""
+        """End an incomplete last line."""
         if self._unended is not None:
             sys.stdout.write("\n")
             sys.stdout.flush()
@@ -182,14 +182,14 @@ class Page:
 
 
 def _on_terminal(text: str, label: str, begins: bool) -> str:
-    """The text as a terminal may have it; after a carriage return, as in a progress bar, the line begins anew."""
+    """The text without control characters; after a carriage return, as in a progress bar, the line begins again."""
     _, returned, last = text.rstrip("\r").rpartition("\r")
     anew = "" if begins or not returned else f"\r\x1b[K{render.printable(label)}"
     return anew + render.printable(last, colors=True)
 
 
 async def _is_app(client: Client, name: str) -> bool:
-    """Whether an app has that name and no run has; runs are asked for first."""
+    """Whether the name is that of an app; a run with that name takes precedence."""
     from flyte.errors import AppNotFoundError, NotFoundError, RunNotFoundError
 
     try:

@@ -1,4 +1,4 @@
-"""What commands have in common: the flags for project, domain and format, and the platform that a command talks to."""
+"""Options that commands share: project, domain and format, and the connection to the platform."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMATS = ("table", "json", "table-simple", "json-raw", "name", "url")
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What was said before the verb."""
+    """The options before the verb."""
 
     config: str | None = None
     output: str | None = None
@@ -29,17 +29,17 @@ class Invocation:
     progress: bool = True
 
     def format(self, output: str | None) -> str:
-        """The format in force: the verb's own flag, else the one before the verb."""
+        """The effective format: the verb's own flag, else the one before the verb."""
         return output or self.output or "table"
 
     @property
     def is_live(self) -> bool:
-        """Whether somebody watches: a terminal that can be redrawn. Progress is written to stderr."""
+        """Whether stderr, to which progress is written, is a terminal that can be redrawn."""
         return self.progress and sys.stderr.isatty()
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: lines that can be typed as they are, with words behind them that say why."""
+    """The end of a command's help: lines that can be typed as they are, each with its purpose."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
@@ -60,7 +60,7 @@ def formatted(command: Command) -> Command:
 
 
 def shipped(command: Command) -> Command:
-    """Add the flags that say how code travels and is taken: --version, --copy-style, --root-dir, --strict."""
+    """Add the flags for shipping code: --version, --copy-style, --root-dir, --strict."""
     for flag in reversed(shipping_flags()):
         command = flag(command)
     return command
@@ -86,11 +86,11 @@ def shipping_flags() -> list[Callable[[Command], Command]]:
 
 
 NOT_FILTERS = {"name", "version", "run", "project", "domain", "output"}
-"""What a command that lists may be given beside a NAME."""
+"""Options that a listing command accepts together with a NAME."""
 
 
 def refuse_filters(name: str | None) -> None:
-    """Raises UsageError for a filter of a list beside the NAME of one record, where it would change nothing."""
+    """Raises UsageError for a list's filter together with the NAME of one record, since it would have no effect."""
     ctx = click.get_current_context()
     if name is None:
         return
@@ -101,7 +101,7 @@ def refuse_filters(name: str | None) -> None:
 
 
 def invocation() -> Invocation:
-    """What was said before the verb that is being carried out."""
+    """The options before the present verb."""
     found = click.get_current_context().find_object(Invocation)
     return found if found is not None else Invocation()
 
@@ -109,9 +109,9 @@ def invocation() -> Invocation:
 def connect(
     project: str | None = None, domain: str | None = None, *, root_dir: Path | None = None, start: bool = False
 ) -> Client:
-    """The platform: the configured one, else this machine's; with `start` it is started where it does not run.
+    """The platform: the configured one, else this machine's, which `start` starts if it does not run.
 
-    It is in force for the whole process afterwards. Raises InitializationError where there is none.
+    It is the process's active platform afterwards. Raises InitializationError if there is none.
     """
     from flyte._session import config as _config
     from flyte._session import find as _platform
@@ -140,12 +140,12 @@ def connect(
 
 
 def say(line: str) -> None:
-    """One line for the person who called; results go to stdout, everything else here."""
+    """Print one line on stderr; stdout is for results."""
     from flyte.cli.render import printable
 
     click.echo(printable(line, colors=True), err=True)
 
 
 def warn(line: str) -> None:
-    """What somebody should know of a thing that was done all the same."""
+    """Print a warning; the command goes on."""
     say(click.style(f"warning: {line}", fg="yellow"))

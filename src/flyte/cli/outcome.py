@@ -1,4 +1,4 @@
-"""The result of a run as a person reads it: JSON, and a data frame as the first rows of its table."""
+"""The result of a run for people: JSON, and data frames as tables of their first rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROWS = 10
 
 
 def text_of(value: Any) -> str:
-    """One result: a data frame alone is a table; one inside of other values is named there."""
+    """The text of one result: a data frame is a table; a data frame inside of another value is only described."""
     if _is_frame(value):
         return printable(_table(value))
     return json_without_controls(json.dumps(_named(value), ensure_ascii=False, default=str))
@@ -26,7 +26,7 @@ def _is_frame(value: Any) -> bool:
 
 
 def _named(value: Any) -> Any:
-    """The value, with a word in the place of each data frame."""
+    """The value, with each data frame replaced by a description."""
     if _is_frame(value):
         return _size(value)
     if isinstance(value, list):
@@ -47,7 +47,7 @@ def _table(value: Any) -> str:
 
 
 def _size(value: Any) -> str:
-    """What is known of a data frame without reading it."""
+    """The description of a data frame: its size, without reading its rows."""
     try:
         import pyarrow.parquet  # type: ignore[import-untyped, unused-ignore]
     except ModuleNotFoundError:

@@ -1,7 +1,7 @@
 """Inputs that are given by a path of this machine: files, folders and data frames.
 
-A relative path is one of the folder in which `flyte` was called. A file or folder is sent when the platform is known
-(`sent`), because where it goes depends on where that runs; a data frame is read at once.
+A relative path is relative to the folder in which `flyte` was called. A file or folder is uploaded when the platform is
+known (`sent`), because its destination depends on the platform's machine; a data frame is read at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMATS = ("file", "dir", FRAME)
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """A file or folder of this machine, with the other fields that were given of it."""
+    """A file or folder of this machine, with other given fields of the value."""
 
     path: Path
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -39,7 +39,7 @@ def is_list_by_path(schema: Schema) -> bool:
 
 
 def from_word(text: str, schema: Schema) -> Any:
-    """What one word of the command line means: a path, a URI, or JSON. Raises ValueError that says what is wrong."""
+    """The value of one word of the command line: a path, a URI, or JSON. Raises ValueError with the problem."""
     if text[:1] in ('"', "{", "["):
         try:
             return found_in(json.loads(text), schema)
@@ -52,10 +52,10 @@ def from_word(text: str, schema: Schema) -> Any:
 
 
 def found_in(value: Any, schema: Schema, root: Schema | None = None) -> Any:
-    """JSON data in which the relative paths of files and folders are found.
+    """JSON data with the relative paths of files and folders replaced by `Here`.
 
-    What lies elsewhere, a URI or a whole path on the platform's machine, stays as it is. Raises ValueError for a
-    relative path at which there is nothing.
+    URIs and absolute paths, which are on the platform's machine, stay unchanged. Raises ValueError for a relative path
+    that does not exist.
     """
     root = root or schema
     if "$ref" in schema:
@@ -75,12 +75,12 @@ def found_in(value: Any, schema: Schema, root: Schema | None = None) -> Any:
 
 
 def in_place(value: Any) -> Any:
-    """The value with whole paths of this machine, for a run that is here."""
+    """The value with absolute paths of this machine, for a run in this process."""
     return _each(value, lambda here: str(here.path))
 
 
 def sent(value: Any) -> Any:
-    """The value with its files and folders where the platform's processes find them. Blocks.
+    """The value with its files and folders uploaded, or in place on the platform's machine. Blocks.
 
     Raises TooLargeError for a file above 100 MiB that has to be sent to another machine.
     """
@@ -113,7 +113,7 @@ def _here(text: str) -> Path:
 
 
 def _existing(text: str, kind: str) -> Path:
-    """The path of something that is there, and is what the input takes."""
+    """The absolute path. Raises ValueError unless it exists and is a file or folder, as the input requires."""
     path = _here(text)
     wanted = "folder" if kind == "dir" else "file"
     if not path.exists():
@@ -124,7 +124,7 @@ def _existing(text: str, kind: str) -> Path:
 
 
 def _frame(path: Path) -> Any:
-    """A data frame as it travels, read from a file."""
+    """The JSON form of a data frame that is read from a file."""
     from flyte._values.dataframes import MARK
 
     read = {".csv": ",", ".tsv": "\t"}

@@ -16,7 +16,7 @@ from flyte.cli.options import connect, examples, formatted, invocation
 
 
 def _hand_over(*words: str) -> None:
-    """Become `python -m tarmac …`, or say why that cannot be."""
+    """Replace this process by `python -m tarmac …`, or raise with the reason why that is not possible."""
     hand_over(*words)
     refuse_official()
     raise click.ClickException(
@@ -84,7 +84,7 @@ def console(run: str | None, only_print: bool) -> None:
 
 
 def _opens(url: str) -> bool:
-    """Show the page, if there is a browser with a screen."""
+    """Open the page, if there is a graphical browser; returns whether there was."""
     import webbrowser
 
     if not sys.stdout.isatty() or (sys.platform.startswith("linux") and not os.environ.get("DISPLAY")):

@@ -1,8 +1,8 @@
 """The user's file as a module: loaded the way `python FILE` would see it, and searched for tasks and environments.
 
-The root, whose content is shipped, is `--root-dir` or else the folder above the outermost package that the file is in.
-For a plain script that is its own folder, or the folder of PYTHONPATH above it from which it imports. What goes wrong
-is told in the user's terms: their part of the traceback.
+The root folder, whose content is shipped, is `--root-dir`, or else the folder above the outermost package of the file.
+For a plain script that is its own folder, or a folder of PYTHONPATH above it from which it imports. Errors show only
+the user's part of the traceback.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A file that was imported."""
+    """A user's file that was imported."""
 
     path: Path
     root: Path
     module: ModuleType
 
     def tasks(self) -> dict[str, Any]:
-        """The tasks that the file names, by the names of their variables."""
+        """The tasks among the file's variables, by variable name."""
         from flyte._declare.task import TaskTemplate
 
         return {name: value for name, value in vars(self.module).items() if isinstance(value, TaskTemplate)}
 
     def environments(self) -> dict[str, Environment]:
-        """The environments that the file names, by the names of their variables; each once."""
+        """The environments among the file's variables, by variable name; each once."""
         from flyte._declare.environment import Environment
 
         found: dict[str, Environment] = {}
@@ -56,7 +56,7 @@ class Program:
         return found
 
     def task(self, name: str) -> Any:
-        """The task of that variable, function, or full name. Raises UsageError that lists those there are."""
+        """The task with that variable name, function name or full name. Raises UsageError that lists the tasks."""
         tasks = self.tasks()
         found = tasks.get(name) or next((task for task in tasks.values() if task.name == name), None)
         if found is not None:
@@ -69,7 +69,7 @@ class Program:
         raise click.UsageError(_no_such("task", name, self.path, tasks, "declare one with @env.task"))
 
     def environment(self, name: str) -> Environment:
-        """The environment of that variable or name. Raises UsageError that lists those there are."""
+        """The environment with that variable name or name. Raises UsageError that lists the environments."""
         environments = self.environments()
         found = environments.get(name) or next((env for env in environments.values() if env.name == name), None)
         if found is not None:
@@ -87,9 +87,9 @@ def _no_such(kind: str, name: str, path: Path, there: dict[str, Any], hint: str)
 
 
 def load(file: str, root_dir: str | Path | None = None, sources: Sequence[Path] | None = None) -> Program:
-    """Import the file. Raises click.ClickException with the reason, for every reason there is.
+    """Import the file. Raises click.ClickException with the reason of any failure.
 
-    `sources`: the folders below the root that have to be on sys.path too; None finds those of its package.
+    `sources`: folders below the root that must be on sys.path too; with None, those of its package are found.
     """
     path = _existing(file)
     root = Path(root_dir).expanduser().resolve() if root_dir else import_root(path)
@@ -120,13 +120,13 @@ def _is_skipped(part: str) -> bool:
 
 
 def _package_files(path: Path) -> list[Path]:
-    """The files of the outermost package that the file is in; none for a plain script."""
+    """The files of the file's outermost package; none for a plain script."""
     above = import_root(path)
     return [] if above == path.parent else python_files(above / path.relative_to(above).parts[0])
 
 
 def source_folders(root: Path, files: Sequence[Path]) -> list[Path]:
-    """The folders below `root` that have to be on sys.path too: their packages are imported by name, as from `src`."""
+    """The folders below `root`, such as `src`, that must be on sys.path too, since packages in them are imported."""
     roots = {path: import_root(path.resolve()) for path in files}
     packages = {
         path.resolve().relative_to(above).parts[0]: above for path, above in roots.items() if path.parent != above
@@ -152,7 +152,7 @@ def _with_python_path(root: Path, before: set[str]) -> Path:
 
 
 def import_root(path: Path) -> Path:
-    """The folder that has to be on sys.path: the file's own, or the one above its outermost package."""
+    """The folder that must be on sys.path: the file's own, or the folder above its outermost package."""
     folder = path.parent
     while (folder / "__init__.py").exists() and folder.parent != folder:
         folder = folder.parent
@@ -183,7 +183,7 @@ def _module_name(path: Path, root: Path) -> str:
 
 @contextlib.contextmanager
 def _printing_to_stderr() -> Iterator[None]:
-    """What the module prints while it is imported does not belong into the command's result."""
+    """Redirect stdout to stderr during the import: the module's output is not part of the command's result."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 
@@ -215,7 +215,7 @@ def _failing_politely(path: Path, root: Path) -> Iterator[None]:
 
 
 def _missing(error: ModuleNotFoundError, path: Path, root: Path) -> str:
-    """What helps against a module that is not there."""
+    """Advice for a missing module."""
     if hint := hints.hiding(error, root):
         return f"\n{hint}"
     name = (error.name or "").partition(".")[0]
@@ -233,7 +233,7 @@ def _missing(error: ModuleNotFoundError, path: Path, root: Path) -> str:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """The folders in it, such as `src`, without those that are hidden or hold what was installed."""
+    """Its subfolders, such as `src`, without hidden ones and virtual environments."""
     try:
         return sorted(each for each in folder.iterdir() if each.is_dir() and not _is_skipped(each.name))
     except OSError:  # it may not be read: then it has no folder that helps

@@ -1,4 +1,4 @@
-"""A deployment while it goes up: one row for each environment, by level, with its phase and address.
+"""The progress of a deployment: one row for each environment, by level, with its phase and address.
 
 On a terminal the rows are redrawn in place, in a pipe each change is a line; both on stderr.
 """
@@ -22,7 +22,7 @@ Watcher = Callable[[Deployment], None]
 
 @contextlib.contextmanager
 def watching(live: bool, brief: bool = False) -> Iterator[Watcher]:
-    """What to call with each new record of a deployment; `brief` tells of apps that have to be started only."""
+    """A function to call with each new record of a deployment; with `brief`, only apps that must start are shown."""
     if not live:
         yield _lines(brief)
         return
@@ -61,14 +61,14 @@ def _lines(brief: bool) -> Watcher:
 
 
 def note(env: DeployedEnvironment) -> str:
-    """What there is to say of an environment: what went wrong or goes on, its address, its tasks."""
-    if env.message:  # what a program wrote last stands in the lines below, and is shown with the error
+    """The remark on an environment: its error or progress, its address, its tasks."""
+    if env.message:  # the further lines are a program's last output, which is shown with the error
         return one_line(env.message.partition("\n")[0], 300)
     return "  ".join(filter(None, (env.url or ", ".join(env.tasks), env.image)))
 
 
 def drawing(record: Deployment | None) -> RenderableType:
-    """The environments by level, as they stand."""
+    """The environments by level, with their present phases."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,7 +1,7 @@
-"""Records as people and scripts want to see them: a table on a terminal, plain columns in a pipe, or JSON.
+"""Output of records: a table on a terminal, plain columns in a pipe, or JSON.
 
-JSON is complete (defaults are not left out, as they are on the wire), so that `jq .message` never depends on the value.
-Beside each time in seconds since 1970 stands the same in ISO 8601, and beside start and end the seconds between them.
+JSON is complete: defaults are included, which the wire format omits, so that `jq .message` never depends on the value.
+For each time in seconds since 1970 there is a second field in ISO 8601, and for start and end a duration in seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Every control character except tab and newline, and the marks that turn the direction of text around."""
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
-"""The one escape sequence that changes how text looks and nothing else."""
+"""The only escape sequence that is harmless: it sets colours."""
 
 COLORS = {
     "succeeded": "green",
@@ -51,11 +51,11 @@ COLORS = {
 
 
 def printable(text: str, colors: bool = False) -> str:
-    """`text` that somebody else chose, so that a terminal shows it and obeys nothing in it.
+    """`text` of another origin without control characters, so that a terminal only displays it.
 
     Names, messages and log lines come from other people. A terminal obeys escape sequences in them: they can set its
     title, write its clipboard, or hide text. A control character is shown as `\\x1b`; tabs and newlines stay, and with
-    `colors` so do the sequences that change nothing but the look of text.
+    `colors` so do the sequences that set colours.
     """
     if not colors:
         return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
@@ -64,7 +64,7 @@ def printable(text: str, colors: bool = False) -> str:
 
 
 def listing(records: Sequence[R], columns: Sequence[Column[R]], form: str, empty: str = "nothing") -> None:
-    """Print `records` in the format; `empty` is what is said on stderr where there are none."""
+    """Print `records` in the format; without records, print `empty` on stderr."""
     if form in ("json", "json-raw"):
         show_json([as_data(record) for record in records], form)
         return
@@ -83,7 +83,7 @@ def listing(records: Sequence[R], columns: Sequence[Column[R]], form: str, empty
 
 
 def details(record: Any, facts: Iterable[tuple[str, str]], form: str) -> None:
-    """Print one record: `facts` as label and text, or the whole of it as JSON."""
+    """Print one record: `facts` as label and text, or the whole record as JSON."""
     if form in ("json", "json-raw"):
         show_json(as_data(record), form)
     elif form in ("name", "url"):
@@ -146,11 +146,11 @@ def as_data(value: Any) -> Any:
 
 
 TIMES = ("created", "started", "ended", "updated", "ready", "last_used")
-"""The fields of records that hold a time, in seconds since 1970."""
+"""The fields of records that are a time, in seconds since 1970."""
 
 
 def _times(record: dict[str, Any]) -> dict[str, Any]:
-    """What people and most programs want of a record's times: ISO 8601 and, in seconds, how long it took."""
+    """A record's times in ISO 8601, and its duration in seconds."""
     named = {f"{name}_at": iso(record[name]) for name in TIMES if isinstance(record.get(name, ""), float | int | None)}
     if {"started", "ended"} <= record.keys():
         ended, started = record["ended"], record["started"]
@@ -159,7 +159,7 @@ def _times(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def iso(at: float | None) -> str | None:
-    """A time as ISO 8601 in UTC, to the millisecond; None where there is none."""
+    """A time as ISO 8601 in UTC, to the millisecond; None for None."""
     if not at:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -171,7 +171,7 @@ def words(phase: str) -> str:
 
 
 def colored(word: str) -> str:
-    """A phase or status in its colour; click removes it again where stdout is no terminal."""
+    """A phase or status in its colour; click removes the colour if stdout is not a terminal."""
     color = COLORS.get(word.replace(" ", "_"))
     return click.style(word, fg=color) if color else word
 
@@ -198,14 +198,14 @@ def duration(seconds: float) -> str:
 
 
 def lasted(started: float | None, ended: float | None) -> str:
-    """How long something took, or has taken so far; empty where it has not begun."""
+    """The duration until the end, or until now; empty before the start."""
     if started is None:
         return ""
     return duration((ended if ended is not None else time.time()) - started)
 
 
 def age(at: float | None) -> str:
-    """`12 s ago`, `5 min ago`, as the console writes it; empty for a time that is not known."""
+    """`12 s ago`, `5 min ago`, as the console writes it; empty for an unknown time."""
     if not at:
         return ""
     seconds = time.time() - at

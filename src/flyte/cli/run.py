@@ -1,9 +1,9 @@
 """`flyte run FILE TASK …` and `flyte run deployed-task NAME …`: start a run, show it, print its result.
 
-The inputs' flags are made when the task is known: from the file's own task, or from the interface that the platform has
-of a deployed one. Our own flags may stand before FILE, or after TASK where no input has the same name. Some of them say
-which task is meant (--version, --project, --domain, --root-dir): those behind TASK are read before the task is looked
-up, and once it is known they are read again, because a name that an input has is that input's.
+The inputs' flags are made when the task is known: from the task in the file, or from the interface of a deployed task.
+The command's own flags may be before FILE, or after TASK unless an input has the same name. Some of them select the
+task (--version, --project, --domain, --root-dir): those after TASK are read before the task is looked up, and are read
+again when it is known, because a flag with the name of an input belongs to the input.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DEPLOYED = "deployed-task"
 
 _DOTTED = re.compile(r"[\w-]+(\.[\w-]+)+(:\S+)?")
-"""The full name of a task, with its version or without."""
+"""The full name of a task, with or without a version."""
 
 EXAMPLES = """\b
 Examples:
@@ -50,7 +50,7 @@ Examples:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Our own flags, as given before FILE and after TASK together."""
+    """The command's own flags, those before FILE and those after TASK merged."""
 
     project: str | None = None
     domain: str | None = None
@@ -118,7 +118,7 @@ def _options() -> list[click.Parameter]:
     @scoped
     @formatted
     def holder() -> None:
-        """Only there to collect the decorators' flags."""
+        """A function without content, which collects the flags of the decorators."""
 
     params: list[click.Parameter] = list(reversed(holder.__click_params__))  # type: ignore[attr-defined]
     return params
@@ -140,7 +140,7 @@ class Files(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """A dotted name that is no file, such as `hello.greet`, is a deployed task."""
+        """A dotted name that is not a file, such as `hello.greet`, is a deployed task."""
         if not Path(args[0]).exists():
             refuse_absent(ctx, f"run {args[0]}")
             if _DOTTED.fullmatch(args[0]) and not args[0].endswith(".py"):
@@ -149,7 +149,7 @@ class Files(click.Group):
 
 
 class TasksOfFile(click.Group):
-    """A file: its sub-commands are its tasks. It is imported when they are asked for."""
+    """A file: its sub-commands are its tasks. It is imported when they are needed."""
 
     def __init__(self, file: str) -> None:
         super().__init__(file, help=f"Run a task of {file}.", subcommand_metavar="TASK [INPUTS]", no_args_is_help=True)
@@ -202,7 +202,7 @@ def _is_input(command: click.Command, word: str) -> bool:
 
 
 class DeployedTasks(click.Group):
-    """The tasks that the platform has; which inputs one takes is asked of it."""
+    """The deployed tasks; the platform is asked for the inputs of a task."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return []
@@ -217,7 +217,7 @@ class DeployedTasks(click.Group):
 
 
 Place = tuple[str | None, str | None, str | None]
-"""Where a deployed task is looked up: project, domain, version."""
+"""Project, domain and version in which a deployed task is looked up."""
 
 
 def _found(ctx: click.Context, name: str, rest: Sequence[str]) -> tuple[Client, Task]:
@@ -281,7 +281,7 @@ NOT_FOR_DEPLOYED = {
     "root_dir": "runs the code that it was deployed with; --root-dir is for tasks of a FILE.",
     "copy_style": "runs the code that it was deployed with; --copy-style is for tasks of a FILE.",
 }
-"""Our flags that mean nothing for a deployed task, and why."""
+"""The flags that do not apply to a deployed task, and why."""
 
 
 def _refuse_for_deployed(options: RunOptions) -> None:
@@ -305,7 +305,7 @@ Execute = Callable[[RunOptions, Mapping[str, Any]], int]
 
 
 def task_command(name: str, specs: Sequence[InputSpec], docs: str, execute: Execute) -> click.Command:
-    """The command that runs one task: a flag for each input, then our own where no input has taken the name."""
+    """The command that runs one task: a flag for each input, then the command's own unless an input has the name."""
     flags = [Flag(spec) for spec in specs]
     taken = {word for flag in flags for word in (*flag.opts, *flag.secondary_opts)}
     ours = [option for option in _options() if not taken & {*option.opts, *option.secondary_opts}]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 async def signed_in_url(client: Client, run: str | None = None) -> str:
     """An address that signs a browser in, once, and leads to the run's page or the list of runs.
 
-    Raises RunNotFoundError for a run that is not there, before anything is opened.
+    Raises RunNotFoundError for an unknown run, before anything is opened.
     """
     place = urlsplit((await client.get_run(run)).url).path if run else "/"
     url = (await client.create_login_code()).url

@@ -1,7 +1,7 @@
 """A table that fits its terminal: free text is cut, then columns are left out; a name or an address is never cut.
 
-A name that is cut cannot be used in the next command. Where not even the columns that always stay have room, the
-terminal wraps their lines, and nothing is lost.
+A truncated name could not be used in the next command. If even the columns that are always shown are too wide, the
+terminal wraps their lines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GAP = 2
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[R]):
-    """One column: its title, what stands in it, and what becomes of it where there is no room for all."""
+    """One column: its title, its cells, and how it gives way in a narrow terminal."""
 
     title: str
     text: Callable[[R], str]
@@ -30,7 +30,7 @@ class Column(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What is printed: cells of one width in each column, and the titles of the columns that are left out."""
+    """The printed table: cells of one width in each column, and the titles of the columns that are left out."""
 
     head: list[str]
     widths: list[int]
@@ -39,7 +39,7 @@ class Table:
 
 
 def fitted(columns: Sequence[Column[Any]], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """The rows as a table of at most `width` characters, as far as that can be."""
+    """The rows as a table of at most `width` characters, if possible."""
     natural = [max(_len(column.title), *(_len(row[at]) for row in rows)) for at, column in enumerate(columns)]
     shown = [at for at in range(len(columns)) if columns[at].leaves == 0 or any(row[at] for row in rows)]
     left_out = []
@@ -54,7 +54,7 @@ def fitted(columns: Sequence[Column[Any]], rows: Sequence[Sequence[str]], width:
 
 
 def _total(shown: Sequence[int], columns: Sequence[Column[Any]], natural: Sequence[int], least: bool) -> int:
-    """The width of the table with its free text as short as it may be, or whole."""
+    """The width of the table with its free text cut as far as allowed, or in full."""
     needed = (min(natural[at], _floor(columns[at])) if least and columns[at].least else natural[at] for at in shown)
     return sum(needed) + GAP * (len(shown) - 1)
 
@@ -82,7 +82,7 @@ def _cell(text: str, width: int) -> str:
 
 
 def _len(text: str) -> int:
-    """Columns of the terminal that the text takes; some characters take two."""
+    """The width of the text in a terminal; some characters take two columns."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len

@@ -46,7 +46,7 @@ ABSENT: Mapping[str, str] = {
 
 
 def refuse_absent(ctx: click.Context, command: str) -> None:
-    """Raises UsageError for a command of Flyte's that is known not to be here."""
+    """Raises UsageError for a command of Flyte's that Tarmac does not have."""
     if command in ABSENT:
         ctx.fail(f"Tarmac does not have `flyte {command}`: {ABSENT[command]}; see docs/limits.md")
 
@@ -68,7 +68,7 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each command with its first sentence, whole."""
+        """List each command with its complete first sentence."""
         rows = [(name, first_sentence(command.help or "")) for name, command in sorted(self.commands.items())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)

@@ -1,7 +1,7 @@
-"""A run while it runs: its tree, phases, times and log lines, until the root action has ended.
+"""The live display of a run: its tree, phases, times and log lines, until the root action has ended.
 
-Two screens show the same facts. On a terminal the tree is redrawn in place and log lines scroll above it; in a pipe
-each change of the root's phase and each log line is one line. Both write to stderr: stdout holds the result alone.
+There are two displays. On a terminal the tree is redrawn in place and log lines scroll above it; in a pipe each change
+of the root's phase and each log line is one line. Both write to stderr: stdout is for the result alone.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from flyte._client.client import Client
 
 SHOWN_CHILDREN = 12
-"""Children of one action that are drawn; of more, the finished ones are counted instead."""
+"""Children of one action that are shown; if there are more, finished children are only counted."""
 
 REFRESH = 0.3
-"""Seconds between two looks at the list of actions, while something changes."""
+"""Seconds between two requests for the list of actions, while something changes."""
 
 LAST_LINES = 3.0
-"""Seconds that the log may take to come to its end after the run has."""
+"""Seconds to wait for the rest of the log after the end of the run."""
 
 
 @dataclass(slots=True)
 class View:
-    """What is known of the run at the moment."""
+    """The known state of the run."""
 
     run: Run
     actions: list[Action] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Screen(Protocol):
 async def follow(client: Client, run: Run, live: bool) -> Run:
     """Show the run until it has ended, and return its last record. The connection may be lost in between.
 
-    Raises SystemUnavailableError when it stays lost, and whatever else the platform answers.
+    Raises SystemUnavailableError when it stays lost, and the errors that the platform answers.
     """
     view = View(run)
     with _live_screen(view) if live else contextlib.nullcontext(_Plain()) as screen:
@@ -89,7 +89,7 @@ async def _until_over(client: Client, view: View, screen: Screen) -> None:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong first: the tasks of a group fail together, and mostly for one reason."""
+    """The first error: the tasks of a group fail together, and mostly for one reason."""
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
@@ -217,7 +217,7 @@ def _grow(tree: Tree, parent: str, below: dict[str | None, list[Action]]) -> Non
 def _label(
     name: str, phase: ActionPhase, started: float | None, ended: float | None, message: str, attempt: int = 1
 ) -> Text:
-    """One line of the tree. It is no markup: what a task is called and says may look like some."""
+    """One line of the tree, as plain text: a task's name or message may look like `rich` markup."""
     from rich.text import Text
 
     is_news = phase not in (ActionPhase.SUCCEEDED, ActionPhase.RUNNING)
