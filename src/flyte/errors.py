@@ -1,4 +1,4 @@
-"""Everything that can go wrong, drawn once.
+"""All errors, as one tree.
 
     BaseRuntimeError(code, kind, message)
     ├── InitializationError                 no platform is configured, or it cannot be reached or started

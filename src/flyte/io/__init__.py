@@ -1,4 +1,4 @@
-"""Files and folders as inputs and outputs: what travels is the path or URI, not the content."""
+"""Files and folders as inputs and outputs: the value is the path or URI, not the content."""
 
 from typing import Any
 

@@ -1,10 +1,10 @@
-"""Which files of this machine a File or Dir may name in a process of the platform.
+"""The check of paths: which files of this machine a File or Dir may name in a process of the platform.
 
-Whoever calls a task chooses the paths in its inputs, and the task reads them as the user who runs the platform. So no
-File or Dir leads to the platform's own files there (keys, database, logs), or into /proc, where the process's own
-identity stands. The variable FLYTE_FILES_BELOW, in the `env_vars` of an environment, holds folders with `:` between
-them: then a File or Dir leads below these alone, or to what the platform itself stores for tasks. Code of a task that
-opens a path by itself is not limited.
+The caller of a task chooses the paths in its inputs, and the task reads them as the user who runs the platform. So no
+File or Dir may name the platform's own files (keys, database, logs), or files in /proc, which contains the process's
+identity. The variable FLYTE_FILES_BELOW, in the `env_vars` of an environment, is a list of folders, separated by `:`:
+then a File or Dir may only name files below them, or files that the platform itself stores for tasks. Code of a task
+that opens a path by itself is not limited.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 VARIABLE = "FLYTE_FILES_BELOW"
 
 _FOR_TASKS = ("files", "code", "work")
-"""Folders of the platform that hold what belongs to tasks and apps."""
+"""Folders of the platform with files of tasks and apps."""
 
 _PROC = Path("/proc")
 
 
 def check(path: Path) -> Path:
-    """`path`, if a File or Dir may name it. Raises PermissionError, which says why not."""
+    """Returns `path` if a File or Dir may name it. Raises PermissionError with the reason otherwise."""
     home = _platforms_folder()
     if home is None:
         return path
@@ -37,6 +37,6 @@ def check(path: Path) -> Path:
 
 
 def _platforms_folder() -> Path | None:
-    """The folder of the platform that runs this process; None for a program of the user's own."""
+    """The folder of the platform that started this process; None in a user's own program."""
     blobs = os.environ.get("FLYTE_BLOBS")
     return Path(blobs).resolve().parent if blobs else None

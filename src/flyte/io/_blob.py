@@ -1,11 +1,10 @@
-"""Files and folders on a platform of another machine: `blob://SHA256/NAME`, in its blob store.
+"""Files and folders in the blob store of a platform on another machine: `blob://SHA256/NAME`.
 
-A program that talks to a platform elsewhere shares no folder with it, so what `from_local` takes is sent. The address
-holds no host: a process of the platform finds the content in the store's folder beside it, everybody else asks the
-platform in force, under whichever name that is reached. A folder is a blob that lists its files (see
-`remote.upload_dir`).
+A program that uses a platform on another machine shares no folder with it, so `from_local` uploads the content. The
+address contains no host: a process of the platform reads the content from the store's folder, other programs ask their
+active platform. A folder is a blob that lists its files (see `remote.upload_dir`).
 
-What is read is copied once into this machine's place for files: the store's own copy must not change.
+Content that is read is copied once into this machine's folder for files, since the store's own copy must not change.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ SCHEME = "blob://"
 
 
 def send(source: Path) -> str:
-    """The address of a file or folder that is on the platform now. Blocks.
+    """Upload a file or folder; returns its address. Blocks.
 
-    Raises TooLargeError for a file above 100 MiB, and what the platform answers.
+    Raises TooLargeError for a file above 100 MiB, and the errors that the platform answers.
     """
     from flyte.remote._upload import upload_dir, upload_file
 

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Dir(Located[T]):
-    """A folder by its path. `T` says what its files hold, for readers; it is not checked."""
+    """A folder by its path. `T` documents the content of its files; it is not checked."""
 
     __slots__ = ()
 
@@ -32,7 +32,7 @@ class Dir(Located[T]):
 
     @classmethod
     def from_existing_remote(cls, remote_path: str, dir_cache_key: str | None = None) -> Dir[T]:
-        """A folder that is there already."""
+        """An existing folder."""
         return cls(path=remote_path, hash=dir_cache_key)
 
     @classmethod
@@ -43,9 +43,9 @@ class Dir(Located[T]):
         dir_cache_key: str | None = None,
         batch_size: int | None = None,
     ) -> Dir[T]:
-        """A folder of this machine, copied to where other actions can read it (or to `remote_destination`).
+        """Copy a folder of this machine to a location that other actions can read (or to `remote_destination`).
 
-        See `File.from_local_sync`; a file in it may be as large as one of its own.
+        See `File.from_local_sync`, whose size limit applies to each file.
         """
         source = Path(local_path)
         return cls(path=_place.keep(source, remote_destination), name=source.name, hash=dir_cache_key)
@@ -58,7 +58,7 @@ class Dir(Located[T]):
         dir_cache_key: str | None = None,
         batch_size: int | None = None,
     ) -> Dir[T]:
-        """`from_local_sync`, without holding up the event loop."""
+        """`from_local_sync`, without blocking the event loop."""
         return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, dir_cache_key)
 
     def walk_sync(
@@ -85,7 +85,7 @@ class Dir(Located[T]):
         return await asyncio.to_thread(self.list_files_sync)
 
     def get_file_sync(self, file_name: str) -> File[T] | None:
-        """The file of that name or relative path, or None."""
+        """The file with that name or relative path, or None."""
         path = self._here() / file_name
         return File(path=str(path)) if path.is_file() else None
 

@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 class File(Located[T]):
-    """A file by its path or URI. `T` says what is in it, for readers; it is not checked.
+    """A file by its path or URI. `T` documents its content; it is not checked.
 
-    Opening and downloading is left to the task: `async with file.open() as f: text = await f.read()`, or
+    The task itself opens or downloads it: `async with file.open() as f: text = await f.read()`, or
     `with file.open_sync() as f: …`.
     """
 
@@ -25,27 +25,27 @@ class File(Located[T]):
 
     @classmethod
     def new_remote(cls, file_name: str | None = None, hash_method: str | None = None) -> File[T]:
-        """A file that is yet to be written, where other actions can read it."""
+        """A file that is to be written, at a location that other actions can read."""
         return cls(path=str(_place.new_path(file_name or "")), hash=hash_method)
 
     @classmethod
     def named_remote(cls, name: str) -> File[T]:
-        """Like `new_remote`, with a name of its own."""
+        """Like `new_remote`, with the given name."""
         return cls.new_remote(name)
 
     @classmethod
     def from_existing_remote(cls, remote_path: str, file_cache_key: str | None = None) -> File[T]:
-        """A file that is there already."""
+        """An existing file."""
         return cls(path=remote_path, hash=file_cache_key)
 
     @classmethod
     def from_local_sync(
         cls, local_path: str | Path, remote_destination: str | None = None, hash_method: str | None = None
     ) -> File[T]:
-        """A file of this machine, copied to where other actions can read it (or to `remote_destination`).
+        """Copy a file of this machine to a location that other actions can read (or to `remote_destination`).
 
-        A platform of another machine is sent it. In local mode it stays where it is. Raises FileNotFoundError where
-        there is none, and TooLargeError above 100 MiB for one that would have to be sent.
+        For a platform on another machine it is uploaded. In local mode it is not copied. Raises FileNotFoundError if it
+        does not exist, and TooLargeError if it must be uploaded and is above 100 MiB.
         """
         source = Path(local_path)
         return cls(path=_place.keep(source, remote_destination), name=source.name, hash=hash_method)
@@ -54,7 +54,7 @@ class File(Located[T]):
     async def from_local(
         cls, local_path: str | Path, remote_destination: str | None = None, hash_method: str | None = None
     ) -> File[T]:
-        """`from_local_sync`, without holding up the event loop."""
+        """`from_local_sync`, without blocking the event loop."""
         return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, hash_method)
 
     @contextmanager
@@ -69,7 +69,7 @@ class File(Located[T]):
     ) -> Iterator[IO[Any]]:
         """The file, open; `options` are those of the built-in `open`.
 
-        `block_size`, the cache's settings and `compression` are for object stores, and change nothing here.
+        `block_size`, the cache's settings and `compression` are for object stores, and have no effect here.
         """
         reading = not set(mode) & set("wax+")
         path = _place.readable(self.path) if reading else _place.writable(self.path)
@@ -89,8 +89,8 @@ class File(Located[T]):
     def download_sync(self, local_path: str | Path | None = None) -> str:
         """A local copy at `local_path` (a folder, or the file itself); without one, among the temporary files.
 
-        It is the caller's own. What was not stored on the platform, a path of the machine, is returned as it is when
-        no `local_path` is given.
+        The caller may change it. A file that is not stored on the platform, but is a path of the machine, is returned
+        itself when no `local_path` is given.
         """
         source = _place.readable(self.path)
         if local_path is None:
@@ -102,7 +102,7 @@ class File(Located[T]):
         return str(target.absolute())
 
     async def download(self, local_path: str | Path | None = None) -> str:
-        """`download_sync`, without holding up the event loop."""
+        """`download_sync`, without blocking the event loop."""
         return await asyncio.to_thread(self.download_sync, local_path)
 
     def exists_sync(self) -> bool:

@@ -1,4 +1,4 @@
-"""What File and Dir share: a path or URI with a name, and how it travels."""
+"""The base of File and Dir: a path or URI with a name, and its JSON form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIELDS = ("path", "name", "format", "hash")
 class Located(Generic[T]):
     """A path or URI. Values are frozen, and equal where all fields are.
 
-    Not a dataclass, because pydantic would then take it apart field by field instead of asking it.
+    Not a dataclass, because pydantic would then convert it field by field instead of calling its methods.
     """
 
     __slots__ = _FIELDS
@@ -23,7 +23,7 @@ class Located(Generic[T]):
     """The last part of the path, unless it was given."""
     format: str
     hash: str | None
-    """Stands for the content in cache keys."""
+    """The hash of the content, for cache keys."""
 
     def __init__(self, path: str | Path, name: str | None = None, format: str = "", hash: str | None = None) -> None:
         for field, value in zip(_FIELDS, (str(path), name or Path(path).name, format, hash), strict=True):
@@ -49,16 +49,16 @@ class Located(Generic[T]):
         return tuple(getattr(self, field) for field in _FIELDS)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields that say something."""
+        """The fields that are set."""
         return {field: value for field, value in zip(_FIELDS, self._fields(), strict=True) if value}
 
     def to_json(self) -> Any:
-        """The path as text, or an object where there is more to say than the path."""
+        """The path as text, or an object if other fields are set."""
         return self.path if self == type(self)(self.path) else self.to_dict()
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """From text or an object. Raises TypeError for anything else."""
+        """The value from text or an object. Raises TypeError for anything else."""
         if isinstance(data, cls):
             return data
         if isinstance(data, str):

@@ -1,10 +1,9 @@
-"""Where files of actions lie, and how to get at a path or URI.
+"""The locations of actions' files, and access to a path or URI.
 
-In a process of the platform, new files go into the folder beside its blob store, which every process of the machine
-sees; so do those of a program that talks to the platform of its machine. In local mode they go into a folder of this
-user's among the temporary files. What a program gives to a platform of another machine is sent (see `_blob`).
-`file://` and plain paths are read in place, `http(s)://` and what was sent is fetched; for anything else the error says
-so.
+In a process of the platform, and in a program that uses the platform of its own machine, new files go into the folder
+next to the platform's blob store, which every process of the machine sees. In local mode they go into a folder of this
+user among the temporary files. Files for a platform on another machine are uploaded (see `_blob`). `file://` and plain
+paths are read in place, `http(s)://` and `blob://` are fetched; other schemes raise an error.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from flyte.runtime import identity
 _BLOB = re.compile(r"v1/blobs/[0-9a-f]{64}")
 
 _KEPT, _WRITING = 0o444, 0o222
-"""Modes: nobody writes into what is kept for others."""
+"""Modes: files that others may read are read-only."""
 _AT_ONCE = 1 << 30
 
 FETCH_TIMEOUT = 60.0
-"""Seconds without a byte after which fetching a URL is given up."""
+"""Seconds without data after which fetching a URL is given up."""
 
 
 def data_folder() -> Path:
-    """The folder for new files; made if need be, and only its owner can enter it."""
+    """The folder for new files; it is created if necessary, and only its owner can enter it."""
     folder = _platforms_folder() or Path(tempfile.gettempdir()) / f"flyte-files-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
@@ -44,7 +43,7 @@ def data_folder() -> Path:
 
 
 def _platforms_folder() -> Path | None:
-    """The platform's place for files; None where no platform is in force, or not on this machine."""
+    """The platform's folder for files; None if there is no active platform, or not on this machine."""
     if blobs := os.environ.get("FLYTE_BLOBS"):
         return Path(blobs).parent / "files"
     client = _init.current().client
@@ -53,16 +52,16 @@ def _platforms_folder() -> Path | None:
 
 
 def new_path(name: str = "") -> Path:
-    """A path that nothing has yet, ending in `name`, in a folder that exists."""
+    """An unused path that ends in `name`, in an existing folder."""
     folder = data_folder() / uuid.uuid4().hex
     folder.mkdir(mode=0o700)
     return folder / (Path(name).name or "data")
 
 
 def local_path(path: str) -> Path | None:
-    """The path on this machine that `path` stands for; None for a URI of elsewhere.
+    """The path on this machine for `path`; None for a URI of another location.
 
-    Raises PermissionError for one that a File or Dir may not name here.
+    Raises PermissionError for a path that a File or Dir may not name here.
     """
     scheme, _, rest = path.partition("://")
     if not _:
@@ -71,7 +70,7 @@ def local_path(path: str) -> Path | None:
 
 
 def readable(path: str) -> Path:
-    """A local file with the content; fetched into a new place where it lies elsewhere."""
+    """A local file with the content; it is fetched if it is in another location."""
     here = local_path(path)
     if here is not None:
         return here
@@ -90,9 +89,9 @@ def readable(path: str) -> Path:
 
 
 def _request(url: str) -> urllib.request.Request:
-    """A request for `url`, with this process's key where that is a blob of the process's own platform.
+    """A request for `url`, with this process's key if it is a blob of the process's own platform.
 
-    Everything else is asked for without it: whoever chose the URL must not get what only this process may see.
+    Other URLs are requested without the key: the caller who chose the URL must not get what only this process may read.
     """
     request = urllib.request.Request(url)
     endpoint, key = os.environ.get("FLYTE_ENDPOINT"), os.environ.get("FLYTE_API_KEY")
@@ -102,7 +101,7 @@ def _request(url: str) -> urllib.request.Request:
 
 
 def writable(path: str) -> Path:
-    """The local path to write to. Raises ValueError for a URI of elsewhere."""
+    """The local path to write to. Raises ValueError for a URI of another location."""
     here = local_path(path)
     if here is None:
         raise ValueError(f"{path}: only local paths and file:// can be written; write a local file and upload it")
@@ -111,7 +110,7 @@ def writable(path: str) -> Path:
 
 
 def readable_folder(path: str) -> Path:
-    """A local folder with the content. Raises ValueError for a URI of elsewhere, unless it was sent by `keep`."""
+    """A local folder with the content. Raises ValueError for a URI of another location that `keep` did not upload."""
     if path.startswith(_blob.SCHEME):
         return _blob.fetched_folder(path, data_folder())
     here = local_path(path)
@@ -121,10 +120,10 @@ def readable_folder(path: str) -> Path:
 
 
 def keep(source: Path, destination: str | None) -> str:
-    """Put a copy of a file or folder where other actions find it, and say where that is; it may change from now on.
+    """Copy a file or folder to a location that other actions can read, and return that; the original may then change.
 
-    In local mode it stays where it is: there is nobody else. Raises FileNotFoundError, and TooLargeError for a file
-    above 100 MiB that would have to be sent to another machine.
+    In local mode nothing is copied, since no other process reads it. Raises FileNotFoundError, and TooLargeError for a
+    file above 100 MiB that must be uploaded to another machine.
     """
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist")
@@ -141,9 +140,9 @@ def keep(source: Path, destination: str | None) -> str:
 
 
 def own_copy(stored: Path) -> Path:
-    """A file or folder that the caller may change: a copy among its temporary files of what others read, too.
+    """A file or folder that the caller may change: a temporary copy if other processes read the original.
 
-    What is not among the platform's files, or was not sent to it, is returned as it is: nobody stored it.
+    A path that is not among the platform's files, and was not uploaded, is returned itself.
     """
     if not stored.absolute().is_relative_to(data_folder()):
         return stored.absolute()
@@ -156,7 +155,7 @@ def own_copy(stored: Path) -> Path:
 
 
 def copy_file(source: Path | str, target: Path | str) -> None:
-    """Copy the content; where the file system can, both share the disk until one is written to."""
+    """Copy the content; if the file system supports it, the two share disk space until one is changed."""
     with open(source, "rb") as original, open(target, "wb") as copy:
         try:
             while os.copy_file_range(original.fileno(), copy.fileno(), _AT_ONCE):
@@ -167,7 +166,7 @@ def copy_file(source: Path | str, target: Path | str) -> None:
 
 
 def copy_folder(source: Path, target: Path | str, without: int = 0) -> None:
-    """Copy what is in the folder into `target`. Its owner may write the files, unless `without` takes those bits."""
+    """Copy the content of the folder into `target`. Its owner may write the files, but for mode bits in `without`."""
 
     def copied(original: str, copy: str) -> str:
         copy_file(original, copy)

@@ -1,4 +1,4 @@
-"""What the platform knows: runs, actions, tasks, apps, secrets, projects."""
+"""Access to the platform's records: runs, actions, tasks, apps, secrets, projects."""
 
 from typing import Any
 

@@ -31,13 +31,13 @@ from flyte.remote._time_filter import TimeFilter, moment
 from flyte.wire import ActionPhase
 
 WAIT = 60.0
-"""Seconds of one question for the end of something; a longer wait asks again."""
+"""Longest time, in seconds, that one request waits for an end; a longer wait sends another request."""
 
 NOT_RUNNING_YET = frozenset({ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES, ActionPhase.INITIALIZING})
 
 
 def runs_in_force() -> Runs:
-    """The platform in force, or this process in local mode."""
+    """The active platform, or this process in local mode."""
     state = _init.current()
     if state.client is not None:
         return state.client
@@ -50,13 +50,13 @@ WaitFor = Literal["terminal", "running"]
 
 
 def check_wait_for(wanted: str) -> None:
-    """Raises InvalidInputError for what nobody can wait for."""
+    """Raises InvalidInputError for an unknown `wait_for`."""
     if wanted not in get_args(WaitFor):
         raise InvalidInputError(f"wait_for is {wanted!r}; it is 'terminal' (the end) or 'running' (the beginning)")
 
 
 class Action:
-    """One action, as it was last seen. Properties do no I/O; methods may."""
+    """One action, in its last known state. Properties do no I/O; methods may."""
 
     def __init__(self, record: wire.Action, runs: Runs) -> None:
         self._record = record
@@ -142,7 +142,7 @@ class Action:
 
     @property
     def relation(self) -> None:
-        """The run that this one repeats; there is no such thing here."""
+        """The run that this one repeats: always None here."""
         return None
 
     @property
@@ -150,18 +150,18 @@ class Action:
         return moment(self._record.started or self._record.created)
 
     def done(self) -> bool:
-        """Whether it had ended when it was last seen."""
+        """Whether the action has ended, by its last known state."""
         return self._record.phase.is_terminal
 
     # --- what asks the platform
 
     async def sync(self) -> Action:
-        """Look again."""
+        """Fetch the present state."""
         self._record = (await self._runs.get_action(self.run_name, self.name)).action
         return self
 
     async def details(self) -> ActionDetails:
-        """Everything there is to know of it."""
+        """The action with its attempts, inputs and outputs."""
         found = await self._runs.get_action(self.run_name, self.name)
         self._record = found.action
         return ActionDetails(found, self._runs)
@@ -169,7 +169,7 @@ class Action:
     async def watch(
         self, cache_data_on_done: bool = False, wait_for: WaitFor = "terminal"
     ) -> AsyncIterator[ActionDetails]:
-        """Its details now and after each change, until it has ended (or begun to run).
+        """The action's details now and after each change, until it has ended (or started to run).
 
         Raises InvalidInputError for another `wait_for`.
         """
@@ -186,28 +186,28 @@ class Action:
                 return
 
     async def wait(self, quiet: bool = True, wait_for: WaitFor = "terminal") -> None:
-        """Return when it has ended (or begun to run). Does not raise when it has failed."""
+        """Return when the action has ended (or started to run). Does not raise when it has failed."""
         async for _ in self.watch(wait_for=wait_for):
             pass
 
     @syncable
     async def abort(self, reason: str = "") -> None:
-        """Stop it, and what is below it. One that has ended stays as it is."""
+        """Stop the action and all actions below it. An action that has ended is not changed."""
         await self._runs.abort_action(self.run_name, self.name, reason)
 
     @streamable
     async def get_logs(
         self, attempt: int | None = None, filter_system: bool = False, show_ts: bool = False, follow: bool = False
     ) -> AsyncIterator[str]:
-        """The lines that it wrote; with `follow` those of every attempt, until it has ended. See `Run.get_logs`."""
+        """The lines of its log; with `follow` those of every attempt, until it has ended. See `Run.get_logs`."""
         async for line in self._runs.run_logs(self.run_name, self.name, attempt=attempt, follow=follow):
             yield line.text
 
     @syncable
     async def get_report(self, attempt: int | None = None) -> str:
-        """The HTML page that it, or one attempt of it, last showed with `flyte.report.flush`.
+        """The last HTML page that the action, or one attempt, showed with `flyte.report.flush`.
 
-        Raises NotFoundError where there is none.
+        Raises NotFoundError if there is none.
         """
         return (await self._runs.get_report(self.run_name, self.name, attempt)).html
 
@@ -215,7 +215,7 @@ class Action:
     async def download_code(
         self, dest: str | Path | None = None, extract: bool = True, attempt: int | None = None
     ) -> Path:
-        """The code that it runs, the same for all its attempts; see `Run.download_code`."""
+        """Download the action's code, which is the same for all attempts; see `Run.download_code`."""
         found = await self._runs.get_action(self.run_name, self.name)
         return await download(self._runs, code_of(found), dest or f"{self.run_name}-{self.name}", extract)
 
@@ -223,7 +223,7 @@ class Action:
     async def show_logs(
         self, attempt: int | None = None, max_lines: int = 30, show_ts: bool = False, filter_system: bool = False
     ) -> None:
-        """Print the last lines that it wrote."""
+        """Print the last lines of its log."""
         async for line in self._runs.run_logs(self.run_name, self.name, attempt=attempt, tail=max_lines):
             print(line.text)
 
@@ -238,7 +238,7 @@ class Action:
 
 
 class ActionDetails(Action):
-    """An action with its attempts, and with its inputs and outputs where asked."""
+    """An action with its attempts and, if requested, its inputs and outputs."""
 
     def __init__(self, found: wire.ActionDetails, runs: Runs, task: AnyTask | None = None) -> None:
         super().__init__(found.action, runs)
@@ -257,7 +257,7 @@ class ActionDetails(Action):
 
     @property
     def error_info(self) -> wire.ErrorInfo | None:
-        """What it failed with: code, message, kind, traceback."""
+        """The action's error: code, message, kind, traceback; None without one."""
         return self._record.error
 
     @property
@@ -271,7 +271,7 @@ class ActionDetails(Action):
 
     @property
     def attempts(self) -> int:
-        """How many there were so far."""
+        """The number of attempts so far."""
         return self._record.attempt
 
     @property
@@ -292,23 +292,23 @@ class ActionDetails(Action):
 
     @property
     def runtime(self) -> timedelta:
-        """From its creation to its end, or until now."""
+        """The time from its creation to its end, or until now."""
         return _span(self._record.created, self._record.ended)
 
     @property
     def queued_time(self) -> timedelta:
-        """From its creation until it began to run, or until now."""
+        """The time from its creation to its start, or until now."""
         return _span(self._record.created, self._record.started or self._record.ended)
 
     @property
     def running_time(self) -> timedelta:
-        """From when it began to run to its end, or until now; nothing while it has not begun."""
+        """The time from its start to its end, or until now; zero before its start."""
         started = self._record.started
         return _span(started, self._record.ended) if started else timedelta()
 
     @property
     def code_bundle(self) -> CodeBundle:
-        """The code that it runs."""
+        """The action's code."""
         return code_of(self._found)
 
     waiting_for_resources_time: Any = Absent("flyte.remote.ActionDetails")
@@ -326,7 +326,7 @@ class ActionDetails(Action):
         return [(record.phase, moment(record.started), moment(record.ended)) for record in chosen]
 
     def logs_available(self, attempt: int | None = None) -> bool:
-        """Whether it has begun to run, so that there is a log."""
+        """Whether the action has started, so that it has a log."""
         return any(record.started for record in self._found.attempts if attempt in (None, record.number))
 
     async def inputs(self) -> ActionInputs:
@@ -353,7 +353,7 @@ class ActionDetails(Action):
 
 
 def no_outputs(what: str, phase: ActionPhase, error: wire.ErrorInfo | None) -> NoOutputs:
-    """What stands for the outputs where there are none. Raises RuntimeError while there may be some yet."""
+    """The placeholder for the outputs of an action that ended without any. Raises RuntimeError before the end."""
     if not phase.is_terminal:
         raise RuntimeError(f"{what} has no outputs yet: it is {phase}; wait for its end first")
     why = f" ({error.code}: {error.message})" if error else ""
@@ -368,7 +368,7 @@ _ENDED = {
 
 
 def phases_of(wanted: Any) -> list[ActionPhase]:
-    """One phase, or several, by name or member. Raises InvalidInputError for what is no phase."""
+    """One phase, or several, by name or member. Raises InvalidInputError for an unknown phase."""
     if wanted is None:
         return []
     names = [wanted] if isinstance(wanted, str) else list(wanted)

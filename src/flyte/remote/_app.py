@@ -27,7 +27,7 @@ _GOALS = {"activated": _SERVES, "deactivated": _STOPPED}
 
 
 class App:
-    """An app, as it was last seen. Properties do no I/O; methods may, and renew what was seen."""
+    """An app, in its last known state. Properties do no I/O; methods may, and update the state."""
 
     def __init__(self, record: wire.App, client: Client) -> None:
         self._record = record
@@ -60,7 +60,7 @@ class App:
     @syncable_classmethod
     @classmethod
     async def delete(cls, name: str, project: str | None = None, domain: str | None = None) -> None:
-        """Stop the app and forget it. Raises AppNotFoundError."""
+        """Stop the app and remove it. Raises AppNotFoundError."""
         await _init.client().scoped(project, domain).delete_app(name)
 
     create: Any = Absent("flyte.remote.App")
@@ -75,12 +75,12 @@ class App:
 
     @property
     def endpoint(self) -> str:
-        """Where it answers, without a slash at the end."""
+        """The app's address, without a slash at the end."""
         return self._record.url.rstrip("/")
 
     @property
     def url(self) -> str:
-        """Its page in the console."""
+        """The app's page in the console."""
         return self._record.console
 
     @property
@@ -121,7 +121,7 @@ class App:
         return list(self._record.replicas)
 
     def is_active(self) -> bool:
-        """Whether a request would have been answered when it was last seen; a sleeping app wakes for it."""
+        """Whether requests are answered, by the last known state; a sleeping app wakes for a request."""
         return self._record.status in _SERVES and self._record.wanted == "active"
 
     def is_deactivated(self) -> bool:
@@ -131,13 +131,13 @@ class App:
 
     @syncable
     async def sync(self) -> App:
-        """Look again."""
+        """Fetch the present state."""
         self._record = await self._client.get_app(self.name)
         return self
 
     @syncable
     async def activate(self, wait: bool = False) -> App:
-        """Let it serve. With `wait`, return when it does; raises RuntimeError when it does not within two minutes."""
+        """Start the app. With `wait`, return when it serves; raises RuntimeError if that takes over two minutes."""
         self._record = await self._client.activate_app(self.name, SWITCH_TIMEOUT if wait else None)
         if wait and not self.is_active():
             raise RuntimeError(
@@ -147,7 +147,7 @@ class App:
 
     @syncable
     async def deactivate(self, wait: bool = False) -> App:
-        """Stop it; no request starts it again. With `wait`, return when it has stopped, else raise RuntimeError."""
+        """Stop the app; no request starts it again. With `wait`, return when it has stopped; raises RuntimeError."""
         self._record = await self._client.deactivate_app(self.name, SWITCH_TIMEOUT if wait else None)
         if wait and not self.is_deactivated():
             raise RuntimeError(f"the app {self.name} has not stopped: it is {self.status}")
@@ -155,7 +155,7 @@ class App:
 
     @streamable
     async def watch(self, wait_for: Literal["activated", "deactivated"] = "activated") -> AsyncIterator[App]:
-        """The app now and after each change, until it is as asked. Raises RuntimeError when it fails to get there.
+        """The app now and after each change, until it has the requested status. Raises RuntimeError if it fails.
 
         Raises InvalidInputError for another `wait_for`.
         """
@@ -174,7 +174,7 @@ class App:
     async def get_logs(
         self, replica_name: str | None = None, max_lines: int | None = None, follow: bool = False
     ) -> AsyncIterator[str]:
-        """The lines that its replicas wrote; with `follow` also those that they will write."""
+        """The lines of its replicas' logs; with `follow` also future ones."""
         async for line in self._client.app_logs(self.name, replica=replica_name, tail=max_lines, follow=follow):
             yield line.text
 
@@ -187,13 +187,13 @@ class App:
         filter_system: bool = False,
         replica_name: str | None = None,
     ) -> None:
-        """Print the last lines that its replicas wrote."""
+        """Print the last lines of its replicas' logs."""
         async for line in self._client.app_logs(self.name, replica=replica_name, tail=max_lines):
             print(line.text)
 
     @contextlib.asynccontextmanager
     async def ephemeral_ctx(self) -> AsyncIterator[App]:
-        """Let it serve for the time of an `async with` block."""
+        """Run the app for the duration of an `async with` block."""
         await self.activate.aio(wait=True)
         try:
             yield self
@@ -202,7 +202,7 @@ class App:
 
     @contextlib.contextmanager
     def ephemeral_ctx_sync(self) -> Iterator[App]:
-        """Let it serve for the time of a `with` block."""
+        """Run the app for the duration of a `with` block."""
         self.activate(wait=True)
         try:
             yield self

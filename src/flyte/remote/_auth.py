@@ -1,4 +1,4 @@
-"""Headers that calls carry in place of a key of our own."""
+"""Headers that calls carry in place of this process's key."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from flyte._client.transport import forwarded
 
 @contextlib.contextmanager
 def auth_metadata(*headers: tuple[str, str]) -> Iterator[None]:
-    """Send these headers with every call of the block, and of what it starts: `("authorization", "Bearer …")`.
+    """Send these headers with every call in the block and in tasks that it starts: `("authorization", "Bearer …")`.
 
-    For apps that act as their caller, after `flyte.init_passthrough()`. They take the place of a key of our own.
+    For apps that act as their caller, after `flyte.init_passthrough()`. The headers replace this process's key.
     Raises ValueError without any header.
     """
     if not headers:

@@ -1,13 +1,13 @@
 """A call of a fetched task inside an action: a run of its own, found again when the action runs again.
 
-The run's idempotency key is derived as a child's name is: from the action, the task, the inputs and how many equal
-calls came before. So an action whose worker was lost finds the run that its earlier attempt started, running or ended,
-and two calls never become two runs. An action that failed by its own fault, and is tried again, finds what succeeded or
-still runs; what failed is called anew, under a key that each repetition of this attempt derives in the same way. What
-was aborted because its caller was cancelled is called anew in any case: nobody has seen it fail.
+The run's idempotency key is derived like a child's name: from the action, the task, the inputs and the number of equal
+calls before. So an action whose worker was lost finds the run that its earlier attempt started, running or ended, and
+one call never becomes two runs. An action that failed by its own error, and is tried again, finds the runs that
+succeeded or still run; a failed run is started again, under a key that each repetition of this attempt derives in the
+same way. A run that was aborted because its caller was cancelled is always started again: its failure had no observer.
 
-The version is part of the key as it was asked for. `latest` may be another version by the time the action runs again;
-the call is still the same one.
+The key contains the version as it was requested. `latest` may be another version by the time the action runs again;
+the call is still the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CANCELLED = "the action that called it was cancelled"
 
 
 async def ended(call: Coroutine[Any, Any, Run]) -> Run:
-    """The run of a call when it is over; it is aborted when its caller is cancelled, also while it is being started."""
+    """Wait for the run of a call. The run is aborted when its caller is cancelled, also while it is being started."""
     starting = asyncio.ensure_future(call)
     try:
         run = await asyncio.shield(starting)
@@ -53,7 +53,7 @@ async def _given_up(starting: asyncio.Future[Run]) -> None:
 
 
 async def called(task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
-    """The run that the call is, started now or by an earlier attempt. Raises InvalidInputError and the like."""
+    """The run of the call, started now or by an earlier attempt. Raises InvalidInputError and the like."""
     runner, action = Runner(RunContext()), ctx()
     client, request = runner.request_of(task, args, kwargs)
     call = _call(action, task, bytes(request.inputs))
@@ -70,7 +70,7 @@ async def called(task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def _call(action: TaskContext, task: TaskDetails, inputs: bytes) -> tuple[str, ...]:
-    """What makes two calls of an attempt equal."""
+    """The values by which two calls of an attempt are equal."""
     caller = (action.action.run_name or "", action.action.name or "")
     callee = (task.project, task.domain, task.name, task.asked)
     return (*caller, *callee, current_group() or "", hashlib.sha256(inputs).hexdigest())
@@ -81,7 +81,7 @@ def _key(call: tuple[str, ...], sequence: int, generation: int) -> str:
 
 
 def _is_void(run: Run, is_earlier: bool) -> bool:
-    """Whether it came to nothing, and this attempt has to call again."""
+    """Whether the run has no result, so that this attempt must start it again."""
     if not run.phase.is_terminal or run.phase in (wire.ActionPhase.SUCCEEDED, wire.ActionPhase.RECOVERED):
         return False
     return is_earlier or (run.phase is wire.ActionPhase.ABORTED and run.message.endswith(CANCELLED))

@@ -1,4 +1,4 @@
-"""The code that an action runs, as it was sent to the platform."""
+"""The code of an action, as it was sent to the platform."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from flyte.remote._io import Runs
 
 @dataclass(frozen=True, slots=True)
 class CodeBundle:
-    """Which code it is."""
+    """The identification of a code bundle."""
 
     task: str
     version: str
     digest: str | None
-    """sha256 of the archive; None where none was sent, in local mode and with `copy_style="none"`."""
+    """sha256 of the archive; None if none was sent, in local mode and with `copy_style="none"`."""
 
 
 def code_of(found: wire.ActionDetails) -> CodeBundle:
@@ -32,9 +32,9 @@ def code_of(found: wire.ActionDetails) -> CodeBundle:
 
 
 async def download(runs: Runs, code: CodeBundle, dest: str | Path, extract: bool) -> Path:
-    """The archive in the folder `dest`, or what is in it.
+    """Put the archive, or its content, into the folder `dest`.
 
-    Raises NotFoundError where there is none, and CodeBundleError where it cannot be unpacked.
+    Raises NotFoundError if there is none, and CodeBundleError if it cannot be unpacked.
     """
     if code.digest is None:
         raise NotFoundError(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flyte._local.client import LocalClient
 
 Runs: TypeAlias = "Client | LocalClient"
-"""Who knows of runs: a platform, or this process in local mode."""
+"""The source of runs: a platform, or this process in local mode."""
 
 AnyTask: TypeAlias = "TaskTemplate[..., Any, Any]"
 
@@ -67,9 +67,9 @@ class ActionOutputs(tuple[Any, ...]):
 
 
 class NoOutputs(ActionOutputs):
-    """The outputs of an action that ended without: none. Whoever takes one of them is told why.
+    """The empty outputs of an action that produced none; indexing raises RuntimeError with the reason.
 
-    So a web handler can answer with `run.status` and `run.outputs()` however the run ended.
+    So a web handler can answer with `run.status` and `run.outputs()`, however the run ended.
     """
 
     reason: str
@@ -95,14 +95,14 @@ class NoOutputs(ActionOutputs):
 
 
 async def content(runs: Runs, inline: msgspec.Raw | None, blob: str | None) -> Any:
-    """JSON data that is in place or in the blob store; None where it is in neither."""
+    """JSON data, inline or from the blob store; None if there is neither."""
     if blob is not None:
         return from_bytes(await cast("Client", runs).get_blob(blob), "the value")
     return from_bytes(bytes(inline), "the value") if inline is not None else None
 
 
 def outputs_of(data: list[Any], task: AnyTask | None, interface: wire.InterfaceSpec | None) -> ActionOutputs:
-    """Values as the task's annotations say where they are known here, else as the JSON that a person would read."""
+    """Values of the types that the task's annotations name, if known here; else natural JSON data."""
     if task is not None:
         return ActionOutputs(task.interface.load_outputs(data))
     schemas = [spec.schema for spec in interface.outputs] if interface else []
@@ -117,7 +117,7 @@ def inputs_of(data: dict[str, Any], task: AnyTask | None, interface: wire.Interf
 
 
 def typed(values: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON values as the given types; those without one as they are."""
+    """JSON values converted to the given types; values without a type stay unchanged."""
     return {name: from_json(item, types[name], name) if name in types else item for name, item in values.items()}
 
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class listing(Generic[P, T]):
-    """Write it above `@staticmethod` over an async generator function."""
+    """A decorator for an async generator function, to be placed above `@staticmethod`."""
 
     def __init__(self, fn: Callable[P, AsyncIterator[T]]) -> None:
         self._fn = getattr(fn, "__func__", fn)

@@ -1,4 +1,4 @@
-"""Long lists, asked for page by page as they are wanted: runs by the last one of the page before, actions by number."""
+"""Long lists, fetched page by page on demand: runs by the last run of the page before, actions by number."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from flyte.remote._io import Runs
 
 RUNS = 200
-"""Runs of one question. Each may hold 64 KiB of outputs, and an answer to a program on this machine has 16 MiB."""
+"""Runs in one request. Each may have 64 KiB of outputs, and an answer to a program on this machine 16 MiB."""
 
 ACTIONS = 1000
-"""Actions of one question; no list holds more."""
+"""Actions in one request, which is the API's limit."""
 
 
 async def runs_of(runs: Runs, size: int, **filters: Any) -> AsyncGenerator[wire.Run, None]:
-    """Every run that there is, newest first, in pages of `size`."""
+    """All runs, newest first, in pages of `size`."""
     last: str | None = None
     while True:
         found = await runs.list_runs(limit=size, before_run=last, **filters)
@@ -33,7 +33,7 @@ async def runs_of(runs: Runs, size: int, **filters: Any) -> AsyncGenerator[wire.
 async def ends(
     newest_first: AsyncIterator[wire.Run], fits: Callable[[wire.Run], bool], limit: int, oldest: bool
 ) -> AsyncGenerator[wire.Run, None]:
-    """The first `limit` that fit or, with `oldest`, the last, backwards; no more are kept than that."""
+    """The first `limit` matching items or, with `oldest`, the last ones in reverse; no more are kept in memory."""
     kept: deque[wire.Run] = deque(maxlen=limit)
     async for record in newest_first:
         if not fits(record):
@@ -49,7 +49,7 @@ async def ends(
 
 
 async def actions_of(runs: Runs, run: str, **filters: Any) -> AsyncIterator[wire.Action]:
-    """Every action of a run, in the order of their creation, in pages of ACTIONS."""
+    """All actions of a run, in the order of their creation, in pages of ACTIONS."""
     seen = 0
     while page := await runs.list_actions(run, limit=ACTIONS, offset=seen, **filters):
         for action in page:

@@ -1,4 +1,4 @@
-"""Projects: the first half of where everything lives, the domain being the second."""
+"""Projects. A project and a domain are the scope of every name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Project:
     @syncable_classmethod
     @classmethod
     async def get(cls, name: str) -> Project:
-        """The project of that id. Raises NotFoundError that lists those there are."""
+        """The project with that id. Raises NotFoundError that lists the projects."""
         found = await _init.client().list_projects(1000)
         record = next((project for project in found if project.id == name), None)
         if record is None:
@@ -37,7 +37,7 @@ class Project:
     async def create(
         cls, id: str, name: str = "", description: str = "", labels: Mapping[str, str] | None = None
     ) -> Project:
-        """Raises AlreadyExistsError, and InvalidInputError for what is no id."""
+        """Create a project. Raises AlreadyExistsError, and InvalidInputError for an invalid id."""
         record = wire.Project(id=id, name=name or id, description=description, labels=dict(labels or {}))
         return cls(await _init.client().create_project(record))
 
@@ -48,7 +48,7 @@ class Project:
         description: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Project:
-        """Change what is given: `project.update(name="…")`, or `Project.update("id", name="…")`.
+        """Change the given fields: `project.update(name="…")`, or `Project.update("id", name="…")`.
 
         Raises NotFoundError.
         """
@@ -57,12 +57,12 @@ class Project:
 
     @syncable
     async def archive(self: Project | str) -> Project:
-        """Leave it out of lists. What is in it stays, and goes on. Raises NotFoundError."""
+        """Leave the project out of lists. Its runs and apps go on. Raises NotFoundError."""
         return await _changed(self, {"archived": True})
 
     @syncable
     async def unarchive(self: Project | str) -> Project:
-        """Show it in lists again. Raises NotFoundError."""
+        """Show the project in lists again. Raises NotFoundError."""
         return await _changed(self, {"archived": False})
 
     @listing
@@ -73,7 +73,7 @@ class Project:
         archived: bool = False,
         limit: int = 100,
     ) -> AsyncIterator[Project]:
-        """The projects; with `archived` only those that are put away."""
+        """The projects; with `archived` only archived ones."""
         for record in await _init.client().list_projects(limit):
             if record.archived == archived:
                 yield Project(record)
@@ -113,7 +113,7 @@ class Project:
 
 
 async def _changed(project: Project | str, changes: dict[str, Any]) -> Project:
-    """The project as it is after the change; an object that was given is, too."""
+    """The project after the change; a given object is updated as well."""
     known = await Project.get.aio(project if isinstance(project, str) else project.id)
     record = await _init.client().update_project(msgspec.structs.replace(known._record, **changes))
     if isinstance(project, Project):

@@ -1,7 +1,8 @@
-"""A run: the same class whether a platform carries it out or, in local mode, this process.
+"""Runs: the same class for runs on a platform and, in local mode, in this process.
 
-A Run is a name and the last known snapshot. Properties read the snapshot and never do I/O; methods may ask, and each
-answer renews the snapshot. Waiting and watching are pushed by the platform, and survive a lost connection.
+A Run is a name and its last known record. Properties read the record and never do I/O; methods may ask the platform,
+and each answer updates the record. The platform pushes changes to waiting and watching calls, which survive a lost
+connection.
 """
 
 from __future__ import annotations
@@ -52,22 +53,22 @@ from flyte.wire import ActionPhase
 
 
 class _Haste:
-    """Which tasks are so quick that the answer to "start it" may as well wait for the end.
+    """The tasks that are so quick that the request which starts a run may wait for its end.
 
-    A task counts as quick when somebody waited for its last run here and that took no longer than HASTE; the start of
-    its next run then answers with the end, and `wait` has nothing left to ask. A task that turns out to take longer is
-    not quick any more, so that a start is late by HASTE once at most.
+    A task counts as quick if its last run in this process was waited for and took no longer than HASTE; the request for
+    its next run then returns at the end of the run, and `wait` needs no second request. A task that takes longer is not
+    quick any more, so that a start is delayed by HASTE at most once.
     """
 
     def __init__(self) -> None:
         self._quick: set[str] = set()
 
     def of(self, task: str) -> float | None:
-        """Seconds that the start of a run of `task` may wait for its end."""
+        """Seconds for which the request for a run of `task` waits for its end."""
         return HASTE if task in self._quick else None
 
     def learn(self, run: wire.Run, *, waited: bool) -> None:
-        """What a run came to: one that was `waited` for, or one as it was answered at its start."""
+        """Learn from a run that was `waited` for, or from the answer to the request that started it."""
         if waited and run.ended is not None and run.ended - run.created <= HASTE:
             self._quick.add(run.task)
         elif not run.phase.is_terminal or waited:
@@ -87,7 +88,7 @@ def _has_outputs(self: Run) -> bool:
 
 
 def _failed_at(action: wire.Action) -> tuple[float, float]:
-    """What failed at the same moment failed from below."""
+    """The order of failures; of actions that failed at the same moment the deepest is first."""
     return action.ended or 0, -action.created
 
 
@@ -132,10 +133,10 @@ class Run:
         with_label_keys: list[str] | None = None,
         paused_actions_only: bool = False,
     ) -> AsyncIterator[Run]:
-        """The first `limit` runs that fit, newest first, or oldest first with `sort_by=("created_at", "asc")`.
+        """The first `limit` matching runs, newest first, or oldest first with `sort_by=("created_at", "asc")`.
 
-        They are asked for page by page, as they are wanted. By `created_by_subject`, `with_label_keys` and `updated_at`
-        this process chooses, and for the oldest it looks at every run: name a task, a time or a label besides.
+        They are fetched page by page on demand. This process itself filters by `created_by_subject`, `with_label_keys`
+        and `updated_at`, and fetches every run to find the oldest: add a task, a time or a label.
         """
         if limit < 1:
             return
@@ -173,12 +174,12 @@ class Run:
 
     @property
     def id(self) -> str:
-        """The name under another name."""
+        """The same as `name`."""
         return self._record.name
 
     @property
     def url(self) -> str:
-        """The run's page."""
+        """The run's page in the console."""
         return self._record.url
 
     @property
@@ -191,7 +192,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """The phase in a word, such as `succeeded`."""
+        """The phase as text, such as `succeeded`."""
         return self._record.phase.value
 
     @property
@@ -232,12 +233,12 @@ class Run:
 
     @property
     def error_info(self) -> wire.ErrorInfo | None:
-        """What it failed with: code, message, kind, traceback."""
+        """The run's error: code, message, kind, traceback; None without one."""
         return self._record.error
 
     @property
     def action(self) -> Action:
-        """The root action, as far as the run knows it."""
+        """The root action, with the fields that are known from the run."""
         run = self._record
         record = wire.Action(
             run=run.name,
@@ -254,14 +255,14 @@ class Run:
         return Action(record, self._runs)
 
     def done(self) -> bool:
-        """Whether it had ended when it was last seen."""
+        """Whether the run has ended, by its last known record."""
         return self._record.phase.is_terminal
 
     # --- waiting and watching
 
     @syncable
     async def sync(self) -> Run:
-        """Look again."""
+        """Fetch the present record."""
         await self._look()
         return self
 
@@ -271,7 +272,7 @@ class Run:
 
     @syncable_when(_has_ended)
     async def wait(self, quiet: bool = False, wait_for: WaitFor = "terminal") -> None:
-        """Return when it has ended, or, with `wait_for="running"`, begun to run. Does not raise when it has failed.
+        """Return when the run has ended or, with `wait_for="running"`, has started. Does not raise when it has failed.
 
         On a terminal each change is a line on stderr, unless `quiet`. Raises InvalidInputError for another `wait_for`.
         """
@@ -291,7 +292,7 @@ class Run:
             haste.learn(self._record, waited=True)
 
     def _is_complete(self) -> bool:
-        """Whether the snapshot is the last one: an event says that a run has succeeded, but not with what."""
+        """Whether the record is final: an event says that a run has succeeded, but does not contain the outputs."""
         run = self._record
         if run.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
             return run.outputs is not None or run.outputs_blob is not None
@@ -299,7 +300,7 @@ class Run:
 
     @streamable
     async def stream(self, actions: Literal["root", "all"] = "root") -> AsyncIterator[RunUpdate]:
-        """The run's updates: where it is now, then each that follows, in order, once; ends after the last.
+        """The run's present state, then every later update, in order, once; ends after the last.
 
         For `async for` and for plain `for`. With `actions="all"` also those of the actions below.
         """
@@ -320,13 +321,13 @@ class Run:
             yield of_event(record)
 
     async def watch(self, cache_data_on_done: bool = False) -> AsyncIterator[ActionDetails]:
-        """The root action's details now and after each change, until it has ended."""
+        """The root action's details now and after each change, until its end."""
         async for details in self.action.watch(cache_data_on_done):
             yield details
 
     @syncable
     async def abort(self, reason: str = "Manually aborted from the SDK.") -> None:
-        """Stop it, and everything below it. One that has ended, or that nobody knows, is left alone."""
+        """Stop the run and all of its actions. A run that has ended, or is unknown, is not changed."""
         try:
             self._record = await self._runs.abort_run(self.name, reason)
         except RunNotFoundError:
@@ -335,15 +336,15 @@ class Run:
     # --- what came of it
 
     async def _ended(self) -> wire.Run:
-        """The last snapshot where it has ended, else the newest."""
+        """The final record if the run has ended, else the newest."""
         return self._record if self._is_complete() else await self._look()
 
     @syncable_when(_has_outputs)
     async def outputs(self) -> ActionOutputs:
-        """What the task returned: a tuple with one element for each declared output.
+        """The task's outputs: a tuple with one element for each declared output.
 
-        Raises RuntimeError before the end. A run that ended without any, because it failed, gives an empty tuple that
-        raises it, with the reason, when an element is taken. In local mode it waits for the end.
+        Raises RuntimeError before the end of the run. For a run that failed the tuple is empty, and indexing it raises
+        RuntimeError with the reason. In local mode this waits for the end.
         """
         data = await self._output_data()
         return data if isinstance(data, NoOutputs) else outputs_of(data, self._task, self._interface)
@@ -363,7 +364,7 @@ class Run:
 
     @syncable
     async def inputs(self) -> ActionInputs:
-        """What the task was given, by name."""
+        """The task's inputs, by name."""
         found = await self._runs.get_action(self.name)
         data = await content(self._runs, found.inputs, found.inputs_blob)
         return inputs_of(data or {}, self._task, found.interface)
@@ -395,13 +396,13 @@ class Run:
 
     @syncable
     async def details(self) -> RunDetails:
-        """Everything there is to know of it."""
+        """The run with its root action's details."""
         found = await self._runs.get_action(self.name)
         return RunDetails(await self._look(), ActionDetails(found, self._runs, self._task))
 
     @syncable
     async def first_failure(self) -> ActionDetails | None:
-        """The action that failed first, which is often why those above it did; None where none has."""
+        """The action that failed first, often the cause of other failures; None if none has failed."""
         first: wire.Action | None = None
         for phase in (ActionPhase.FAILED, ActionPhase.TIMED_OUT):
             async for action in actions_of(self._runs, self.name, phase=phase):
@@ -412,9 +413,9 @@ class Run:
 
     @syncable
     async def raise_for_status(self) -> None:
-        """Return if it succeeded. Raises the task's own error if it failed, RuntimeError if it has not ended.
+        """Return if the run succeeded. Raises the task's error if it failed, RuntimeError if it has not ended.
 
-        The error is `flyte.errors.RuntimeUserError` and of its original class, where this process has that.
+        The error is a `flyte.errors.RuntimeUserError`, and of its original class if this process can import that.
         """
         run = await self._ended()
         if not run.phase.is_terminal:
@@ -429,22 +430,22 @@ class Run:
 
     @syncable
     async def get_report(self, attempt: int | None = None) -> str:
-        """The HTML page that the root action last showed; see `Action.get_report`."""
+        """The last HTML page that the root action showed; see `Action.get_report`."""
         return (await self._runs.get_report(self.name, wire.ROOT_ACTION, attempt)).html
 
     @syncable
     async def code_bundle(self) -> CodeBundle:
-        """The code that it runs."""
+        """The run's code."""
         return code_of(await self._runs.get_action(self.name))
 
     @syncable
     async def download_code(
         self, dest: str | Path | None = None, extract: bool = True, attempt: int | None = None
     ) -> Path:
-        """Put the code that it runs into the folder `dest` (default: one of the run's name), and return where it is.
+        """Put the run's code into the folder `dest` (default: a folder with the run's name), and return its path.
 
-        With `extract` that is the folder, otherwise the archive in it, `DIGEST.tar.gz`. Raises NotFoundError where the
-        code was never sent: in local mode, and with `copy_style="none"`.
+        With `extract` the path is that of the folder, otherwise of the archive in it, `DIGEST.tar.gz`. Raises
+        NotFoundError if the code was never sent: in local mode, and with `copy_style="none"`.
         """
         found = await self._runs.get_action(self.name)
         return await download(self._runs, code_of(found), dest or self.name, extract)
@@ -457,10 +458,10 @@ class Run:
     async def get_logs(
         self, attempt: int | None = None, filter_system: bool = False, show_ts: bool = False, follow: bool = False
     ) -> AsyncIterator[str]:
-        """The lines that the root action wrote in its last attempt, or in `attempt`.
+        """The log lines of the root action in its last attempt, or in `attempt`.
 
-        With `follow` those of every attempt, from the first on, also those that it will write, until it has ended.
-        A log has the task's own lines only and no times, so that `filter_system` and `show_ts` change nothing.
+        With `follow` the lines of every attempt, from the first on, including future ones, until the action has ended.
+        A log has only the task's own lines, without times, so that `filter_system` and `show_ts` have no effect.
         """
         async for line in self._runs.run_logs(self.name, wire.ROOT_ACTION, attempt=attempt, follow=follow):
             yield line.text
@@ -469,7 +470,7 @@ class Run:
     async def show_logs(
         self, attempt: int | None = None, max_lines: int = 100, show_ts: bool = False, filter_system: bool = False
     ) -> None:
-        """Print the last lines that the root action wrote."""
+        """Print the last log lines of the root action."""
         async for line in self._runs.run_logs(self.name, wire.ROOT_ACTION, attempt=attempt, tail=max_lines):
             print(line.text)
 

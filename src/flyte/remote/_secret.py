@@ -1,4 +1,4 @@
-"""Secrets of a project and domain. A value goes to the platform, and never comes back."""
+"""Secrets of a project and domain. A value is sent to the platform and can never be read back."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Secret:
     async def create(
         cls, name: str, value: str | bytes, type: SecretTypes = "regular", cluster_pool: str | None = None
     ) -> Secret:
-        """Keep `value` under `name`; one that exists gets the new value. Bytes must be UTF-8 text.
+        """Store `value` under `name`; an existing secret gets the new value. Bytes must be UTF-8 text.
 
-        `type` and `cluster_pool` are Flyte's and change nothing here. Raises InvalidInputError.
+        `type` and `cluster_pool` are Flyte's and have no effect here. Raises InvalidInputError.
         """
         if (problem := rules.SECRET_NAME.problem(name)) is not None:
             raise InvalidInputError(str(problem))

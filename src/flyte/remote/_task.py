@@ -1,4 +1,4 @@
-"""Tasks that are deployed: found by name and version, run by `flyte.run`, called inside an action."""
+"""Deployed tasks: found by name and version, run by `flyte.run`, called inside an action."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOW = 'name="env.function", version="v1"'
 
 
 class Task:
-    """A deployed task, as a listing shows it."""
+    """A deployed task in a listing."""
 
     def __init__(self, record: wire.Task) -> None:
         self._record = record
@@ -36,7 +36,7 @@ class Task:
         version: str | None = None,
         auto_version: AutoVersion | None = None,
     ) -> LazyEntity:
-        """The task of that name, looked up when it is first used. Raises ValueError without a version of any kind."""
+        """The task with that name, looked up at its first use. Raises ValueError without a version of any kind."""
         return LazyEntity(name, project, domain, version, auto_version)
 
     @listing
@@ -85,12 +85,12 @@ class Task:
 
     @property
     def url(self) -> str:
-        """The task's page."""
+        """The task's page in the console."""
         return self._record.url
 
     @property
     def entrypoint(self) -> bool:
-        """Flyte's mark for a run's first task; every task may be one here."""
+        """Flyte's mark for a run's first task: always True, since every task may be run here."""
         return True
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class TaskDetails(Task):
         super().__init__(record)
         self.overridden = overridden
         self.asked = asked or record.version
-        """The version as it was asked for: `latest` may be another one tomorrow."""
+        """The requested version, which may be `latest`."""
 
     @classmethod
     async def fetch(
@@ -121,11 +121,11 @@ class TaskDetails(Task):
         version: str | None = None,
         auto_version: AutoVersion | None = None,
     ) -> TaskDetails:
-        """The task of that full name, or of that bare function name where one environment has it.
+        """The task with that full name, or with that function name if only one environment has it.
 
         `auto_version` is `latest`, the version that was deployed last, or, inside an action or app, `current` for the
-        caller's own version. Raises ValueError without a version of any kind, RemoteTaskNotFoundError that lists what
-        there is.
+        caller's own version. Raises ValueError without a version of any kind, and RemoteTaskNotFoundError that lists
+        similar tasks or versions.
         """
         return await LazyEntity(name, project, domain, version, auto_version)._found()
 
@@ -146,7 +146,7 @@ class TaskDetails(Task):
 
     @property
     def default_input_args(self) -> tuple[str, ...]:
-        """The inputs that may be left out."""
+        """The inputs with a default."""
         return tuple(spec.name for spec in self.spec.interface.inputs if not spec.required)
 
     @property
@@ -173,16 +173,16 @@ class TaskDetails(Task):
         """The same task with other settings: short_name, resources, cache, retries, timeout, reusable (or "off"),
         env_vars, secrets; queue, interruptible and the like are accepted.
 
-        Raises TypeError for an option that there is not.
+        Raises TypeError for an unknown option.
         """
         spec = _overridden(self.spec, self.version, {key: item for key, item in changes.items() if item is not None})
         return TaskDetails(msgspec.structs.replace(self._record, spec=spec), overridden=True, asked=self.asked)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it from inside an action, and wait for what it returns. Raises the task's own error.
+        """Run the task from inside an action, and wait for its result. Raises the task's own error.
 
-        It is a run of its own, which remembers the action that started it. An action that runs again finds the runs of
-        its earlier attempts, as it finds its children. Raises RemoteTaskUsageError elsewhere.
+        The call is a run of its own, which records the action that started it. An action that runs again finds the runs
+        of its earlier attempts, as it finds its children. Raises RemoteTaskUsageError outside of an action.
         """
         if ctx().mode != "remote":
             raise RemoteTaskUsageError(f"{self.name} can be called inside an action of a platform; use flyte.run here")
@@ -198,7 +198,7 @@ class TaskDetails(Task):
 
 
 class LazyEntity:
-    """A task by name, looked up when it is first used."""
+    """A task by name, looked up at its first use."""
 
     def __init__(
         self,
@@ -224,7 +224,7 @@ class LazyEntity:
 
     @syncable
     async def fetch(self) -> TaskDetails:
-        """The task's details; asked for once. Raises RemoteTaskNotFoundError."""
+        """The task's details; fetched once. Raises RemoteTaskNotFoundError."""
         return await self._found()
 
     async def _found(self) -> TaskDetails:
@@ -246,7 +246,7 @@ class LazyEntity:
         return current
 
     def override(self, **changes: Any) -> LazyEntity:
-        """See `TaskDetails.override`; carried out when the task is looked up."""
+        """See `TaskDetails.override`; it is applied when the task is looked up."""
         merged = {**self._changes, **changes}
         return LazyEntity(self._name, self._project, self._domain, self._version, self._auto_version, merged)
 
@@ -291,7 +291,7 @@ def _overridden(spec: wire.TaskSpec, version: str, changes: dict[str, Any]) -> w
 
 
 def _cache(cache: Any, before: wire.CacheSpec | None, version: str) -> wire.CacheSpec | None:
-    """A cache for a function that is not here: its version is the override's, else as before, else the task's own."""
+    """The cache of a deployed function: its version is the override's, else the earlier one, else the task's own."""
     if not cache.is_enabled:
         return None
     return wire.CacheSpec(

@@ -1,4 +1,4 @@
-"""A span of time that a listing is narrowed to."""
+"""A span of time as a filter of listings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TimeFilter:
 
 
 def moment(seconds: float | None) -> datetime | None:
-    """Seconds since 1970 as a time in UTC; None where nothing has happened yet."""
+    """Seconds since 1970 as a time in UTC; None for None."""
     from datetime import UTC
 
     return datetime.fromtimestamp(seconds, UTC) if seconds else None

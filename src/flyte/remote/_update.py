@@ -1,4 +1,4 @@
-"""One update of a run, as `run.stream()` gives it."""
+"""One update of a run, as `run.stream()` yields it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from flyte.wire import ActionPhase
 
 @dataclass(frozen=True, slots=True)
 class RunUpdate:
-    """Where the run is now, and what was said when it came there."""
+    """A phase of the run, and the message of the event that led to it."""
 
     status: str
-    """The phase in a word, such as `running`."""
+    """The phase as text, such as `running`."""
     message: str
     """A sentence for people."""
     phase: ActionPhase
     action: str
-    """The action that it is about; `a0` is the run itself."""
+    """The name of the action; `a0` stands for the run itself."""
     at: datetime | None
     attempt: int
     seq: int
-    """The number in the event log; a stream can go on after it."""
+    """The event's number in the event log, after which a stream can resume."""
     body: dict[str, Any] = field(default_factory=dict)
-    """What the task added to a message of its own."""
+    """The data that the task added to its own message."""
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the action has ended with this."""
+        """Whether the action has ended with this update."""
         return self.phase.is_terminal
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class RunUpdate:
 
 
 def of_run(run: wire.Run) -> RunUpdate:
-    """A run's snapshot as an update."""
+    """A run's record as an update."""
     at = moment(run.ended or run.started or run.created)
     return RunUpdate(
         run.phase.value, run.message or run.phase.value, run.phase, wire.ROOT_ACTION, at, run.attempt, run.seq
@@ -54,7 +54,7 @@ def of_event(event: wire.Event) -> RunUpdate:
 
 
 def moved(run: wire.Run, event: wire.Event) -> wire.Run:
-    """The run's snapshot after an event of its root action. Outputs and errors come with the next look at it."""
+    """The run's record after an event of its root action, without outputs and errors, which must be fetched."""
     import msgspec
 
     phase = ActionPhase(event.phase)

@@ -1,7 +1,7 @@
-"""Files and folders of ours, put where the platform's processes find them.
+"""Uploads of files and folders to the platform's blob store.
 
-Content is kept in the blob store by its sha256, so that the same file is sent once. A folder is a blob that lists its
-files; its address names that list.
+Content is stored by its sha256, so that the same file is sent once. A folder is a blob that lists its files; the
+folder's address is that of the list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flyte.errors import TooLargeError
 
 @syncable
 async def upload_file(path: str | Path) -> tuple[str, str]:
-    """(sha256, address) of the file, on the platform now. Raises FileNotFoundError, and TooLargeError above 100 MiB."""
+    """Upload the file; returns (sha256, address). Raises FileNotFoundError, and TooLargeError above 100 MiB."""
     client = _init.client()
     digest = await _sent(client, Path(path))
     return digest, _address(client, digest)
@@ -29,7 +29,7 @@ async def upload_file(path: str | Path) -> tuple[str, str]:
 
 @syncable
 async def upload_dir(path: str | Path) -> str:
-    """The address of a list of the folder's files (`{"path": "sha256"}`), all of them on the platform now.
+    """Upload the folder's files; returns the address of a list of them (`{"path": "sha256"}`).
 
     Raises NotADirectoryError, and TooLargeError for a file above 100 MiB.
     """

@@ -1,4 +1,4 @@
-"""Who we are to the platform."""
+"""The caller's identity on the platform."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flyte.remote._io import as_dict, as_json
 
 
 class User:
-    """The caller, as the platform knows it."""
+    """The caller's name and kind."""
 
     def __init__(self, record: wire.Me) -> None:
         self._record = record
@@ -19,7 +19,7 @@ class User:
     @syncable_classmethod
     @classmethod
     async def get(cls) -> User:
-        """Raises NotAuthenticatedError for a key that is not known."""
+        """The caller of this process. Raises NotAuthenticatedError for an unknown key."""
         return cls(await _init.client().me())
 
     def subject(self) -> str:
