@@ -1,7 +1,7 @@
 """The HTTP API under `/v1` and, on the same application, the console's pages.
 
-`make_app` puts it together: the routes in one list, one gate in front of them (`authentication`), one place that knows
-which parameters they take (`queries`), one where errors become answers (`errors`), one document that describes it all
+`make_app` puts it together: the routes in one list, one gate in front of them (`authentication`), one check of query
+parameters (`queries`), one conversion of errors to answers (`errors`), one document that describes all routes
 (`openapi`).
 """
 
@@ -22,7 +22,7 @@ from tarmac.api.plane import Authenticator, ControlPlane, Document
 from tarmac.settings import Settings
 
 _ENVELOPE = 1024 * 1024
-"""Bytes that a request may have besides the value it carries."""
+"""Bytes that a request may have in addition to its value."""
 
 
 def make_app(control: ControlPlane, authenticator: Authenticator, settings: Settings) -> Litestar:

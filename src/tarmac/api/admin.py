@@ -16,13 +16,13 @@ from tarmac.api.plane import By, Control, Gatekeeper
 
 @get("/health", summary="Is the platform well?", opt={"public": True}, sync_to_thread=False)
 def health(control: Control) -> wire.Health:
-    """Its version and its parts; the one question that needs no key."""
+    """The platform's version and its parts; the only route that needs no key."""
     return control.health()
 
 
 @get("/me", summary="Who am I?", sync_to_thread=False)
 def me(request: Request[Any, Any, Any]) -> wire.Me:
-    """The caller, as the platform knows it."""
+    """The caller's name and kind."""
     return wire.Me(subject=request.user.subject, kind=request.user.kind)
 
 
@@ -30,13 +30,13 @@ def me(request: Request[Any, Any, Any]) -> wire.Me:
 async def list_secrets(
     control: Control, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN, limit: Limit = 100
 ) -> list[wire.SecretInfo]:
-    """Their names; a value is never told."""
+    """The names of all secrets; a value is never returned."""
     return (await control.secrets(project, domain))[:limit]
 
 
 @post("/secrets", status_code=201, summary="Create a secret")
 async def create_secret(data: JSONBody[wire.SecretRequest], control: Control, by: By) -> wire.SecretInfo:
-    """Keeps the value sealed; a secret that exists gets the new value."""
+    """Stores the value encrypted; an existing secret gets the new value."""
     return await control.create_secret(data, by)
 
 
@@ -44,7 +44,7 @@ async def create_secret(data: JSONBody[wire.SecretRequest], control: Control, by
 async def get_secret(
     name: Name, control: Control, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
 ) -> wire.SecretInfo:
-    """When it was made and changed; its value is never told."""
+    """When the secret was created and changed; its value is never returned."""
     return await control.secret(project, domain, name)
 
 
@@ -52,25 +52,25 @@ async def get_secret(
 async def delete_secret(
     name: Name, control: Control, by: By, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
 ) -> None:
-    """What runs keeps its value; what starts later has none."""
+    """Running processes keep the value; processes that start later do not have it."""
     await control.delete_secret(project, domain, name, by)
 
 
 @get("/keys", summary="List API keys")
 async def list_keys(control: Control, limit: Limit = 100) -> list[wire.KeyInfo]:
-    """Their names and when they were last used; a key itself is never told again."""
+    """The names of all keys and when each was last used; a key itself is never returned again."""
     return (await control.keys())[:limit]
 
 
 @post("/keys", status_code=201, summary="Create an API key")
 async def create_key(data: JSONBody[wire.KeyRequest], control: Control, by: By) -> wire.KeyInfo:
-    """The answer is the only place where the key stands."""
+    """The answer contains the key, which cannot be read again."""
     return await control.create_key(data, by)
 
 
 @delete("/keys/{id:str}", status_code=204, summary="Delete an API key")
 async def delete_key(id: Name, control: Control, by: By) -> None:
-    """It is refused from now on."""
+    """The key is refused from now on."""
     await control.delete_key(id, by)
 
 
@@ -86,7 +86,7 @@ async def create_project(data: JSONBody[wire.Project], control: Control, by: By)
 
 @put("/projects/{id:str}", status_code=200, summary="Change a project")
 async def update_project(id: Name, data: JSONBody[wire.Project], control: Control, by: By) -> wire.Project:
-    """The body takes the place of the project's record; one that is archived is only left out of lists."""
+    """The body replaces the project's record; an archived project is only left out of lists."""
     if data.id != id:
         raise InvalidInputError(
             f"the body is the project {data.id!r}, the address is of {id!r}; a project keeps its id"

@@ -1,4 +1,4 @@
-"""Apps: what is served, its logs and its requests."""
+"""Apps: list, look, start and stop them, read their logs and their requests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def list_apps(
 async def get_app(
     app: Name, control: Control, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
 ) -> wire.App:
-    """Where the app answers, what it is doing, and its replicas."""
+    """The app's address, its status and its replicas."""
     return await control.app(project, domain, app)
 
 
@@ -59,7 +59,7 @@ async def activate_app(
     domain: Domain = DEFAULT_DOMAIN,
     wait: Wait = 0,
 ) -> wire.App:
-    """The app is to serve; with `wait`, answers when it does or the time is up."""
+    """Starts the app; with `wait`, answers when it serves or the time is up."""
     return await control.activate(project, domain, app, wait or None, by)
 
 
@@ -72,7 +72,7 @@ async def deactivate_app(
     domain: Domain = DEFAULT_DOMAIN,
     wait: Wait = 0,
 ) -> wire.App:
-    """The app is to stop, and no request starts it again; with `wait`, answers when it has or the time is up."""
+    """Stops the app, so that no request starts it again; with `wait`, answers when it has stopped or the time is up."""
     return await control.deactivate(project, domain, app, wait or None, by)
 
 
@@ -80,7 +80,7 @@ async def deactivate_app(
 async def delete_app(
     app: Name, control: Control, by: By, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
 ) -> None:
-    """Stops the app and forgets it."""
+    """Stops the app and removes it with all of its versions."""
     await control.delete_app(project, domain, app, by)
 
 
@@ -127,7 +127,7 @@ async def read_app_log(
 
 
 async def _written(found: Sequence[logs.Source], after: int | None, tail: int | None) -> AsyncIterator[list[LogLine]]:
-    """What the logs hold now, one after the other."""
+    """The present content of the logs, one after the other."""
     for name, path, _ in found:
         async for batch in _named(logs.batches(path, after, lambda: True, tail), name):
             yield batch
@@ -151,7 +151,7 @@ async def list_requests(
 
 
 def last_requests(path: Path, limit: int) -> list[AccessEntry]:
-    """The last entries of an access log, newest first; a line that is being written is left out."""
+    """The last entries of an access log, newest first; an incomplete last line is left out."""
     entries: list[AccessEntry] = []
     for line in reversed(logs.read(path, tail=limit)):
         with suppress(msgspec.DecodeError):

@@ -1,12 +1,13 @@
-"""Who may ask: the one gate in front of every route of the API and the console.
+"""Authentication: the one gate in front of every route of the API and the console.
 
-Three checks, in this order, before any route runs:
+It makes three checks, in this order, before any route runs:
 
-1. *Host*: the request must be meant for this platform. A page of a stranger can make a browser look up the stranger's
-   own name as 127.0.0.1 (DNS rebinding) and would then speak to us in the user's name, but the Host header tells.
+1. *Host*: the request must be addressed to this platform. A page of another site can make a browser resolve the site's
+   own name to 127.0.0.1 (DNS rebinding) and then call this API as the user; the Host header reveals that.
 2. *Identity*: `Authorization: Bearer`, else the session cookie of the console. Routes marked `public` need none.
-3. *Origin*: what a cookie authorizes and changes something must come from our own pages. Cookies know no ports: the
-   apps on this machine are other origins on the same host, so SameSite alone would not keep them out.
+3. *Origin*: a request that changes something by means of a cookie must come from the console's own pages. Cookies do
+   not depend on the port: the apps on this machine are other origins on the same host, so SameSite alone does not
+   exclude them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 
 class MisdirectedRequest(NotAllowedError):
-    """Raised when the Host header names something else than this platform."""
+    """Raised when the Host header is not a name of this platform."""
 
     status = 421
 
@@ -54,7 +55,7 @@ class Hosts:
 
     names: frozenset[str]
     any_address: bool
-    """Whether every literal address is ours: the front door listens on all of them."""
+    """Whether every literal address counts: the front door listens on all addresses."""
 
     @classmethod
     def of(cls, settings: Settings) -> Hosts:
@@ -62,7 +63,7 @@ class Hosts:
         return cls(frozenset(names), settings.host in ("0.0.0.0", "::"))
 
     def include(self, host: str) -> bool:
-        """Whether a Host header, with or without a port, names us."""
+        """Whether a Host header, with or without a port, names this platform."""
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         if name in self.names:
             return True
@@ -74,7 +75,7 @@ class Hosts:
 
 
 class Gate:
-    """The middleware: the three checks, and who is calling as `request.user`."""
+    """The middleware: it makes the three checks and sets `request.user` to the caller's principal."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator, hosts: Hosts) -> None:
         self.app = app
@@ -117,7 +118,7 @@ def _readable(host: str) -> bool:
 
 
 def check_origin(request: Request[Any, Any, Any]) -> None:
-    """Raises NotAllowedError for a request that changes something and was not made by one of our own pages."""
+    """Raises NotAllowedError for a request that changes something and does not come from a page of the console."""
     if request.method in _SAFE_METHODS:
         return
     site = request.headers.get("sec-fetch-site")
@@ -130,7 +131,7 @@ def check_origin(request: Request[Any, Any, Any]) -> None:
 
 
 async def add_security_headers(message: Message, scope: Scope) -> None:
-    """To every answer; `no-store` where nothing else is said of caching, since all of it is somebody's own."""
+    """Add headers to every answer; `no-store` unless the route sets caching itself, since answers are private."""
     if message["type"] == "http.response.start":
         headers = list(message["headers"])
         headers += SECURITY_HEADERS

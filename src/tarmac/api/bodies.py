@@ -1,4 +1,4 @@
-"""Request bodies: JSON straight into its record, not by way of dicts, so that `Raw` fields stay as they came."""
+"""Request bodies: JSON is decoded into its record without dicts in between, so that `Raw` fields stay unchanged."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class RecordBody(AbstractDTO[Record]):
-    """Litestar's seam for reading bodies: the parameter `data` of a route is decoded as the record it is declared as.
+    """Litestar's hook for reading bodies: the parameter `data` of a route is decoded as its declared record.
 
-    Where the record is optional, an empty body is None. Raises msgspec.DecodeError and msgspec.ValidationError.
+    If the record is optional, an empty body is None. Raises msgspec.DecodeError and msgspec.ValidationError.
     """
 
     _decoders: ClassVar[dict[str, msgspec.json.Decoder[Any]]] = {}
@@ -44,9 +44,9 @@ class RecordBody(AbstractDTO[Record]):
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """The record that a body holds. Raises msgspec.DecodeError, msgspec.ValidationError and InvalidInputError.
+    """The record in a body. Raises msgspec.DecodeError, msgspec.ValidationError and InvalidInputError.
 
-    The rules of its fields are applied by the use case (`tarmac.control`), for every kind of caller alike.
+    `tarmac.control` applies the rules of its fields, for every kind of caller alike.
     """
     try:
         return decoder.decode(body)

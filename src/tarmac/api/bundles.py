@@ -1,7 +1,7 @@
 """Content by the sha256 of its bytes: code bundles (tar.gz) and blobs (the JSON text of large values).
 
-What is sent goes to a temporary file while it is hashed; nothing is kept whose bytes do not have the digest of its
-address, so a broken upload can be sent again and a stored one never changes.
+An upload is written to a temporary file while it is hashed. It is kept only if its digest is that of the address, so a
+broken upload can be sent again and a stored one never changes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ async def _put(blobs: Blobs, digest: str, request: Request[Any, Any, Any]) -> Re
 
 
 async def _receive(chunks: AsyncIterator[bytes], file: IO[bytes]) -> str:
-    """Write what arrives to `file`; its sha256."""
+    """Write the request's body to `file`; returns its sha256."""
     sha256 = hashlib.sha256()
     async for chunk in chunks:
         sha256.update(chunk)
@@ -91,7 +91,7 @@ async def _receive(chunks: AsyncIterator[bytes], file: IO[bytes]) -> str:
 
 
 def _content(file: IO[bytes]) -> Any:
-    """The file's bytes, in the page cache and not in this process's memory."""
+    """The file's bytes, mapped from the page cache instead of read into this process's memory."""
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.tell() else b""
 
 

@@ -1,4 +1,4 @@
-"""Deployments: what makes tasks and apps known to the platform."""
+"""Deployments: they register tasks and apps with the platform."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tarmac.api.plane import By, Control
 
 @post("/deployments", status_code=202, summary="Deploy")
 async def deploy(data: JSONBody[wire.DeployRequest], control: Control, by: By) -> wire.Deployment:
-    """Takes a deployment on; its environments become ready level by level, as its events tell."""
+    """Accepts a deployment; its environments become ready level by level, which its events report."""
     return await control.deploy(data, by)
 
 
 @get("/deployments/{id:str}", summary="Look at a deployment")
 async def get_deployment(id: Name, control: Control) -> wire.Deployment:
-    """How far each environment is."""
+    """The deployment with the phase of each environment."""
     return await control.deployment(id)
 
 

@@ -1,8 +1,8 @@
-"""The one place where an error becomes an answer.
+"""The conversion of errors to answers, for all routes.
 
-Every error, whoever raised it, ends as a status and an ErrorInfo; requests below `/v1` get it as JSON (`ErrorBody`),
-people who asked for a page get a page that says the same. What nobody expected is logged with its traceback under a
-reference, and the answer holds the reference and nothing else.
+Every error becomes a status and an ErrorInfo. Requests below `/v1` get it as JSON (`ErrorBody`), people who asked for a
+page get a page with the same text. An unexpected error is logged with its traceback under a reference, and the answer
+contains only the reference.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CODES = {400: "InvalidInputError", 404: "NotFoundError", 405: "MethodNotAllowed
 
 
 def handler(page: ErrorPage) -> Callable[[AnyRequest, Exception], Response[Any]]:
-    """The application's only exception handler; `page` draws an error for people."""
+    """The application's only exception handler; `page` renders an error for people."""
 
     def answer(request: AnyRequest, error: Exception) -> Response[Any]:
         status, info = told(f"{request.method} {request.scope['path']}", error)
@@ -47,7 +47,7 @@ def handler(page: ErrorPage) -> Callable[[AnyRequest, Exception], Response[Any]]
 
 
 def told(asked: str, error: Exception) -> tuple[int, ErrorInfo]:
-    """The status of `error`, and what the caller, who `asked` (`GET /v1/runs`), is told of it."""
+    """The status and the ErrorInfo for `error`; `asked` is the request, such as `GET /v1/runs`."""
     match error:
         case BaseRuntimeError():
             return error.status, ErrorInfo(
@@ -70,7 +70,7 @@ def told(asked: str, error: Exception) -> tuple[int, ErrorInfo]:
 
 
 def is_for_people(request: AnyRequest) -> bool:
-    """Whether a page is wanted: outside the API, by somebody who reads HTML."""
+    """Whether to answer with a page: the request is outside of the API and accepts HTML."""
     path = request.scope["path"]
     return path != "/v1" and not path.startswith("/v1/") and "text/html" in request.headers.get("accept", "")
 
@@ -88,7 +88,7 @@ def _address(request: AnyRequest) -> str:
 
 
 def _validation(error: ValidationException) -> str:
-    """One sentence from Litestar's list of what is wrong with the parameters."""
+    """One sentence from Litestar's list of problems with the parameters."""
     wrong = [item for item in error.extra or () if isinstance(item, dict)]
     return "; ".join(map(_parameter, wrong)) or error.detail
 

@@ -1,8 +1,8 @@
 """The API for programs on this machine: its routes as frames on the link; `flyte._client.local_socket` calls it.
 
-Finding a task, starting a run of it and looking at the run are what programs do all day; they are answered right here.
-Every other call goes through the application, exactly as if it had come by HTTP, and so does whatever is unusual about
-those three: there is one place that checks parameters and says what is wrong with them.
+The three most frequent calls (find a task, start a run of it, look at the run) are answered here. Every other call goes
+through the application, exactly as if it had come by HTTP, and so does an unusual form of these three: their parameters
+are checked, and refused, only there.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Caller:
-    """A program at the other end of a link, which is called as `principal`."""
+    """A program at the other end of a link; its calls are made as `principal`."""
 
     def __init__(self, link: Link, token: str, app: Any, control: ControlPlane, authenticator: Authenticator) -> None:
-        """Raises PermissionError for a key that is not known."""
+        """Raises PermissionError for an unknown key."""
         self._link, self._token, self._app, self._control, self._authenticator = (
             link,
             token,
@@ -67,7 +67,7 @@ class Caller:
             self._refuse(frame, InvalidInputError(problem))
 
     def lost(self, link: Link) -> None:
-        """Nobody is left to hear the answers; what is to change something is not broken off half-way."""
+        """The link has ended: cancel calls that only read; calls that change something are finished."""
         for call in self._reading:
             call.cancel()
 
@@ -75,7 +75,7 @@ class Caller:
         try:
             queries.refuse_nul(ask.path)
             answer = await self._fast(ask) or await self._by_route(ask)
-        except Exception as error:  # noqa: BLE001 - as the application's own handler: every error becomes an answer
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer, as in the application's handler
             self._refuse(ask, error)
         else:
             self._link.send(answer)
@@ -87,7 +87,7 @@ class Caller:
     # ------------------------------------------------------------------ the three
 
     async def _fast(self, ask: Ask) -> Answer | None:
-        """The answer to a plain call of the three; None for everything else."""
+        """The answer to a plain form of the three calls; None for every other call."""
         self._check()
         path, _, query = ask.path.partition("?")
         place, _, last = path.rpartition("/")
@@ -101,7 +101,7 @@ class Caller:
         return None
 
     def _check(self) -> None:
-        """Raises NotAuthenticatedError for a key that was deleted, or an identity that ended, since."""
+        """Raises NotAuthenticatedError for a key that was deleted since, or an identity that has expired."""
         expires = self._principal.expires
         if self._principal.kind == "key" or (expires is not None and expires <= time.time()):
             self._authenticator.authenticate(self._token, None)
@@ -161,7 +161,7 @@ class Caller:
 
 
 class _Response:
-    """One answer of the application, put together."""
+    """One answer of the application, collected from its messages."""
 
     def __init__(self, body: bytes) -> None:
         self._sent = body
@@ -196,13 +196,13 @@ def _answer(ask: Ask, record: wire.Record, status: int = 200) -> Answer:
 
 
 def _plain(query: str, known: set[str]) -> dict[str, str] | None:
-    """The parameters, where all are known and none is empty; else None."""
+    """The parameters if all are known and none is empty; else None."""
     given = dict(parse_qsl(query, keep_blank_values=True))
     return given if given.keys() <= known and all(given.values()) else None
 
 
 def _wait(query: str) -> float | None:
-    """The seconds that a plain call wants to wait; None where the query needs a closer look."""
+    """The seconds that a plain call wants to wait; None if the query needs the application's checks."""
     given = _plain(query, {"project", "domain", "wait"})
     try:
         wait = None if given is None else float(given.get("wait", 0))

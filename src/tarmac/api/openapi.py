@@ -1,6 +1,6 @@
-"""The OpenAPI document: paths from the routes, schemas from the records, words from the docstrings.
+"""The OpenAPI document: paths from the routes, schemas from the records, descriptions from the docstrings.
 
-Litestar describes the routes and their parameters, `schemas` the records that go in and come out.
+Litestar describes the routes and their parameters, `schemas` the records of requests and answers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _JSON = "application/json"
 
 BODIES = {"put_bundle": "application/gzip", "put_blob": _JSON}
-"""Routes whose body is read as it arrives → its media type."""
+"""Routes whose body is streamed → its media type."""
 
 PUBLIC = {"health"}
 """Routes that need no key."""
@@ -100,7 +100,7 @@ EXAMPLES: dict[str, Any] = {
 
 
 class RecordSchemas(OpenAPISchemaPlugin):
-    """Keeps Litestar from describing records: it names them, and `document` puts ours there."""
+    """Makes Litestar refer to records by name only; `document` adds their schemas."""
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
         return not field_definition.is_union and field_definition.is_subclass_of(Record)
@@ -133,7 +133,7 @@ def config() -> OpenAPIConfig:
 
 
 def document(described: Callable[[], Litestar]) -> bytes:
-    """The document of the application that `described` makes, as JSON."""
+    """The OpenAPI document of the application that `described` makes, as JSON."""
     found: dict[str, Any] = described().openapi_schema.to_schema()
     components = found.setdefault("components", {})
     components["schemas"] = _schemas()
@@ -150,7 +150,7 @@ def document(described: Callable[[], Litestar]) -> bytes:
 
 
 def _finish(operation: dict[str, Any]) -> None:
-    """What Litestar cannot know of a route, and less of what goes without saying."""
+    """Add to a route's description what Litestar does not know, and remove defaults that need no mention."""
     name = operation["operationId"]
     operation.pop("deprecated", None)
     operation["parameters"] = [_parameter(parameter) for parameter in operation.get("parameters", ())]
@@ -167,7 +167,7 @@ def _finish(operation: dict[str, Any]) -> None:
 
 
 def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
-    """Without what is so anyway; a parameter that is left out is not null."""
+    """Remove defaults that need no mention; an absent parameter is not null."""
     schema = parameter["schema"]
     if options := schema.pop("oneOf", None):
         schema = {**schema, **next(option for option in options if option.get("type") != "null")}

@@ -9,10 +9,10 @@ from litestar.params import HeaderParameter, PathParameter, QueryParameter
 from flyte import rules
 
 LONGEST_WAIT = 300
-"""Seconds that a call with `wait` is kept waiting at most."""
+"""Longest time, in seconds, that a call with `wait` waits."""
 
 LARGEST = int(rules.POSITION.most)
-"""The largest number that a database takes."""
+"""The largest number that a database accepts."""
 
 MOST_ATTEMPTS = int(rules.COUNT.most)
 

@@ -1,7 +1,7 @@
-"""What the API and the console need of the platform behind them: the control plane's use cases, and who is calling.
+"""The interface between the API or the console and the platform: the control plane's use cases, and authentication.
 
-Both are protocols, so that the API is tested on its own; `tarmac.control.Control` and `tarmac.auth` are what runs.
-Records in, records out; whatever is refused is raised as one of `flyte.errors`. `by` is the caller's subject.
+Both are protocols, so that the API can be tested alone; `tarmac.control.Control` and `tarmac.auth` implement them.
+Arguments and results are records; a refusal is raised as an error of `flyte.errors`. `by` is the caller's subject.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tarmac.auth import Principal
 from tarmac.logs import LogFile
 
 Seen = tuple[Literal["snapshot", "event"], int, wire.Record]
-"""What a watcher gets: which kind, the event log's number, and the Run, App, Deployment or Event."""
+"""An item for a watcher: its kind, its number in the event log, and the Run, App, Deployment or Event."""
 
 IsOver = Callable[[], bool]
 """Whether a log is complete: True once nothing more is written to it."""
@@ -104,14 +104,14 @@ class ControlPlane(Protocol):
 
 
 class Authenticator(Protocol):
-    """Turns what a request carries into who is calling. All of it raises NotAuthenticatedError."""
+    """Finds the principal of a request. Every method raises NotAuthenticatedError."""
 
     def authenticate(self, bearer: str | None, cookie: str | None) -> Principal:
-        """Whoever the key or, where there is none, the session stands for."""
+        """The principal of the key or, without a key, of the session."""
         ...
 
     def session(self, principal: Principal) -> str:
-        """A session for a browser: what `authenticate` takes as `cookie`. Raises NotAllowedError."""
+        """A session for a browser, to be sent as its cookie. Raises NotAllowedError."""
         ...
 
     def end_session(self, cookie: str) -> None:
@@ -119,7 +119,7 @@ class Authenticator(Protocol):
         ...
 
     def login_code(self, principal: Principal) -> str:
-        """A code that `redeem` takes once, within a few minutes. Raises NotAllowedError."""
+        """A code that `redeem` accepts once, within a few minutes. Raises NotAllowedError."""
         ...
 
     def redeem(self, code: str) -> Principal: ...

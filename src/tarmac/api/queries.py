@@ -1,10 +1,9 @@
-"""What may stand behind the `?`: the parameters that a route declares, and nothing else.
+"""The check of query parameters: a route accepts the parameters that it declares, and no others.
 
-A parameter that nobody reads is most often a filter with a typing error, and a list that was to be narrowed and was not
-looks like any other. So each call below `/v1` that carries one is refused, here and for all routes.
+An unknown parameter is most often a misspelled filter, and a list that should have been filtered looks like any other.
+So each call below `/v1` with an unknown parameter is refused, for all routes alike.
 
-`project` and `domain` are taken everywhere: a client sends them with every call, and a route that has no use for them
-names its things without.
+`project` and `domain` are accepted everywhere: a client sends them with every call, also to routes that ignore them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ EVERYWHERE = frozenset({"project", "domain"})
 
 
 def refuse_unknown(request: Request[Any, Any, Any]) -> None:
-    """Raise InvalidInputError that names what is not known in the query, and what is."""
+    """Raise InvalidInputError that names the unknown parameters and the known ones."""
     path, query = request.scope["path"], request.scope["query_string"]
     refuse_nul(path)
     refuse_nul(query.decode("latin-1"))
@@ -37,7 +36,7 @@ def refuse_unknown(request: Request[Any, Any, Any]) -> None:
 
 
 def refuse_nul(address: str) -> None:
-    """Raise InvalidInputError for an address with a NUL character in it: no name has one, and no database takes it."""
+    """Raise InvalidInputError for an address with a NUL character: no name has one, and databases refuse it."""
     if "\0" in address or "%00" in address:
         raise InvalidInputError("the address holds a NUL character, which no name has; leave it out")
 

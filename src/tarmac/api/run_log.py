@@ -1,7 +1,7 @@
-"""The log of a whole run: that of every attempt of every action.
+"""The log of a whole run: the logs of all attempts of all its actions.
 
-What is written has no times, so what was written before the call comes action by action, in the order in which the
-actions were created; whoever follows gets the rest as it is written.
+Lines have no times. So the lines that were written before the call are sent action by action, in the order in which the
+actions were created; with `follow`, later lines are sent as they are written.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ async def read_run_log(
 ) -> Stream:
     """The logs of all its actions: a LogLine on each line, whose `source` is the action's name.
 
-    What is there comes action by action, in the order of their creation. With `follow` the answer goes on with what is
-    written, until the run is over; it begins with the last `tail` lines of each action.
+    Present lines are sent action by action, in the order of their creation. With `follow` the answer goes on with
+    later lines until the run is over; it begins with the last `tail` lines of each action.
     """
     record = await control.run(run)
     if follow and not record.phase.is_terminal:
@@ -51,7 +51,7 @@ async def _actions(control: ControlPlane, run: str) -> AsyncIterator[Action]:
 
 
 async def _written(control: ControlPlane, run: str, tail: int | None = None) -> AsyncIterator[list[LogLine]]:
-    """What the logs hold now."""
+    """The present content of the logs."""
     async for action in _actions(control, run):
         for number in range(1, action.attempt + 1):
             path, _ = control.attempt_log(run, action.name, number)
@@ -72,16 +72,16 @@ def _of(line: LogLine, action: str, attempt: int) -> LogLine:
 
 
 class _Begun:
-    """The attempts of a run that have begun to run, as they begin."""
+    """The attempts of a run that have started, as they start."""
 
     def __init__(self, control: ControlPlane, run: str) -> None:
         self._control, self._run = control, run
         self._attempts: dict[tuple[str, int], logs.Source] = {}
         self.is_over = False
-        """The run has ended: no more attempts begin."""
+        """True when the run has ended, so that no more attempts start."""
 
     async def watch(self) -> None:
-        """Learn of all of them until the run is over."""
+        """Collect the attempts until the run is over."""
         async for _, _, record in self._control.watch_run(self._run, None, "all"):
             if isinstance(record, Run):
                 await self._list()
@@ -106,7 +106,7 @@ class _Begun:
 
 
 def _has_begun(phase: ActionPhase) -> bool:
-    """A queued action has written nothing, and there may be many thousands of them."""
+    """Whether the action has started. Queued actions have no log, and there may be many thousands of them."""
     return phase not in (ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURCES)
 
 
@@ -125,6 +125,6 @@ async def _followed(control: ControlPlane, run: str, tail: int | None, partial: 
 
 
 def _placed(line: LogLine) -> LogLine:
-    """The line under its action's name, with its attempt."""
+    """The line with its action's name and attempt."""
     action, _, attempt = line.source.rpartition("/")
     return _of(line, action, int(attempt))

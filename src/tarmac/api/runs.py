@@ -64,7 +64,7 @@ async def create_run(
 
 
 def with_key(request: wire.RunRequest, key: str | None) -> wire.RunRequest:
-    """The request with the key of its header. Raises InvalidInputError where it has another one itself."""
+    """The request with the key of its header. Raises InvalidInputError if the body has another key."""
     if key is None or key == request.idempotency_key:
         return request
     if request.idempotency_key is not None:
@@ -98,7 +98,7 @@ async def list_runs(
     ] = None,
     limit: Limit = 100,
 ) -> list[wire.Run]:
-    """The runs of a project, newest first. Runs of the same instant have an order too: pages lose none."""
+    """The runs of a project, newest first. Runs of the same instant have a fixed order, so that pages lose none."""
     return await control.runs(
         project=project,
         domain=domain,
@@ -115,7 +115,7 @@ async def list_runs(
 
 
 def phase_of(name: str) -> ActionPhase:
-    """Raises InvalidInputError for what is no phase."""
+    """The phase of this name. Raises InvalidInputError for an unknown name."""
     try:
         return ActionPhase(name)
     except ValueError:
@@ -141,7 +141,7 @@ def labels_of(written: list[str]) -> dict[str, str]:
 
 @get("/runs/{run:str}", summary="Look at a run")
 async def get_run(run: Name, control: Control, wait: Wait = 0) -> wire.Run:
-    """The run as it is now; with `wait`, when it is over or the time is up."""
+    """The present state of the run; with `wait`, answers when the run is over or the time is up."""
     return await (control.wait(run, wait) if wait else control.run(run))
 
 
@@ -204,7 +204,7 @@ async def read_report(
         int | None, QueryParameter(ge=1, le=MOST_ATTEMPTS, description="The last one that has any when absent.")
     ] = None,
 ) -> wire.Report:
-    """The HTML that the action last showed. It is the task's own: show it where it can do no harm."""
+    """The last HTML report of the action. The task wrote it: display it in a sandbox."""
     return await control.report(run, action, attempt)
 
 
@@ -262,7 +262,7 @@ async def _attempts(
     tail: int | None,
     partial: bool,
 ) -> AsyncIterator[list[LogLine]]:
-    """The log of this attempt, and of each that comes after it, also of those that were over in no time."""
+    """The log of this attempt and of each later one, including attempts that end at once."""
     while True:
         async for batch in _attempt(log, after, tail, log[1], partial):
             yield batch

@@ -1,7 +1,7 @@
-"""JSON Schemas of the records, with the words that stand in their source.
+"""JSON Schemas of the records, with descriptions from the docstrings below their fields.
 
-Made from what msgspec knows of a record, which is what it will decode. (Its own generator cannot show a default that is
-`Raw`, and knows nothing of the docstrings below the fields.)
+They are made from msgspec's type information, by which it also decodes. (msgspec's own generator cannot show a default
+that is `Raw`, and ignores these docstrings.)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PLAIN: dict[type[known.Type], Schema] = {
 
 
 def reference(name: str) -> str:
-    """How a document points to the schema of the record `name`."""
+    """The reference to the schema of the record `name`."""
     return f"#/components/schemas/{name}"
 
 
@@ -78,7 +78,7 @@ def _described(schema: Schema, text: str | None) -> Schema:
 
 
 def of_type(kind: known.Type) -> Schema:
-    """The schema of a field's type. Raises TypeError for a type that no record has had yet."""
+    """The schema of a field's type. Raises TypeError for an unsupported type."""
     if (plain := _PLAIN.get(type(kind))) is not None:
         return dict(plain)
     match kind:
@@ -102,7 +102,7 @@ def of_type(kind: known.Type) -> Schema:
 
 @functools.cache
 def _field_docs() -> dict[str, dict[str, str]]:
-    """Record → field → the docstring below it in the source of `flyte.wire`; empty where there is no source."""
+    """Record → field → the docstring below it in the source of `flyte.wire`; empty without a source."""
     try:
         trees = [ast.parse(inspect.getsource(module)) for module in (specs, records)]
     except OSError:

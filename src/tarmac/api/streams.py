@@ -1,7 +1,7 @@
-"""Answers that go on: server-sent events and newline-delimited JSON, both with a sign of life when nothing happens.
+"""Streamed answers: server-sent events and newline-delimited JSON, both with a heartbeat when nothing happens.
 
-The event stream is what `run.stream()`, the command line and the console read; the log stream is what `get_logs` reads.
-A stream ends when what it follows is over, or when its reader goes away.
+`run.stream()`, the command line and the console read the event stream; `get_logs` reads the log stream. A stream ends
+when its run, app or deployment is over, or when the client disconnects.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flyte.wire import LogLine
 from tarmac.api.plane import Seen
 
 HEARTBEAT = 15.0
-"""Seconds of silence after which a sign of life is sent, so that nobody between takes the connection for dead."""
+"""Seconds of silence after which a heartbeat is sent, so that no proxy on the way closes the connection."""
 
 _encode = msgspec.json.Encoder().encode
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -37,7 +37,7 @@ def lines(batches: AsyncIterator[list[LogLine]]) -> Stream:
 
 
 async def _messages(watched: AsyncIterator[Seen]) -> AsyncIterator[bytes]:
-    yield b": hello\n\n"  # the head of the answer leaves at once, not with the first event
+    yield b": hello\n\n"  # so that the head of the answer is sent at once, not with the first event
     async for seen in alive(watched, HEARTBEAT):
         if seen is None:
             yield b": ping\n\n"
@@ -52,7 +52,7 @@ async def _json_lines(batches: AsyncIterator[list[LogLine]]) -> AsyncIterator[by
 
 
 async def alive(items: AsyncIterator[Item], every: float) -> AsyncIterator[Item | None]:
-    """The items as they come, and None whenever none came for `every` seconds. Ends `items` when it is ended."""
+    """The items as they come, and None after every `every` seconds without one. Closes `items` when it is closed."""
     upcoming: asyncio.Future[Item] | None = None
     try:
         while True:

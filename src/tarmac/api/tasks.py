@@ -1,4 +1,4 @@
-"""Tasks: what can be run."""
+"""Tasks: list and look."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def get_task(
     domain: Domain = DEFAULT_DOMAIN,
     version: Annotated[str | None, QueryParameter(description="The latest when absent.")] = None,
 ) -> wire.Task:
-    """One version of a task, with its interface; a bare function name will do where it is the only one."""
+    """One version of a task, with its interface; a bare function name is enough if only one task has it."""
     return await control.task(project, domain, name, version)
 
 

@@ -1,4 +1,4 @@
-"""Large values and code bundles, by the sha256 of their bytes. What is stored once is never changed."""
+"""Large values and code bundles, by the sha256 of their bytes. A stored blob is never changed."""
 
 from tarmac.blobs.files import Blobs
 

@@ -1,6 +1,6 @@
-"""Blobs as files of one folder: the name is the digest, and a file is there whole or not at all.
+"""Blobs as files of one folder: the name is the digest, and a file is either complete or absent.
 
-Workers on this machine read and write the same folder by the same rule: a temporary file beside it, then a rename.
+Workers on this machine read and write the same folder by the same rule: write a temporary file there, then rename it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class Blobs:
-    """Bytes by the sha256 of their content; the folder has to exist."""
+    """Bytes by the sha256 of their content, in an existing folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path(self, digest: str) -> Path:
-        """Where the blob is, or would be. Raises InvalidInputError for what is no sha256."""
+        """The path of the blob, whether it exists or not. Raises InvalidInputError if `digest` is not a sha256."""
         if not _DIGEST.match(digest):
             raise InvalidInputError(f"{digest[:80]!r} is not a sha256: 64 hexadecimal digits, in lower case")
         return self._folder / digest
@@ -53,7 +53,7 @@ class Blobs:
         return digest
 
     async def put_at(self, digest: str, data: bytes) -> None:
-        """Store bytes that the sender says have this digest. Raises InvalidInputError when they have not."""
+        """Store bytes under the digest that the sender names. Raises InvalidInputError if they have another one."""
         path = self.path(digest)
         found = await asyncio.to_thread(_digest, data)
         if found != digest:
@@ -73,7 +73,7 @@ def _digest(data: bytes) -> str:
 
 
 def _store(path: Path, data: bytes) -> None:
-    """Write the file and its name to disk, unless it is there; one that was cut short by a power cut is mended."""
+    """Write the file and its name to disk, unless it exists; a file that a power cut truncated is written again."""
     if path.exists() and path.stat().st_size == len(data):
         return
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".put-")

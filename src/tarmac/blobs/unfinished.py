@@ -1,4 +1,4 @@
-"""Files that are written aside, to get their name when they are whole, and whose writer was killed before that."""
+"""Temporary files whose writer was killed before it could rename them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import shutil
 from tarmac.home import Home
 
 AGE = 3600.0
-"""Seconds since its last change after which nobody is at work on such a file any more."""
+"""Seconds since its last change after which such a file counts as abandoned."""
 
 
 def remove(home: Home, now: float) -> None:
-    """Remove what is older than that of values and unpacked bundles; what cannot be removed stays."""
+    """Remove abandoned temporary files of values and unpacked bundles; a file that cannot be removed stays."""
     for path in (*home.blobs.glob(".put-*"), *home.code.glob(".*")):
         with contextlib.suppress(OSError):
             if now - path.stat().st_mtime > AGE:

@@ -1,9 +1,9 @@
-"""The console: pages for people, drawn by the server from the same records that the API answers with.
+"""The console: pages for people, rendered by the server from the records of the API.
 
-Every page is a function of its address: filters, what is unfolded and what is selected stand in the query, so a page
+Every page depends on its address alone: filters, expanded actions and the selected action are in the query, so a page
 can be sent to a colleague and works without a script. The script (`static/console.js`) only makes it live: when an
-event arrives it fetches the same address with `fragment=1` and swaps the parts that have changed.
+event arrives it fetches the same address with `fragment=1` and replaces the parts that have changed.
 
-`pages` has the routes, `rendering` the templates and their words, `tree` the unfolded part of a run, `forms` the form
+`pages` has the routes, `rendering` the templates and their filters, `tree` the expanded part of a run, `forms` the form
 that starts a task, `session` signing in and out, `reference` the page that describes the API.
 """

@@ -20,7 +20,7 @@ REQUESTS_SHOWN = 30
 
 
 class Request(Struct, frozen=True):
-    """What the page shows of a line of the access log."""
+    """A line of the access log, as the page shows it."""
 
     time: float = 0
     method: str = ""
@@ -74,7 +74,7 @@ async def app_page(
 
 
 def links_of(app: App) -> list[tuple[str, str]]:
-    """(title, address) of everything that a browser can open: the app itself, then what it links to."""
+    """(title, address) of the app itself and of its links."""
     own = [(app.url, app.url)] if app.url.startswith(_WEB) else []
     if app.host:
         by_name = app.host if app.host.startswith(_WEB) else f"http://{app.host}"

@@ -1,7 +1,7 @@
-"""The form that starts a task, made from the JSON Schemas of its inputs, and the way back from what was typed.
+"""The form that starts a task, made from the JSON Schemas of its inputs, and the conversion of the submitted text.
 
-A schema that a plain control can show (text, number, yes or no, one of several) gets that control; everything else is
-typed as JSON. What is left empty is left out where the task has a default, and is null where null is allowed.
+A schema that a plain control can show (text, number, yes or no, one of several) gets that control; every other input is
+typed as JSON. An empty field is left out if the task has a default, and is null if null is allowed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from flyte.wire import InputSpec, InterfaceSpec
 
 _LONGEST_CHAIN = 16
-"""References and choices that are followed from one schema to the next."""
+"""How many references and choices are followed from one schema to the next."""
 
 Kind = Literal["text", "date", "integer", "number", "boolean", "choice", "json"]
 
@@ -33,13 +33,13 @@ class Field:
     choices: tuple[str, ...] = ()
     """The values to choose from, as JSON."""
     text: str = ""
-    """What stands in the control."""
+    """The content of the control."""
     placeholder: str = ""
     error: str = ""
 
 
 class FormErrors(Exception):
-    """What was typed cannot be sent; `fields` say why."""
+    """Raised when the submitted text does not fit; `fields` have the reasons."""
 
     def __init__(self, fields: list[Field]) -> None:
         super().__init__("; ".join(f"{field.name}: {field.error}" for field in fields if field.error))
@@ -70,7 +70,7 @@ def _field(spec: InputSpec, given: Mapping[str, Any]) -> Field:
 
 
 def _plain(schema: Mapping[str, Any], root: Mapping[str, Any], steps: int) -> tuple[Mapping[str, Any], bool]:
-    """`schema` without references and without null, and whether null is allowed; anything after so many steps."""
+    """`schema` without references and without null, and whether null is allowed; `{}` after _LONGEST_CHAIN steps."""
     if not steps:
         return {}, True
     if "$ref" in schema:
@@ -139,7 +139,7 @@ def _json(value: Any) -> str:
 
 
 def inputs(interface: InterfaceSpec, typed: Mapping[str, str]) -> bytes:
-    """What was typed, as the JSON object that a run takes. Raises FormErrors."""
+    """The submitted inputs, as the JSON object of a run. Raises FormErrors."""
     read: dict[str, msgspec.Raw] = {}
     seen: list[Field] = []
     for empty in fields(interface):
@@ -156,7 +156,7 @@ def inputs(interface: InterfaceSpec, typed: Mapping[str, str]) -> bytes:
 
 
 def _value(field: Field) -> bytes | None:
-    """The field's value as JSON; None where it is left to the default. Raises ValueError."""
+    """The field's value as JSON; None for the default. Raises ValueError."""
     text = field.text if field.kind == "text" else field.text.strip()
     if not text:
         if not field.required:

@@ -1,4 +1,4 @@
-"""The console's routes, what all pages share, and the page that says what went wrong."""
+"""The console's routes, the frame of all pages, and the error page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tarmac.console.rendering import render, static_file
 AnyRequest = Request[Any, Any, Any]
 
 Fragment = Annotated[bool, QueryParameter(name="fragment")]
-"""Whether only the page's changing parts are wanted, for swapping."""
+"""Whether to answer with the page's changing parts only."""
 
 SCOPE = "/v2/domain/{domain:str}/project/{project:str}"
 
@@ -40,7 +40,7 @@ async def page(control: ControlPlane, place: Place, template: str, fragment: boo
 
 
 def error_page(request: AnyRequest, status: int, info: ErrorInfo) -> str:
-    """What a person sees instead of an ErrorBody."""
+    """The page that people get in place of an ErrorBody."""
     return render("error.html", status=status, error=info, signed_in=request.scope.get("user") is not None)
 
 

@@ -1,4 +1,4 @@
-"""Where pages are: the addresses of a project's runs, tasks and apps, and of what the API says about them."""
+"""The paths of pages: a project's runs, tasks and apps, and the API's routes for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Place:
     domain: str = DEFAULT_DOMAIN
 
     def page(self, *parts: str, **query: Any) -> str:
-        """`/v2/domain/…/project/…/<parts>?<query>`; what is None or empty in the query is left out."""
+        """`/v2/domain/…/project/…/<parts>?<query>`; None and empty values of the query are left out."""
         return _address(["v2", "domain", self.domain, "project", self.project, *parts], query)
 
     def api(self, *parts: str, **query: Any) -> str:
@@ -33,6 +33,6 @@ def _address(parts: list[str], query: dict[str, Any]) -> str:
 
 
 def local(path: str | None) -> str:
-    """`path`, if it is a path of ours, else the first page: where to go after signing in."""
+    """The page after signing in: `path` if it is a path of the console, else the first page."""
     is_local = path is not None and path.startswith("/") and not path.startswith(("//", "/\\"))
     return path if is_local and path is not None else "/"

@@ -1,4 +1,4 @@
-"""The page that describes the API: drawn from the OpenAPI document, with a form at every route to try it."""
+"""The page that describes the API: rendered from the OpenAPI document, with a form at every route to try it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tarmac.api.plane import Document
 from tarmac.console.rendering import render
 
 _DEEPEST = 2
-"""Records inside records that are shown in place."""
+"""How deep records inside of records are shown inline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Operation:
     body_type: str
     example: str
     answers: list[tuple[str, str, str, list[Property]]]
-    """(status, what it means, type of the body, the body's fields)."""
+    """(status, description, type of the body, the body's fields)."""
     streams: bool
 
 
@@ -149,7 +149,7 @@ def type_of(schema: Mapping[str, Any]) -> str:
 
 
 def _named(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record that `schema` is, or has as its items or as its only other choice than null."""
+    """The name of the record to which `schema` refers: itself, as the type of its items, or as a choice beside null."""
     for option in (schema, schema.get("items") or {}, *schema.get("anyOf", ()), *schema.get("oneOf", ())):
         if "$ref" in option:
             found: Mapping[str, Any] = schemas.get(type_of(option), {})

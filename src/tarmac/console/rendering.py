@@ -1,4 +1,4 @@
-"""Templates, and how times, durations and values are written for people. Everything in them is escaped."""
+"""Templates, and the text forms of times, durations and values. All content of the templates is escaped."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from flyte.wire import ErrorInfo
 _CODE = re.compile(r"`([^`\n]+)`")
 
 LONGEST_VALUE = 20_000
-"""Characters of a value that a page shows; the rest is a link away."""
+"""How many characters of a value a page shows; a link leads to the rest."""
 
 
 def duration(seconds: float | None) -> str:
-    """`32 ms`, `1.2 s`, `1m 15s`, `2h 5m`, `3d 4h`; empty where there is none."""
+    """`32 ms`, `1.2 s`, `1m 15s`, `2h 5m`, `3d 4h`; empty for None."""
     if seconds is None:
         return ""
     seconds = max(seconds, 0)
@@ -39,7 +39,7 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(moment: float | None) -> str:
-    """How long `moment` (seconds since 1970) is past: `just now`, `12 s ago`, `5 min ago`, `3 h ago`, `4 d ago`."""
+    """The time since `moment` (seconds since 1970): `just now`, `12 s ago`, `5 min ago`, `3 h ago`, `4 d ago`."""
     if not moment:
         return ""
     seconds = time.time() - moment
@@ -75,7 +75,7 @@ def code(text: str) -> Markup:
 
 
 def frames(error: ErrorInfo) -> str:
-    """The traceback of an error as its reader wants it, without the message, which stands above it."""
+    """The traceback of an error, without the message, which the page shows above it."""
     text = readable(error.traceback).rstrip()
     for sentence in (f"{error.code}: {error.message}".rstrip(), error.message.rstrip()):
         if sentence and text.endswith(sentence):
@@ -85,7 +85,7 @@ def frames(error: ErrorInfo) -> str:
 
 
 def spent(record: Any) -> float | None:
-    """Seconds that a run, an action or an attempt has taken so far; None before it began."""
+    """Seconds that a run, an action or an attempt has taken so far; None before its start."""
     if record.started is None:
         return None
     return float((record.ended or time.time()) - record.started)

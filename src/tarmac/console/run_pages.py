@@ -23,9 +23,9 @@ from tarmac.console.submitted import LARGEST_FORM
 
 RUNS_ON_PAGE = 50
 COUNTED = 1000
-"""Runs up to which it is said how many there are without the filters."""
+"""Up to this many runs, an empty list says how many there are without the filters."""
 WATCHED_ACTIONS = 2_000
-"""Actions up to which each of them is watched; above, the page looks at the run every few seconds."""
+"""Up to this many actions the page watches each of them; with more, it looks at the run every few seconds."""
 
 Open = Annotated[str | None, QueryParameter(name="open")]
 PageNumber = Annotated[int, QueryParameter(name="page", ge=0)]
@@ -79,7 +79,7 @@ async def runs_page(
 
 
 def _moment(text: str | None) -> float | None:
-    """Raises InvalidInputError for what names no time."""
+    """The time that the text names. Raises InvalidInputError."""
     if not text:
         return None
     try:
@@ -101,7 +101,7 @@ async def run_page(
     attempt: FromQuery[int | None] = None,
     fragment: Fragment = False,
 ) -> Response[Any]:
-    """One run. Children are drawn where the address says that their parent is unfolded."""
+    """One run. Children are shown below each action that is expanded by the address."""
     record = await control.run(run)
     place = Place(record.project, record.domain)
     if place != Place(project, domain):
@@ -133,7 +133,7 @@ async def run_page(
 
 
 def _address(place: Place, run: str, now: dict[str, Any], **changes: Any) -> str:
-    """The page's own address with something changed; an empty `open` means that everything is folded."""
+    """The page's own address with these changes; an empty `open` collapses all actions."""
     query = {**now, **changes}
     if query["action"] == ROOT_ACTION:
         query["action"] = None
@@ -146,7 +146,7 @@ def _address(place: Place, run: str, now: dict[str, Any], **changes: Any) -> str
 async def _rows(
     control: ControlPlane, run: str, unfolded: tree.Unfolded, phase: str | None, number: int
 ) -> tuple[list[tree.Row], bool]:
-    """The tree's lines or, with a phase, a flat page of the actions in it; and whether there are more of these."""
+    """The tree's lines or, with a phase, one page of the actions in that phase; and whether there are more."""
     if not phase:
         return await tree.rows(control, run, unfolded), False
     found = await control.actions(run, None, phase_of(phase), tree.PAGE + 1, number * tree.PAGE)
@@ -154,9 +154,9 @@ async def _rows(
 
 
 def _liveness(place: Place, run: Run) -> dict[str, Any]:
-    """What makes the page live: the events of every action, or of very large runs as a whole.
+    """How the page is kept up to date: by the events of every action or, in very large runs, of the run alone.
 
-    The page looks every few seconds too: bars grow while nothing happens.
+    The page is also fetched every few seconds, since bars grow while no event comes.
     """
     if run.phase.is_terminal:
         return {}
@@ -166,14 +166,14 @@ def _liveness(place: Place, run: Run) -> dict[str, Any]:
 
 
 def _log(place: Place, action: Action, attempt: int | None) -> str:
-    """Where the log is read; the same before and after the end, so that the end does not make it be read again."""
+    """The address of the log; it is the same before and after the end, so that the log is not fetched again."""
     return place.api(
         "runs", action.run, "actions", action.name, "logs", tail=2000, attempt=attempt, follow=1, partial=1
     )
 
 
 Shown = list[tuple[str, str, msgspec.Raw | None]]
-"""Name, type in words, value; None where the value is too large and stands in the blob store."""
+"""Name, type in words, value; the value is None if it is too large for the page and is a blob."""
 
 
 def inputs_shown(details: ActionDetails) -> Shown:
@@ -185,7 +185,7 @@ def inputs_shown(details: ActionDetails) -> Shown:
 
 
 def outputs_shown(details: ActionDetails) -> Shown:
-    """What the action returned: `result`, or `result 1`, `result 2`, …."""
+    """The action's outputs: `result`, or `result 1`, `result 2`, …."""
     types = [spec.type for spec in details.interface.outputs]
     if details.outputs is None:
         nothing: list[None] = [None] * len(types)
@@ -217,7 +217,7 @@ async def abort_action(
 
 
 async def inputs_of(control: ControlPlane, run: str) -> dict[str, Any]:
-    """The inputs of an earlier run, to start from; none where it is gone or they are too large for a form."""
+    """The inputs of an earlier run, to fill the form; none if the run is gone or they are too large."""
     try:
         details = await control.action(run, ROOT_ACTION)
     except RunNotFoundError:

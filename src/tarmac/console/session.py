@@ -24,10 +24,10 @@ _Next = Annotated[str | None, QueryParameter(name="next")]
 _App = Annotated[int | None, QueryParameter(name="app")]
 
 AppPorts = NamedDependency[SkipValidation[range]]
-"""The ports on which apps are, as a route asks for it."""
+"""The apps' ports, as a route's dependency."""
 
 _LARGEST_SIGN_IN = 8192
-"""Bytes of the one form that is read before anybody's key is known."""
+"""Bytes of the sign-in form, the only form that is read before the caller's key is known."""
 
 
 @get("/login", opt={"public": True}, include_in_schema=False, sync_to_thread=False)
@@ -39,7 +39,7 @@ def login_page(
     to: _Next = None,
     app: _App = None,
 ) -> Response[Any]:
-    """The form; with a code that is still good, straight in. `app` is the port of the app that `next` is a path of."""
+    """The sign-in form; a valid code signs in at once. `app` is the port of the app to which `next` belongs."""
     if code is None:
         return _form(to, app)
     return _redeemed(request, authenticator, code, _place(request, app_ports, app, to))
@@ -47,7 +47,7 @@ def login_page(
 
 @post("/login", opt={"public": True}, include_in_schema=False, dto=None, request_max_body_size=_LARGEST_SIGN_IN)
 async def login(request: AnyRequest, authenticator: Gatekeeper, app_ports: AppPorts) -> Response[Any]:
-    """Sign in with what was pasted into the form, or with a code that `flyte console` put into one."""
+    """Sign in with the key from the form, or with a code from `flyte console`."""
     fields = await form(request)
     to, app = fields.get("next"), _port(fields.get("app"))
     place = _place(request, app_ports, app, to)
@@ -64,7 +64,7 @@ async def login(request: AnyRequest, authenticator: Gatekeeper, app_ports: AppPo
 
 @post("/logout", include_in_schema=False, request_max_body_size=LARGEST_FORM)
 async def logout(request: AnyRequest, authenticator: Gatekeeper) -> Redirect:
-    """End the session, wherever a copy of its cookie is."""
+    """End the session; every copy of its cookie is refused from now on."""
     authenticator.end_session(request.cookies.get(SESSION_COOKIE, ""))
     return Redirect("/login", status_code=303, cookies=[Cookie(key=SESSION_COOKIE, value="", path="/", max_age=0)])
 
@@ -82,7 +82,7 @@ def _port(text: str | None) -> int | None:
 
 
 def _place(request: AnyRequest, app_ports: range, app: int | None, to: str | None) -> str:
-    """Where to go after signing in: a path of the console, or of the app that has its port on the same host."""
+    """The page after signing in: a path of the console, or of the app on its port of the same host."""
     if app is None or app not in app_ports:
         return local(to)
     host = urlsplit(f"//{request.headers['host']}").hostname or ""

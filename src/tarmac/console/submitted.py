@@ -1,4 +1,4 @@
-"""A form as a browser submitted it."""
+"""Forms, as browsers submit them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MOST_FIELDS = 1000
 
 
 async def form(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """Field → what was typed; the last one where a field stands there twice.
+    """Field → submitted text; the last one if a field is repeated.
 
     Raises TooLargeError for too many fields. The size is the route's limit (`request_max_body_size`).
     """
     body = await request.body()
-    if body.count(b"&") >= _MOST_FIELDS:  # before they are taken apart, which takes fifty times their memory
+    if body.count(b"&") >= _MOST_FIELDS:  # checked before parsing, which takes fifty times the memory
         raise TooLargeError(f"the form has more than {_MOST_FIELDS:,} fields")
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, errors="strict"))

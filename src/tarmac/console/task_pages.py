@@ -20,7 +20,7 @@ from tarmac.console.run_pages import inputs_of
 from tarmac.console.submitted import LARGEST_FORM
 
 _INPUT = "input."
-"""What the names of the form's own fields begin with."""
+"""The prefix of the names of input fields in the form."""
 
 
 @get("/tasks")
@@ -49,7 +49,7 @@ async def task_page(
     like: FromQuery[str | None] = None,
     fragment: Fragment = False,
 ) -> Response[str]:
-    """One version of a task; `like` names a run whose inputs stand in the form."""
+    """One version of a task; `like` names a run whose inputs fill the form."""
     record = await control.task(project, domain, task, version)
     given = await inputs_of(control, like) if like else None
     fields = forms.fields(_interface(record), given)
@@ -65,7 +65,7 @@ async def start(
     domain: FromPath[str],
     task: FromPath[str],
 ) -> Response[Any]:
-    """Start a run with what was typed; what does not fit is said beside its field."""
+    """Start a run with the submitted inputs; an error is shown beside its field."""
     form = await submitted.form(request)
     place = Place(project, domain)
     record = await control.task(project, domain, task, form.get("version") or None)

@@ -1,7 +1,7 @@
-"""The part of a run's tree that a page shows: what is unfolded, one page of children at a time.
+"""The part of a run's tree that a page shows: the expanded actions, each with one page of its children.
 
-What is unfolded stands in the page's address, as `open=a0,3f…~2`: the action's name and, after the tilde, which page
-of its children. So one request draws any view of a run with 100,000 actions, and no view has more than a few thousand
+The expanded actions are in the page's address, as `open=a0,3f…~2`: the action's name and, after the tilde, the page of
+its children. So one request renders any view of a run with 100,000 actions, and no view has more than a few thousand
 rows.
 """
 
@@ -17,18 +17,18 @@ from tarmac.api.plane import ControlPlane
 PAGE = 100
 """Children of one action on a page."""
 MOST_OPEN = 40
-"""Actions that are unfolded at once; the ones named last are left out."""
+"""How many actions may be expanded at once; those named last are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unfolded:
-    """Which actions are unfolded, and at which page of their children."""
+    """The expanded actions, each with the page of its children."""
 
     pages: Mapping[str, int]
 
     @classmethod
     def read(cls, text: str | None) -> Unfolded:
-        """What stands in the address; the root's children where nothing does."""
+        """Parse the address' part; without one the root is expanded."""
         if text is None:
             return cls({ROOT_ACTION: 0})
         pages: dict[str, int] = {}
@@ -42,25 +42,25 @@ class Unfolded:
         return ",".join(f"{name}~{page}" if page else name for name, page in self.pages.items())
 
     def toggled(self, action: str) -> str:
-        """The address' part with `action` folded where it is open, else unfolded."""
+        """The address' part with `action` collapsed if it is expanded, else expanded."""
         if action in self.pages:
             return Unfolded({name: page for name, page in self.pages.items() if name != action}).written()
         return self.turned(action, 0)
 
     def turned(self, action: str, page: int) -> str:
-        """The address' part with `action` unfolded at `page`."""
+        """The address' part with `action` expanded at `page`."""
         return Unfolded({**self.pages, action: page}).written()
 
 
 @dataclass(frozen=True, slots=True)
 class Pager:
-    """The line below a page of children where there are more of them."""
+    """The line below a page of children, if there are more."""
 
     first: int
     last: int
     total: int
     before: str | None
-    """What `open` becomes for the page before, where there is one."""
+    """The value of `open` for the page before; None on the first page."""
     after: str | None
 
 
@@ -72,7 +72,7 @@ class Row:
     action: Action
     is_open: bool = False
     toggle: str | None = None
-    """What `open` becomes when it is folded or unfolded; None where nothing is below it."""
+    """The value of `open` after the action is collapsed or expanded; None if it has no children."""
     pager: Pager | None = None
 
 
@@ -116,7 +116,7 @@ def _pager(parent: Action, page: int, shown: int, unfolded: Unfolded) -> Pager:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Where an action lies in its run's time, in thousandths of it; `start` and `length` of the running part."""
+    """An action's position in its run's time, in thousandths of it; `start` and `length` are of the running part."""
 
     queued: int
     start: int
