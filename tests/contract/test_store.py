@@ -33,8 +33,6 @@ from tarmac.store import (
     Delete,
     DeploymentRow,
     KeyRow,
-    LostPlace,
-    PlaceTaken,
     ProjectRow,
     ReportRow,
     RunKeyRow,
@@ -45,6 +43,8 @@ from tarmac.store import (
     StoreUnavailable,
     TaskRow,
     Unwritable,
+    WriterLockLost,
+    WriterLockTaken,
     open_store,
 )
 from tarmac.store.migrate import MIGRATIONS
@@ -195,10 +195,10 @@ async def test_a_store_whose_epoch_was_taken_writes_nothing_ever_again(place: Pl
     store = await place.open()
     place.sql("update meta set value = value + 1 where name = 'epoch'")
     for seq in (1, 2):
-        with pytest.raises(LostPlace, match="another control plane"):
+        with pytest.raises(WriterLockLost, match="another control plane"):
             await store.write(new_run(f"r{seq}", seq))
     place.sql("update meta set value = value - 1 where name = 'epoch'")
-    with pytest.raises(LostPlace):
+    with pytest.raises(WriterLockLost):
         await store.write(new_run("r3", 3))
     assert place.sql("select count(*) from runs") == [(0,)]
 
@@ -212,7 +212,7 @@ async def test_every_store_that_is_opened_has_the_next_epoch(place: Place) -> No
 
 async def test_a_second_control_plane_is_refused(place: Place) -> None:
     store = await place.open()
-    with pytest.raises(PlaceTaken, match="flyte down"):
+    with pytest.raises(WriterLockTaken, match="flyte down"):
         await place.open(wait=False)
     await store.write(new_run("r1", 1))
 
@@ -502,7 +502,7 @@ class TestPostgres:
         end_sessions(place)
         await store.write(new_run("r2", 2))
         assert await stored_phases(store, "r1", "r2") == ["queued", "queued"]
-        with pytest.raises(PlaceTaken):
+        with pytest.raises(WriterLockTaken):
             await place.open(wait=False)
 
     async def test_who_lost_the_connection_to_a_standby_has_lost_the_place(self, place: Place) -> None:
@@ -512,7 +512,7 @@ class TestPostgres:
         end_sessions(place)
         async with asyncio.timeout(20):
             second = await standby
-            with pytest.raises(LostPlace):
+            with pytest.raises(WriterLockLost):
                 await first.write(new_run("r1", 1))
         await second.write(new_run("r1", 1))
 
@@ -662,7 +662,7 @@ async def test_an_unknown_fsync_is_refused(tmp_path: Path) -> None:
 async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tarmac.db"
     path.write_text("no database at all, only a text of some length\n" * 100)
-    with pytest.raises(StoreUnavailable, match="no SQLite database") as caught:
+    with pytest.raises(StoreUnavailable, match="not an SQLite database") as caught:
         await open_store("", path, patience=0.1)
     assert str(path) in str(caught.value)
 

@@ -1,12 +1,12 @@
 """The store: rows and events, written together by one writer, on SQLite or PostgreSQL.
 
-    loop ── write(change) ──► writer thread ──► one transaction for all that has gathered ──► futures resolve
+    loop ── write(change) ──► writer thread ──► one transaction for all waiting changes ────► futures resolve
     loop ── await runs(…) ──► reader thread ──► a connection of its own that may only read
 
-Who has a Store is the only one who can write: it holds a lock on the database, and an epoch that is checked inside
-every transaction (promise 1). The rest of the promises that a store can keep are in `queries.sql`, `batch.py` and
-`writer.py`, and tests/contract/test_store.py proves them on both databases. What differs between the two is in
-`sqlite.py` and `postgres.py`; everything else, the SQL included, is written once.
+A process with an open Store is the only one that can write: it has the writer lock on the database, and an epoch that
+is checked inside every transaction (promise 1). The store's other promises are kept in `queries.sql`, `batch.py` and
+`writer.py`, and tests/contract/test_store.py proves them on both databases. The differences between the two databases
+are in `sqlite.py` and `postgres.py`; everything else, the SQL included, is written once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tarmac.store.changes import (
     Change,
     Conflict,
     Delete,
-    LostPlace,
-    PlaceTaken,
     StoreError,
     StoreUnavailable,
     Unwritable,
+    WriterLockLost,
+    WriterLockTaken,
 )
 from tarmac.store.database import Database, Session
 from tarmac.store.migrate import MIGRATIONS
@@ -68,8 +68,6 @@ __all__ = [
     "DeploymentRow",
     "ImageRow",
     "KeyRow",
-    "LostPlace",
-    "PlaceTaken",
     "ProjectRow",
     "ReportRow",
     "RunKeyRow",
@@ -85,6 +83,8 @@ __all__ = [
     "Unwritable",
     "WholeAction",
     "WholeRun",
+    "WriterLockLost",
+    "WriterLockTaken",
     "open_store",
 ]
 
@@ -100,24 +100,24 @@ class Store(Reads):
         self.name = database.name
         """For messages: the file, or the database and its host."""
         self.epoch = opened.epoch
-        """Which control plane this is, counted from 1."""
+        """The number of this control plane: how often the store has been opened for writing."""
         self.last_seq = opened.last_seq
         """The number of the last event when the store was opened."""
 
     def write(self, change: Change) -> asyncio.Future[None]:
-        """Write; the future is resolved when the change is on disk, in the order of the calls.
+        """Write a change; the future is resolved when the change is on disk, in the order of the calls.
 
         Fails with Conflict when the change does not fit what is stored, Unwritable when the database cannot take it,
-        StoreUnavailable when the database cannot be used, LostPlace when another control plane has taken over.
+        StoreUnavailable when the database cannot be used, WriterLockLost when another control plane has taken over.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.put(change, lambda error: _settle(future, error))
         return future
 
     def put(self, change: Change, answer: Answer, lazy: bool = False) -> None:
-        """The same for who need not await it: `answer` is called with None, or with what `write` would fail with.
+        """Like `write`, without a future: `answer` is called with None, or with the error that `write` would raise.
 
-        Nobody waits for what is `lazy`: it is written with the next change, or a few milliseconds later.
+        A `lazy` change, for which nobody waits, is written with the next change, or a few milliseconds later.
         """
         self._writer.put(change, answer, lazy)
 
@@ -131,7 +131,7 @@ class Store(Reads):
         return Statistics(phases, tasks, apps, events, size, self._writer.commits, self._writer.changes)
 
     async def close(self) -> None:
-        """Write what was handed over, then let go of the database; whatever comes later fails."""
+        """Write all changes that were given so far, then close the database; later changes fail."""
         self._reader.finish()
         await asyncio.shield(self._reader.closed)
         self._writer.finish()
@@ -149,9 +149,9 @@ async def open_store(
 ) -> Store:
     """Open the database at `url` (`postgresql://…`), or the SQLite file at `path` when `url` is empty.
 
-    Brings its tables up to date and takes the writer's place: with `wait` after the one who has it is gone, else
-    PlaceTaken is raised. `patience` is how many seconds a database that cannot be used is tried again before
-    StoreUnavailable is raised, here and by `write`. Raises InitializationError for a database that is newer than
+    Migrates its tables and acquires the writer lock. With `wait` this waits until the process that has the lock is
+    gone, else WriterLockTaken is raised. `patience` is how many seconds a database that cannot be used is tried again
+    before StoreUnavailable is raised, here and by `write`. Raises InitializationError for a database that is newer than
     this version, or settings that cannot be used.
     """
     database = _database(url, path, fsync)

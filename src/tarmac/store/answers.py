@@ -1,4 +1,4 @@
-"""Answers from the store's threads to the loop that asked."""
+"""Answers from the store's threads to the event loop that asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
-    """Have `callback` called on the loop; on one that is closed nobody is left to hear it."""
+    """Have `callback` called on the loop; on a closed loop it is dropped, since no caller is left."""
     try:
         loop.call_soon_threadsafe(callback, *arguments)
     except RuntimeError:

@@ -1,8 +1,8 @@
-"""What several changes come to when they are written together.
+"""Several changes, combined into the statements of one transaction.
 
-The last state of an action is its row, every event is kept. An action's writes in one batch form a chain: the first
-one's `was` is compared with the database, each later one's with the row before it. Where anything does not fit,
-Mismatch is raised and the transaction has to be rolled back; the writer then finds out whose fault it was.
+Of an action's rows only the last is written; every event is written. An action's writes in one batch form a chain: the
+`was` of the first is compared with the database, the `was` of each later one with the row before it. If anything does
+not fit, Mismatch is raised and the transaction has to be rolled back; the writer then finds the change that caused it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tarmac.store.rows import ActionRow, AttemptRow, ReportRow, RunRow
 from tarmac.store.tables import ACTIONS, ATTEMPTS, EVENTS, REPORTS, RUN_KEYS, RUNS, TABLES, TASKS, Values, clean
 
 _REPLACED = ("current_tasks", "apps", "app_versions", "deployments", "images", "secrets", "keys", "projects")
-"""Fields of Change, and tables, whose rows replace what is stored under their key."""
+"""Fields of Change, and tables, whose rows replace the stored row with the same key."""
 
 _COUNTED = ("add_run", "add_label", "add_run_key", "add_task", "add_event")
-"""Statements that have to write every row that they are given."""
+"""Statements that must write every row they are given."""
 
 _INDEXED = 200
-"""Bytes of a label that are indexed as they are; PostgreSQL's indexes take no long text."""
+"""Longest label, in bytes, that is indexed as text; PostgreSQL's indexes take no long text."""
 
 
 class Mismatch(Exception):
@@ -122,13 +122,13 @@ def labels(run: RunRow) -> list[Values]:
 
 
 def indexed(text: str) -> str:
-    """`text` as it is looked up: long ones by their hash."""
+    """The form of `text` in the index: long texts by their hash."""
     data = text.encode("utf-8", "replace")
     return (clean(text) or "") if len(data) <= _INDEXED else "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def reason(change: Change, session: Session, queries: Queries) -> str:
-    """Why a change does not fit, in words; for the message of Conflict."""
+    """Why a change does not fit; for the message of Conflict."""
     for write in change.actions:
         row, was = write.row, write.was
         stored = _stored(row, session, queries)

@@ -1,4 +1,4 @@
-"""What is written in one transaction, and what can go wrong with it."""
+"""The rows and events of one transaction, and the errors of writing them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Deletable = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ActionWrite:
-    """An action's new state: `was` None inserts it, else the stored row must still be where `was` says."""
+    """An action's new state: with `was` None it is inserted, else the stored row must still have that `was`."""
 
     row: ActionRow
     was: Was | None = None
@@ -41,7 +41,7 @@ class ActionWrite:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove the row with this key; a row that is not there is no error. An app's versions go with the app."""
+    """Remove the row with this key; a missing row is not an error. An app's versions are removed with the app."""
 
     table: Deletable
     key: tuple[str, ...]
@@ -52,8 +52,8 @@ class Change:
     """Rows and their events, written together or not at all; deletes come first.
 
     Runs, their keys, actions and events are refused (Conflict) when they exist; so is a task version that exists with
-    another spec or bundle. Everything else replaces what is stored under its key, except that a current task which a
-    deployment set stays as it is when the new row is not of a deployment.
+    another spec or bundle. All other rows replace the stored row with the same key, with one exception: a current task
+    that a deployment set is replaced only by a row of a deployment.
     """
 
     runs: tuple[RunRow, ...] = ()
@@ -75,11 +75,11 @@ class Change:
 
 
 class StoreError(RuntimeError):
-    """The base of what `Store.write` and `open_store` fail with."""
+    """The base of the errors of `Store.write` and `open_store`."""
 
 
 class Conflict(StoreError):
-    """Raised when a change does not fit what is stored; nothing of it was written, and nothing else was hindered."""
+    """Raised when a change does not fit the stored rows; nothing of it was written, other changes are not affected."""
 
     def __init__(self, message: str, change: Change) -> None:
         super().__init__(message)
@@ -87,19 +87,19 @@ class Conflict(StoreError):
 
 
 class Unwritable(StoreError):
-    """Raised when the database refuses a change for what is in it; nothing of it was written."""
+    """Raised when the database refuses a change because of its content; nothing of it was written."""
 
     def __init__(self, message: str, change: Change) -> None:
         super().__init__(message)
         self.change = change
 
 
-class LostPlace(StoreError):
-    """Raised when another control plane has taken this one's place: it can write nothing any more, and must end."""
+class WriterLockLost(StoreError):
+    """Raised when another control plane has the writer lock: this one can write nothing any more, and must end."""
 
 
-class PlaceTaken(StoreError):
-    """Raised by `open_store(wait=False)` when another control plane has the store."""
+class WriterLockTaken(StoreError):
+    """Raised by `open_store(wait=False)` when another control plane has the writer lock."""
 
 
 class StoreUnavailable(StoreError):

@@ -1,4 +1,4 @@
-"""What the store needs of a database: SQLite and PostgreSQL each have a module with these two classes."""
+"""The interface to a database: SQLite and PostgreSQL each have a module with these two classes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ Row = Sequence[Any]
 
 
 class NotNow(Exception):
-    """The database is there and cannot be used at the moment; the text is the cause."""
+    """Raised when the database exists and cannot be used at the moment; the text is the cause."""
 
 
 class Session(Protocol):
-    """One connection, used by one thread. Outside of `begin` and `commit` every query stands for itself."""
+    """One connection, used by one thread. Outside of `begin` and `commit` every query is a transaction of its own."""
 
     def rows(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Any]:
-        """What a query answers; none for a statement that answers nothing."""
+        """The rows that a query returns; empty for a statement that returns none."""
 
     def many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> int:
-        """Run a statement for each of `values`: the number of rows that were written."""
+        """Run a statement for each of `values`; returns the number of rows that were written."""
 
     def begin(self) -> None: ...
 
     def begin_reading(self) -> None:
-        """Begin a transaction in which every query sees the database as the first one finds it."""
+        """Begin a transaction in which every query sees the same state of the database."""
 
     def commit(self) -> None: ...
 
@@ -40,7 +40,7 @@ class Database(Protocol):
     """One database, seen from one process."""
 
     name: str
-    """For messages: what it is and where, without a password."""
+    """The database's kind and location for messages, without a password."""
     queries: Queries
     errors: tuple[type[Exception], ...]
     """Everything that a session may raise."""
@@ -48,16 +48,16 @@ class Database(Protocol):
     def connect(self, read_only: bool = False) -> Session:
         """A new connection. Waits a few seconds at most."""
 
-    def take_place(self, session: Session) -> bool:
-        """Take the one place of the writer, or keep it; False where somebody else has it.
+    def acquire_writer_lock(self, session: Session) -> bool:
+        """Acquire the writer lock, or keep it; False when another process has it.
 
-        The place is lost with the process and, on PostgreSQL, with the session.
+        The lock is released at the end of the process and, on PostgreSQL, of the session.
         """
 
-    def leave_place(self) -> None: ...
+    def release_writer_lock(self) -> None: ...
 
     def was_committed(self, session: Session, transaction: int) -> bool:
-        """Whether a transaction whose commit was not answered is on disk after all. Raises NotNow if that is open."""
+        """Whether a transaction whose commit got no answer was committed. Raises NotNow while that is undecided."""
 
     def cause(self, error: Exception) -> str | None:
-        """Why the database cannot be used now, and what helps; None if it is the statement that is at fault."""
+        """Why the database cannot be used now, and the remedy; None if the statement itself is at fault."""

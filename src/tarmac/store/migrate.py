@@ -1,4 +1,4 @@
-"""Numbered files, applied once each and forward only; all of one file or nothing of it."""
+"""Migrations: numbered SQL files, each applied once, in order, and each in one transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def migrate(session: Session, database: Database, folder: Path = MIGRATIONS) -> None:
-    """Bring the database to the version of `folder`. Raises InitializationError for one that is newer."""
+    """Apply the migrations in `folder` that are missing. Raises InitializationError if the database is newer."""
     queries = database.queries
     session.rows(queries["migrations"])
     done = {row[0] for row in session.rows(queries["migrated"])}

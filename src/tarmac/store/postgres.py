@@ -1,7 +1,7 @@
 """PostgreSQL, through psycopg's blocking connections: they live in the store's own threads.
 
-The place of the writer is a session advisory lock, so that a second control plane stands by; what fences the first one
-after it lost its session is the epoch, which every transaction reads with a lock on its row.
+The writer lock is a session advisory lock, so that a second control plane stands by. A first control plane that lost
+its session is fenced by the epoch, which every transaction reads with a lock on its row.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ QUERIES = Queries(
         "big": "bigint",
         "transaction": "txid_current()",
         "locked": "for share",
-        # As JSON it may hold a NUL, which is not taken as text.
+        # JSON may contain a NUL, which PostgreSQL refuses in text.
         "report": r"replace(e.body, '\u0000', '\ufffd')::json #>> '{progress,report}'",
         "size": "pg_database_size(current_database())",
     },
     "%({})s",
 )
 
-PLACE = (0x7461726D, 1)
+WRITER_LOCK = (0x7461726D, 1)
 """The advisory lock's two numbers: `tarm`, and 1 for the writer."""
 
 CONNECT = {
@@ -41,12 +41,12 @@ CONNECT = {
     "tcp_user_timeout": "15000",
     "application_name": "tarmac",
 }
-"""How long a silent server is waited for, unless the URL says otherwise."""
+"""Time limits for a server that does not answer, unless the URL has others."""
 
 _SETTINGS = (
     "set lock_timeout = '5s'",
     "set statement_timeout = '60s'",
-    # What is acknowledged is on disk, whatever the server's default is.
+    # An acknowledged commit must be on disk, whatever the server's default is.
     "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'",
 )
 
@@ -109,12 +109,12 @@ class PostgresDatabase:
             raise
         return PostgresSession(connection)
 
-    def take_place(self, session: Session) -> bool:
-        taken = session.rows(f"select pg_try_advisory_lock({PLACE[0]}, {PLACE[1]})")
+    def acquire_writer_lock(self, session: Session) -> bool:
+        taken = session.rows(f"select pg_try_advisory_lock({WRITER_LOCK[0]}, {WRITER_LOCK[1]})")
         return bool(taken[0][0])
 
-    def leave_place(self) -> None:
-        """The place goes with its session."""
+    def release_writer_lock(self) -> None:
+        """PostgreSQL releases the lock with the session."""
 
     def was_committed(self, session: Session, transaction: int) -> bool:
         status = session.rows(f"select txid_status({transaction})")[0][0]

@@ -1,4 +1,4 @@
-"""The queries of queries.sql in the words of one database."""
+"""The queries of queries.sql in the dialect of one database."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def fill(template: str, **words: str) -> str:
 class Queries:
     """Every query by name, for one database.
 
-    `words` are its words in braces, `parameter` how it writes one, such as `%({})s`.
+    `words` replace the names in braces, `parameter` is the form of a parameter, such as `%({})s`.
     """
 
     def __init__(self, words: Mapping[str, str], parameter: str) -> None:
@@ -56,7 +56,7 @@ class Queries:
         self._texts: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> str:
-        """A query that is complete as it stands."""
+        """The text of a query without filters."""
         text = self._texts.get(name)
         if text is None:
             text = self._texts[name] = self._translated(templates()[name])

@@ -33,7 +33,7 @@ class Reader(threading.Thread):
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     async def read(self, ask: Callable[[Session], T]) -> T:
-        """What `ask` makes of a session, in the thread. Raises StoreUnavailable when the database cannot be read."""
+        """Call `ask` with a session, in the thread. Raises StoreUnavailable when the database cannot be read."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(Question(ask, future))
         if self._ended:
@@ -41,7 +41,7 @@ class Reader(threading.Thread):
         return await future
 
     def finish(self) -> None:
-        """Answer what was asked so far, then end; `closed` says when."""
+        """Answer all questions so far, then end; `closed` is then resolved."""
         self._queue.put(None)
 
     def run(self) -> None:
@@ -60,13 +60,13 @@ class Reader(threading.Thread):
     def _answer(self, question: Question[Any]) -> None:
         try:
             answer = self._read(question.ask)
-        except Exception as error:  # noqa: BLE001 - whatever the question raises is for who asked it
+        except Exception as error:  # noqa: BLE001 - an error of the question goes to its caller
             on_loop(self._loop, reject, question.future, error)
         else:
             on_loop(self._loop, resolve, question.future, answer)
 
     def _read(self, ask: Callable[[Session], T]) -> T:
-        """`ask`, once more on a new connection if the first one broke."""
+        """Call `ask`, and once more on a new connection if the first one is broken."""
         try:
             return ask(self._connected())
         except self._database.errors:

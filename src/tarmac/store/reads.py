@@ -1,6 +1,6 @@
-"""Everything that is asked of the store. Each method is one question to the reader's thread.
+"""All reads of the store. Each method is one question to the reader's thread.
 
-Lists are newest first, except actions, attempts and events, which are in the order in which they came to be.
+Lists are newest first, except actions, attempts and events, which are oldest first.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ T = TypeVar("T")
 
 
 class Reads:
-    """The questions; `Store` adds the writing."""
+    """The reads; `Store` adds the writes."""
 
     _reader: Reader
     _queries: Queries
     unreadable: list[tuple[str, str]]
-    """What there is a row of that could not be read at the start, and why."""
+    """The rows that could not be read at the start of the platform: what each is, and why."""
 
     async def _all(self, table: Table[R], query: str, filters: Iterable[str] = (), **values: Any) -> list[R]:
-        """The rows that a query answers; `filters` are names of filters in queries.sql."""
+        """The rows that a query returns; `filters` are names of filters in queries.sql."""
         sql = self._queries.compose(query, map(part, filters))
         chosen = _plain(values)
         return await self._reader.read(lambda session: [table.row(row) for row in session.rows(sql, chosen)])
 
     async def _readable(self, table: Table[R], query: str, what: str) -> list[R]:
-        """The rows that a query answers, without those that cannot be read, of which `unreadable` tells from now on.
+        """The rows that a query returns. Rows that cannot be read are left out and added to `unreadable`.
 
-        For the start of the platform: one row is not to keep it from coming up.
+        For the start of the platform, which one damaged row must not prevent.
         """
         sql, unreadable = self._queries[query], self.unreadable
 
@@ -86,7 +86,7 @@ class Reads:
         return rows[0] if rows else None
 
     async def _snapshot(self, ask: Callable[[Session], T]) -> Snapshot[T]:
-        """What `ask` finds, all of it at one moment."""
+        """The result of `ask` in one read transaction."""
         last_seq = self._queries["last_seq"]
 
         def read(session: Session) -> Snapshot[T]:
@@ -106,7 +106,7 @@ class Reads:
     # ------------------------------------------------------------------------------------------------------- runs
 
     async def live_runs(self) -> list[tuple[RunRow, list[ActionRow]]]:
-        """The runs that are not over, oldest first, each with all of its actions; for the start of the platform."""
+        """The runs that have not ended, oldest first, each with all of its actions; for the start of the platform."""
         runs = await self._readable(tables.RUNS, "live_runs", "run")
         actions = await self._readable(tables.ACTIONS, "live_actions", "an action of run")
         of_run = {name: list(group) for name, group in itertools.groupby(actions, attrgetter("run"))}
@@ -141,7 +141,7 @@ class Reads:
     async def actions(
         self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 1000, offset: int = 0
     ) -> Snapshot[list[WholeAction]]:
-        """A run's actions: all, or those right beneath `parent`, and of one phase."""
+        """A run's actions; only the children of `parent`, or only those in one phase, if that is given."""
         filters = [*(["actions_of_parent"] if parent is not None else ()), *(["actions_of_phase"] if phase else ())]
         sql = self._queries.compose("actions", map(part, filters))
         values = _plain({"run": run, "parent": parent, "phase": phase.value if phase else None})
@@ -152,7 +152,7 @@ class Reads:
         return await self._all(tables.ATTEMPTS, "attempts", run=run, action=action)
 
     async def report(self, run: str, action: str, attempt: int | None = None) -> ReportRow | None:
-        """The report that the action showed last, or that `attempt` did."""
+        """The last report of the action, or of its `attempt`."""
         filters = [] if attempt is None else ["report_of_attempt"]
         rows = await self._all(tables.REPORTS, "report", filters, run=run, action=action, attempt=attempt)
         return rows[0] if rows else None
@@ -178,11 +178,11 @@ class Reads:
         return await self._all(tables.TASKS, "task_versions", project=project, domain=domain, name=name, limit=limit)
 
     async def current_task(self, project: str, domain: str, name: str) -> TaskRow | None:
-        """The version of a task that is current; `name` is its full name."""
+        """The current version of a task; `name` is its full name."""
         return await self._one(tables.TASKS, "current_task", project=project, domain=domain, name=name)
 
     async def current_tasks(self, project: str, domain: str) -> list[CurrentTaskRow]:
-        """Which version of each task is current, by name."""
+        """Task name → its current version."""
         return await self._all(tables.CURRENT_TASKS, "current_tasks", project=project, domain=domain)
 
     async def tasks_by_short_name(
@@ -274,11 +274,11 @@ def _scoped(project: str | None, domain: str | None) -> list[str]:
 
 
 _LIKE = re.compile("[!%_]")
-"""What means something in a pattern of `like`."""
+"""The characters with a meaning in a pattern of `like`."""
 
 
 def _like(part: str) -> str:
-    """The pattern of every text that has `part` in it."""
+    """The pattern for texts that contain `part`."""
     quoted = _LIKE.sub(r"!\g<0>", part.lower())
     return f"%{quoted}%"
 

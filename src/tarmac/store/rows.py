@@ -1,4 +1,4 @@
-"""The rows: what is stored, one frozen class for each table. Times are seconds since 1970, bodies are JSON text."""
+"""The rows: one frozen class for each table. Times are seconds since 1970, bodies are JSON text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """What was asked for. How far it is stands in its root action, `a0`, and nowhere else."""
+    """The request for a run. The run's progress is that of its root action, `a0`."""
 
     name: str
     project: str
@@ -31,7 +31,7 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunKeyRow:
-    """An idempotency key that came with the name of a run that existed: it means that run from then on."""
+    """An idempotency key that was sent with the name of an existing run; it stands for that run from then on."""
 
     project: str
     domain: str
@@ -41,7 +41,7 @@ class RunKeyRow:
 
 @dataclass(frozen=True, slots=True)
 class ActionRow:
-    """One action as it stands now. `created`, `parent` and `kind` are never changed by a later write."""
+    """The current state of one action. `created`, `parent` and `kind` are never changed by a later write."""
 
     run: str
     name: str
@@ -62,7 +62,7 @@ class ActionRow:
     """The ErrorInfo."""
     message: str = ""
     spec: bytes | None = None
-    """The TaskSpec, where it was overridden."""
+    """The TaskSpec, if it was overridden."""
     custom_context: dict[str, str] = field(default_factory=dict)
     created: float = 0.0
     started: float | None = None
@@ -85,7 +85,7 @@ class AttemptRow:
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """The report that an attempt showed last."""
+    """The last report of an attempt."""
 
     run: str
     action: str
@@ -96,7 +96,7 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """A task version. What it runs never changes; where its code lies (`root`, `sys_path`) may."""
+    """A task version. Its spec and bundle never change; the location of its code (`root`, `sys_path`) may."""
 
     project: str
     domain: str
@@ -113,16 +113,16 @@ class TaskRow:
 
 @dataclass(frozen=True, slots=True)
 class CurrentTaskRow:
-    """Which version of a task is current: what a call without a version means."""
+    """The current version of a task, which a call without a version runs."""
 
     project: str
     domain: str
     name: str
     version: str
     since: float
-    """When it became current."""
+    """When this version became current."""
     deployed: bool
-    """Whether a deployment made it current, and not a run that only registered it."""
+    """True if a deployment made it current, False if a run only registered it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class AppRow:
     name: str
     port: int
     version: str | None
-    """The one that serves."""
+    """The version that serves."""
     wanted: str
     """`active` or `stopped`."""
     status: AppStatus
@@ -196,7 +196,7 @@ class KeyRow:
     id: str
     name: str
     digest: str
-    """sha256 of the key, in hex; the key itself is nowhere."""
+    """sha256 of the key, in hex; the key itself is not stored."""
     created: float = 0.0
     last_used: float | None = None
     scopes: list[str] = field(default_factory=list)
@@ -212,7 +212,7 @@ class ProjectRow:
 
 
 class WholeRun(NamedTuple):
-    """A run as it is shown: with its root action and the number of its actions."""
+    """A run with its root action and the number of its actions, as lists show it."""
 
     run: RunRow
     root: ActionRow
@@ -220,7 +220,7 @@ class WholeRun(NamedTuple):
 
 
 class WholeAction(NamedTuple):
-    """An action as it is shown in a list: with the number of its children."""
+    """An action with the number of its children, as lists show it."""
 
     action: ActionRow
     children: int
@@ -228,7 +228,7 @@ class WholeAction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot(Generic[T]):
-    """What one read transaction found, and the number of the last event that was committed before it."""
+    """The result of one read transaction, and the number of the last event that was committed before it."""
 
     found: T
     seq: int
@@ -247,7 +247,7 @@ class RunQuery:
     """A part of the task's name; upper and lower case are the same."""
     version: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
-    """All of them have to match."""
+    """Labels that a run must have, all of them."""
     created_after: float | None = None
     created_before: float | None = None
     limit: int = 100
@@ -257,7 +257,7 @@ class RunQuery:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """How much is stored, and what the writer did since the store was opened."""
+    """How much is stored, and how much the writer has written since the store was opened."""
 
     runs: dict[str, int]
     """Phase → number of runs in it."""

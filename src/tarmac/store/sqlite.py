@@ -17,7 +17,7 @@ SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 """Setting `fsync` → SQLite's word."""
 
 BUSY_TIMEOUT = 1.0
-"""Seconds SQLite itself waits for another program that has the file locked; the writer then tries again."""
+"""Seconds that SQLite waits while another program has the file locked; the writer then tries again."""
 
 QUERIES = Queries(
     {
@@ -99,7 +99,7 @@ class SqliteDatabase:
             raise
         return SqliteSession(connection)
 
-    def take_place(self, session: Session) -> bool:
+    def acquire_writer_lock(self, session: Session) -> bool:
         if self._place is not None:
             return True
         place = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -111,13 +111,13 @@ class SqliteDatabase:
         self._place = place
         return True
 
-    def leave_place(self) -> None:
+    def release_writer_lock(self) -> None:
         if self._place is not None:
             os.close(self._place)
             self._place = None
 
     def was_committed(self, session: Session, transaction: int) -> bool:
-        """Never: a commit that SQLite reports as failed was rolled back."""
+        """False: a commit that SQLite reports as failed was rolled back."""
         return False
 
     def cause(self, error: Exception) -> str | None:

@@ -1,8 +1,8 @@
-"""How rows become parameters of a query, and how what a query answers becomes rows again.
+"""The conversion of rows to parameters of a query, and of a query's results to rows.
 
 A table's columns are the fields of its row class. Dicts and lists are stored as JSON text, phases by their value.
-Text that no database takes (NUL, half of a surrogate pair: any program can print that) has it replaced, so that a
-stranger's message cannot keep a row from being written.
+Characters that no database accepts (NUL, half of a surrogate pair: any program can print them) are replaced, so that a
+message of a user's program cannot prevent a row from being written.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ Values = dict[str, Any]
 """A query's parameters by name."""
 
 _COLUMNS = {"group": "group_name"}
-"""Fields whose name is a word of SQL."""
+"""Fields whose name is a keyword of SQL."""
 
 _json = msgspec.json.Encoder(enc_hook=str).encode
 _from_json = msgspec.json.decode
 
 
 def clean(text: str | None) -> str | None:
-    """`text` as every database takes it."""
+    """`text` with the characters replaced that a database refuses."""
     if text is None or (text.isascii() and "\0" not in text):
         return text
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def json_text(value: Any) -> str:
-    """`value` as JSON; what JSON has no form for becomes text."""
+    """`value` as JSON; a value without a JSON form becomes text."""
     if not value:
         return "{}" if isinstance(value, dict) else "[]"
     try:
@@ -64,7 +64,7 @@ def json_text(value: Any) -> str:
 
 
 def _coder(hint: Any) -> tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]:
-    """How a field of this type is written, and how it is read; None: as it is."""
+    """The functions that write and read a field of this type; None if it needs no conversion."""
     if isinstance(hint, types.UnionType):
         hint = next(arg for arg in get_args(hint) if arg is not type(None))
     if get_origin(hint) in (dict, list):

@@ -1,17 +1,17 @@
 """The writer: one thread, one connection, group commit.
 
-The loop hands over, once a turn, what changes there are, and goes on. The thread takes what has gathered (at most
-BATCH), writes it in one transaction and tells the loop once for all of them, so that under load the price of a commit
-is shared by hundreds. A change that nobody waits for (`lazy`) does not begin a transaction: it goes into the next one,
-or into one of its own after LAZY seconds.
+The event loop passes its changes on once a turn, and goes on. The thread takes all waiting changes (at most BATCH),
+writes them in one transaction and notifies the loop once for all of them, so that under load hundreds of changes share
+the cost of a commit. A `lazy` change, for which nobody waits, does not begin a transaction: it is written with the next
+change, or in a transaction of its own after LAZY seconds.
 
 - A change that does not fit (Conflict) fails alone: the batch is rolled back and written again change by change.
 - A database that is full, locked or gone (StoreUnavailable) is tried again for `patience` seconds on a new connection
-  before the batch fails; what comes later is tried anew. A commit that was not answered is looked up before it is
-  repeated, for it may have been done.
-- Another control plane that took the place (LostPlace) is noticed in every transaction, and is final.
+  before the batch fails; later changes are tried again. A commit that got no answer is looked up before it is repeated,
+  since it may have succeeded.
+- Every transaction notices that another control plane has taken the writer lock (WriterLockLost), which is final.
 
-Answers are given in the order in which the changes came.
+Answers are given in the order of the changes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ from typing import TypeVar
 
 from tarmac.store.answers import on_loop, reject, resolve
 from tarmac.store.batch import Batch, Mismatch, reason
-from tarmac.store.changes import Change, Conflict, LostPlace, PlaceTaken, StoreError, StoreUnavailable, Unwritable
+from tarmac.store.changes import (
+    Change,
+    Conflict,
+    StoreError,
+    StoreUnavailable,
+    Unwritable,
+    WriterLockLost,
+    WriterLockTaken,
+)
 from tarmac.store.database import Database, NotNow, Session
 from tarmac.store.migrate import migrate
 
@@ -37,13 +45,13 @@ BATCH = 512
 """Changes in one transaction, at most."""
 
 LAZY = 0.003
-"""Seconds that a change nobody waits for may wait for company."""
+"""Seconds that a lazy change waits for another change before it is written alone."""
 
 STANDBY = 0.2
-"""Seconds between two looks at a place that somebody else has."""
+"""Seconds between two attempts to acquire the writer lock."""
 
 _ENCODING = (TypeError, ValueError, OverflowError, AttributeError, LookupError)
-"""What a row whose fields are not of their type raises on its way to the database."""
+"""The errors of a row whose fields do not have their declared types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Opened:
 
 
 Answer = Callable[[Exception | None], None]
-"""Called on the loop when a change is on disk, or with what kept it from being written."""
+"""Called on the loop with None when a change is on disk, or with the error that prevented it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +82,15 @@ class Writer(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self._gathered: list[Entry] = []
         self._hurries = False
-        """What is gathered is handed over in this turn of the loop."""
+        """Whether the waiting changes are passed to the thread in this turn of the loop."""
         self._lingers: asyncio.TimerHandle | None = None
         self._queue: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
         self._carried: list[Entry] = []
-        """What was taken from the queue and did not go into the last batch."""
+        """Changes that were taken from the queue and did not fit into the last batch."""
         self._session: Session | None = None
         self._epoch = 0
         self._doubt: int | None = None
-        self._lost: LostPlace | None = None
+        self._lost: WriterLockLost | None = None
         self._given_up = threading.Event()
         self._ended = False
         self.opened: asyncio.Future[Opened] = self._loop.create_future()
@@ -93,7 +101,7 @@ class Writer(threading.Thread):
     # ------------------------------------------------------------------------------------------- the loop's side
 
     def put(self, change: Change, answer: Answer, lazy: bool = False) -> None:
-        """Have `change` written; what is put first is written first, and answered first."""
+        """Write `change`. Changes are written and answered in the order of the calls."""
         self._gathered.append(Entry(change, answer))
         if not lazy and not self._hurries:
             self._hurries = True
@@ -113,7 +121,7 @@ class Writer(threading.Thread):
             self._drain()
 
     def finish(self) -> None:
-        """Write what was handed over so far, then end; `closed` says when."""
+        """Write all changes so far, then end; `closed` is then resolved."""
         self._given_up.set()
         self._hand_over()
         self._queue.put(None)
@@ -130,7 +138,7 @@ class Writer(threading.Thread):
             try:
                 self._drop_session()
             finally:
-                self._database.leave_place()
+                self._database.release_writer_lock()
                 on_loop(self._loop, resolve, self.closed, None)
 
     def _serve(self) -> None:
@@ -144,7 +152,7 @@ class Writer(threading.Thread):
                 raise
 
     def _gather(self) -> tuple[list[Entry], bool]:
-        """What is there now, waiting for the first; and whether that was the last."""
+        """Wait for a change; return all that are waiting, and whether the writer was told to finish."""
         entries, self._carried = self._carried, []
         item = [] if entries else self._queue.get()
         while item is not None:
@@ -159,7 +167,7 @@ class Writer(threading.Thread):
         return entries, True
 
     def _drain(self) -> None:
-        """Nobody serves the queue any more: whoever is in it hears so."""
+        """Fail the changes that are left in the queue, since the thread ends."""
         left, self._carried = self._carried, []
         try:
             while True:
@@ -172,7 +180,7 @@ class Writer(threading.Thread):
 
     def _open(self) -> bool:
         try:
-            self._wait_for_place()
+            self._wait_for_lock()
             opened = self._patiently("opened", self._begin)
         except self._broken as error:
             problem = StoreUnavailable(f"{self._database.name} cannot be opened: {error}")
@@ -188,21 +196,21 @@ class Writer(threading.Thread):
             return True
         return False
 
-    def _wait_for_place(self) -> None:
-        while not self._patiently("opened", self._try_place):
+    def _wait_for_lock(self) -> None:
+        while not self._patiently("opened", self._try_lock):
             if not self._wait:
-                raise PlaceTaken(
+                raise WriterLockTaken(
                     f"another control plane is running on {self._database.name}; stop it with `flyte down`"
                 )
             if self._given_up.wait(STANDBY):
                 raise StoreUnavailable(f"nobody waits for {self._database.name} any more")
 
-    def _try_place(self) -> bool:
+    def _try_lock(self) -> bool:
         self._session = self._session or self._database.connect()
-        return self._database.take_place(self._session)
+        return self._database.acquire_writer_lock(self._session)
 
     def _begin(self) -> Opened:
-        """Migrate, and take the next epoch: from here on nobody with an earlier one can write."""
+        """Migrate, and take the next epoch: from here on a process with an earlier epoch cannot write."""
         session, queries = self._connected(), self._database.queries
         migrate(session, self._database, self._migrations)
         session.begin()
@@ -228,7 +236,7 @@ class Writer(threading.Thread):
             self._succeed(entries)
 
     def _isolate(self, entries: Sequence[Entry]) -> None:
-        """Write one by one, each in a transaction of its own."""
+        """Write the changes one by one, each in a transaction of its own."""
         for at, entry in enumerate(entries):
             try:
                 self._commit([entry.change])
@@ -248,7 +256,7 @@ class Writer(threading.Thread):
         try:
             batch = Batch(changes, self._database.queries)
             self._patiently("written", lambda: self._transact(batch))
-        except LostPlace as error:
+        except WriterLockLost as error:
             self._lost = error
             raise
         except self._refused as error:
@@ -262,9 +270,9 @@ class Writer(threading.Thread):
             return
         try:
             session.begin()
-            transaction = self._check_place(session)
+            transaction = self._check_epoch(session)
             batch.apply(session)
-        except (*_ENCODING, Mismatch, LostPlace):
+        except (*_ENCODING, Mismatch, WriterLockLost):
             self._end_transaction()
             raise
         self._doubt = transaction
@@ -272,16 +280,16 @@ class Writer(threading.Thread):
         self._doubt = None
 
     def _settle(self, session: Session, transaction: int) -> bool:
-        """Whether the transaction whose commit was not answered was done after all."""
+        """Whether the transaction whose commit got no answer was committed."""
         done = self._database.was_committed(session, transaction)
         self._doubt = None
         return done
 
-    def _check_place(self, session: Session) -> int:
-        """The transaction's number. Raises LostPlace when the epoch is another's."""
+    def _check_epoch(self, session: Session) -> int:
+        """The transaction's number. Raises WriterLockLost if another control plane has a later epoch."""
         epoch, transaction = session.rows(self._database.queries["epoch"])[0]
         if epoch != self._epoch:
-            raise LostPlace(
+            raise WriterLockLost(
                 f"another control plane has taken over {self._database.name}: "
                 f"the epoch there is {epoch}, this one's is {self._epoch}"
             )
@@ -300,13 +308,13 @@ class Writer(threading.Thread):
     # --------------------------------------------------------------------------------------------- the connection
 
     def _connected(self) -> Session:
-        """The session, made anew after it broke."""
+        """The session; a new one after it was broken."""
         if self._session is None:
             session = self._database.connect()
             try:
-                if not self._database.take_place(session):
+                if not self._database.acquire_writer_lock(session):
                     if self._epoch:
-                        self._check_place(session)
+                        self._check_epoch(session)
                     raise NotNow("another session has the writer lock")
             except BaseException:
                 session.close()
@@ -315,7 +323,7 @@ class Writer(threading.Thread):
         return self._session
 
     def _end_transaction(self) -> None:
-        """Roll back; a session that cannot do that is of no use any more. One that can keeps its place."""
+        """Roll back; a session that cannot roll back is closed. The others keep the writer lock."""
         if self._session is None:
             return
         try:
@@ -329,7 +337,7 @@ class Writer(threading.Thread):
             session.close()
 
     def _patiently(self, verb: str, step: Callable[[], T]) -> T:
-        """`step`, tried again for `patience` seconds while the database cannot be used."""
+        """Run `step`, and again for `patience` seconds while the database cannot be used."""
         started = time.monotonic()
         pause = 0.05
         while True:
@@ -360,6 +368,6 @@ class Writer(threading.Thread):
 
 
 def _answer(loop: asyncio.AbstractEventLoop, entries: Sequence[Entry], error: Exception | None) -> None:
-    """Each answer is a call of its own: what goes wrong in one does not keep the others from being heard."""
+    """Call each answer by itself, so that an error in one does not prevent the others."""
     for entry in entries:
         loop.call_soon(entry.answer, error)
