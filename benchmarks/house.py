@@ -183,16 +183,16 @@ def _state(env: dict[str, str]) -> dict[str, Any]:
 
 
 def memory(env: dict[str, str]) -> dict[str, float]:
-    """Megabytes (PSS) of the platform: `all` of it, and its parts `haproxy`, `brain`, `control`."""
+    """Megabytes (PSS) of the platform: `all` of it, and its parts `haproxy`, `controller`, `control`."""
     supervisor = psutil.Process(_state(env)["pid"])
-    found = {"all": 0.0, "haproxy": 0.0, "brain": 0.0, "control": 0.0}
+    found = {"all": 0.0, "haproxy": 0.0, "controller": 0.0, "control": 0.0}
     for process in [supervisor, *supervisor.children(recursive=True)]:
         try:
             command, size = " ".join(process.cmdline()), process.memory_full_info().pss / 1e6
         except psutil.NoSuchProcess:
             continue
         found["all"] += size
-        for part, word in (("haproxy", "haproxy.cfg"), ("brain", "tarmac.gateway"), ("control", "tarmac.server")):
+        for part, word in (("haproxy", "haproxy.cfg"), ("controller", "tarmac.gateway"), ("control", "tarmac.server")):
             if word in command:
                 found[part] += size
     return found

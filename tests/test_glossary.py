@@ -15,21 +15,14 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 ENDINGS = {".py", ".html", ".js", ".css", ".lua", ".sql"}
 
 NOT_YET: dict[str, tuple[str, ...]] = {
-    "brain": ("src/tarmac",),
     "errand": ("src/tarmac/control",),
-    "heir": ("src/tarmac/supervisor",),
     "holdings": ("src/tarmac",),
     "in hand": ("src/flyte", "src/tarmac"),
-    "last will": ("src/tarmac/supervisor",),
     "nursery": ("src/tarmac/agent",),
     "offspring": ("src/flyte", "src/tarmac"),
-    "pulse": ("src/tarmac",),
     "rehearsal": ("src/flyte/runtime",),
     "rehearse": ("src/flyte/runtime",),
     "rehearsed": ("src/flyte/runtime",),
-    "sign of life": ("src/flyte", "src/tarmac"),
-    "signs of life": ("src/tarmac",),
-    "stem": ("src/flyte", "src/tarmac"),
     "trunk": ("src/tarmac/agent",),
     "whoever": ("src/flyte", "src/tarmac"),
     "zygote": ("src/flyte", "src/tarmac"),

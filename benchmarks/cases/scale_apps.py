@@ -44,7 +44,12 @@ def scale_apps() -> list[Sample]:
     return sample.all()
 
 
-_NAMES = {"all": "all processes", "haproxy": "HAProxy", "brain": "the gateway's brain", "control": "control plane"}
+_NAMES = {
+    "all": "all processes",
+    "haproxy": "HAProxy",
+    "controller": "the gateway controller",
+    "control": "control plane",
+}
 
 
 def _fill(env: dict[str, str], count: int) -> None:

@@ -47,7 +47,7 @@ def _round(sample: Samples, env: dict[str, str], count: int) -> None:
             _say(client, "look")
         answered = sum(house.result(client)[0] for client in clients)
     assert answered == count * _CLIENTS, answered
-    for part, who in (("haproxy", "HAProxy"), ("brain", "the brain")):
+    for part, who in (("haproxy", "HAProxy"), ("controller", "the controller")):
         each = sample(f"ours: {who}'s memory for an idle WebSocket", "KiB")
         each.values.append((after[part] - before[part]) * 1e6 / 1024 / answered)
 

@@ -1,8 +1,8 @@
-"""Who is calling: the owner, an API key, a process of the platform's own, or a browser that one of them signed in.
+"""Authentication of callers: the owner, an API key, a task or an app, or a browser in which the first two signed in.
 
-The owner has one token, in a file only the owner can read. API keys are kept as hashes. Workloads and browsers carry
-*identities*: tokens (JWT, HS256) that the control plane signs and that the gateway, which has the signing secret, can
-check without asking anybody.
+The owner has one token, in a file that only the owner can read. API keys are stored as hashes. Tasks, apps and browsers
+have *identities*: tokens (JWT, HS256) that the control plane signs, and that the gateway, which has the signing secret,
+checks by itself.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from flyte.errors import NotAllowedError, NotAuthenticatedError
 Kind = Literal["owner", "key", "workload", "anonymous"]
 
 OWNER = "owner"
-"""The owner's subject; nobody else ever has it."""
+"""The owner's subject; no other caller ever has it."""
 
 _RESERVED = re.compile(r"(owner|anonymous|[wr]-.*)\Z", re.IGNORECASE | re.DOTALL)
 """Subjects that are not keys: the owner, a caller without a key, and the units `w-…` and `r-…`."""
 
 ISSUER = "tarmac"
 SESSION = 12 * 3600.0
-"""Seconds a browser stays signed in."""
+"""Seconds for which a browser stays signed in."""
 
 CODE_LIFETIME = 600.0
 """Seconds in which a login code can be used, once."""
@@ -44,24 +44,24 @@ _HOW = (
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling; `subject` is what is noted down as the author of things."""
+    """An authenticated caller; `subject` is stored as the author of what it creates or changes."""
 
     subject: str
     kind: Kind
     project: str | None = None
-    """For a workload: the only project and domain it belongs to."""
+    """For a task or an app: the project, and below the domain, to which it belongs."""
     domain: str | None = None
     scopes: tuple[str, ...] = field(default=())
     key: str | None = field(default=None, compare=False)
-    """sha256 (hex) of the key that was sent, or that the browser was signed in with; None for a workload."""
+    """sha256 (hex) of the key that was sent, or with which the browser signed in; None for a task or an app."""
     in_browser: bool = field(default=False, compare=False)
-    """Whether a session was sent, and not the key itself."""
+    """Whether the caller sent a session instead of the key itself."""
     expires: float | None = field(default=None, compare=False)
-    """When a workload's identity ends, in seconds since the epoch."""
+    """When the identity of a task or an app expires, in seconds since the epoch."""
 
 
 class ApiKey(Protocol):
-    """What is known of an API key; the store's KeyRow is one."""
+    """The stored record of an API key; the store's KeyRow is one."""
 
     @property
     def name(self) -> str: ...
@@ -70,7 +70,7 @@ class ApiKey(Protocol):
 
 
 class EndedSessions(Protocol):
-    """The sessions that were signed out before their time."""
+    """The sessions that were ended before they expired."""
 
     def __contains__(self, session: object) -> bool: ...
     def end(self, session: str, expires: float) -> None: ...
@@ -78,51 +78,51 @@ class EndedSessions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A browser's session, as its cookie tells."""
+    """A browser's session, as its cookie has it."""
 
     id: str
     key: str
-    """sha256 (hex) of the key that signed it in."""
+    """sha256 (hex) of the key with which the browser signed in."""
     expires: float
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a key of that name would look like the owner, like nobody, or like a unit of the platform."""
+    """Whether a key with this name would look like the owner, an anonymous caller, or a unit of the platform."""
     return _RESERVED.match(name) is not None
 
 
 def subject_of(key: ApiKey) -> str:
-    """The subject of whoever sends the key, for the API, for apps and in logs.
+    """The subject of a caller with this key, for the API, for apps and in logs.
 
-    Keys with a reserved name cannot be made any more; one from before is told apart.
+    Keys with a reserved name cannot be made any more; the subject of an old one is marked as that of a key.
     """
     return f"key {key.name}" if is_reserved(key.name) else key.name
 
 
 def signing_secret(master_key: bytes) -> str:
-    """What identities are signed with, as text: the gateway gives it to HAProxy's `jwt_verify`."""
+    """The secret that signs identities, as text: the gateway passes it to HAProxy's `jwt_verify`."""
     purpose = b"tarmac identities"  # who has this key learns nothing of the master key, or of what seals secrets
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(master_key).hex()
 
 
 def new_key() -> str:
-    """A new API key. Only its sha256 is kept; the key is shown once, to who made it."""
+    """A new API key. Only its sha256 is stored; the key is shown once, to its creator."""
     return "ak_" + secrets.token_urlsafe(32)
 
 
 class Identities:
-    """Makes and checks the tokens of workloads and browsers."""
+    """Makes and checks the tokens of tasks, apps and browsers."""
 
     def __init__(self, master_key: bytes, clock: Callable[[], float] = time.time) -> None:
         self._secret = signing_secret(master_key)
         self._clock = clock
 
     def mint(self, subject: str, kind: Kind, project: str, domain: str, lifetime: float) -> str:
-        """An identity for `subject` that is good for `lifetime` seconds."""
+        """An identity for `subject` that is valid for `lifetime` seconds."""
         return self._signed({"sub": subject, "kind": kind, "project": project, "domain": domain}, lifetime)
 
     def session(self, key: str, lifetime: float = SESSION) -> str:
-        """A session for a browser that was signed in with `key`, a sha256."""
+        """A session for a browser that signed in with `key`, a sha256."""
         return self._signed({"use": "session", "sid": secrets.token_hex(12), "key": key, "sub": "session"}, lifetime)
 
     def _signed(self, claims: dict[str, str], lifetime: float) -> str:
@@ -133,7 +133,7 @@ class Identities:
         return jwt.encode({"iss": ISSUER, **claims, **times}, self._secret, algorithm="HS256")
 
     def verify(self, token: str) -> Principal | None:
-        """Who the identity stands for; None for one that is forged or expired, and for a session."""
+        """The principal of an identity; None if it is forged or expired, or is a session."""
         claims = self._claims(token)
         if claims is None or "use" in claims:
             return None
@@ -146,14 +146,14 @@ class Identities:
         )
 
     def verify_session(self, token: str) -> Session | None:
-        """The browser's session; None for one that is forged or expired, and for what is not a session."""
+        """The browser's session; None for a token that is forged or expired, or is not a session."""
         claims = self._claims(token)
         if claims is None or claims.get("use") != "session":
             return None
         return Session(str(claims.get("sid")), str(claims.get("key")), float(claims["exp"]))
 
     def _claims(self, token: str) -> dict[str, Any] | None:
-        """What a token of ours says that has not expired."""
+        """The claims of a token that this platform signed and that has not expired; else None."""
         import jwt
 
         try:
@@ -170,11 +170,11 @@ class Identities:
 
 
 class Authenticator:
-    """Turns what a request carries into a Principal; raises NotAuthenticatedError, and says how to get a key.
+    """Finds the principal of a request; raises NotAuthenticatedError, whose message says how to get a key.
 
-    `keys` is a live view, sha256 (hex) → key: a key that is deleted is refused from then on, and so is the session of
-    a browser that it signed in. `ended` knows the sessions that were signed out. `used` is called with the sha256 of
-    every key that was sent.
+    `keys` is a live view, sha256 (hex) → key: a deleted key is refused at once, and so are the sessions of browsers
+    that signed in with it. `ended` has the sessions that were ended. `used` is called with the sha256 of every key that
+    was sent.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Authenticator:
         self._codes: dict[str, tuple[float, str]] = {}
 
     def authenticate(self, bearer: str | None, cookie: str | None) -> Principal:
-        """Whoever the key or, where there is none, the session stands for."""
+        """The principal of the key or, without a key, of the session."""
         if bearer:
             if (found := self._by_key(bearer)) is not None:
                 return found
@@ -218,7 +218,7 @@ class Authenticator:
         return None if found is None else replace(found, in_browser=True)
 
     def _holder(self, digest: str) -> Principal | None:
-        """Who has the key with this sha256; None where there is no such key, or not any more."""
+        """The principal of the key with this sha256, or None. A key *named* `owner` is still only a key."""
         if hmac.compare_digest(digest, self._owner):
             return Principal(OWNER, "owner", key=digest)
         if (key := self._keys.get(digest)) is None:
@@ -227,16 +227,16 @@ class Authenticator:
         return Principal(subject_of(key), "key", scopes=tuple(key.scopes), key=digest)
 
     def session(self, principal: Principal) -> str:
-        """A session for a browser: what `authenticate` takes as `cookie`. Raises NotAllowedError."""
+        """A session for a browser, to be passed to `authenticate` as `cookie`. Raises NotAllowedError."""
         return self._identities.session(_key_of(principal))
 
     def end_session(self, cookie: str) -> None:
-        """Sign out: the session is refused from now on, wherever a copy of it is."""
+        """Sign out: every copy of the session is refused from now on."""
         if (session := self._identities.verify_session(cookie)) is not None:
             self._ended.end(session.id, session.expires)
 
     def login_code(self, principal: Principal) -> str:
-        """A code that `redeem` takes once, within CODE_LIFETIME. Raises NotAllowedError."""
+        """A code that `redeem` accepts once, within CODE_LIFETIME. Raises NotAllowedError."""
         key, now = _key_of(principal), self._clock()
         self._codes = {code: known for code, known in self._codes.items() if known[0] > now}
         code = secrets.token_urlsafe(24)
@@ -244,7 +244,7 @@ class Authenticator:
         return code
 
     def redeem(self, code: str) -> Principal:
-        """Who the code was made for. Raises NotAuthenticatedError when it was used, or is too old."""
+        """The principal for whom the code was made. Raises NotAuthenticatedError if it was used, or is too old."""
         expires, key = self._codes.pop(code, (0.0, ""))
         found = self._holder(key)
         if found is None or expires <= self._clock():
@@ -253,7 +253,7 @@ class Authenticator:
 
 
 def _key_of(principal: Principal) -> str:
-    """The key that signs a browser in. Raises NotAllowedError for who has none, or has it in the browser only."""
+    """The key that signs a browser in. Raises NotAllowedError for a caller without a key, or with a session only."""
     if principal.in_browser:
         raise NotAllowedError("a session cannot sign in for another one; sign in with a key, or run: flyte console")
     if principal.key is None:

@@ -1,7 +1,7 @@
 """Records and frames, checked as a whole against the rules that their fields name (`flyte.rules`).
 
-The API checks every body with this before anything is done with it, the links every frame. A record's class is looked
-through once; what comes out is plain functions, so that a frame costs some microseconds.
+The API checks every body before it uses it, the links every frame. A record's class is compiled to plain functions
+once, so that the check of a frame takes some microseconds.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from flyte.errors import InvalidInputError
 from flyte.rules import FLOAT, INTEGER, ITEMS, JSON, TEXT, Problem, Rule, shown
 
 Look = Callable[[Any], Problem | None]
-"""Finds what is wrong with a value."""
+"""Returns the problem with a value, or None."""
 
 
 def problem(record: msgspec.Struct) -> Problem | None:
-    """The first thing in a record or frame that breaks its rule, or None."""
+    """The first field of a record or frame that breaks its rule, or None."""
     return _of_record(type(record))(record)
 
 
 def check(record: msgspec.Struct) -> None:
-    """Raise InvalidInputError with the first thing that breaks its rule: its place, and what is allowed."""
+    """Raise InvalidInputError for the first field that breaks its rule, with its path and the allowed values."""
     if (found := problem(record)) is not None:
         raise InvalidInputError(str(found))
 
@@ -60,7 +60,7 @@ def _range_problem(value: Any) -> Problem | None:
 
 
 def _of_type(hint: Any) -> Look | None:
-    """What checks a value of the type; None where nothing can be wrong."""
+    """The function that checks a value of the type; None if every value is allowed."""
     rule: Rule | None = None
     if typing.get_origin(hint) is Annotated:
         rule = next((mark for mark in hint.__metadata__ if isinstance(mark, Rule)), None)

@@ -1,7 +1,8 @@
-"""`tarmac up | down | status`: the platform on this machine, as its owner sees it.
+"""`tarmac up | down | status`: start, stop and look at the platform on this machine.
 
-`flyte up`, `flyte down` and `flyte status` are these commands under another name. Exit codes: 0 it is as asked, 1 it
-went wrong, 2 it could not be tried (a port in use, no HAProxy, a wrong option) or, from `status`, nothing runs.
+`flyte up`, `flyte down` and `flyte status` are these commands under another name. Exit codes: 0 for success, 1 for a
+failure, 2 if the command could not be tried (a port in use, no HAProxy, a wrong option) or, from `status`, if the
+platform does not run.
 """
 
 from __future__ import annotations
@@ -29,33 +30,33 @@ from tarmac import home as homes
 from tarmac import settings as all_settings
 from tarmac.home import Home
 from tarmac.settings import Settings
-from tarmac.supervisor import door, lock, part_logs
+from tarmac.supervisor import address, lock, part_logs
 
 # what only some of the commands need is imported there: `flyte up` is waited for
 
-START_LIMIT = door.START_LIMIT + 15
-"""Seconds `up` waits for the supervisor's verdict."""
+START_LIMIT = address.START_LIMIT + 15
+"""Seconds that `up` waits for the supervisor's report."""
 
 DOWN_LIMIT = 30.0
 """Seconds that `down` waits at least."""
 
 _LEFTOVERS_LIMIT = 5.0
-"""Seconds for what is killed to be gone."""
+"""Seconds to wait for the end of killed processes."""
 
 _PAUSE = 0.02
 _FRONT_DOORS = range(12_000, 32_000, 600)
-"""The ports that `--port 0` chooses from, below those that the system gives to connections.
+"""The ports from which `--port 0` chooses, below those that the system gives to connections.
 
-They are so far apart because the apps' ports lie between.
+They are far apart because the apps' ports are in between.
 """
 
 
 class Failed(click.ClickException):
-    """Something went wrong that is not the caller's mistake: exit code 1."""
+    """Raised for a failure that is not the caller's mistake: exit code 1."""
 
 
 class Refused(click.ClickException):
-    """It could not be tried: exit code 2."""
+    """Raised when the command could not be tried: exit code 2."""
 
     exit_code = 2
 
@@ -84,7 +85,7 @@ def _home(folder: Path | None) -> Home:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @_HOME
 def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> None:
-    """Start the platform, and return when it answers. Where it already runs, say where."""
+    """Start the platform, and return when it answers. If it runs already, print its address."""
     home = _home(folder)
     say: Callable[[str], None] = (lambda line: None) if quiet else click.echo
     if (running := _running(home)) is not None:
@@ -102,18 +103,18 @@ def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> 
     elif foreground:
         _stay(home, settings, say)
     elif (failure := _detach(home)) is None:
-        say(f"The platform runs: {door.Door(settings.host, settings.port).endpoint}")
+        say(f"The platform runs: {address.Address(settings.host, settings.port).endpoint}")
         for line in _left_out_lines(_left_out(home)):
             say(line)
         say(f"Logs: {home.part_log('supervisor').parent}   End it with: flyte down")
     elif (running := _running(home)) is not None:  # somebody else was quicker
         say(_already(running))
     else:
-        raise Failed(_verdict(failure, home.part_log("supervisor")))
+        raise Failed(_failure_text(failure, home.part_log("supervisor")))
 
 
 def exposure(settings: Settings) -> list[str]:
-    """What of the settings lets others in who should not be."""
+    """Warnings about settings that expose the platform to other users or machines."""
     found = []
     if settings.host != "localhost" and not _is_loopback(settings.host):
         found.append(
@@ -138,7 +139,7 @@ def _already(state: dict[str, Any]) -> str:
 
 
 def _running(home: Home) -> dict[str, Any] | None:
-    """The state of the platform that runs; one that is being started or stopped is waited for. None: there is none."""
+    """The state of the running platform; None if it does not run. Waits while it is being started or stopped."""
     deadline = time.monotonic() + START_LIMIT
     while (pid := lock.holder(home)) is not None:
         state = home.state()
@@ -152,7 +153,7 @@ def _running(home: Home) -> dict[str, Any] | None:
 
 
 def _prepared(home: Home, port: int | None) -> Settings:
-    """The settings for a start, once all that it needs is there. Raises BaseRuntimeError with what is missing."""
+    """The settings for a start, after checking its requirements. Raises BaseRuntimeError naming what is missing."""
     refuse_official()
     if port is not None:
         os.environ["TARMAC_PORT"] = str(port)
@@ -170,9 +171,9 @@ def _prepared(home: Home, port: int | None) -> Settings:
 
 
 def _make_room(home: Home, settings: Settings) -> dict[str, Any] | None:
-    """See that the port is free. Where another `up` was quicker, the platform that runs now, else None.
+    """Check that the port is free. Returns the state of a platform that another `up` has started meanwhile, else None.
 
-    What an earlier life of this platform left there is ended. Raises InitializationError where a stranger has the port.
+    Leftovers of an earlier start are killed. Raises InitializationError if another program has the port.
     """
     if is_free(settings.host, settings.port):
         return None
@@ -186,7 +187,7 @@ def _make_room(home: Home, settings: Settings) -> dict[str, Any] | None:
 
 
 def refuse_official() -> None:
-    """Raises InitializationError where the official `flyte` distribution is installed too: it owns the same folder."""
+    """Raises InitializationError if the official `flyte` distribution is installed too: it has the same folder."""
     # a look first: what can say its version takes 20 ms to be imported
     if not any(next(Path(folder or ".").glob("flyte[-.]*-info"), None) for folder in sys.path):
         return
@@ -206,7 +207,7 @@ def refuse_official() -> None:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether the front door can be opened there."""
+    """Whether HAProxy could listen on this port."""
     with socket.socket(_family(host)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -224,8 +225,8 @@ def _family(host: str) -> socket.AddressFamily:
 def free_front_door(host: str) -> Iterator[int]:
     """A port for the front door, with room for the apps' ports above it, that no other `up` chooses within the block.
 
-    The last port of the room is bound for so long, and that is what the others look at: between the choice and the
-    moment at which the platform listens lie seconds. Raises InitializationError where there is none.
+    During the block the last port of that room is bound, which other `up` commands notice: seconds pass between the
+    choice and the moment at which the platform listens. Raises InitializationError if there is no free port.
     """
     for port in random.sample(_FRONT_DOORS, len(_FRONT_DOORS)):
         with _bound(host, port + _FRONT_DOORS.step - 1) as claim:
@@ -237,7 +238,7 @@ def free_front_door(host: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _bound(host: str, port: int) -> Iterator[bool]:
-    """Whether this process has the port for the time of the block: nobody else had it before."""
+    """Bind the port for the duration of the block; yields whether that was possible."""
     with socket.socket(_family(host)) as sock:
         try:
             sock.bind((host, port))
@@ -256,7 +257,7 @@ def _in_use(host: str, port: int) -> str:
 
 
 def _listener(port: int) -> str:
-    """Who listens on `port`, as far as this user may know; empty otherwise."""
+    """The program that listens on `port`, for the message; empty if this user may not know it."""
     import psutil
 
     with contextlib.suppress(psutil.Error, OSError):
@@ -268,15 +269,18 @@ def _listener(port: int) -> str:
 
 
 def _environment(home: Home) -> dict[str, str]:
-    """For the supervisor. It has no mark, only what it starts has: whoever ends what is left spares one that waits."""
+    """The supervisor's environment, without TARMAC_PLATFORM.
+
+    Processes with that variable are killed as leftovers, and a supervisor that waits for the lock must survive that.
+    """
     inherited = {name: value for name, value in os.environ.items() if name != process.MARK}
     return process.with_absolute_path({**inherited, "TARMAC_HOME": str(home.path)})
 
 
-def _detach(home: Home) -> door.GivenUp | None:
-    """Start the supervisor as a process that this terminal's end does not touch; return when the platform answers.
+def _detach(home: Home) -> address.GivenUp | None:
+    """Start the supervisor in a session of its own; return None when the platform answers, else why it does not.
 
-    Else, why it does not.
+    The end of this terminal does not end it.
     """
     reading, writing = os.pipe()
     log = home.part_log("supervisor")
@@ -295,19 +299,19 @@ def _detach(home: Home) -> door.GivenUp | None:
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         if not select.select([pipe], [], [], START_LIMIT)[0]:
-            return door.GivenUp(f"it gave no report for {START_LIMIT:.0f} s", "supervisor", part_logs.tail(log))
+            return address.GivenUp(f"it gave no report for {START_LIMIT:.0f} s", "supervisor", part_logs.tail(log))
         news = pipe.read()
     if not news:
-        return door.GivenUp("its supervisor died", "supervisor", part_logs.tail(log))
+        return address.GivenUp("its supervisor died", "supervisor", part_logs.tail(log))
     failure = json.loads(news)
     if not failure:
         return None
     with contextlib.suppress(subprocess.TimeoutExpired):  # nothing of a start that failed is to be left
         started.wait(DOWN_LIMIT)
-    return door.GivenUp(**failure)
+    return address.GivenUp(**failure)
 
 
-def _verdict(failure: door.GivenUp, log: Path) -> str:
+def _failure_text(failure: address.GivenUp, log: Path) -> str:
     message = f"the platform could not be started: {failure.message}"
     if failure.tail:
         message += f"\nThe end of {log.with_name(failure.part + '.log')}:\n{failure.tail}"
@@ -315,18 +319,18 @@ def _verdict(failure: door.GivenUp, log: Path) -> str:
 
 
 def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
-    """Be the supervisor, in this terminal, until Ctrl-C or SIGTERM."""
+    """Run the supervisor in this terminal, until Ctrl-C or SIGTERM."""
     import asyncio
     import logging
 
-    from tarmac.supervisor.whole import supervise
+    from tarmac.supervisor.supervisor import supervise
 
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    failures: list[door.GivenUp] = []
+    failures: list[address.GivenUp] = []
 
-    def announce(failure: door.GivenUp | None) -> None:
+    def announce(failure: address.GivenUp | None) -> None:
         if failure is None:
-            say(f"The platform runs: {door.Door(settings.host, settings.port).endpoint}   Ctrl-C ends it.")
+            say(f"The platform runs: {address.Address(settings.host, settings.port).endpoint}   Ctrl-C ends it.")
         else:
             failures.append(failure)
 
@@ -336,7 +340,7 @@ def _stay(home: Home, settings: Settings, say: Callable[[str], None]) -> None:
     except BlockingIOError as error:
         raise Failed(str(error)) from error
     for failure in failures:
-        raise Failed(_verdict(failure, home.part_log("supervisor")))
+        raise Failed(_failure_text(failure, home.part_log("supervisor")))
     with contextlib.suppress(OSError):  # the terminal may be gone
         say("The platform has stopped.")
 
@@ -370,12 +374,12 @@ def down(timeout: float | None, folder: Path | None) -> None:
 
 
 def _stops_within(home: Home) -> float:
-    """Seconds that the platform that runs may take to stop in order; it said so when it came up."""
+    """Seconds that the running platform may take to stop in order, by its state file."""
     return max(DOWN_LIMIT, float((home.state() or {}).get("stops_within", 0)))
 
 
 def _kill_rest(home: Home, pid: int | None) -> set[int]:
-    """Kill what is left of the platform, and see it gone; what will not go."""
+    """Kill the leftovers of the platform and wait for their end; returns those that do not end."""
     if pid and lock.holder(home) == pid:
         click.echo("stopping takes too long: the platform is killed", err=True)
         process.kill({pid})
@@ -414,7 +418,7 @@ def _state(home: Home) -> dict[str, Any]:
 
 
 def _left_out(home: Home) -> list[dict[str, str]]:
-    """What the platform came up without: what it is, why, and how to mend it."""
+    """The items that the platform has left out: each with the reason and the remedy."""
     if not home.aside.exists():
         return []
     from tarmac import aside
@@ -423,13 +427,13 @@ def _left_out(home: Home) -> list[dict[str, str]]:
 
 
 def _left_out_lines(found: list[dict[str, str]]) -> list[str]:
-    """A line for each; names are others' and may hold anything, so that a terminal gets what is printable of them."""
+    """A line for each item; names may contain anything, so only their printable characters reach the terminal."""
     lines = [f"  left out: {each['what']}: {each['why']}. {each['mend']}." for each in found]
     return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in lines]
 
 
 def _parts(home: Home) -> dict[str, Any]:
-    """What the supervisor tells of itself and its parts; empty where it does not answer."""
+    """The supervisor's report on itself and its parts; empty if it does not answer."""
     with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(2)
         sock.connect(str(home.supervisor_socket))
@@ -443,7 +447,7 @@ def _table(state: dict[str, Any]) -> str:
     if not state["running"]:
         return f"The platform is not running ({state['home']})."
     lines = [f"The platform runs: {state.get('endpoint', 'it is being started')}   ({state['home']})"]
-    for part in (*state.get("parts", ()), *filter(None, [state.get("stem"), state.get("will")])):
+    for part in (*state.get("parts", ()), *filter(None, [state.get("fork_server"), state.get("cleanup")])):
         restarts = f"   restarts: {part['restarts']} (last: {part['last_end']})" if part["restarts"] else ""
         lines.append(f"  {part['name']:<10} {part['state']:<8} pid {part['pid'] or '-'}{restarts}")
     if isolation := state.get("isolation"):

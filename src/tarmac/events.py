@@ -1,7 +1,8 @@
-"""The event log: numbers are given here, written with the rows they speak of, and told to watchers after the commit.
+"""The event log: events get their numbers here, are written with their rows, and go to watchers after the commit.
 
-A watcher subscribes first, then takes a snapshot that says up to which number it reaches, then gets every later event
-once and in order. Commits end in the order they were asked for, so numbers reach every watcher in order too.
+A watcher subscribes first, then takes a snapshot, which has the number of the last event it includes, and then gets
+every later event once and in order. Commits end in the order in which they were requested, so watchers get the numbers
+in order too.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from flyte.wire import Event
 from tarmac.store import Change, Store, Unwritable
 
 WATCHER_LIMIT = 100_000
-"""Events a watcher may be behind before it is cut off; it resumes from its last number."""
+"""How many events a watcher may be behind before it is disconnected; it resumes from its last number."""
 
 
 class Watcher:
-    """The events of one key that are committed from now on."""
+    """A subscription to the events of one key that are committed from now on."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -33,13 +34,13 @@ class Watcher:
             self._queue.put_nowait(None)
 
     async def events(self) -> AsyncIterator[Event]:
-        """Every event; ends only when the watcher fell too far behind."""
+        """Every event; ends only when the watcher is too far behind."""
         while (event := await self._queue.get()) is not None:
             yield event
 
 
 def key_of(subject: str) -> str:
-    """What watchers subscribe to: a run with all its actions, an app, a deployment."""
+    """The key of a subject's subscription: a run with all its actions, an app, a deployment."""
     kind, _, rest = subject.partition("/")
     return f"run/{rest.partition('/')[0]}" if kind == "run" else subject
 
@@ -52,15 +53,15 @@ class Journal:
         self._seq = store.last_seq
         self._told = store.last_seq
         self._behind: list[tuple[int, asyncio.Future[None]]] = []
-        """Those who wait in `reach`, and for which number."""
+        """The callers that wait in `reach`, with their numbers."""
         self._failure: BaseException | None = None
         self._watchers: dict[str, set[Watcher]] = {}
         self.on_failure = on_failure
-        """What to call when the store cannot be relied on any more: it ends this control plane."""
+        """Called when a commit has failed for good: it ends this control plane."""
 
     @property
     def seq(self) -> int:
-        """The number given last."""
+        """The last number that was given to an event."""
         return self._seq
 
     @property
@@ -86,7 +87,7 @@ class Journal:
     def event(
         self, subject: str, phase: str, message: str = "", attempt: int = 0, body: dict[str, Any] | None = None
     ) -> Event:
-        """The next event; the caller puts it into the change that it speaks of."""
+        """The next event; the caller adds it to the change that it describes."""
         self._seq += 1
         return Event(
             seq=self._seq,
@@ -99,17 +100,17 @@ class Journal:
         )
 
     def act(self, subject: str, what: str, by: str) -> Event:
-        """The next event, of something that somebody did: it keeps who that was."""
+        """The next event, of a caller's act: it includes the caller."""
         return self.event(subject, what, f"{what} by {by}", body={"by": by})
 
     def commit(self, change: Change, then: Callable[[], None] | None = None) -> asyncio.Future[None]:
-        """As `post`, for who awaits it."""
+        """Like `post`, and return when the change is on disk."""
         return self._awaited(change, then, harmless=False)
 
     def write(self, change: Change, then: Callable[[], None] | None = None) -> asyncio.Future[None]:
-        """A change of which memory knows nothing before it is on disk (`then` tells it).
+        """Write a change that is applied in memory only after its commit, by `then`.
 
-        One that the database refuses concerns who asked for it and nobody else. Raises InvalidInputError then.
+        If the database refuses it, only its caller is affected: raises InvalidInputError.
         """
         return self._awaited(change, then, harmless=True)
 
@@ -133,11 +134,10 @@ class Journal:
         return future
 
     def post(self, change: Change, then: Callable[[], None] | None = None, *, lazy: bool = False) -> None:
-        """Write; when it is on disk call `then` and tell the watchers.
+        """Write a change; when it is on disk, call `then` and send its events to the watchers.
 
-        `lazy`: it may wait a moment for other changes, unless somebody watches. A failed commit leaves memory ahead of
-        the disk, which nothing could mend from here: `on_failure` ends this control plane, and the next one starts from
-        what is on disk.
+        A `lazy` change may wait a moment for others, unless it has watchers. A failed commit leaves memory ahead of the
+        disk, which cannot be repaired: `on_failure` ends this control plane, and the next one loads the stored state.
         """
         self._put(change, then, self._fail, lazy and not self._is_watched(change))
 
@@ -156,7 +156,7 @@ class Journal:
         self._store.put(change, answered, lazy)
 
     def _follow(self, then: Callable[[], None]) -> None:
-        """What follows a commit; if that breaks off, memory is not what the disk says it is."""
+        """Apply a commit; an error here would leave memory different from the disk, so it ends the control plane."""
         try:
             then()
         except Exception as error:

@@ -1,7 +1,7 @@
-"""The platform's folder: where everything it keeps and every socket it listens on has its place.
+"""The platform's folder, with all of its files and sockets: `$TARMAC_HOME`, default `~/.tarmac`.
 
-`$TARMAC_HOME`, default `~/.tarmac`; only the owner can enter it. Unix socket paths must stay under 100 characters, so
-a folder with a long name has its sockets in a short one beside it, in the system's folder for temporary files.
+Only the owner can enter it. Paths of unix sockets must stay under 100 characters, so a folder with a long path has its
+sockets in another folder with a short path, below the system's folder for temporary files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Home:
 
     @property
     def state_file(self) -> Path:
-        """What clients need to find the running platform: endpoint, pid, version, started."""
+        """The running platform's endpoint, pid, version and start time, for clients."""
         return self.path / "platform.json"
 
     @property
@@ -68,7 +68,7 @@ class Home:
 
     @property
     def sockets(self) -> Path:
-        """A folder for unix sockets whose path is short enough for every system."""
+        """The folder of unix sockets; its path is short enough for every system."""
         wanted = self.path / "run"
         if len(str(wanted)) + _LONGEST_SOCKET_NAME < 100:
             return wanted
@@ -82,15 +82,15 @@ class Home:
 
     @property
     def link_socket(self) -> Path:
-        """Frames: workers, replicas, the agent and the gateway's brain.
+        """The links of workers, replicas, the agent and the gateway controller.
 
-        It is alone in its folder: that is what units see of the platform's sockets.
+        It is alone in its folder, which is the only one with sockets that units see.
         """
         return self.sockets / "link" / "link.sock"
 
     @property
     def wake_socket(self) -> Path:
-        """HAProxy's Lua asks the brain here."""
+        """HAProxy's Lua connects here for each held request."""
         return self.sockets / "wake.sock"
 
     @property
@@ -111,9 +111,9 @@ class Home:
         return self.sockets / "supervisor.sock"
 
     @property
-    def pulse_socket(self) -> Path:
-        """The parts give the supervisor signs of life here."""
-        return self.sockets / "pulse.sock"
+    def heartbeat_socket(self) -> Path:
+        """The parts send their heartbeats here."""
+        return self.sockets / "heartbeat.sock"
 
     @property
     def master_key_file(self) -> Path:
@@ -122,18 +122,18 @@ class Home:
 
     @property
     def ended_sessions(self) -> Path:
-        """The browsers' sessions that were signed out before their time."""
+        """The browsers' sessions that were ended before they expired."""
         return self.path / "ended-sessions.json"
 
     def action_log(self, run: str, action: str, attempt: int) -> Path:
         return self.run_logs(run) / f"{action}.{attempt}.log"
 
     def run_logs(self, run: str) -> Path:
-        """The logs of the run's actions, of those that wrote anything."""
+        """The logs of those actions of the run that wrote anything."""
         return self.logs / "runs" / run
 
     def worker_log(self, unit: str) -> Path:
-        """What a worker writes, until its action is over (`flyte.runtime.output`)."""
+        """The output of a worker, until its action is over (`flyte.runtime.output`)."""
         return self.worker_logs / f"{unit}.log"
 
     @property
@@ -143,21 +143,21 @@ class Home:
 
     @property
     def files(self) -> Path:
-        """Files that actions and programs of this machine give to others (`flyte.io`)."""
+        """Files that actions and programs of this machine pass to others (`flyte.io`)."""
         return self.path / "files"
 
     @property
     def work(self) -> Path:
-        """What units write into their working directories: a folder for each, as long as it lives."""
+        """Files that units write into their working directories: a folder for each unit, until it ends."""
         return self.path / "work"
 
     @property
     def isolation(self) -> Path:
-        """What isolates units on this machine, as JSON: the profile, and why it is no better one."""
+        """The isolation of units on this machine, as JSON: the profile, and why it is not a better one."""
         return self.path / "isolation.json"
 
     def isolation_profile(self) -> dict[str, str]:
-        """What the agent found last: `profile`, and as `reason` why it is no better one. Empty before it is known."""
+        """The agent's last finding: `profile`, and as `reason` why it is not a better one. Empty before the first."""
         try:
             told: dict[str, str] = json.loads(self.isolation.read_text())
         except (OSError, ValueError):
@@ -166,17 +166,17 @@ class Home:
 
     @property
     def aside(self) -> Path:
-        """What the platform came up without (`tarmac.aside`)."""
+        """The items that the platform has left out (`tarmac.aside`)."""
         return self.path / "aside"
 
     @property
     def stopping(self) -> Path:
-        """There from the moment when `flyte down` stops the platform until its next control plane has seen it."""
+        """Exists from the moment when `flyte down` stops the platform until the next control plane has noticed it."""
         return self.path / "stopping"
 
     @property
     def clock(self) -> Path:
-        """How the clock was set while runs were under way (`tarmac.control.clock`)."""
+        """Changes of the machine's clock while runs were under way (`tarmac.control.clock`)."""
         return self.path / "clock"
 
     @property
@@ -213,13 +213,13 @@ class Home:
         return self.logs / "apps" / whole
 
     def part_log(self, part: str) -> Path:
-        """What one of the platform's own processes writes."""
+        """The output of one of the platform's own processes."""
         return self.logs / "platform" / f"{part}.log"
 
     def prepare(self) -> None:
         """Make the folders, the owner's token and the master key, each readable by the owner alone.
 
-        Raises PermissionError for a folder of somebody else, InitializationError for keys that cannot be used.
+        Raises PermissionError for a folder of another user, InitializationError for keys that cannot be used.
         """
         logs = (self.logs, self.worker_logs, self.logs / "platform")
         for folder in (self.path, self.blobs, self.code, self.files, self.work, self.images, *logs, self.gateway):
@@ -237,7 +237,7 @@ class Home:
         self.master_key()
 
     def token(self) -> str:
-        """The owner's token. Raises InitializationError where the file is empty."""
+        """The owner's token. Raises InitializationError if the file is empty."""
         token = self.token_file.read_text().strip()
         if not token:
             raise InitializationError(
@@ -246,7 +246,7 @@ class Home:
         return token
 
     def master_key(self) -> bytes:
-        """Raises InitializationError where the file does not hold one: a key that is guessed signs anything."""
+        """The master key. Raises InitializationError if the file does not contain one, since a weak key is unsafe."""
         try:
             key = bytes.fromhex(self.master_key_file.read_text().strip())
         except ValueError:
@@ -261,7 +261,7 @@ class Home:
         return key
 
     def state(self) -> dict[str, Any] | None:
-        """The content of the state file, or None where there is none that can be read."""
+        """The content of the state file; None if it cannot be read."""
         try:
             state = json.loads(self.state_file.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
@@ -279,7 +279,7 @@ def find() -> Home:
 
 
 def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write `path` whole or not at all."""
+    """Replace `path` atomically."""
     temporary = _written_beside(path, text)
     try:
         os.chmod(temporary, mode)
@@ -290,7 +290,7 @@ def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Create `path` with `text` unless it exists; two that race agree on one content. A power cut leaves it whole."""
+    """Create `path` with `text` unless it exists, atomically; processes that race agree on one content."""
     if path.exists():
         return
     temporary = _written_beside(path, text)
@@ -304,7 +304,7 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """A name that was just made is on disk only when its folder is."""
+    """Flush a folder: a name that was just created in it is on disk only after that."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -313,7 +313,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _written_beside(path: Path, text: str) -> str:
-    """A file in the same folder, mode 0600, with `text` on disk; none is left where that fails."""
+    """Write `text` to a temporary file in the same folder, mode 0600, and flush it; a failure leaves no file."""
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(fd, "w") as file:

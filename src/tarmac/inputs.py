@@ -1,9 +1,9 @@
-"""Are these the inputs that a task declares? Checked where a run is created, for every kind of caller alike.
+"""The check of a task's inputs when a run is created, for every kind of caller alike.
 
-The check reads the JSON Schema that the SDK made from the annotations. It refuses what is surely wrong, with a sentence
-for the person who sent it; the worker, which has the annotations themselves, decodes and has the last word. A schema is
-the task's own and may be anything: a keyword that makes no sense says nothing, and what is not decided within STEPS is
-left to the worker. `pattern` is left to it too: a regular expression may take any time.
+It reads the JSON Schema that the SDK made from the annotations. It refuses inputs that are certainly wrong, with a
+sentence for their sender; the worker, which has the annotations themselves, decodes them and decides. A schema comes
+from the task and may be anything: a meaningless keyword is ignored, and inputs that are not decided within STEPS are
+left to the worker. So is `pattern`, since a regular expression may take any time.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from flyte.wire import InputSpec, InterfaceSpec
 _Schema = Mapping[str, Any]
 
 STEPS = 20_000
-"""Schemas that are looked at for one call, some 50 ms; what is not decided by then is left to the worker."""
+"""How many schemas are checked for one call, some 50 ms; what is undecided then is left to the worker."""
 
 
 class Undecided(Exception):
-    """The schema takes longer than STEPS, or goes round in a circle."""
+    """Raised when the schema takes more than STEPS, or refers to itself in a circle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A part of an input that does not fit: where it is, and what is wrong with it."""
+    """A part of an input that does not fit: its path, its value, and the reason."""
 
     value: Any
     wanted: str
-    """What completes `… is VALUE, `; empty: it is not of the type that the input declares."""
+    """The end of the sentence `… is VALUE, `; empty if the value is not of the input's declared type."""
     place: str = ""
 
     def under(self, step: str) -> Misfit:
@@ -48,7 +48,7 @@ class Misfit:
 
 @dataclass(slots=True)
 class _Reading:
-    """One input that is being checked."""
+    """The check of one input."""
 
     root: _Schema
     steps: int
@@ -82,7 +82,7 @@ def check(task: str, interface: InterfaceSpec, inputs: bytes) -> None:
 
 
 def fits(value: Any, schema: _Schema | bool, root: _Schema) -> bool:
-    """Whether `value` may be what `schema` describes; what the schema does not speak of, or not in time, fits."""
+    """Whether `value` may fit `schema`; a value that is not decided within STEPS fits."""
     try:
         return _misfit(value, schema, _Reading(root, STEPS), 0) is None
     except (Undecided, RecursionError):
@@ -90,7 +90,7 @@ def fits(value: Any, schema: _Schema | bool, root: _Schema) -> bool:
 
 
 def _looked_at(value: Any, schema: _Schema, steps: int) -> tuple[Misfit | None, int]:
-    """What does not fit, if anything, and the steps that are left."""
+    """The part that does not fit, if any, and the steps that are left."""
     reading = _Reading(schema, steps)
     try:
         return _misfit(value, schema, reading, 0), reading.steps
@@ -145,7 +145,7 @@ def _list(schema: _Schema, word: str) -> list[Any]:
 
 
 def _misfit_of_all(value: Any, options: list[Any], reading: _Reading, depth: int) -> Misfit | None:
-    """What is wrong where none of the options fits, nor the one that is named: `{"$type": 1, "value": …}`."""
+    """The problem of a value that fits no option, nor the option that it names: `{"$type": 1, "value": …}`."""
     if not options:
         return None
     found = []
@@ -177,7 +177,7 @@ _NAMES = {
 
 
 def _words(schema: Any) -> str:
-    """What the schema wants, for people."""
+    """The types that the schema allows, for people."""
     wanted = schema.get("type") if isinstance(schema, Mapping) else None
     names = [wanted] if isinstance(wanted, str) else wanted if isinstance(wanted, list) else []
     return " or ".join(_NAMES[name] for name in names if isinstance(name, str) and name in _NAMES)
@@ -198,12 +198,12 @@ def _misfit_of_type(value: Any, schema: _Schema, depth: int) -> Misfit | None:
 
 
 def _is_marked(value: Any) -> bool:
-    """A pydantic model that no plain JSON stands for; what is in it only the worker can tell."""
+    """Whether it is a pydantic model in the marked form, which only the worker can check."""
     return isinstance(value, dict) and set(value) == {"$model"}
 
 
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-"""The floats that JSON has no number for, as they travel."""
+"""The floats without a JSON number, as they are sent."""
 
 
 def _is_a(value: Any, name: Any) -> bool:
@@ -249,7 +249,7 @@ def _misfit_of_parts(value: Any, schema: _Schema, reading: _Reading, depth: int)
 
 
 def _resolve(reference: str, root: _Schema) -> Any:
-    """The part of `root` that a local reference (`#/$defs/Name`) names; anything else fits everything."""
+    """The part of `root` to which a local reference (`#/$defs/Name`) leads; other references fit everything."""
     found: Any = root
     for step in reference.removeprefix("#/").split("/"):
         found = found.get(step, {}) if isinstance(found, Mapping) else {}
@@ -290,7 +290,7 @@ _FORMS: Mapping[str, tuple[Callable[[str], object], str]] = {
     "decimal": (decimal.Decimal, "a Decimal"),
     "base64": (_base64, "bytes (base64 text)"),
 }
-"""Format → what reads it, and raises for what does not have it, and its name for people."""
+"""Format → a function that raises unless a text has this format, and the format's name for people."""
 
 
 def _form_of(schema: _Schema) -> str:
@@ -303,7 +303,7 @@ def _has_form(text: str, read: Callable[[str], object]) -> bool:
         read(text)
     except (ValueError, ArithmeticError):
         return read not in (_base64, uuid.UUID) and bool(re.fullmatch(r"-?\d{1,20}(\.\d{1,20})?", text))
-    return True  # a model of pydantic takes a number as text for a time, too
+    return True  # a pydantic model also accepts a number as text for a time
 
 
 _BOUNDS: tuple[tuple[str, Callable[[Any, Any], bool], str], ...] = (
@@ -342,7 +342,7 @@ def _is_number(bound: Any) -> TypeGuard[float]:
 
 
 def _is_multiple(value: float, step: float) -> bool:
-    """Whether it may be one: with floats, 0.3 counts as a multiple of 0.1, and what cannot be divided fits."""
+    """Whether it may be a multiple: with floats, 0.3 counts as a multiple of 0.1; indivisible values fit."""
     if isinstance(value, int) and isinstance(step, int):
         return value % step == 0
     try:

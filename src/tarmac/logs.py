@@ -1,14 +1,14 @@
 """Log files, read and followed by byte offset.
 
-A log is a file that one process appends to. Its lines are told apart here and nowhere else: a line ends at a newline;
-one that is longer than LONGEST_LINE is handed out in pieces, so that a reader's memory is bounded whatever is written.
-A follower who asks for `partial` lines also gets what there is of a line that has not ended: a progress bar may write
-for an hour without a newline. Each piece but the last of a line is `open`. Every line carries the offset just after it,
-so that reading on from there loses nothing and doubles nothing.
+A log is a file to which one process appends. Only this module splits it into lines: a line ends at a newline; a line
+longer than LONGEST_LINE is returned in pieces, which bounds a reader's memory. A follower that asks for `partial` lines
+also gets the beginning of a line that has not ended: a progress bar may write for an hour without a newline. Each piece
+of a line but the last is `open`. Every line has the offset just after it, so that reading on from there neither loses
+nor repeats anything.
 
-A follower learns of new bytes by asking for the file's size, at most LONGEST_PAUSE after they were written: that works
-on every system and file system, for files that do not exist yet, and for any number of followers. Whether more may come
-is asked *before* each read: what was written until then is read after it, so nothing is lost at the end.
+A follower notices new bytes by the file's size, at most LONGEST_PAUSE after they were written: that works on every
+system and file system, for files that do not exist yet, and for any number of followers. Before each read it asks
+whether the log is complete; since the read comes afterwards, nothing is lost at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 BLOCK = 256 * 1024
 LONGEST_LINE = 64 * 1024
-"""Bytes after which a line without an end is handed out as it is."""
+"""Bytes after which a line without an end is returned in pieces."""
 SHORTEST_PAUSE = 0.02
 LONGEST_PAUSE = 0.25
 LOOK_AGAIN = 1.0
@@ -36,16 +36,16 @@ LOOK_AGAIN = 1.0
 PARTIAL_PAUSE = 0.4
 """Seconds between two pieces of a line that has not ended."""
 SETTLE = 0.25
-"""Seconds a follower goes on after the end: the last words of a process may still be on their way through a pipe."""
+"""Seconds for which a follower goes on after the end, since a process's last output may still be in a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moving:
     """The log of an action that may still run: it gets its `final` name when the action is over.
 
-    Until then it is `first`, which is its worker's, and begins with the action. Later that name, and even that file,
-    may be another action's. So what was found there counts only if there is no `final` yet and the action `runs`, both
-    asked after the look.
+    Until then it is the worker's file `first`, which begins with the action. Later that name, and even that file, may
+    belong to another action. So content of `first` counts only if, after it was read, there is still no `final` file
+    and the action still `runs`.
     """
 
     final: Path
@@ -57,9 +57,9 @@ LogFile = Path | Moving
 
 
 def read(path: LogFile, after: int | None = None, tail: int | None = None) -> list[LogLine]:
-    """The lines of `path` after the offset `after`, the last `tail` of them; none where there is no such file.
+    """The lines of `path` after the offset `after`, at most the last `tail`; none if there is no such file.
 
-    What follows the last newline counts as a line.
+    The text after the last newline counts as a line.
     """
     cutter = _Cutter(start_of(path, after, tail))
     lines: list[LogLine] = []
@@ -71,10 +71,10 @@ def read(path: LogFile, after: int | None = None, tail: int | None = None) -> li
 async def follow(
     path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None = None
 ) -> AsyncIterator[LogLine]:
-    """The lines of `path` from `after` on, then each new one as it is written, until `is_over` says that no more come.
+    """The lines of `path` from `after` on, then each new line as it is written, until `is_over` returns True.
 
-    A file that does not exist yet is waited for. A line is handed out when its end was written; at the very end, what
-    is left is a line too.
+    Waits for a file that does not exist yet. A line is returned when its newline was written; at the end, the text
+    after the last newline is a line too.
     """
     async for lines in batches(path, after, is_over, tail):
         for line in lines:
@@ -84,7 +84,7 @@ async def follow(
 async def batches(
     path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None = None, partial: bool = False
 ) -> AsyncIterator[list[LogLine]]:
-    """As `follow`, but the lines that were found together come together; `partial` ones where that is asked for."""
+    """Like `follow`, with the lines of one read together, and with partial lines if `partial`."""
     follower = _Follower(path, after, is_over, tail, partial)
     pause = SHORTEST_PAUSE
     while not follower.ended:
@@ -94,7 +94,7 @@ async def batches(
 
 
 Source = tuple[str, LogFile, Callable[[], bool]]
-"""One log among several: its name, its file, and whether it is complete."""
+"""One of several logs: its name, its file, and a function that tells whether it is complete."""
 
 
 def _never() -> bool:
@@ -116,7 +116,7 @@ async def together(
     followers: dict[str, _Follower] = {}
     looked, pause = -LOOK_AGAIN, SHORTEST_PAUSE
     while True:
-        over = is_over()  # asked before the look: what there was until then is found by it
+        over = is_over()  # asked before the read, which then finds everything that was written until now
         if over or time.monotonic() - looked >= LOOK_AGAIN:
             for name, path, complete in await sources():
                 if name not in followers:
@@ -132,18 +132,18 @@ async def together(
 
 
 def named(lines: list[LogLine], source: str) -> list[LogLine]:
-    """The lines, each with the name of the log it stands in."""
+    """The lines, each with the name of its log."""
     return [LogLine(text=line.text, offset=line.offset, source=source, open=line.open) for line in lines]
 
 
 async def _rest(pause: float, idle: bool) -> float:
-    """Sleep for `pause` where nothing happens, and for an instant where something does; the next pause."""
+    """Sleep for `pause`, or shortly if lines have come; returns the next pause."""
     await asyncio.sleep(pause if idle else 0)
     return min(pause * 1.5, LONGEST_PAUSE) if idle else SHORTEST_PAUSE
 
 
 class _Follower:
-    """How far one reader is in one log."""
+    """The position of one reader in one log."""
 
     def __init__(
         self, path: LogFile, after: int | None, is_over: Callable[[], bool], tail: int | None, partial: bool = False
@@ -156,10 +156,10 @@ class _Follower:
         self._waited = False
         self._quiet_since: float | None = None
         self.ended = False
-        """Nothing more comes, and everything was taken."""
+        """True when the log is complete and was read to its end."""
 
     def take(self) -> list[LogLine]:
-        """The lines that were ended since the last time, or the first of them when they are many."""
+        """The complete lines since the last call, or the first of them if they are many."""
         if self.ended:
             return []
         over = self._is_over()
@@ -177,14 +177,14 @@ class _Follower:
         return lines or ([] if len(block) == BLOCK else self._unended())
 
     def _unended(self) -> list[LogLine]:
-        """What there is of the last line, where that is wanted; at most once in PARTIAL_PAUSE seconds."""
+        """The beginning of the last line if partial lines are wanted; at most once in PARTIAL_PAUSE seconds."""
         if not self._partial or time.monotonic() - self._spoke < PARTIAL_PAUSE:
             return []
         self._spoke = time.monotonic()
         return self._cutter.begun()
 
     def _has_settled(self) -> bool:
-        """Whether a log that is over has been quiet for long enough; one that was over from the start has."""
+        """Whether a complete log has not grown for SETTLE seconds; True if it was complete from the start."""
         if self._quiet_since is None:
             self._quiet_since = time.monotonic()
         return not self._waited or time.monotonic() - self._quiet_since >= SETTLE
@@ -197,7 +197,7 @@ def start_of(path: LogFile, after: int | None, tail: int | None) -> int:
 
 
 class _Cutter:
-    """Cuts what is read from a file, block by block, into lines."""
+    """Splits the blocks that are read from a file into lines."""
 
     def __init__(self, offset: int) -> None:
         self._offset = offset
@@ -205,11 +205,11 @@ class _Cutter:
 
     @property
     def position(self) -> int:
-        """Where the next block begins."""
+        """The offset of the next block."""
         return self._offset + len(self._unfinished)
 
     def feed(self, block: bytes) -> list[LogLine]:
-        """The lines that `block` ends."""
+        """The lines that end in `block`."""
         *whole, last = (self._unfinished + block).split(b"\n")
         lines = [line for text in whole for line in self._pieces(text, newline=1)]
         while len(last) > LONGEST_LINE:
@@ -220,12 +220,12 @@ class _Cutter:
         return lines
 
     def rest(self) -> list[LogLine]:
-        """What is left when no more comes."""
+        """The text after the last newline, at the end of the file."""
         last, self._unfinished = self._unfinished, b""
         return [self._line(last, 0)] if last else []
 
     def begun(self) -> list[LogLine]:
-        """What there is of a line that has not ended, up to its last whole character."""
+        """The beginning of a line that has not ended, up to its last complete character."""
         whole = _whole(self._unfinished)
         piece, self._unfinished = self._unfinished[:whole], self._unfinished[whole:]
         return [self._piece(piece)] if piece else []
@@ -238,7 +238,7 @@ class _Cutter:
         yield self._line(text, newline)
 
     def _piece(self, text: bytes) -> LogLine:
-        """A part of a line, whose rest follows."""
+        """A piece of a line whose rest follows."""
         self._offset += len(text)
         return LogLine(text=text.decode(errors="replace"), offset=self._offset, open=True)
 
@@ -248,7 +248,7 @@ class _Cutter:
 
 
 def _cut(text: bytes) -> int:
-    """Where to cut a line that is too long: between two characters, never inside one."""
+    """The position at which to cut a line that is too long: between two characters."""
     cut = LONGEST_LINE
     while cut > LONGEST_LINE - 4 and text[cut] & 0xC0 == 0x80:
         cut -= 1
@@ -256,7 +256,7 @@ def _cut(text: bytes) -> int:
 
 
 def _whole(text: bytes) -> int:
-    """How much of `text` can be shown: neither half a character nor a return that may be half of a line's end."""
+    """The length of `text` without an incomplete character at its end, or a `\\r` that may belong to a line's end."""
     end = len(text) - text.endswith(b"\r")
     for back in range(1, min(end, 3) + 1):
         byte = text[end - back]
@@ -269,7 +269,7 @@ def _whole(text: bytes) -> int:
 
 
 def _tail_start(path: LogFile, lines: int) -> int:
-    """The offset where the last `lines` lines begin, found from the end."""
+    """The offset where the last `lines` lines begin, searched from the end."""
     end = _size(path)
     if lines <= 0:
         return end
@@ -302,7 +302,7 @@ def _block(path: LogFile, offset: int) -> bytes:
 
 
 def _look(path: LogFile, see: Callable[[BinaryIO], T]) -> T | None:
-    """What `see` finds in the file, wherever that is now; None where there is none."""
+    """The result of `see` on the log's present file; None if there is none."""
     if isinstance(path, Path):
         return _see(path, see)
     found = _see(path.final, see)

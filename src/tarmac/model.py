@@ -1,8 +1,8 @@
-"""The states of apps, replicas and deployments, and the tables that say how they move; those of actions are in
+"""The states of apps, replicas and deployments, and the tables of their transitions; those of actions are in
 `flyte.phases`, which local mode shares. Pure: no I/O, no clock, no randomness.
 
-Everything that moves one of them goes through its `move_…` here, which refuses what is in no row, so the tables *are*
-the state machines; `docs/states.md` is generated from them.
+Every transition goes through a `move_…` function here, which refuses a transition that is in no row. So the tables
+*are* the state machines; `docs/states.md` is generated from them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Pairs = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Something may go from `old` to `new`; `why` is what makes it."""
+    """An allowed transition from `old` to `new`; `why` is its cause."""
 
     old: str
     new: str
@@ -66,7 +66,7 @@ _APP_PAIRS = _pairs(APP_TRANSITIONS)
 
 
 def move_app(old: AppStatus, new: AppStatus) -> AppStatus:
-    """`new`, if an app may go there from `old`, or is there. Raises ForbiddenMove otherwise."""
+    """Returns `new` if an app may go from `old` to `new`, or the two are equal. Raises ForbiddenMove otherwise."""
     _check("an app", _APP_PAIRS, old, new)
     return new
 
@@ -89,7 +89,7 @@ _REPLICA_PAIRS = _pairs(REPLICA_TRANSITIONS)
 
 
 def move_replica(old: ReplicaPhase, new: ReplicaPhase) -> ReplicaPhase:
-    """`new`, if a replica may go there from `old`, or is there. Raises ForbiddenMove otherwise."""
+    """Returns `new` if a replica may go from `old` to `new`, or the two are equal. Raises ForbiddenMove otherwise."""
     _check("a replica", _REPLICA_PAIRS, old, new)
     return new
 
@@ -123,12 +123,12 @@ _ENVIRONMENT_PAIRS = _pairs(ENVIRONMENT_TRANSITIONS)
 
 
 def check_deployment(old: DeploymentPhase, new: DeploymentPhase) -> None:
-    """Raise ForbiddenMove unless a deployment may go from `old` to `new`, or is there."""
+    """Raise ForbiddenMove unless a deployment may go from `old` to `new`, or the two are equal."""
     _check("a deployment", _DEPLOYMENT_PAIRS, old, new)
 
 
 def check_environment(old: str, new: str) -> None:
-    """Raise ForbiddenMove unless an environment of a deployment may go from `old` to `new`, or is there."""
+    """Raise ForbiddenMove unless an environment of a deployment may go from `old` to `new`, or the two are equal."""
     _check("an environment of a deployment", _ENVIRONMENT_PAIRS, old, new)
 
 

@@ -1,7 +1,7 @@
-"""Secrets at rest: sealed with AES-256-GCM under a key that never is in the database.
+"""Secrets at rest: encrypted with AES-256-GCM under a key that is never in the database.
 
-What is sealed is bound to its project, domain and name, so that a row which is copied to another name does not open.
-Sealed form: one byte of format (1), a nonce of 12 bytes, the ciphertext with its tag.
+The ciphertext is bound to project, domain and name, so that a row which is copied to another name cannot be decrypted.
+Its form: one byte of format (1), a nonce of 12 bytes, the ciphertext with its tag.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ _NONCE = 12
 
 
 def derive(master_key: bytes, purpose: str) -> bytes:
-    """A key of 32 bytes for one purpose; who has it learns nothing of the master key or of the other purposes."""
+    """A key of 32 bytes for one purpose; it reveals nothing of the master key or of the keys for other purposes."""
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"tarmac " + purpose.encode()).derive(master_key)
 
 
 class Sealer:
-    """Seals and opens the platform's secrets; whoever has one can read them all."""
+    """Encrypts and decrypts the platform's secrets, all of them with one key."""
 
     def __init__(self, master_key: bytes) -> None:
         self._cipher = AESGCM(derive(master_key, "secrets"))
 
     def seal(self, project: str, domain: str, name: str, value: str) -> bytes:
-        """The value as it may lie on disk; sealing it again gives other bytes."""
+        """The encrypted value; encrypting it again gives other bytes."""
         nonce = os.urandom(_NONCE)
         return _FORMAT + nonce + self._cipher.encrypt(nonce, value.encode(), _bound_to(project, domain, name))
 
     def open(self, project: str, domain: str, name: str, sealed: bytes) -> str:
-        """The value. Raises RuntimeSystemError when it was sealed with another key, or for another name."""
+        """The value. Raises RuntimeSystemError if it was encrypted with another key, or for another name."""
         nonce, text = sealed[1 : 1 + _NONCE], sealed[1 + _NONCE :]
         try:
             if sealed[:1] != _FORMAT or len(nonce) != _NONCE:

@@ -1,8 +1,8 @@
 """The control plane's process: store, use cases, links and the HTTP API, put together and kept running.
 
-It is made to be killed: everything acknowledged is on disk, so whatever goes wrong at the base (the disk is full, the
-database belongs to another control plane now) ends the process with a sentence in its log, and the supervisor starts
-the next one.
+It may be killed at any time: everything acknowledged is on disk. So an error that it cannot handle (the disk is full,
+another control plane has the writer lock) ends the process with a sentence in its log, and the supervisor starts the
+next one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import uvicorn
 import uvloop
 
 from flyte.wire import Hello
+from tarmac import heartbeat
 from tarmac import home as homes
-from tarmac import pulse
 from tarmac import settings as all_settings
 from tarmac.api import make_app
 from tarmac.api.line import Caller
 from tarmac.auth import Authenticator
-from tarmac.console import pages as _  # noqa: F401 - the application is made of it; here the stem imports it
+from tarmac.console import pages as _  # noqa: F401 - the application is made of it; here the fork server imports it
 from tarmac.control import Control
 from tarmac.links.server import Link, Links, Peer, listen
 from tarmac.store import Store, open_store
@@ -34,14 +34,14 @@ from tarmac.store import Store, open_store
 log = logging.getLogger("tarmac.server")
 
 GC_THRESHOLDS = (20_000, 20, 50)
-"""A run of many actions makes objects that stay, and Python's own thresholds have them looked through over and over:
-an eighth of the time of a fan-out.
+"""Thresholds of the garbage collector. A run of many actions makes objects that stay; with Python's own thresholds the
+collector scans them again and again, for an eighth of the time of a fan-out.
 """
 
 
 async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
-    """Run the control plane until SIGTERM, or until the store fails it."""
-    came_up = pulse.begin(home, settings.lease)
+    """Run the control plane until SIGTERM, or until the store fails for good."""
+    came_up = heartbeat.begin(home, settings.lease)
     store = await open_store(settings.database_url, home.database, settings.fsync)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -115,7 +115,7 @@ async def _close(
 
 
 def _fail(error: BaseException, code: int) -> None:
-    """The store refused: end at once, also when nobody can be told why."""
+    """End at once, since the store has failed, even if the reason cannot be logged."""
     try:
         print(f"the control plane ends: {error}", file=sys.stderr, flush=True)
     finally:  # the disk that is full may be the log's too

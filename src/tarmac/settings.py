@@ -124,7 +124,7 @@ SETTINGS: tuple[Setting, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings in force; the fields are the rows of SETTINGS."""
+    """The effective settings; the fields are the rows of SETTINGS."""
 
     port: int
     host: str
@@ -169,11 +169,11 @@ class Settings:
         return range(int(first_text), int(last_text) + 1)
 
     def certificates(self) -> str | None:
-        """The system's folder of trusted certificates, where processes are to use it and it holds any.
+        """The system's folder of trusted certificates; None if it is empty, or if processes are not to use it.
 
-        An HTTP client that is told of it reads a certificate when it needs one. Without it many read a bundle of them
-        all whenever a client is made, which takes some 20 ms: the greatest part of a call from app to app that makes a
-        client.
+        With this folder an HTTP client reads single certificates when it needs them. Without it many clients read a
+        bundle of all certificates at their creation, which takes some 20 ms: most of the time of a call from app to app
+        that creates a client.
         """
         if not self.system_certificates:
             return None
@@ -244,12 +244,12 @@ def _value(row: Setting, wanted: type, raw: object, where: str) -> object:
 
 
 def words(text: str) -> list[str]:
-    """What stands between commas or spaces."""
+    """The words between commas or spaces."""
     return text.replace(",", " ").split()
 
 
 def _check_words(row: Setting, text: str, where: str) -> None:
-    """Raises InitializationError for a list with a word that HAProxy would not understand."""
+    """Raises InitializationError for a list with a word that HAProxy would refuse."""
     for word in words(text):
         if row.name == "trusted_proxies":
             try:

@@ -1,9 +1,9 @@
-"""What a part is about to load, noted before each item, so that what ends the part can be told and be left out.
+"""The item that a part is loading, recorded on disk, so that an item which kills the part is identified and left out.
 
-An error while an item is loaded is caught, and concerns that item. But an item may also end the process itself: it
-uses all memory, crashes the interpreter, or never comes to an end and the part is killed for its silence. So the name
-of the item is in a file (`aside/PART.at`) for as long as it is being loaded, and the next process of the part finds it
-there. How often that happened in a row to which item is in `aside/PART.deaths`.
+An error while an item is loaded is caught, and affects that item alone. But an item may also end the process itself: it
+uses all memory, crashes the interpreter, or takes so long that the part is killed for lack of heartbeats. So the name
+of the item is in a file (`aside/PART.at`) while it is being loaded, and the next process of the part finds it there.
+`aside/PART.deaths` has the number of such ends in a row for each item.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import msgspec
 from tarmac.home import Home, replace_file
 
 ENOUGH = 2
-"""Ends of the part, in a row, while it loaded one item: after so many it comes up without that item."""
+"""After so many ends in a row while it loads the same item, a part starts without that item."""
 
 _LENGTH = 1024
-"""Bytes of a note; the end of a longer name is cut off."""
+"""Bytes of the recorded name; the end of a longer name is cut off."""
 
 
 def given_up(home: Home, part: str) -> int:
-    """How many items the part leaves out for having ended it."""
+    """How many items the part leaves out because they ended it."""
     return sum(count >= ENOUGH for count in _counted(home, part).values())
 
 
@@ -47,12 +47,12 @@ class Starting:
             self._write()
 
     def deaths(self, item: str) -> int:
-        """How often the part has ended, in a row, while it loaded this."""
+        """How often in a row the part has ended while it loaded this item."""
         return self._deaths.get(_cut(item), 0)
 
     @contextlib.contextmanager
     def loading(self, item: str) -> Iterator[None]:
-        """For as long as the item is being loaded. What does not end here is counted as an end of the part."""
+        """A context in which the item is loaded. If the process ends within it, the next process counts that."""
         item = _cut(item)
         self._seen.add(item)
         self._put(item)
@@ -62,12 +62,12 @@ class Starting:
             self._put("")
 
     def loaded(self, item: str) -> None:
-        """It was loaded, and the part lives: what was counted is forgotten."""
+        """The item was loaded and the part still runs: reset its count."""
         if self._deaths.pop(_cut(item), 0):
             self._write()
 
     def close(self) -> None:
-        """All is loaded: forget what there was no item for any more."""
+        """Everything is loaded: forget the counts of items that do not exist any more."""
         os.close(self._note)
         if self._deaths.keys() - self._seen:
             self._deaths = {item: count for item, count in self._deaths.items() if item in self._seen}
@@ -81,5 +81,5 @@ class Starting:
 
 
 def _cut(item: str) -> str:
-    """As much of it as a note can hold."""
+    """The name, cut to the length of a record."""
     return item.encode(errors="replace")[:_LENGTH].decode(errors="ignore").rstrip()

@@ -1,7 +1,7 @@
 """Files of the folders that tasks and apps write into too (logs, blobs, holdings), opened by the platform.
 
-A task can put a symbolic link to the owner's token, a pipe or a device in the place of its log. The platform, which
-could read the token and would wait for the pipe, takes such a thing for damage: it opens regular files only.
+A task can replace its log by a symbolic link to the owner's token, by a pipe or by a device. The platform, which could
+read the token and would wait for the pipe, opens regular files only and treats everything else as damage.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 NOT_A_FILE = (errno.ELOOP, errno.EINVAL, errno.ENXIO)
-"""Error numbers for what is there and is not a regular file: a link, a device or an idle pipe, a socket."""
+"""Error numbers for a path that is not a regular file but a link, a device, an idle pipe or a socket."""
 
 
 def open_to_read(path: Path) -> FileIO:
-    """The file, unbuffered. Raises OSError, with one of the numbers NOT_A_FILE where something else is there."""
+    """The file, unbuffered. Raises OSError, with a number of NOT_A_FILE if the path is not a regular file."""
     return open(path, "rb", buffering=0, opener=_open_regular)
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """The file, which is made if there is none. Raises OSError as `open_to_read` does."""
+    """The file, which is created if there is none. Raises OSError like `open_to_read`."""
     return open(path, "ab", opener=_open_regular)
 
 

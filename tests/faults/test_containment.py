@@ -20,7 +20,7 @@ from tests.platform_fixture import ROOT, Platform
 POISON = """
 import os, sys
 
-if "tarmac.stem" in sys.orig_argv:
+if "tarmac.fork_server" in sys.orig_argv:
     from tarmac.control.runs import Runs
 
     restore = Runs.restore

@@ -34,7 +34,7 @@ def test_a_stopped_worker_is_lost_after_its_lease_and_its_action_runs_again(worl
 
 
 def is_watched(world: World, part: str) -> bool:
-    """Whether it has given a first sign of life: from then on it is missed."""
+    """Whether it has given a first heartbeat: from then on it is missed."""
     return world.told()[part]["silent"] is not None
 
 
@@ -58,11 +58,13 @@ def test_a_stopped_haproxy_worker_is_replaced_with_its_master(world: World) -> N
     wait_for(lambda: world.is_back(hit), "HAProxy is replaced", 20, world.platform.log_tails)
 
 
-def test_a_stopped_stem_is_replaced_and_no_part_notices(world: World) -> None:
-    wait_for(lambda: is_watched(world, "stem"), "the stem has answered")
-    parts, stem = world.pids(), world.stem()
-    os.kill(stem, signal.SIGSTOP)
-    wait_for(lambda: world.stem() not in (0, stem), "the stem is replaced", 20, world.platform.log_tails)
+def test_a_stopped_fork_server_is_replaced_and_no_part_notices(world: World) -> None:
+    wait_for(lambda: is_watched(world, "fork-server"), "the fork server has answered")
+    parts, fork_server = world.pids(), world.fork_server()
+    os.kill(fork_server, signal.SIGSTOP)
+    wait_for(
+        lambda: world.fork_server() not in (0, fork_server), "the fork server is replaced", 20, world.platform.log_tails
+    )
     assert world.pids() == parts
 
 

@@ -93,7 +93,7 @@ def test_restarts_under_load_fail_no_request_and_no_run_and_restart_no_worker(wo
     assert [replica["pid"] for replica in now["replicas"]] == [replica["pid"] for replica in app["replicas"]]
 
 
-def test_apps_are_served_while_the_control_plane_is_away_and_while_the_brain_is(world: World) -> None:
+def test_apps_are_served_while_the_control_plane_is_away_and_while_the_controller_is(world: World) -> None:
     app = serve(world)
     with Requests(app["url"]) as load:
         hit = world.kill(["control", "gateway"])

@@ -150,7 +150,7 @@ def test_every_request_is_answered_while_parts_die_as_apps_fall_asleep(world: Wo
     assert min(len(visitor.pids) for visitor in visitors) > 2, "they slept in between"
 
 
-def test_a_busy_app_stays_awake_when_the_control_plane_and_the_brain_are_restarted(world: World) -> None:
+def test_a_busy_app_stays_awake_when_the_control_plane_and_the_controller_are_restarted(world: World) -> None:
     """Its neighbour, of which nobody wants anything, sleeps by then."""
     urls = serve(world, "busy", "idle")
     opens = world.platform.work / "open-busy"

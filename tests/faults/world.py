@@ -123,7 +123,7 @@ class World:
     # ------------------------------------------------------------------ who is there, and hurting them
 
     def told(self) -> dict[str, dict[str, Any]]:
-        """Part → what the supervisor says of it; the stem and the last will are among them."""
+        """Part → what the supervisor says of it; the fork server and the cleanup process are among them."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
             connection.connect(str(self.platform.home / "run" / "supervisor.sock"))
@@ -131,19 +131,19 @@ class World:
             while piece := connection.recv(65_536):
                 data += piece
         state = json.loads(data)
-        return {part["name"]: part for part in [*state["parts"], state["stem"], state["will"]]}
+        return {part["name"]: part for part in [*state["parts"], state["fork_server"], state["cleanup"]]}
 
     def pids(self) -> dict[str, int]:
         """Part → pid; parts that are down are left out."""
         return {name: part["pid"] for name, part in self.told().items() if part["pid"] and name in PARTS}
 
-    def stem(self) -> int:
+    def fork_server(self) -> int:
         """Its pid, 0 while there is none."""
-        return self.told()["stem"]["pid"] or 0
+        return self.told()["fork-server"]["pid"] or 0
 
-    def will(self) -> int:
+    def cleanup(self) -> int:
         """The pid of what cleans up after the supervisor, 0 while there is none."""
-        return self.told()["will"]["pid"] or 0
+        return self.told()["cleanup"]["pid"] or 0
 
     def bases(self) -> list[psutil.Process]:
         """What zygotes are forked from, where that suits."""

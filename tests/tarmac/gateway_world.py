@@ -1,4 +1,4 @@
-"""A gateway to test: a real HAProxy, a real brain, real upstreams, and a control plane that does as it is told."""
+"""A gateway to test: a real HAProxy, a real controller, real upstreams, and a control plane that does as it is told."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ class World:
         self.settings: Settings = replace(Settings(**values), **given)
         self.control = FakeControl(self.home)
         self.haproxy: subprocess.Popen[bytes] | None = None
-        self.brain: subprocess.Popen[bytes] | None = None
+        self.controller: subprocess.Popen[bytes] | None = None
         self._upstreams: list[Upstream] = []
         self._barriers = itertools.count(1000)
         self._log = (folder_ / "gateway.log").open("ab")
@@ -263,7 +263,7 @@ class World:
         command = folder.prepare(self.home, self.settings, str(os.getpid()))
         self.haproxy = subprocess.Popen(command, stdout=self._log, stderr=self._log, start_new_session=True)
 
-    def start_brain(self, **changed: Any) -> None:
+    def start_controller(self, **changed: Any) -> None:
         self.settings = replace(self.settings, **changed)
         names = (
             *("port", "tls_port", "app_ports", "log_level", "hold_timeout", "tls_cert", "threads"),
@@ -272,12 +272,12 @@ class World:
         own = {f"TARMAC_{name.upper()}": str(getattr(self.settings, name)) for name in names}
         env = {**os.environ, **own, "TARMAC_HOME": str(self.home.path), "PYTHONPATH": str(SOURCES)}
         command = [sys.executable, "-m", "tarmac.gateway"]
-        self.brain = subprocess.Popen(command, env=env, stdout=self._log, stderr=self._log)
+        self.controller = subprocess.Popen(command, env=env, stdout=self._log, stderr=self._log)
 
-    def kill_brain(self) -> None:
-        assert self.brain is not None
-        self.brain.kill()
-        self.brain.wait()
+    def kill_controller(self) -> None:
+        assert self.controller is not None
+        self.controller.kill()
+        self.controller.wait()
 
     def kill_haproxy(self) -> None:
         """As the kernel would: the master and its workers at once."""
@@ -287,9 +287,9 @@ class World:
 
     def stop(self) -> None:
         ended = 0
-        if self.brain is not None:
-            self.brain.terminate()
-            ended = self.brain.wait(PATIENCE)
+        if self.controller is not None:
+            self.controller.terminate()
+            ended = self.controller.wait(PATIENCE)
         if self.haproxy is not None:
             if self.haproxy.poll() is None:
                 os.killpg(self.haproxy.pid, signal.SIGTERM)
@@ -361,14 +361,14 @@ class World:
         return {(row["pxname"], row["svname"]): row for row in csv.DictReader(lines)}
 
     def held(self) -> int:
-        """The requests that HAProxy has put to the brain and that have no answer yet."""
-        assert self.brain is not None
+        """The requests that HAProxy has put to the controller and that have no answer yet."""
+        assert self.controller is not None
         path = str(self.home.wake_socket)
-        sockets = psutil.Process(self.brain.pid).net_connections("unix")
+        sockets = psutil.Process(self.controller.pid).net_connections("unix")
         return sum(str(each.laddr) == path for each in sockets) - 1  # one is listened on
 
     async def barrier(self) -> None:
-        """Wait until the brain has dealt with all that the control plane has sent, and HAProxy has what it should."""
+        """Wait until the controller has applied everything that the control plane has sent."""
         number = next(self._barriers)
         self.control.send(wire.Barrier(number=number))
         await until(lambda: number in self.control.applied, "it is applied")
@@ -409,7 +409,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(brain: bool = True, **given: Any) -> AsyncIterator[World]:
+async def world(controller: bool = True, **given: Any) -> AsyncIterator[World]:
     """A running gateway, linked to a control plane that has nothing yet."""
     async with AsyncExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gw-")))
@@ -422,9 +422,9 @@ async def world(brain: bool = True, **given: Any) -> AsyncIterator[World]:
         await made.control.start()
         stack.push_async_callback(made.control.stop)
         made.start_haproxy()
-        if brain:
-            made.start_brain()
-            await until(lambda: made.control.statuses, f"the brain is linked; its log:\n{made.log()}")
+        if controller:
+            made.start_controller()
+            await until(lambda: made.control.statuses, f"the controller is linked; its log:\n{made.log()}")
         try:
             yield made
         finally:

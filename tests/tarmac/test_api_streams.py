@@ -1,4 +1,4 @@
-"""What goes on while it is read: events in order and once, logs to the last line, signs of life in between."""
+"""What goes on while it is read: events in order and once, logs to the last line, heartbeats in between."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_a_stream_resumes_after_the_number_that_was_seen_last(server: Serv
     assert [(message.event, message.data["phase"]) for message in events] == [("event", "succeeded")]
 
 
-async def test_a_silent_stream_gives_signs_of_life(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_stream_gives_heartbeats(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "HEARTBEAT", 0.05)
     name = await add(server)
     async with server.client().stream("GET", f"/v1/runs/{name}/events") as response:
@@ -218,7 +218,7 @@ async def test_following_one_attempt_ends_with_it(server: Server) -> None:
     assert [line["text"] for line in found] == ["failed"]
 
 
-async def test_a_silent_log_gives_signs_of_life(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_log_gives_heartbeats(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "HEARTBEAT", 0.05)
     name = await add(server)
     async with server.client().stream("GET", f"/v1/runs/{name}/actions/a0/logs?follow=1") as response:

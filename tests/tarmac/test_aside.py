@@ -9,7 +9,7 @@ import pytest
 from tarmac import aside, cli
 from tarmac.aside import LeftOut
 from tarmac.home import Home
-from tarmac.supervisor.part import HOPELESS, Keeper, Part
+from tarmac.supervisor.part import START_ATTEMPTS, Part, PartRunner
 
 LEFT = LeftOut("run r1\x1b[2J", "it cannot be loaded: ValueError: x", "It has failed")
 
@@ -44,12 +44,12 @@ async def test_a_part_that_sets_something_aside_is_given_as_many_starts_again(ho
     async def never(part: Part, log: Path) -> None:
         raise AssertionError
 
-    keeper = Keeper(Part("control", ("x",)), home, never)  # type: ignore[arg-type]
+    runner = PartRunner(Part("control", ("x",)), home, never)  # type: ignore[arg-type]
     home.aside.mkdir()
     deaths = home.aside / "control.deaths"
     for restarts in range(1, 10):
         if restarts in (3, 5):
             deaths.write_text('{"run a": 2}' if restarts == 3 else '{"run a": 2, "run b": 2}')
-        keeper.restarts = restarts
-        keeper._judge()
-        assert keeper.hopeless.is_set() == (restarts >= 5 + HOPELESS), restarts
+        runner.restarts = restarts
+        runner._judge()
+        assert runner.start_failed.is_set() == (restarts >= 5 + START_ATTEMPTS), restarts

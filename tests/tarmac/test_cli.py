@@ -136,8 +136,8 @@ def test_it_comes_up_where_what_an_earlier_platform_left_holds_its_port(place: P
     (haproxy,) = (psutil.Process(part["pid"]) for part in told["parts"] if part["name"] == "haproxy")
     (worker,) = haproxy.children()
     worker.suspend()
-    os.kill(told["pid"], signal.SIGSTOP)  # so that it does not see its last will end
-    for pid in (told["will"]["pid"], told["pid"]):
+    os.kill(told["pid"], signal.SIGSTOP)  # so that it does not see its cleanup process end
+    for pid in (told["cleanup"]["pid"], told["pid"]):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: place.pids() == {worker.pid}, "all but the worker have ended")
     assert not is_free("127.0.0.1", told["port"])
@@ -148,7 +148,7 @@ def test_it_comes_up_where_what_an_earlier_platform_left_holds_its_port(place: P
 
 
 def test_it_comes_up_while_the_last_life_is_still_being_ended(place: Place, port: int) -> None:
-    """The last will of a supervisor that was killed works at the same time, or is about to."""
+    """The cleanup process of a supervisor that was killed works at the same time, or is about to."""
     assert place.tarmac("up", "--port", str(port)).returncode == 0
     for _ in range(4):
         supervisor = lock.holder(place.home)
@@ -184,7 +184,7 @@ def test_its_processes_may_open_many_files_whatever_the_shell_allows(place: Plac
     assert done.returncode == 0, done.stderr
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     told = json.loads(place.tarmac("status", "-o", "json").stdout)
-    for part in [*told["parts"], told["stem"]]:
+    for part in [*told["parts"], told["fork_server"]]:
         soft, _ = resource.prlimit(part["pid"], resource.RLIMIT_NOFILE)
         assert soft == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)), part["name"]
     assert place.tarmac("down").returncode == 0

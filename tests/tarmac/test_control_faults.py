@@ -193,7 +193,7 @@ async def test_an_idle_worker_is_not_taken_for_lost_when_it_is_given_work_at_las
         assert link is not None
         for _ in range(8):
             dispatch.tidy()
-            assert await eventually(lambda: link.asked is None), "whoever is asked gives a sign of life"
+            assert await eventually(lambda: link.asked is None), "whoever is asked gives a heartbeat"
             house.clock.forward(lease / 3)
         return act.assign.attempt
 

@@ -101,12 +101,12 @@ async def test_a_burst_is_logged_whole_and_in_order(gateway: World) -> None:
     assert paths == [f"/{number}" for number in range(300)] + ["/together"] * 300
 
 
-async def test_requests_that_come_while_the_brain_is_away_are_logged_later(gateway: World) -> None:
+async def test_requests_that_come_while_the_controller_is_away_are_logged_later(gateway: World) -> None:
     await gateway.serve(await gateway.upstream())
-    gateway.kill_brain()
+    gateway.kill_controller()
     for number in range(20):
         await gateway.get(f"/{number}")
-    gateway.start_brain()
+    gateway.start_controller()
     logged = await entries(gateway, 19)  # the one that told HAProxy that nobody reads may be lost
     assert {entry["path"] for entry in logged} <= {f"/{number}" for number in range(20)}
 

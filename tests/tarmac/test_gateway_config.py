@@ -142,7 +142,7 @@ def test_without_any_the_message_says_how_to_get_one(bare: Path, home: Home) -> 
     [
         ("HAProxy version 2.6.12-1 2023\n +LUA +OPENSSL", r"is HAProxy 2\.6\.12; the gateway needs 2\.8"),
         (MODERN.replace("+LUA", "-LUA"), "is built without LUA"),
-        ("nginx version: nginx/1.22", "is no HAProxy"),
+        ("nginx version: nginx/1.22", "is not HAProxy"),
     ],
 )
 def test_one_that_will_not_do_is_refused_in_words(bare: Path, home: Home, says: str, complaint: str) -> None:

@@ -1,4 +1,4 @@
-"""Whatever dies, requests are served: the brain, HAProxy, the control plane, a replica; and reloads are not noticed."""
+"""Requests are served while the controller, HAProxy, the control plane or a replica dies, and during reloads."""
 
 from __future__ import annotations
 
@@ -82,28 +82,28 @@ async def until_reloaded(gateway: World, old: runtime_api.Info) -> None:
     await until(is_so, f"HAProxy is reloaded; the log:\n{gateway.log()}")
 
 
-# ------------------------------------------------------------------------------------------------------------ the brain
+# ------------------------------------------------------------------------------------------------------- the controller
 
 
-async def test_no_request_fails_when_the_brain_is_killed_and_comes_back(gateway: World) -> None:
+async def test_no_request_fails_when_the_controller_is_killed_and_comes_back(gateway: World) -> None:
     await gateway.serve(await gateway.upstream())
     before = await gateway.present()
     async with load(gateway) as seen:
-        gateway.kill_brain()
+        gateway.kill_controller()
         await seen.more()
-        gateway.start_brain()
-        await until(lambda: len(gateway.control.statuses) > 1, "the new brain is linked")
+        gateway.start_controller()
+        await until(lambda: len(gateway.control.statuses) > 1, "the new controller is linked")
         await seen.more()
     assert seen.bad == []
     after = await gateway.present()
     assert (after.maps, after.servers) == (before.maps, before.servers)
 
 
-async def test_a_brain_that_comes_back_applies_what_changed_meanwhile(gateway: World) -> None:
+async def test_a_controller_that_comes_back_applies_what_changed_meanwhile(gateway: World) -> None:
     await gateway.serve(await gateway.upstream("one"))
-    gateway.kill_brain()
+    gateway.kill_controller()
     gateway.control.routes[APP] = gateway.route(await gateway.upstream("two"))
-    gateway.start_brain()
+    gateway.start_controller()
     await gateway.until_applied()
     assert (await gateway.get())[1]["server"] == "two"
 
@@ -120,8 +120,8 @@ async def test_no_request_and_no_websocket_is_lost_in_a_reload(gateway: World) -
     await gateway.serve(await gateway.upstream())
     old = await gateway.worker()
     async with gateway.http.ws_connect(gateway.url("/ws")) as opened, load(gateway) as seen:
-        gateway.kill_brain()
-        gateway.start_brain(hold_timeout=7.0)
+        gateway.kill_controller()
+        gateway.start_controller(hold_timeout=7.0)
         await until_reloaded(gateway, old)
         await seen.more()
         await opened.send_str("still there?")
@@ -135,8 +135,8 @@ async def test_requests_that_an_old_worker_holds_are_served_after_a_reload(gatew
     requests = [asyncio.ensure_future(gateway.get()) for _ in range(10)]
     await until(lambda: gateway.control.wakes, "the control plane is asked")
     old = await gateway.worker()
-    gateway.kill_brain()
-    gateway.start_brain(hold_timeout=7.0)
+    gateway.kill_controller()
+    gateway.start_controller(hold_timeout=7.0)
     await until_reloaded(gateway, old)
     await gateway.serve(await gateway.upstream())
     assert {status for status, _, _ in await asyncio.gather(*requests)} == {200}
@@ -154,8 +154,8 @@ async def test_an_haproxy_that_was_restarted_is_filled_again(gateway: World) -> 
 async def test_an_haproxy_that_is_restarted_alone_has_its_routes(gateway: World) -> None:
     await gateway.serve(await gateway.upstream())
     await until(lambda: APP in (gateway.home.gateway / "memory.json").read_text(), "the route is remembered")
-    gateway.kill_brain()
-    gateway.brain = None
+    gateway.kill_controller()
+    gateway.controller = None
     await gateway.control.stop()
     gateway.kill_haproxy()
     gateway.start_haproxy()
@@ -185,18 +185,18 @@ async def test_a_certificate_that_cannot_be_used_leaves_everything_as_it_is(tmp_
 async def test_a_configuration_that_cannot_be_written_leaves_everything_as_it_is(gateway: World) -> None:
     await gateway.serve(await gateway.upstream())
     old = await gateway.worker()
-    gateway.kill_brain()
+    gateway.kill_controller()
     backends = gateway.home.gateway / BACKENDS_FILE
     backends.unlink()
     backends.mkdir()  # stands for a full disk: root may write everywhere
-    gateway.start_brain(hold_timeout=7.0)
+    gateway.start_controller(hold_timeout=7.0)
     await until(lambda: gateway.control.statuses[-1].message, "the control plane is told")
     assert BACKENDS_FILE in gateway.control.statuses[-1].message
     await gateway.serve(await gateway.upstream("two"))
     assert (await gateway.get())[1]["server"] == "two"
     assert await gateway.worker() == old
-    assert gateway.brain is not None
-    assert gateway.brain.poll() is None
+    assert gateway.controller is not None
+    assert gateway.controller.poll() is None
 
 
 # ---------------------------------------------------------------------------------------------------- the control plane
@@ -208,18 +208,18 @@ async def test_apps_are_served_while_the_control_plane_is_away(gateway: World) -
         await gateway.control.stop()
         await seen.more()
         await gateway.control.start()
-        await until(lambda: gateway.control.linked, "the brain is back on the link")
+        await until(lambda: gateway.control.linked, "the controller is back on the link")
     assert seen.bad == []
 
 
-async def test_a_brain_without_a_control_plane_goes_on_by_its_memory(gateway: World) -> None:
+async def test_a_controller_without_a_control_plane_goes_on_by_its_memory(gateway: World) -> None:
     await gateway.serve(await gateway.upstream())
     await until(lambda: APP in (gateway.home.gateway / "memory.json").read_text(), "the route is remembered")
     await gateway.control.stop()
-    gateway.kill_brain()
+    gateway.kill_controller()
     gateway.home.wake_socket.unlink()
-    gateway.start_brain()
-    await until(gateway.home.wake_socket.exists, "the brain is there")
+    gateway.start_controller()
+    await until(gateway.home.wake_socket.exists, "the controller is there")
     gateway.kill_haproxy()
     folder.remember(gateway.home, folder.Memory())  # so that HAProxy comes up with nothing
     gateway.start_haproxy()
@@ -233,8 +233,8 @@ async def test_replicas_of_an_earlier_platform_are_not_believed(gateway: World) 
     await until(lambda: APP in (gateway.home.gateway / "memory.json").read_text(), "the route is remembered")
     memory = folder.remembered(gateway.home)
     assert memory is not None
-    gateway.kill_brain()
-    gateway.brain = None
+    gateway.kill_controller()
+    gateway.controller = None
     gateway.kill_haproxy()
     folder.remember(gateway.home, folder.Memory(memory.life + "1", memory.routes, memory.keys))
     gateway.start_haproxy()
@@ -354,22 +354,22 @@ async def test_a_key_that_haproxy_cannot_have_holds_up_no_other_and_is_told_of(g
     await gateway.barrier()
     assert (await gateway.get(headers={"Authorization": "Bearer late"}))[0] == 200
     assert (await gateway.get(headers={"Authorization": "Bearer bad"}))[0] == 401
-    gateway.kill_brain()  # neither it nor HAProxy trips over what is remembered
+    gateway.kill_controller()  # neither it nor HAProxy trips over what is remembered
     gateway.kill_haproxy()
     gateway.start_haproxy()
-    gateway.start_brain()
-    await until(lambda: len(gateway.control.hellos) == 2, "the brain is back")
+    gateway.start_controller()
+    await until(lambda: len(gateway.control.hellos) == 2, "the controller is back")
     await gateway.barrier()
     assert (await gateway.get(headers={"Authorization": "Bearer late"}))[0] == 200
 
 
-async def test_a_key_that_haproxy_has_without_a_name_ends_no_brain(gateway: World) -> None:
+async def test_a_key_that_haproxy_has_without_a_name_ends_no_controller(gateway: World) -> None:
     digest = hashlib.sha256(b"bad").hexdigest()
     async with runtime_api.session(gateway.home.haproxy_socket) as session:
         await session.ask(f"add map {shape.KEYS} {digest} ")
-    gateway.kill_brain()
-    gateway.start_brain()
-    await until(lambda: len(gateway.control.hellos) == 2, "the brain is back")
+    gateway.kill_controller()
+    gateway.start_controller()
+    await until(lambda: len(gateway.control.hellos) == 2, "the controller is back")
     await gateway.barrier()
 
 

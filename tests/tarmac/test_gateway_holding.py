@@ -99,7 +99,7 @@ async def test_holding_ends_with_the_hold_timeout() -> None:
         assert status == 503
         assert "the app hello has no ready replica after 0.6 s" in body["error"]["message"]
         assert len(gateway.control.wakes) == 1
-        await until(lambda: gateway.held() == 0, "the brain holds it no more")
+        await until(lambda: gateway.held() == 0, "the controller holds it no more")
 
 
 async def test_an_app_that_is_stopped_while_requests_wait_says_so(gateway: World) -> None:
@@ -128,21 +128,21 @@ async def test_a_control_plane_that_comes_back_is_asked_again(gateway: World) ->
     assert (await request)[0] == 200
 
 
-async def test_held_requests_outlive_the_brain(gateway: World) -> None:
+async def test_held_requests_outlive_the_controller(gateway: World) -> None:
     requests = [asyncio.ensure_future(gateway.get()) for _ in range(20)]
     await woken(gateway)
-    gateway.kill_brain()
-    gateway.start_brain()
+    gateway.kill_controller()
+    gateway.start_controller()
     await woken(gateway, 2)
     await gateway.serve(await gateway.upstream())
     assert {status for status, _, _ in await asyncio.gather(*requests)} == {200}
 
 
-async def test_without_a_brain_a_request_is_refused_in_the_end() -> None:
+async def test_without_a_controller_a_request_is_refused_in_the_end() -> None:
     async with world() as gateway:
         await gateway.serve()
-        gateway.kill_brain()
-        gateway.brain = None
+        gateway.kill_controller()
+        gateway.controller = None
         status, body, headers = await gateway.get()
         assert (status, headers["retry-after"]) == (503, "1")
         assert "cannot wake the app now" in body["error"]["message"]
@@ -166,11 +166,11 @@ class Line(asyncio.Transport):
 
 
 async def test_more_requests_than_may_wait_are_refused_at_once() -> None:
-    holds = wake.Holds(lambda app: "asleep", lambda frame: True, lambda: None, 20)
+    holds = wake.HeldRequests(lambda app: "asleep", lambda frame: True, lambda: None, 20)
     lines = []
     for _ in range(wake.HELD_LIMIT + 1):
         lines.append(Line())
-        held = wake.Held(holds)
+        held = wake.HeldRequest(holds)
         held.connection_made(lines[-1])
         held.data_received(APP.encode() + b"\n")
     assert {line.said for line in lines[:-1]} == {b""}

@@ -22,12 +22,12 @@ import pytest
 from tarmac import process
 from tarmac.home import Home
 from tarmac.process import starting
-from tarmac.supervisor import part_logs, stem
-from tarmac.supervisor.door import Door, GivenUp
+from tarmac.supervisor import fork_server, part_logs
+from tarmac.supervisor.address import Address, GivenUp
 from tarmac.supervisor.lock import holder, lock_file, locked
 from tarmac.supervisor.part import Part, pause
 from tarmac.supervisor.part_logs import rotate, tail
-from tarmac.supervisor.whole import Supervisor
+from tarmac.supervisor.supervisor import Supervisor
 from tests.platform_fixture import wait_for
 
 FOREVER = "import time; time.sleep(600)"
@@ -75,7 +75,7 @@ async def begun(
 ) -> AsyncIterator[Supervisor]:
     """A supervisor of `parts`; what it says of its start goes into `news`."""
     heard: list[GivenUp | None] = [] if news is None else news
-    supervisor = Supervisor(home, Door("127.0.0.1", 30080), parts, yes, heard.append, lease)
+    supervisor = Supervisor(home, Address("127.0.0.1", 30080), parts, yes, heard.append, lease)
     task = asyncio.create_task(supervisor.run())
     try:
         yield supervisor
@@ -152,7 +152,7 @@ async def test_a_start_that_cannot_succeed_is_given_up_with_the_tail_of_the_log(
         Part("good", program(FOREVER)),
         Part("bad", program("print('no database', flush=True); raise SystemExit(4)")),
     )
-    assert await Supervisor(home, Door("127.0.0.1", 1), parts, no, news.append).run() is False
+    assert await Supervisor(home, Address("127.0.0.1", 1), parts, no, news.append).run() is False
     failure = news[0]
     assert failure is not None
     assert failure.part == "bad"
@@ -171,7 +171,7 @@ async def test_a_start_that_cannot_say_where_the_platform_is_is_given_up(
     monkeypatch.setattr(Home, "write_state", write_state)
     news: list[GivenUp | None] = []
     parts = (Part("good", program(FOREVER)),)
-    assert await Supervisor(home, Door("127.0.0.1", 1), parts, yes, news.append).run() is False
+    assert await Supervisor(home, Address("127.0.0.1", 1), parts, yes, news.append).run() is False
     assert news == [GivenUp(f"{home.state_file} cannot be written: No space left on device")]
     assert pids(home) == set()
 
@@ -239,13 +239,13 @@ WHOLE = """
 import asyncio, os, sys
 from pathlib import Path
 from tarmac.home import Home
-from tarmac.supervisor.door import Door
+from tarmac.supervisor.address import Address
 from tarmac.supervisor.part import Part
-from tarmac.supervisor.whole import Supervisor
+from tarmac.supervisor.supervisor import Supervisor
 async def yes(): return True
 parts = [Part(name, (sys.executable, "-S", "-c", "import time; time.sleep(600)")) for name in ("a", "b")]
 home = Home(Path(sys.argv[1]))
-asyncio.run(Supervisor(home, Door("127.0.0.1", 1), parts, yes, lambda failure: print("up", flush=True)).run())
+asyncio.run(Supervisor(home, Address("127.0.0.1", 1), parts, yes, lambda failure: print("up", flush=True)).run())
 """
 
 
@@ -309,7 +309,7 @@ def test_a_log_that_cannot_even_be_emptied_is_left_alone(tmp_path: Path, monkeyp
 async def test_a_full_disk_ends_neither_the_supervisor_nor_a_part_whose_log_is_too_long(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tarmac.supervisor.whole._LOG_CHECK", 0.01)
+    monkeypatch.setattr("tarmac.supervisor.supervisor._LOG_CHECK", 0.01)
     file = home.part_log("one")
     file.touch()
     os.truncate(file, part_logs.LIMIT + 1)
@@ -317,7 +317,7 @@ async def test_a_full_disk_ends_neither_the_supervisor_nor_a_part_whose_log_is_t
         assert file.stat().st_size == 0, "it was emptied before the start"
         os.truncate(file, part_logs.LIMIT + 1)
         await fact(lambda: file.stat().st_size == 0, "it is emptied while the part runs")
-        (row,) = supervisor.told()["parts"]
+        (row,) = supervisor.status()["parts"]
         assert (row["state"], row["restarts"]) == ("running", 0)
 
 
@@ -334,9 +334,9 @@ async def test_a_fault_in_keeping_one_part_is_one_more_end_of_that_part(
 
     monkeypatch.setattr(process, "ended", ended)
     async with running(home, Part("one", program(FOREVER))) as supervisor:
-        await fact(lambda: supervisor.told()["parts"][0]["restarts"] == 1, "it was started again")
+        await fact(lambda: supervisor.status()["parts"][0]["restarts"] == 1, "it was started again")
         await fact(lambda: len(pids(home)) == 1, "there is one, and not two")
-        assert "a fault of ours" in supervisor.told()["parts"][0]["last_end"]
+        assert "a fault of ours" in supervisor.status()["parts"][0]["last_end"]
 
 
 @pytest.mark.parametrize(
@@ -349,10 +349,10 @@ async def test_a_fault_in_keeping_one_part_is_one_more_end_of_that_part(
     ],
 )
 def test_the_endpoint_is_one_that_a_client_can_use(host: str, endpoint: str) -> None:
-    assert Door(host, 7).endpoint == endpoint
+    assert Address(host, 7).endpoint == endpoint
 
 
-# ------------------------------------------------------------------------------------------------------------- the stem
+# ------------------------------------------------------------------------------------------------------ the fork server
 
 
 def spawn(part: Part, file: Path, fds: tuple[int, ...]) -> process.Child:
@@ -360,24 +360,26 @@ def spawn(part: Part, file: Path, fds: tuple[int, ...]) -> process.Child:
         return process.start(part.command, env=dict(os.environ), output=output.fileno(), pass_fds=fds)
 
 
-FORKED = Part("one", program(FOREVER), module="tarmac.pulse")
+FORKED = Part("one", program(FOREVER), module="tarmac.heartbeat")
 
 
-async def test_without_a_stem_that_answers_a_part_is_an_interpreter_of_its_own(
+async def test_without_a_fork_server_that_answers_a_part_is_an_interpreter_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stem, "PATIENCE", 0.1)
-    child = await stem.Stem(spawn, print).fork(FORKED, tmp_path / "one.log")
+    monkeypatch.setattr(fork_server, "PATIENCE", 0.1)
+    child = await fork_server.ForkServer(spawn, print).fork(FORKED, tmp_path / "one.log")
     process.kill({child.pid})
     assert await process.ended(child) == -signal.SIGKILL
     assert isinstance(child, subprocess.Popen)
 
 
-async def test_where_orphans_cannot_be_adopted_there_is_no_stem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_orphans_cannot_be_adopted_there_is_no_fork_server(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(process, "adopt_orphans", lambda: False)
     async with running(home, FORKED) as supervisor:
-        (part,) = (row for row in supervisor.told()["parts"])
-        assert "stem" not in supervisor.told()
+        (part,) = (row for row in supervisor.status()["parts"])
+        assert "fork_server" not in supervisor.status()
         assert process.environment(part["pid"])
     assert pids(home) == set()
 
@@ -386,7 +388,7 @@ async def test_a_child_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) 
     """Its order was given up, and somebody else is that part by now."""
     late = spawn(FORKED, tmp_path / "late.log", ())
     ours, theirs = socket.socketpair()
-    link = stem.Link(ours, lambda: None)
+    link = fork_server.Link(ours, lambda: None)
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
     with theirs:
         theirs.sendall(json.dumps({"part": "one", "pid": late.pid}).encode() + b"\n")
@@ -394,27 +396,27 @@ async def test_a_child_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) 
     link.close()
 
 
-async def test_an_order_fails_when_the_stem_ends_before_it_answers(tmp_path: Path) -> None:
+async def test_an_order_fails_when_the_fork_server_ends_before_it_answers(tmp_path: Path) -> None:
     lost: list[bool] = []
     ours, theirs = socket.socketpair()
-    link = stem.Link(ours, lambda: lost.append(True))
+    link = fork_server.Link(ours, lambda: lost.append(True))
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
-    order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
+    order = asyncio.ensure_future(link.order("one", "tarmac.heartbeat", "log"))
     await asyncio.sleep(0)
     theirs.close()
-    with pytest.raises(stem.Gone):
+    with pytest.raises(fork_server.Gone):
         await asyncio.wait_for(order, 5)
     assert lost == [True]
     assert not link.busy
-    with pytest.raises(stem.Gone):
+    with pytest.raises(fork_server.Gone):
         await link.order("one")
 
 
-async def test_what_the_stem_said_before_it_is_let_go_counts_and_what_it_says_later_fails() -> None:
+async def test_what_the_fork_server_said_before_it_is_let_go_counts_and_what_it_says_later_fails() -> None:
     ours, theirs = socket.socketpair()
-    link = stem.Link(ours, lambda: None)
+    link = fork_server.Link(ours, lambda: None)
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
-    order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
+    order = asyncio.ensure_future(link.order("one", "tarmac.heartbeat", "log"))
     await asyncio.sleep(0)
     with theirs:
         theirs.sendall(b'{"part": "one", "pid": 7}\n')
@@ -424,10 +426,10 @@ async def test_what_the_stem_said_before_it_is_let_go_counts_and_what_it_says_la
             theirs.sendall(b'{"part": "one", "pid": 8}\n')
 
 
-SLOW_STEM = """
+SLOW_FORK_SERVER = """
 import sys, time
 from pathlib import Path
-from tarmac import stem
+from tarmac import fork_server
 
 begun, goes_on, link = sys.argv[1:]
 
@@ -439,17 +441,17 @@ class Finder:
                 time.sleep(0.01)
 
 sys.meta_path.insert(0, Finder)
-stem.MODULES = ("slow",)
-stem.main([link])
+fork_server.MODULES = ("slow",)
+fork_server.main([link])
 """
 
 
-async def test_a_stem_gives_its_first_sign_of_life_when_it_has_imported_everything(tmp_path: Path) -> None:
+async def test_a_fork_server_gives_its_first_heartbeat_when_it_has_imported_everything(tmp_path: Path) -> None:
     """Else one that imports for longer than a lease, on a busy machine, would be taken for dead."""
     begun, goes_on = tmp_path / "begun", tmp_path / "goes-on"
-    made = stem.Stem(spawn, print)
-    command = (sys.executable, "-c", SLOW_STEM, str(begun), str(goes_on))
-    child = await made.start(Part("stem", command), tmp_path / "stem.log")
+    made = fork_server.ForkServer(spawn, print)
+    command = (sys.executable, "-c", SLOW_FORK_SERVER, str(begun), str(goes_on))
+    child = await made.start(Part("fork-server", command), tmp_path / "fork_server.log")
     asking = asyncio.ensure_future(made.lives())
     try:
         await fact(begun.exists, "the import has begun")
@@ -462,18 +464,18 @@ async def test_a_stem_gives_its_first_sign_of_life_when_it_has_imported_everythi
         assert await process.ended(child) == 0
 
 
-async def test_a_stem_that_is_continued_after_its_order_was_given_up_starts_nothing(
+async def test_a_fork_server_that_is_continued_after_its_order_was_given_up_starts_nothing(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process.adopt_orphans()
     env = process.family_environment(home.path, {**os.environ, "TARMAC_HOME": str(home.path), "TARMAC_HAPROXY": "none"})
     ends: list[str] = []
-    made = stem.Stem(stem.spawner(env, home.path), ends.append)
-    child = await made.start(stem.PART, home.part_log("stem"))
+    made = fork_server.ForkServer(fork_server.spawner(env, home.path), ends.append)
+    child = await made.start(fork_server.PART, home.part_log("fork-server"))
     try:
         assert await made.lives()
         os.kill(child.pid, signal.SIGSTOP)
-        monkeypatch.setattr(stem, "PATIENCE", 0.1)
+        monkeypatch.setattr(fork_server, "PATIENCE", 0.1)
         part = await made.fork(Part("one", program(FOREVER), module="tarmac.gateway.haproxy"), home.part_log("one"))
         assert ends == ["it did not fork within 0.1 s"]
         os.kill(child.pid, signal.SIGCONT)
@@ -485,26 +487,26 @@ async def test_a_stem_that_is_continued_after_its_order_was_given_up_starts_noth
     await process.ended(part)
 
 
-async def test_a_stem_that_is_stopped_while_a_part_is_started_is_replaced(
+async def test_a_fork_server_that_is_stopped_while_a_part_is_started_is_replaced(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(home, Part("brain", program(FOREVER), module="tarmac.gateway.__main__")) as supervisor:
-        await fact(lambda: supervisor.told()["parts"][0]["pid"], "the part runs")
-        told = supervisor.told()
-        assert told["stem"]["restarts"] == 0
-        monkeypatch.setattr(stem, "PATIENCE", 0.1)
-        os.kill(told["stem"]["pid"], signal.SIGSTOP)
+    async with running(home, Part("controller", program(FOREVER), module="tarmac.gateway.__main__")) as supervisor:
+        await fact(lambda: supervisor.status()["parts"][0]["pid"], "the part runs")
+        told = supervisor.status()
+        assert told["fork_server"]["restarts"] == 0
+        monkeypatch.setattr(fork_server, "PATIENCE", 0.1)
+        os.kill(told["fork_server"]["pid"], signal.SIGSTOP)
         os.kill(told["parts"][0]["pid"], signal.SIGKILL)
-        await fact(lambda: supervisor.told()["stem"]["last_end"], "the stem is ended")
-        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it did not fork within 0.1 s"
-        await fact(lambda: supervisor.told()["parts"][0]["state"] == "running", "the part runs")
+        await fact(lambda: supervisor.status()["fork_server"]["last_end"], "the fork server is ended")
+        assert supervisor.status()["fork_server"]["last_end"] == "killed by SIGKILL: it did not fork within 0.1 s"
+        await fact(lambda: supervisor.status()["parts"][0]["state"] == "running", "the part runs")
 
 
-async def test_a_stem_that_cannot_fork_says_why(tmp_path: Path) -> None:
+async def test_a_fork_server_that_cannot_fork_says_why(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
-    link = stem.Link(ours, lambda: None)
+    link = fork_server.Link(ours, lambda: None)
     await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
-    order = asyncio.ensure_future(link.order("one", "tarmac.pulse", "log"))
+    order = asyncio.ensure_future(link.order("one", "tarmac.heartbeat", "log"))
     with theirs:
         theirs.sendall(b'{"part": "one", "error": "Resource temporarily unavailable"}\n')
         with pytest.raises(OSError, match="temporarily"):
@@ -530,10 +532,10 @@ async def test_a_part_that_had_come_up_is_started_again_without_a_pause(
         return 0.0
 
     monkeypatch.setattr("tarmac.supervisor.part.pause", noted)
-    async with running(home, Part("one", (*program(BEATS_ONCE), str(home.pulse_socket)))) as supervisor:
+    async with running(home, Part("one", (*program(BEATS_ONCE), str(home.heartbeat_socket)))) as supervisor:
 
         def one() -> dict[str, object]:
-            row: dict[str, object] = supervisor.told()["parts"][0]
+            row: dict[str, object] = supervisor.status()["parts"][0]
             return row
 
         for restarts in range(1, 8):
@@ -543,18 +545,18 @@ async def test_a_part_that_had_come_up_is_started_again_without_a_pause(
     assert deaths == [1] * 7
 
 
-# ------------------------------------------------------------------------------------------------------ signs of life
+# ------------------------------------------------------------------------------------------------------ heartbeats
 
 
 def first(supervisor: Supervisor) -> dict[str, object]:
-    row: dict[str, object] = supervisor.told()["parts"][0]
+    row: dict[str, object] = supervisor.status()["parts"][0]
     return row
 
 
-async def test_a_part_that_never_gives_a_sign_of_life_is_started_again(
+async def test_a_part_that_never_gives_a_heartbeat_is_started_again(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    monkeypatch.setattr("tarmac.heartbeat.FIRST_LIMIT", 1.0)
     async with begun(home, Part("mute", program(FOREVER), beats=True), lease=0.5) as supervisor:
         await fact(lambda: first(supervisor)["restarts"], "it is started again")
         assert first(supervisor)["last_end"] == "killed by SIGKILL: it sent no heartbeat for 1 s"
@@ -564,10 +566,14 @@ async def test_a_part_that_is_stopped_as_soon_as_it_is_there_is_started_again(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it has not become the leader of its group yet."""
-    monkeypatch.setattr("tarmac.pulse.BIRTH", 3.0)
-    brain = Part("brain", program(FOREVER), module="tarmac.gateway.__main__", beats=True)
-    async with begun(home, brain, lease=3) as supervisor:
-        await fact(lambda: supervisor.told()["stem"]["silent"] is not None, "the stem forks at once from now on", 30)
+    monkeypatch.setattr("tarmac.heartbeat.FIRST_LIMIT", 3.0)
+    controller = Part("controller", program(FOREVER), module="tarmac.gateway.__main__", beats=True)
+    async with begun(home, controller, lease=3) as supervisor:
+        await fact(
+            lambda: supervisor.status()["fork_server"]["silent"] is not None,
+            "the fork server forks at once from now on",
+            30,
+        )
         await fact(lambda: first(supervisor)["pid"], "the first is there")
         before = int(str(first(supervisor)["pid"]))
         os.kill(before, signal.SIGKILL)
@@ -577,15 +583,15 @@ async def test_a_part_that_is_stopped_as_soon_as_it_is_there_is_started_again(
         assert first(supervisor)["last_end"] == "killed by SIGKILL: it sent no heartbeat for 3 s"
 
 
-async def test_a_stem_that_is_stopped_as_soon_as_it_is_there_is_replaced(
+async def test_a_fork_server_that_is_stopped_as_soon_as_it_is_there_is_replaced(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tarmac.pulse.BIRTH", 1.0)
+    monkeypatch.setattr("tarmac.heartbeat.FIRST_LIMIT", 1.0)
     async with begun(home, Part("one", program(FOREVER), module="tarmac.gateway.__main__"), lease=1) as supervisor:
-        await fact(lambda: supervisor.told()["stem"]["pid"], "it is there")
-        os.kill(supervisor.told()["stem"]["pid"], signal.SIGSTOP)
-        await fact(lambda: supervisor.told()["stem"]["restarts"], "it is started again")
-        assert supervisor.told()["stem"]["last_end"] == "killed by SIGKILL: it sent no heartbeat for 1 s"
+        await fact(lambda: supervisor.status()["fork_server"]["pid"], "it is there")
+        os.kill(supervisor.status()["fork_server"]["pid"], signal.SIGSTOP)
+        await fact(lambda: supervisor.status()["fork_server"]["restarts"], "it is started again")
+        assert supervisor.status()["fork_server"]["last_end"] == "killed by SIGKILL: it sent no heartbeat for 1 s"
 
 
 ORPHAN = """
@@ -599,12 +605,14 @@ time.sleep(600)
 """
 
 
-async def test_orphans_are_reaped_also_when_the_stem_hangs(home: Home) -> None:
-    forked = Part("brain", program(FOREVER), module="tarmac.gateway.__main__")
+async def test_orphans_are_reaped_also_when_the_fork_server_hangs(home: Home) -> None:
+    forked = Part("controller", program(FOREVER), module="tarmac.gateway.__main__")
     async with begun(home, forked, Part("mother", program(ORPHAN)), lease=1) as supervisor:
         await fact(lambda: tail(home.part_log("mother")), "there is an orphan")
-        await fact(lambda: supervisor.told()["stem"]["silent"] is not None, "the stem is asked for signs of life")
-        os.kill(supervisor.told()["stem"]["pid"], signal.SIGSTOP)
+        await fact(
+            lambda: supervisor.status()["fork_server"]["silent"] is not None, "the fork server is asked for heartbeats"
+        )
+        os.kill(supervisor.status()["fork_server"]["pid"], signal.SIGSTOP)
         orphan = int(tail(home.part_log("mother")))
         os.kill(orphan, signal.SIGKILL)
         await fact(lambda: not psutil.pid_exists(orphan), "it is reaped")
@@ -626,9 +634,9 @@ time.sleep(600)
 async def test_a_part_that_is_slow_to_come_up_and_says_that_it_lives_is_let_live(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tarmac.pulse.BIRTH", 2.0)
+    monkeypatch.setattr("tarmac.heartbeat.FIRST_LIMIT", 2.0)
     news: list[GivenUp | None] = []
-    part = Part("slow", (*program(SLOW), str(home.pulse_socket)), beats=True)
+    part = Part("slow", (*program(SLOW), str(home.heartbeat_socket)), beats=True)
     async with begun(home, part, lease=2, news=news) as supervisor:
 
         def has_come_up() -> bool:

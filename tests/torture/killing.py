@@ -30,7 +30,7 @@ WEIGHTS = {
     "agent": 8,
     "zygote": 10,
     "base": 3,
-    "stem": 4,
+    "fork server": 4,
     "worker": 16,
     "spare": 5,
     "replica": 5,
@@ -51,7 +51,7 @@ SPARES_APPS = frozenset(
     {
         "control",
         "gateway",
-        "stem",
+        "fork server",
         "worker",
         "spare",
         "worker stopped",
@@ -126,8 +126,8 @@ class Killer:
                 return self._supervisor(kind, signal.SIGTERM)
             case "control stopped":
                 return self._pause_control(chance.random() * 3)
-            case "stem":
-                return self._stem()
+            case "fork server":
+                return self._fork_server()
             case "worker" | "worker stopped":
                 found = self.victims.workers(busy=True) or self.victims.workers(busy=False)
             case "spare" | "spare stopped":
@@ -172,11 +172,11 @@ class Killer:
                 os.kill(pid, signal.SIGCONT)
         return bool(hit)
 
-    def _stem(self) -> bool:
-        old = self.world.stem()
+    def _fork_server(self) -> bool:
+        old = self.world.fork_server()
         if old:
             os.kill(old, signal.SIGKILL)
-            self._recover("stem", lambda: self.world.stem() not in (0, old))
+            self._recover("fork server", lambda: self.world.fork_server() not in (0, old))
         return bool(old)
 
     def _supervisor(self, kind: str, number: signal.Signals) -> bool:

@@ -49,8 +49,8 @@ class Round:
 
 def torture(platform: Platform, plan: Plan) -> Round:
     """Hurt the platform for so long, then let everything come to its end, and take the platform down."""
-    # the apps' ports follow; they must not be among those that the system gives to connections: a new gateway's brain
-    # that finds one taken reloads HAProxy, and that is not what is looked at here
+    # the apps' ports follow; the system must not give them to connections: a new gateway controller that finds one
+    # taken reloads HAProxy, which is not tested here
     with free_front_door("127.0.0.1") as port:
         return _hurt(platform, plan, lambda: platform.up("--port", str(port)))
 

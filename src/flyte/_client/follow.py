@@ -45,7 +45,7 @@ class EventStream(Generic[T]):
 
 
 async def messages(lines: AsyncIterator[bytes]) -> AsyncIterator[Message | None]:
-    """The server-sent messages in `lines`; None for a comment, which is a sign of life. Half a message is dropped."""
+    """The server-sent messages in `lines`; None for a comment, which is a heartbeat. Half a message is dropped."""
     kind, seq, data = "event", 0, list[bytes]()
     async for line in lines:
         if line.startswith(b":"):

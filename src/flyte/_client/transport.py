@@ -50,7 +50,7 @@ OUTAGE = 60.0
 """Seconds a stream may be without connection before it gives up."""
 
 SILENCE = 45.0
-"""Seconds without a byte after which a stream counts as lost; the platform sends a sign of life every 15."""
+"""Seconds without a byte after which a stream counts as lost; the platform sends a heartbeat every 15."""
 
 _PAGE = "text/html"
 """What no route of `/v1` answers, and most other servers do."""

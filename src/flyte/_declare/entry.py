@@ -112,7 +112,7 @@ def module_name(module: ModuleType | None, file: str | None, root: Path) -> str:
 
 
 def _through_parent(path: Path, dotted: str) -> str:
-    """A script in a folder such as `my-scripts` is imported by its stem, with its folder on `sys.path`."""
+    """A script in a folder such as `my-scripts` is imported by its file name, with its folder on `sys.path`."""
     if path.stem.isidentifier() and str(path.parent) in {str(Path(entry or ".").resolve()) for entry in sys.path}:
         return path.stem
     raise CodeBundleError(

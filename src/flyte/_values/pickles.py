@@ -68,7 +68,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "__main__" and self._main and self._main != _main_file():
             module = _module_of_file(self._main) or module
-        elif module not in sys.modules and module.rpartition(".")[2] == _stem(_main_file()):
+        elif module not in sys.modules and module.rpartition(".")[2] == _module_name(_main_file()):
             module = "__main__"  # a worker sent back what this very script defines
         return super().find_class(module, name)
 
@@ -78,7 +78,7 @@ def _main_file() -> str | None:
     return os.path.basename(file) if file else None
 
 
-def _stem(file: str | None) -> str | None:
+def _module_name(file: str | None) -> str | None:
     return os.path.splitext(file)[0] if file else None
 
 
@@ -87,8 +87,8 @@ def _module_of_file(file: str) -> str | None:
     for name, module in list(sys.modules.items()):
         if os.path.basename(getattr(module, "__file__", None) or "") == file:
             return name
-    stem = _stem(file)
-    return importlib.import_module(stem).__name__ if stem and stem.isidentifier() else None
+    own = _module_name(file)
+    return importlib.import_module(own).__name__ if own and own.isidentifier() else None
 
 
 def _warn_once(cls: type) -> None:

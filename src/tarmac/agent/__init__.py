@@ -49,7 +49,7 @@ _SHORTAGE_PAUSE = 1.0
 class Agent:
     """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end.
 
-    `lease`: seconds without a sign of life after which a zygote is killed, and for which others may be stopped.
+    `lease`: seconds without a heartbeat after which a zygote is killed, and for which others may be stopped.
     `worker`: the module whose `serve` is a worker's life. `common`: variables that the environments of all pools have.
     `isolation`: the setting. `image_timeout`: seconds that it may take to make one environment.
     """

@@ -8,7 +8,7 @@ import signal
 
 import uvloop
 
-from tarmac import home, pulse, settings
+from tarmac import heartbeat, home, settings
 from tarmac.agent import Agent
 
 
@@ -29,7 +29,7 @@ async def run() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)
-    came_up = pulse.begin(place, values.lease)
+    came_up = heartbeat.begin(place, values.lease)
     came_up()
     await agent.run()
 

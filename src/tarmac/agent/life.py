@@ -1,4 +1,4 @@
-"""Zygotes and units that give no sign of life are killed: their units are lost, and what ran in them is tried again."""
+"""Zygotes and units that give no heartbeat are killed: their units are lost, and what ran in them is tried again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import signal
 from collections.abc import Mapping
 
-from tarmac import pulse
+from tarmac import heartbeat
 from tarmac.agent.nursery import Nursery
 from tarmac.agent.standstill import Standstill
 from tarmac.agent.unit import Unit
@@ -16,18 +16,18 @@ log = logging.getLogger("tarmac.agent")
 
 
 class Lives:
-    """`lease`: seconds without a sign of life. `units`: a live view of those that there are."""
+    """`lease`: seconds without a heartbeat. `units`: a live view of those that there are."""
 
     def __init__(self, lease: float, nursery: Nursery, units: Mapping[str, Unit]) -> None:
         self._lease = lease
         self._nursery = nursery
         self._units = units
         self._loop = asyncio.get_running_loop()
-        self._watch = pulse.Watch(lease, self._loop.time())
+        self._watch = heartbeat.Watch(lease, self._loop.time())
         self._standstill = Standstill(lease, self._loop.time())
 
     async def look(self) -> None:
-        await asyncio.sleep(pulse.pause(self._lease))
+        await asyncio.sleep(heartbeat.pause(self._lease))
         self._end_silent(self._loop.time())
         self._end_stopped(self._loop.time())
 
@@ -45,7 +45,7 @@ class Lives:
             zygote.ping()
 
     def _end_stopped(self, now: float) -> None:
-        """Kill what gives no sign of life by itself, and was stopped: zygotes that import, and units."""
+        """Kill what gives no heartbeat by itself, and was stopped: zygotes that import, and units."""
         zygotes = self._nursery.importing()
         units = {unit.pid: unit for unit in self._units.values() if unit.pid}
         for pid in self._standstill.found({*zygotes, *units}, now):

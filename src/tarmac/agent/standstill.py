@@ -1,4 +1,4 @@
-"""Processes that give no sign of life by themselves, and stand still.
+"""Processes that give no heartbeat by themselves, and stand still.
 
 An import may take minutes, and a replica may compute for hours: from outside that looks like a dead lock. But a process
 that was stopped (SIGSTOP) is known to do nothing, and nobody may ever continue it.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from tarmac import process, pulse
+from tarmac import heartbeat, process
 
 
 class Standstill:
     """Who has been stopped for `lease` seconds, on the monotonic clock."""
 
     def __init__(self, lease: float, now: float, stopped: Callable[[int], bool] = process.stopped) -> None:
-        self._watch = pulse.Watch(lease, now)
+        self._watch = heartbeat.Watch(lease, now)
         self._stopped = stopped
         self._known: set[int] = set()
 

@@ -190,7 +190,7 @@ class Zygote(asyncio.Protocol):
         )
 
     def ping(self) -> None:
-        """Ask for a sign of life, which is anything that it says. It gives none while it imports."""
+        """Ask for a heartbeat, which is anything that it says. It gives none while it imports."""
         self._send(wire.Ping())
 
     def check(self, order: wire.CheckPool) -> None:

@@ -49,7 +49,7 @@ class AccessLog:
         """Who called an app since that was asked last, as the lines have it."""
 
     async def listen(self, path: Path) -> asyncio.AbstractServer:
-        """Listen for HAProxy's lines at `path`, in place of an earlier brain."""
+        """Listen for HAProxy's lines at `path`, in place of an earlier controller."""
         return await listen(path, lambda: _Lines(self))
 
     def feed(self, lines: list[bytes]) -> None:

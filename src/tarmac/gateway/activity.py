@@ -1,11 +1,12 @@
 """Which apps have no requests. HAProxy counts; its counters are read now and then, and nothing is done per request.
 
-An app is *quiet* when its counters stood still, with nothing open, for its `scaledown_after`. The clock starts at the
-first look that found it so, and starts anew whenever something is not known for certain: another HAProxy process, other
-replicas, a request that is being held. So an app may stay awake a little too long, and never goes to sleep too early.
+An app is *quiet* when its counters have not changed, with nothing open, for its `scaledown_after`. The clock starts at
+the first reading that shows this, and starts again whenever something is uncertain: another HAProxy process, other
+replicas, a held request. So an app may stay awake a little too long, and never goes to sleep too early.
 
-Two looks are a tenth of the shortest `scaledown_after` apart, within `SHORTEST` and `LONGEST`. One look at a thousand
-apps costs HAProxy some 4 ms. A worker of HAProxy that was replaced by a reload and still has connections is asked too.
+The counters are read every tenth of the shortest `scaledown_after`, within `SHORTEST` and `LONGEST`. Reading them for a
+thousand apps costs HAProxy some 4 ms. HAProxy workers that a reload replaced and that still have connections are read
+too.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from tarmac.gateway import runtime_api
 from tarmac.gateway.runtime_api import Traffic
 
 SHORTEST, LONGEST = 1.0, 10.0
-"""Seconds between two looks."""
+"""Seconds between two readings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was open and what had come in, at one moment."""
+    """One reading: open requests and the counts of all requests, at one moment."""
 
     worker: int
-    """The HAProxy process that counts."""
+    """The pid of the HAProxy process whose counters these are."""
     traffic: Mapping[int, Traffic]
     """Slot → counters; `open` includes what replaced workers have."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Still:
-    """How an app stood, and since when it has stood so."""
+    """An app's last counters, and since when they have not changed."""
 
     worker: int
     total: int
@@ -44,7 +45,7 @@ class _Still:
 
 
 class Activity:
-    """`clock` is monotonic; it decides, and no clock that anybody can set."""
+    """`clock` is monotonic, so that setting the machine's clock sends no app to sleep."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -52,20 +53,20 @@ class Activity:
         self._looked = float("-inf")
 
     def touch(self, app: str) -> None:
-        """Something happened to the app: it counts as busy now."""
+        """Count the app as busy now."""
         self._still.pop(app, None)
 
     def forget(self) -> None:
-        """Nothing is known any more: all apps count as busy now."""
+        """Count all apps as busy now."""
         self._still.clear()
 
     def is_due(self, routes: Iterable[Route]) -> bool:
-        """Whether it is time to look; never, where no app with a replica may sleep."""
+        """Whether it is time to read the counters; never, if no app with a replica may sleep."""
         limits = [route.scaledown_after for route in routes if route.replicas and route.scaledown_after is not None]
         return bool(limits) and self._clock() - self._looked >= min(max(min(limits) / 10, SHORTEST), LONGEST)
 
     def see(self, look: Look, routes: Iterable[Route]) -> list[Quiet]:
-        """Take a look into account. The apps that have been quiet for long enough, and anew at each later look."""
+        """Take a reading into account. Returns the apps that have been quiet for long enough, at each reading again."""
         now = self._looked = self._clock()
         before, self._still = self._still, {}
         quiet = []

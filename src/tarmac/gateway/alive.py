@@ -1,4 +1,4 @@
-"""Whether HAProxy answers, for whoever wants to know no more than that."""
+"""The check that HAProxy answers, without the rest of the gateway: the supervisor imports it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tarmac.home import Home
 
 
 async def answers(home: Home) -> bool:
-    """Whether both of its processes answer: the worker, which serves, and its master."""
+    """Whether both of HAProxy's processes answer: the worker, which serves, and its master."""
     return await _says(home.haproxy_socket, b"show version\n") and await _says(
         home.haproxy_master_socket, b"show proc\n"
     )
 
 
 async def _says(socket: Path, command: bytes) -> bool:
-    """Whether there is any answer."""
+    """Whether the command gets any answer on this socket."""
     try:
         reader, writer = await asyncio.open_unix_connection(str(socket))
     except OSError:

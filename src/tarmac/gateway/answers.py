@@ -1,7 +1,7 @@
-"""What the gateway itself says to a client, in the shape of every error of the API (`wire.ErrorBody`).
+"""The gateway's own answers to clients, in the form of every error of the API (`wire.ErrorBody`).
 
-Some are texts of HAProxy's configuration, made when that is rendered; what only the request knows stands in them as an
-HAProxy variable, so they hold no other `%`. The rest is said by the brain to held requests.
+Some are texts in HAProxy's configuration; values of the request stand in them as HAProxy variables, so they contain no
+other `%`. The rest are the controller's answers to held requests.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ CONTROL_SILENT = _unavailable("the control plane did not answer in time; try aga
 CONTROL_BROKE_OFF = _unavailable("the control plane went away before it answered; try again", 502)
 
 
-# ----------------------------------------------------------------------------------- said by the brain to held requests
+# ------------------------------------------------------------------------------ said by the controller to held requests
 
 
 def not_awake(app: str, message: str) -> Answer:
-    """The app could not be woken; `message` is the control plane's, and says why."""
+    """The app could not be woken; `message` is the control plane's reason."""
     return _unavailable(message or f"the app {app} could not be started; `flyte get logs` shows why", retry_after=5)
 
 

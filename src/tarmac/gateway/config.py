@@ -1,8 +1,8 @@
-"""HAProxy's configuration as text. Pure: no file is read and no port is tried here.
+"""HAProxy's configuration as text. Pure: this module reads no file and opens no port.
 
-Two files, for two rates of change. `haproxy.cfg` is the *shape*: listeners, rules, limits; another shape means a
-reload. `backends.cfg` has one backend for each slot with the replicas of the moment, so that an HAProxy that is
-started or reloaded has them at once; while it runs, replicas come and go over the runtime API.
+There are two files, since their contents change at different rates. `haproxy.cfg` is the *shape*: listeners, rules,
+limits; another shape needs a reload. `backends.cfg` has one backend for each slot with its current replicas, so that an
+HAProxy that is started or reloaded has them at once; while it runs, replicas come and go over the runtime API.
 
 A *slot* is a port number. An app has one slot for life: the port it listens on, and its backend `p<slot>`. The maps,
 which change while HAProxy runs:
@@ -12,15 +12,15 @@ which change while HAProxy runs:
     keys.map    sha256 of a key → caller
     ended.map   id of a browser's session that was signed out → 1
 
-A request's way: find the slot (by the port it came in on, or by Host), the route of the slot, the caller where the
-route is guarded; clean the headers; refuse, hold, or pass on to `p<slot>`. What is in no map gets the control plane
-on the front door and a 404 on an app's port.
+For each request HAProxy finds the slot (by the port on which it arrived, or by Host), the route of the slot, and, if
+the route is guarded, the caller; it cleans the headers; then it refuses the request, holds it, or passes it on to
+`p<slot>`. A request whose slot is in no map goes to the control plane on the front door, and gets a 404 on an app's
+port.
 
 `p<slot>` ends in a server `again`, a spare that is used when no replica is left: it leads back into this HAProxy,
-where the request is held like any other. So a request whose only replica died before the connection was made is not
-lost, and neither is one that an HAProxy held which was reloaded meanwhile. Nothing else is tried twice: whoever got
-the first byte of a request may have acted on it. The control plane is the exception, since its GET, HEAD and PUT are
-made to be repeated.
+where the request is held like any other. So a request is not lost when its only replica dies before the connection is
+made, or when HAProxy is reloaded while it is held. Nothing else is tried twice: a replica that has received the first
+byte of a request may have acted on it. The control plane is the exception, since its GET, HEAD and PUT can be repeated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tarmac.gateway.shape import AGAIN, HOSTS, SLOTS, Shape
 SHAPE_FILE = "haproxy.cfg"
 BACKENDS_FILE = "backends.cfg"
 WAITING = "waiting"
-"""Name of the spare way to the control plane, for as long as its socket is away."""
+"""Name of the spare server of the control plane, used while the control plane's socket does not exist."""
 
 _CONNECT = 0.4
 """Seconds for one try to reach a replica, and between two tries."""
@@ -57,13 +57,13 @@ _QUIET = "24h"
 
 
 def render(shape: Shape) -> str:
-    """The text of haproxy.cfg. Its description is the shape's digest, for `show info` to tell."""
+    """The text of haproxy.cfg. Its description is the shape's digest, which `show info` reports."""
     return _text(shape, digest(shape))
 
 
 @functools.lru_cache(maxsize=4)
 def digest(shape: Shape) -> str:
-    """What tells one shape from another, and the rules of one release from those of the next."""
+    """A digest of the shape and of the rules of this release."""
     return hashlib.sha256(f"{shape}\n{_text(shape, '')}".encode()).hexdigest()[:20]
 
 
@@ -96,7 +96,7 @@ def render_backends(shape: Shape, servers: Mapping[int, Mapping[str, tuple[str, 
 
 
 def server(address: str, limit: int) -> str:
-    """What follows a server's name, in the file as over the runtime API."""
+    """The arguments of a server after its name, in the file as over the runtime API."""
     # idle connections are closed soon: before most servers close them, and so that a drained replica can be deleted
     return f"{address} maxconn {limit} pool-purge-delay 1s"
 
@@ -128,14 +128,14 @@ def _global(shape: Shape, stamp: str) -> Iterator[str]:
 
 def _access_ring(shape: Shape) -> Iterator[str]:
     # A stream and not datagrams: Linux queues only ten of those by default, and the rest of a burst would be lost.
-    # The ring keeps what happens while the brain is being restarted.
+    # The ring keeps what happens while the controller is being restarted.
     yield "ring access"
     yield "  format raw"
     yield "  maxlen 4000"
     yield "  size 1048576"
     yield "  timeout connect 1s"
     yield "  timeout server 10s"
-    yield f"  server brain {quoted(f'unix@{shape.log_socket}')} log-proto legacy"
+    yield f"  server controller {quoted(f'unix@{shape.log_socket}')} log-proto legacy"
 
 
 def _defaults() -> Iterator[str]:
@@ -144,7 +144,7 @@ def _defaults() -> Iterator[str]:
     yield "  option dontlognull"
     yield "  option http-restrict-req-hdr-names delete"
     yield "  option http-keep-alive"
-    yield "  option http-no-delay"  # what an app streams is sent on as it comes, not when the next piece is there
+    yield "  option http-no-delay"  # each piece that an app streams is sent on at once
     yield "  option abortonclose"
     yield "  option idle-close-on-response"  # a reload must not close a connection that a client is about to use
     yield "  option tcpka"
@@ -202,14 +202,14 @@ def _apps(shape: Shape) -> Iterator[str]:
 
 
 def _slot_by_name(shape: Shape) -> Iterator[str]:
-    """The app whose name the request was sent to. The front door's own names and addresses are nobody else's."""
+    """Find the slot by the host name of the request. The front door's own names and addresses belong to no app."""
     yield "  acl door_name req.hdr(host),host_only,lower -m str " + " ".join(shape.own_names)
     yield f"  acl door_name req.hdr(host),host_only,lower -m reg {quoted(rules.ADDRESS)}"
     yield f"  http-request set-var(txn.slot) req.hdr(host),host_only,lower,map_str({HOSTS}) unless door_name"
 
 
 def _again(shape: Shape) -> Iterator[str]:
-    """Where a request goes whose app has no replica left. Its headers were cleaned and its caller checked before."""
+    """The frontend for requests whose app has no replica left. Headers and caller were checked before."""
     yield f"frontend {AGAIN} from base"
     yield f"  bind {quoted(f'unix@{shape.again_socket}')} mode 600 accept-proxy"
     yield from _slot_by_name(shape)

@@ -1,10 +1,10 @@
-"""The gateway's folder: the configuration that HAProxy runs with, its maps, and what the brain remembers.
+"""The gateway's folder: the configuration that HAProxy runs with, its maps, and the controller's memory file.
 
-Everything in it can be made again from `memory.json`, the settings and what the ports of this machine allow. The
-memory holds the last routes and keys that the control plane sent, so that an HAProxy or a brain that is restarted
-while the control plane is away has them. Replicas live and die with the platform: the first `prepare` in another life
-of it forgets them, since their ports may be anybody's by now. A life is known by a random word and not by its
-supervisor's pid, which in a container is the same each time.
+Everything in it can be made again from `memory.json`, the settings and the free ports of this machine. The memory file
+has the last routes and keys that the control plane sent, so that an HAProxy or a controller that is restarted while the
+control plane is away has them. Replicas end with the platform: the first `prepare` after another start of the platform
+forgets them, since other programs may have their ports by now. A start of the platform is identified by a random word,
+not by the supervisor's pid, which in a container is the same each time.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _BOUND = re.compile(r"^  bind \S+?:(\d+)(?:-(\d+))?$", re.MULTILINE)
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """What the control plane said last."""
+    """The routes and keys that the control plane sent last."""
 
     life: str = ""
-    """In which life of the platform that was (`process.life`)."""
+    """The word of the platform's start in which that was (`process.life`)."""
     routes: list[Route] = []
     keys: dict[str, str] = {}
     ended: list[str] = []
 
 
 def remembered(home: Home) -> Memory | None:
-    """The memory; None where there is none that can be read."""
+    """The content of the memory file; None if it cannot be read."""
     try:
         return msgspec.json.decode(_memory_file(home).read_bytes(), type=Memory)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -63,11 +63,11 @@ def _memory_file(home: Home) -> Path:
 
 
 def prepare(home: Home, settings: Settings, life: str) -> list[str]:
-    """Write everything that HAProxy needs, and return the command that runs it in the foreground, with its master.
+    """Write all files of HAProxy, and return the command that runs it in the foreground, with its master.
 
-    For the process that becomes HAProxy; `settings.port` is the real one, `life` the word for this life of the
-    platform. HAProxy comes up with the routes of the memory. Raises InitializationError where no HAProxy is
-    found, the front door's port is taken, or the certificate cannot be read.
+    Called by the process that becomes HAProxy. `settings.port` is the real port, `life` the word of this start of the
+    platform. HAProxy starts with the routes of the memory file. Raises InitializationError when no HAProxy is found,
+    the front door's port is taken, or the certificate cannot be read.
     """
     haproxy = program.find(settings)
     if not ports.is_free(settings.host, settings.port):
@@ -83,7 +83,7 @@ def prepare(home: Home, settings: Settings, life: str) -> list[str]:
     shape = plan(home, settings, frozenset(), want.ports)
     try:
         write(home, shape, want)
-    except OSError as error:  # a full disk: what the last HAProxy came up with is not far off, and the brain mends it
+    except OSError as error:  # a full disk: the last configuration is nearly right, and the controller corrects it
         if memory != before or not (home.gateway / SHAPE_FILE).exists():
             raise
         log.warning("HAProxy starts with the configuration that is there: %s", error)
@@ -95,7 +95,7 @@ def prepare(home: Home, settings: Settings, life: str) -> list[str]:
 
 
 def adopted(home: Home, life: str) -> Memory:
-    """The memory as this life's: without the replicas of an earlier one."""
+    """The memory for this start of the platform: without the replicas of an earlier start."""
     memory = remembered(home) or Memory()
     if memory.life != life:
         routes = [msgspec.structs.replace(route, replicas=[]) for route in memory.routes]
@@ -105,7 +105,7 @@ def adopted(home: Home, life: str) -> Memory:
 
 
 def plan(home: Home, settings: Settings, ours: frozenset[int], slots: Iterable[int] = ()) -> Shape:
-    """The shape that HAProxy should have, given the ports that it holds already and the slots that apps have."""
+    """The shape that HAProxy should have, given the ports on which it listens already and the apps' slots."""
     wished = [port for port in settings.port_range(settings.port) if port not in (settings.port, settings.tls_port)]
     bound = ports.usable(settings.host, wished, ours)
     return Shape(
@@ -156,7 +156,7 @@ def certificate(settings: Settings) -> str:
 
 
 def write(home: Home, shape: Shape, want: Wanted) -> None:
-    """The configuration with the routes of this moment, for the next start or reload."""
+    """Write the configuration with the current routes, for the next start or reload."""
     servers = {
         slot: {name: (server.address, server.limit or 1) for name, server in replicas.items()}
         for slot, replicas in want.servers.items()

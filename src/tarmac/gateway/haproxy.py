@@ -1,6 +1,6 @@
-"""`python -m tarmac.gateway.haproxy`: puts HAProxy's files in order and becomes HAProxy.
+"""`python -m tarmac.gateway.haproxy`: writes HAProxy's files and becomes HAProxy.
 
-In a process of its own: what fails here ends nothing else.
+It is a process of its own, so that an error here ends nothing else.
 """
 
 from __future__ import annotations

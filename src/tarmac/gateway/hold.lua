@@ -1,23 +1,23 @@
--- Holds requests until whoever shall answer them is there; the proxy runs this as coroutines, so others go on.
+-- Holds requests until their app, or the control plane, can answer. HAProxy runs this as coroutines: other requests go on.
 --
--- `hold`: the app has no replica. The gateway's brain is asked over its unix socket, and wakes the app. The question is
--- the app's id and a newline. The answer is `ok`, or `STATUS RETRY-AFTER JSON-BODY`, and a newline. A brain that is
--- being restarted is waited for.
--- `await_control`: the control plane's socket is away, because it is being restarted.
+-- `hold`: the app has no replica. It asks the gateway controller over a unix socket, which has the app woken. The
+-- question is the app's id and a newline. The answer is `ok`, or `STATUS RETRY-AFTER JSON-BODY`, and a newline. A
+-- controller that is being restarted is waited for.
+-- `await_control`: the control plane's socket does not exist, because the control plane is being restarted.
 --
--- A client that goes away while `hold` waits for its app ends that action at once, by `option abortonclose`. HAProxy 2.8
--- then lets the coroutine run on without the right to wait, and logs "Lua function 'hold': yield not allowed" as an alert
--- (haproxy/haproxy#3002). That is all there is to it: the request was to end, and nothing can be done about the words
--- from here, since no line of ours runs in between. For `await_control` the option is off, so it just waits to its end.
+-- A client that disconnects while `hold` waits for its app ends that action at once, by `option abortonclose`. HAProxy
+-- 2.8 then resumes the coroutine without the right to yield, and logs "Lua function 'hold': yield not allowed" as an
+-- alert (haproxy/haproxy#3002). The alert is harmless, and this code cannot prevent it, since none of its lines runs in
+-- between. For `await_control` the option is off, so it waits to its end.
 --
--- Loaded as `hold.lua WAKE-SOCKET API-SOCKET SECONDS`: sockets as `unix@path`, and how long the brain itself may take.
+-- Loaded as `hold.lua WAKE-SOCKET API-SOCKET SECONDS`: sockets as `unix@path`, and how long the controller itself may take.
 
 local wake_socket, api_socket, patience = ...
 patience = tonumber(patience)
 
 local ABSENT = 5 -- seconds to wait for a part of the platform that is being restarted
 local PAUSE = 50 -- milliseconds between two tries
-local SLACK = 5 -- seconds beyond the brain's own limit; it is the brain that should say why
+local SLACK = 5 -- seconds beyond the controller's own limit, so that the controller can answer with the reason
 
 local function clock()
   local now = core.now()
@@ -34,7 +34,7 @@ local function refuse_for_now(txn, message)
   refuse(txn, 503, 1, error:format(message))
 end
 
--- The brain's answer, or nil when it is not there, or went away before it answered.
+-- The controller's answer; nil when it does not run, or ended before it answered.
 local function ask(app, seconds)
   local socket = core.tcp()
   socket:settimeout(math.max(1, math.ceil(seconds)))
@@ -59,7 +59,7 @@ local function hold(txn)
     answer = ask(app, began + patience + SLACK - asked)
     local now = clock()
     if not answer then
-      if now - asked > PAUSE / 1000 then -- it took the question and went away later: it was there until now
+      if now - asked > PAUSE / 1000 then -- it accepted the question and ended later, so it was running until now
         last_seen = now
       end
       if now - last_seen > ABSENT or now - began > patience then

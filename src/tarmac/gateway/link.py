@@ -1,4 +1,4 @@
-"""The gateway's sockets: its link to the control plane, made again for ever, and those it listens on for HAProxy."""
+"""The gateway's sockets: its link to the control plane, which is restored for ever, and those for HAProxy."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ class Link:
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def _complain(self, what: str) -> None:
-        """Write down what is wrong, once for as long as it stays the same."""
+        """Log a problem once, for as long as it stays the same."""
         if what != self._complaint:
             self._complaint = what
             log.warning("no link to the control plane: %s", what)
 
     async def _once(self) -> NoReturn:
-        """One link, from Hello to its end. Raises PermissionError where the control plane does not want it."""
+        """Run one link, from Hello to its end. Raises PermissionError when the control plane refuses it."""
         reader, writer = await asyncio.open_unix_connection(str(self._path))
         try:
             writer.write(pack(Hello(kind="gateway", name="gateway", token=self._token, pid=os.getpid())))
@@ -89,12 +89,12 @@ class Link:
             return
         try:
             self._on_frame(frame)
-        except Exception:  # one frame that cannot be taken up is not to end the brain
+        except Exception:  # a frame that cannot be handled must not end the controller
             log.exception("a frame of the control plane cannot be handled: %s", type(frame).__name__)
 
 
 async def listen(path: Path, protocol: Callable[[], asyncio.Protocol], backlog: int = 100) -> asyncio.AbstractServer:
-    """Listen at `path` for HAProxy alone, in place of an earlier brain."""
+    """Listen at `path` for HAProxy alone, in place of an earlier controller."""
     with suppress(FileNotFoundError):
         os.unlink(path)
     server = await asyncio.get_running_loop().create_unix_server(protocol, str(path), backlog=backlog)
@@ -103,7 +103,7 @@ async def listen(path: Path, protocol: Callable[[], asyncio.Protocol], backlog: 
 
 
 async def _read(reader: asyncio.StreamReader, unpacker: Unpacker) -> list[AnyFrame]:
-    """At least one frame. Raises EOFError at the link's end."""
+    """The frames that have arrived, at least one. Raises EOFError at the link's end."""
     while True:
         data = await reader.read(_READ)
         if not data:

@@ -1,4 +1,4 @@
-"""Which ports the gateway can have: those that nobody else listens on."""
+"""The ports that the gateway can use: those on which no other program listens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_free(host: str, port: int) -> bool:
 
 
 def usable(host: str, ports: Iterable[int], ours: frozenset[int] = frozenset()) -> tuple[int, ...]:
-    """Those of `ports` that are free, or `ours` already."""
+    """The ports among `ports` that are free, or that HAProxy has already (`ours`)."""
     return tuple(port for port in ports if port in ours or is_free(host, port))
 
 

@@ -1,4 +1,4 @@
-"""Where HAProxy is: the one that the settings name, the wheel's, or the one on PATH."""
+"""The HAProxy program: the one that the settings name, the one of the wheel, or the one on PATH."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _VERSION_TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What `haproxy -vv` says of itself."""
+    """The version and the features that `haproxy -vv` reports."""
 
     version: tuple[int, ...]
     features: frozenset[str]
 
 
 def find(settings: Settings) -> Path:
-    """The HAProxy to run. Raises InitializationError, which says how to get one, where none that will do is found."""
+    """The HAProxy to run. Raises InitializationError, which says how to get one, when no usable one is found."""
     if settings.haproxy:
         return _checked(_named(settings.haproxy), "TARMAC_HAPROXY")
     wheel = _of_the_wheel()
@@ -88,7 +88,7 @@ def _checked(path: Path, source: str) -> Path:
 
 
 def inspect(path: Path) -> Program:
-    """Ask the program at `path` what it is. Raises InitializationError for one that is no HAProxy."""
+    """Ask the program at `path` for its version. Raises InitializationError if it is not HAProxy."""
     try:
         done = subprocess.run([path, "-vv"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,10 +1,10 @@
-"""The running HAProxy: what is known of it, and how it is made what it should be.
+"""The running HAProxy: its known state, and how it is brought to the wanted state.
 
-`mend` compares once and does what is missing. Each time it asks HAProxy who it is, which tells one that was restarted
-or reloaded from the one of before: of one that it does not know it reads the whole state; of one that it knows it
-keeps the state up to date by the steps that it takes. Where the configuration is not the one that HAProxy should have
-(a setting, a certificate, a slot without a backend) the files are written anew and HAProxy is reloaded, which cuts
-nobody off: the listeners are handed on, and the old worker ends when its last connection does.
+`mend` compares once and applies the difference. It first asks HAProxy for its pid and its configuration. Of a process
+that is new it reads the whole state; while the process is the same, the known state is updated from the commands that
+were sent. When HAProxy's configuration is outdated (a setting, a certificate, a slot without a backend), the files are
+written again and HAProxy is reloaded. That closes no connection: the new worker takes over the listeners, and the old
+one ends with its last connection.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ class Proxy:
     def __init__(self, home: Home, settings: Settings) -> None:
         self._home, self._settings = home, settings
         self._worker: Info | None = None
-        """The HAProxy that `_present` is the state of; None where it has to be read."""
+        """The HAProxy process whose state is `_present`; None if its state must be read first."""
         self._present = Present()
         self._certificate = _changed(settings.tls_cert)
         self._refused: set[str] = set()
-        """What HAProxy refused when the steps were taken last."""
+        """The commands that HAProxy refused at the last comparison."""
         self._given_up: dict[str, float] = {}
         """Stamp of a shape that HAProxy refused → when it may be tried again."""
         self.shape: Shape | None = None
-        """What HAProxy should be started with; None until one has been seen."""
+        """The shape that HAProxy should have; None until a running HAProxy was seen."""
         self.trouble = ""
-        """What keeps HAProxy from being what it should be, for people; empty when all is well."""
+        """Why HAProxy does not have the wanted state, for people; empty when it has."""
 
     def serves(self, app: str) -> bool:
-        """Whether a request for the app would find a replica, as far as is known."""
+        """Whether HAProxy has a replica for the app, by its known state."""
         return self._worker is not None and self._present.is_served(app)
 
     @property
     def pid(self) -> int | None:
-        """The process that is HAProxy's worker; None where that has to be found out."""
+        """The pid of HAProxy's worker; None if it is not known."""
         return None if self._worker is None else self._worker.pid
 
     def has_servers(self, slot: int) -> bool:
-        """Whether the slot has a replica, or one that still finishes what it has."""
+        """Whether the slot has a replica, including one that still finishes open requests."""
         return self._worker is None or bool(self._present.servers.get(slot))
 
     def forget(self) -> None:
@@ -63,9 +63,9 @@ class Proxy:
         self._worker = None
 
     async def mend(self, want: Wanted | None) -> None:
-        """Compare once and do what is missing; None: it is not known what is wanted, so nothing is touched.
+        """Compare once and apply the difference. Without a wanted state (None) nothing is changed.
 
-        Raises HAProxyAway where no HAProxy answers.
+        Raises HAProxyAway when no HAProxy answers.
         """
         try:
             async with runtime_api.session(self._home.haproxy_socket) as session:
@@ -80,7 +80,7 @@ class Proxy:
             raise
 
     async def _meet(self, session: Session, info: Info) -> None:
-        """An HAProxy that is not known yet: read its state, and find out which shape it should have."""
+        """Read the state of an HAProxy process that is new, and compute the shape that it should have."""
         self._present = await session.present()
         ours = folder.bound(self._home)
         self.shape = folder.plan(self._home, self._settings, ours, self._present.servers)
@@ -89,7 +89,7 @@ class Proxy:
         self._worker = info
 
     async def _take_steps(self, session: Session, todo: list[Step]) -> None:
-        """Take the steps. One that is refused ends those for its slot; the others go on, and all is read anew."""
+        """Send the commands. After a refused one, the rest for its slot is left out and the state read anew."""
         refused: set[int | None] = set()
         told: set[str] = set()
         for step in todo:
@@ -122,9 +122,9 @@ class Proxy:
     # ------------------------------------------------------------------ reloading
 
     async def reload_if_needed(self, want: Wanted) -> bool:
-        """Reload HAProxy where its shape is not the one it should have; whether it was tried.
+        """Reload HAProxy if its shape is outdated; returns whether a reload was tried.
 
-        Raises HAProxyAway where its master does not answer.
+        Raises HAProxyAway when its master does not answer.
         """
         if self._worker is None or self.shape is None:
             return False
@@ -149,7 +149,7 @@ class Proxy:
         return True
 
     def _watch_certificate(self) -> None:
-        """A certificate that was renewed makes another shape."""
+        """Notice a renewed certificate, which changes the shape."""
         changed = _changed(self._settings.tls_cert)
         if changed == self._certificate or self.shape is None:
             return

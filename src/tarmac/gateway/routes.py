@@ -1,11 +1,11 @@
-"""What the control plane wants of HAProxy, what HAProxy has, and the steps from one to the other. Pure.
+"""The state that the control plane wants, the state that HAProxy has, and the commands between the two. Pure.
 
     wanted(routes, keys, …) → Wanted          present ← runtime API          steps(wanted, present) → commands
 
-The order of the steps keeps every moment in between safe: a slot that changes hands has no route while its replicas
-are exchanged; a new replica is there before an old one goes, and before the route says that somebody is home; keys
-and host names come last. A replica that is no longer wanted is *closed* (maintenance: no new request, open ones and
-WebSockets go on) and deleted when it is idle.
+The order of the steps is safe at every moment: a slot that goes to another app has no route while its replicas are
+exchanged; a new replica is added before an old one is removed, and before the route says `ready`; keys and host names
+come last. A replica that is no longer wanted is *closed* (HAProxy's maintenance: it gets no new request, open requests
+and WebSockets go on) and deleted when it is idle.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ LONGEST_CALLER = 300
 """Bytes of a caller's name as a header has it; commands and requests that hold it have limits of their own."""
 
 LONGEST_TIMEOUT = 2**31 - 1
-"""Milliseconds; HAProxy knows no longer ones."""
+"""Milliseconds; HAProxy accepts no longer timeout."""
 
 
 class BadRoute(ValueError):
-    """A route that HAProxy must not be told of, since its words could be read as something else."""
+    """Raised for a route that must not be sent to HAProxy, since HAProxy could misread its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A route or a key that HAProxy is not told of, and why."""
+    """A route or a key that is not sent to HAProxy, and why."""
 
     about: str
     """`project/domain/app`, or the sha256 of the key."""
@@ -59,12 +59,12 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A replica, as a backend has it. `limit` is the connections it may have; None where HAProxy was not asked."""
+    """A replica as a server of a backend. `limit` is its greatest number of connections; None when it was not read."""
 
     address: str
     limit: int | None
     open: bool = True
-    """False: it finishes what it has and gets nothing new."""
+    """False: the replica finishes open requests and gets no new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Wanted:
 
 @dataclass(slots=True)
 class Present:
-    """HAProxy's state as it was read, kept up to date by the steps that were taken since."""
+    """HAProxy's state as it was read, updated by the commands that were sent since."""
 
     maps: dict[str, dict[str, str]] = field(default_factory=lambda: {name: {} for name in MAPS})
     servers: dict[int, dict[str, Server]] = field(default_factory=dict)
@@ -96,14 +96,14 @@ class Present:
         return self.maps[SLOTS]
 
     def is_served(self, app: str) -> bool:
-        """Whether a request for the app would find a replica."""
+        """Whether the app has a replica that takes requests."""
         return any(
             value.startswith(f"{app}|") and any(server.open for server in self.servers.get(int(slot), {}).values())
             for slot, value in self.slots.items()
         )
 
     def closed(self) -> Iterator[tuple[int, str]]:
-        """The servers that wait for their last connection to end."""
+        """The servers that are deleted when their last connection ends."""
         for slot, servers in self.servers.items():
             for name, server in servers.items():
                 if not server.open:
@@ -114,7 +114,7 @@ class Present:
 
 
 def wanted(routes: Iterable[Route], keys: Mapping[str, str], ended: Iterable[str] = ()) -> tuple[Wanted, list[LeftOut]]:
-    """All routes and keys as entries of maps and servers of backends, and what had to be left out of them.
+    """All routes and keys as entries of maps and servers of backends, and those that had to be left out.
 
     `ended` are the ids of sessions that were signed out.
     """
@@ -159,7 +159,7 @@ def _callers(keys: Mapping[str, str], refused: list[LeftOut]) -> dict[str, str]:
 
 
 def _header(caller: str) -> str:
-    """A name that people gave, as it can stand in a header and in a command. Raises ValueError for one that cannot."""
+    """A user's name, encoded for a header and a command. Raises ValueError if that is impossible."""
     header = quote(caller, safe="@:/+=,()")
     if not header:
         raise ValueError("its name is empty")
@@ -184,14 +184,14 @@ def entry(route: Route) -> str:
 
 
 def state(route: Route) -> Literal["ready", "asleep", "stopped"]:
-    """What becomes of a request: it is passed on, held until a replica is there, or refused."""
+    """Whether requests are passed on (`ready`), held until there is a replica (`asleep`), or refused (`stopped`)."""
     if route.wanted != "active":
         return "stopped"
     return "ready" if route.replicas else "asleep"
 
 
 def server_name(replica: str) -> str:
-    """The replica's own name, or one made from it where HAProxy could not bear that."""
+    """The replica's own name, or a digest of it if HAProxy does not accept the name."""
     if _NAME.fullmatch(replica) and replica != AGAIN:
         return replica
     return "x-" + hashlib.sha256(replica.encode()).hexdigest()[:20]
@@ -355,7 +355,7 @@ Step = AddEntry | SetEntry | DropEntry | AddServer | MoveServer | LimitServer | 
 
 
 def steps(wanted: Wanted, present: Present) -> list[Step]:
-    """Everything that makes HAProxy what is wanted, in a safe order; empty when it is.
+    """All commands that lead to the wanted state, in a safe order; empty when HAProxy has it.
 
     Slots without a backend are left out (`without_backend`), and closed servers are left in (`Present.closed`).
     """
@@ -377,7 +377,7 @@ def steps(wanted: Wanted, present: Present) -> list[Step]:
 
 
 def without_backend(wanted: Wanted, present: Present) -> frozenset[int]:
-    """Slots that HAProxy has no backend for; only a reload can make one."""
+    """Slots without a backend; only a reload can make one."""
     return wanted.ports - present.servers.keys()
 
 

@@ -1,7 +1,7 @@
 """The rules that HAProxy applies to a request, as lines of its configuration. Pure.
 
-In the order in which a request meets them: the headers that clients may not choose are set anew (`clean_headers`); the
-name it was sent to is checked (`known_name`); the app's route is found, and who calls it (`route`).
+They apply in this order: headers that clients may not set are replaced (`clean_headers`); the host name of the request
+is checked (`known_name`); the app's route and the caller are found (`route`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tarmac.gateway.answers import Answer
 from tarmac.gateway.shape import ENDED, HOSTS, KEYS, SESSION_COOKIE, SLOTS, Shape
 
 LONGEST_SIGN_IN = 8192
-"""Bytes of the form that signs a browser in; it is read before anybody's key is known."""
+"""Bytes of the form that signs a browser in; it is read before the caller's key is known."""
 
 _SIGN_IN_TIME = "10s"
 """How long that form may take to arrive."""
@@ -57,7 +57,7 @@ def log() -> Iterator[str]:
 
 
 def connections(shape: Shape, limit: int) -> Iterator[str]:
-    """A frontend's own share of connections, and of those the share of one address.
+    """The limit on a frontend's connections, and on those of one address.
 
     All programs of this machine have the same address, as have all clients of a proxy that is trusted: a limit there
     would let one program shut out all others.
@@ -83,7 +83,7 @@ def sign_in_form(shape: Shape, condition: str) -> Iterator[str]:
 
 
 def clean_headers(shape: Shape) -> Iterator[str]:
-    """What a client may not say about itself, and what apps and the control plane are told of it.
+    """Remove headers that clients may not set, and set those that apps and the control plane read.
 
     A name with an underscore is removed too: many servers read `X_Flyte_Caller` as `X-Flyte-Caller`.
     """
@@ -100,7 +100,7 @@ def clean_headers(shape: Shape) -> Iterator[str]:
 
 
 def _client_behind_proxies(shape: Shape) -> Iterator[str]:
-    """The client is the last address in X-Forwarded-For that is not a trusted proxy; the rest may be anybody's."""
+    """Set the client to the last address in X-Forwarded-For that is not a trusted proxy; others may be forged."""
     proxies = " ".join(shape.trusted_proxies)
     for hop in range(1, _HOPS + 1):
         place = f"req.hdr(x-forwarded-for,-{hop})"
@@ -108,7 +108,7 @@ def _client_behind_proxies(shape: Shape) -> Iterator[str]:
 
 
 def known_name(shape: Shape) -> Iterator[str]:
-    """An app's port answers to addresses, to this machine's names and to the apps'.
+    """Refuse host names other than addresses, this machine's names and the apps' names on an app's port.
 
     A page of a stranger can make a browser look up the stranger's own name as this machine's address (DNS rebinding);
     the page and the app are then one origin to the browser, and only the Host header tells them apart.
@@ -128,7 +128,7 @@ def known_name(shape: Shape) -> Iterator[str]:
 
 
 def route(shape: Shape, homeless: str, sign_in: Iterator[str]) -> Iterator[str]:
-    """From the slot to a request that may be passed on.
+    """Find the route of the slot and the caller; refuse or hold the request where that is called for.
 
     `homeless` is the condition under which the slot has no route, `sign_in` the rules that send a person who opens a
     guarded app in a browser to the sign-in page.
@@ -164,7 +164,7 @@ def _sign_in(shape: Shape, host: str, condition: str) -> str:
 
 
 def _caller(shape: Shape, sign_in: Iterator[str]) -> Iterator[str]:
-    """Who calls a guarded app: by key, by identity, or by the browser's session. Whatever is not `open` is guarded."""
+    """Find the caller of a guarded app: by key, by identity, or by the browser's session. All but `open` is guarded."""
     yield "  acl open var(txn.route),field(2,|) -m str open"
     yield "  acl known var(txn.caller) -m found"
     yield "  acl token var(txn.token) -m found"
@@ -190,10 +190,10 @@ def _caller(shape: Shape, sign_in: Iterator[str]) -> Iterator[str]:
 
 
 def _caller_by_session(shape: Shape) -> Iterator[str]:
-    """A session stands for the key it was opened with, for as long as that is known and nobody has signed out.
+    """A session counts as the key with which it was opened, as long as the key exists and the session was not ended.
 
-    Browsers send cookies to every port of a host, whoever's page made the request. So the session counts only where
-    the app's own page asks, or where a person opens the app; the browser says which (Sec-Fetch-*, else Origin).
+    Browsers send cookies to every port of a host, from pages of any origin. So the session counts only when the app's
+    own page sends the request, or a person opens the app; the browser says which (Sec-Fetch-*, else Origin).
     """
     host = "req.hdr(host),lower"
     yield f"  http-request set-var(txn.origin_is_host) {host} if routed !open !known"
@@ -223,8 +223,8 @@ def _caller_by_session(shape: Shape) -> Iterator[str]:
 def _preflight() -> Iterator[str]:
     """A page of another origin may call a guarded app with a key, if the app's own answer allows it.
 
-    The app answers the question, without a caller. An app that would have to be woken is not: whoever has no key must
-    not wake it. Here the answer is yes, which gives nothing away, since the request itself needs the key.
+    The preflight request reaches the app without a caller. It does not wake a sleeping app, since a client without a
+    key must not wake one. The gateway then answers yes, which reveals nothing, since the request itself needs the key.
     """
     yield f"  http-request set-var(txn.preflight) bool(true) if routed !open !known {_PREFLIGHT}"
     yield "  acl preflight var(txn.preflight) -m bool"
@@ -242,7 +242,7 @@ def _preflight() -> Iterator[str]:
 
 
 def _without_our_cookie() -> Iterator[str]:
-    """Cookies do not tell ports apart: without this each app would be handed the console's session."""
+    """Remove the console's session cookie: cookies do not depend on the port, so each app would receive it."""
     ours = f"if routed {{ req.cook({SESSION_COOKIE}) -m found }}"
     drop = rf"^(.*;[ ]*)?{SESSION_COOKIE}=[^;]*(;[ ]*)?(.*)$"
     for _ in range(2):  # a browser may send it twice, for two paths
@@ -257,7 +257,7 @@ def refuse(answer: Answer, when: str, extra: str = "") -> str:
 
 
 def error(answer: Answer) -> str:
-    """What HAProxy says by itself with this status."""
+    """Replace HAProxy's own answer for this status."""
     head = f"  http-error status {answer.status} content-type application/json"
     return " ".join(part for part in (head, _body(answer), _retry_after(answer)) if part)
 
@@ -271,5 +271,5 @@ def _retry_after(answer: Answer) -> str:
 
 
 def quoted(text: str) -> str:
-    """One word of HAProxy's configuration, whatever is in it."""
+    """Quote any text as one word of HAProxy's configuration."""
     return "'" + text.replace("'", "'\\''") + "'"

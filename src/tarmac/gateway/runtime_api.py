@@ -1,8 +1,8 @@
 """HAProxy's runtime API: commands and answers over its unix socket, and the reload over the master's.
 
-A connection is made for each batch and closed after it: after a reload the path leads to the new worker, while an old
-connection would lead to the old one for as long as that has WebSockets to see through. In the interactive mode every
-answer ends with a prompt, which is what tells one answer from the next.
+Each batch of commands has its own connection: after a reload the path leads to the new worker, while an old connection
+would lead to the old worker for as long as that has open WebSockets. In the interactive mode every answer ends with a
+prompt, which separates it from the next answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ANSWER_TIMEOUT = 5.0
 
 RELOAD_TIMEOUT = 15.0
 _LONGEST_COMMAND = 8_000
-"""Bytes; HAProxy's buffer has 16 KiB, and it closes the connection on a command that does not fit in."""
+"""Bytes; HAProxy's buffer has 16 KiB, and HAProxy closes the connection on a longer command."""
 _PROMPT = b"\n> "
 _ANSWER_LIMIT = 64 * 1024 * 1024
 _TRAFFIC = "show stat -1 2 -1"
@@ -31,11 +31,11 @@ _IN_MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20
 
 
 class HAProxyAway(ConnectionError):
-    """HAProxy does not answer on its socket: it is being restarted, or has not been started."""
+    """Raised when HAProxy does not answer on its socket: it is being restarted, or was not started yet."""
 
 
 class Refused(RuntimeError):
-    """HAProxy did not do as it was told."""
+    """Raised when HAProxy refuses a command."""
 
     def __init__(self, command: str, answer: str) -> None:
         super().__init__(f"HAProxy refused `{command[:300]}`: {answer[:300]}")
@@ -43,7 +43,7 @@ class Refused(RuntimeError):
 
 
 class ReloadFailed(RuntimeError):
-    """The new configuration was not taken; HAProxy goes on with the old one."""
+    """Raised when HAProxy refuses the new configuration; it goes on with the old one."""
 
 
 _TRAFFIC_COLUMNS = 8
@@ -51,7 +51,7 @@ _TRAFFIC_COLUMNS = 8
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """Which HAProxy answers: the worker's process, and the stamp of the configuration it runs with."""
+    """The worker's pid, and the digest of the configuration it runs with."""
 
     pid: int
     shape: str
@@ -59,7 +59,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Requests to one slot: WebSockets and answers that are still being sent are open, idle connections are not."""
+    """Requests to one slot. WebSockets and answers that are still being sent count as open, idle connections do not."""
 
     open: int
     total: int
@@ -84,7 +84,7 @@ class Session:
         return answer[: -len(_PROMPT)].decode(errors="replace").strip()
 
     async def take(self, step: Step) -> None:
-        """Do one step. Raises Refused, also for what HAProxy could not read as one command."""
+        """Carry out one step. Raises Refused, also when the text is not exactly one command."""
         if len(step.command.encode(errors="replace")) > _LONGEST_COMMAND:
             raise Refused(step.command, f"a command has {_LONGEST_COMMAND:,} bytes at most")
         answer = await self.ask(step.command)
@@ -106,11 +106,11 @@ class Session:
         return Info(int(rows["Pid"]), rows.get("description", ""))
 
     async def traffic(self) -> dict[int, Traffic]:
-        """Slot → what it has had since this worker began."""
+        """Slot → its requests since this worker started."""
         return _traffic(await self.ask(_TRAFFIC))
 
     async def present(self) -> Present:
-        """Everything that the gateway ever changes, as HAProxy has it now."""
+        """HAProxy's current state, as far as the gateway ever changes it."""
         return Present(
             maps={name: _entries(await self.ask(f"show map {name}")) for name in MAPS},
             servers=_servers(await self.ask("show servers state")),
@@ -118,7 +118,7 @@ class Session:
 
 
 _EXPECTED: dict[type, str] = {AddServer: "New server registered.", DeleteServer: "Server deleted."}
-"""What HAProxy says when it did as it was told, where it says anything."""
+"""HAProxy's answer to a command that succeeded; other commands have an empty answer."""
 
 
 @asynccontextmanager
@@ -138,7 +138,7 @@ async def session(path: Path) -> AsyncIterator[Session]:
 
 
 async def old_workers(master: Path) -> list[int]:
-    """The processes that were replaced by a reload and see their last connections through.
+    """The pids of workers that a reload replaced and that still have connections.
 
     Raises HAProxyAway where no master listens.
     """
@@ -169,9 +169,9 @@ async def _tell(master: Path, command: str) -> str:
 
 
 async def reload(master: Path) -> None:
-    """Have the master start a new worker with the files as they are, and return when it serves.
+    """Have the master start a new worker with the present files, and return when it serves.
 
-    Raises ReloadFailed, with what HAProxy said, where it refuses them; HAProxyAway where no master listens.
+    Raises ReloadFailed, with HAProxy's message, when it refuses the files; HAProxyAway when no master listens.
     """
     try:
         async with asyncio.timeout(RELOAD_TIMEOUT):

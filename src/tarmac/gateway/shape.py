@@ -1,4 +1,4 @@
-"""What only a reload of HAProxy can change, and the names that its configuration and the runtime API share."""
+"""The part of HAProxy's state that only a reload can change, and the names shared by configuration and runtime API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 HOLD_LUA = Path(__file__).with_name("hold.lua")
 
 HOSTS, SLOTS, KEYS, ENDED = "hosts.map", "slots.map", "keys.map", "ended.map"
-"""The maps' files. HAProxy knows a map by the name that stands in the configuration, the runtime API by the same."""
+"""The maps' files. The runtime API uses the same names as the configuration."""
 
 AGAIN = "again"
 """Name of the spare server in each app's backend, and of the frontend behind it."""
@@ -16,7 +16,7 @@ AGAIN = "again"
 SESSION_COOKIE = "tarmac_session"
 
 _DOOR_SHARE, _APPS_SHARE = 0.25, 0.625
-"""Of all connections. The rest is for HAProxy's own detours: requests that wait for a replica or the control plane."""
+"""Shares of all connections. The rest is for HAProxy's connections to itself: requests that are held."""
 
 _ADDRESS_SHARE = 0.25
 """Of a frontend's connections, for one address that is not on this machine."""
@@ -31,9 +31,9 @@ class Shape:
     app_ports: tuple[int, ...]
     """The ports that are listened on, apart from the front door's."""
     unusable: tuple[int, ...]
-    """Ports of the range that somebody else holds."""
+    """Ports of the range that another program has."""
     slots: tuple[int, ...]
-    """One backend for each: the whole range, and the ports outside of it that apps have."""
+    """The slots, each with a backend: the whole range, and the ports outside of it that apps have."""
     domain: str
     threads: int
     maxconn: int
@@ -52,7 +52,7 @@ class Shape:
     tls_cert: str = ""
     tls_port: int = 0
     tls_digest: str = ""
-    """Of the certificate file, so that a renewed one is another shape."""
+    """The digest of the certificate file, so that a renewed certificate changes the shape."""
     per_address: int = 0
     """Connections that one address may have to a frontend; 0: a quarter of the frontend's."""
     trusted_proxies: tuple[str, ...] = ()

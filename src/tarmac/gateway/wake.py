@@ -1,9 +1,9 @@
 """Requests that are held while their app wakes: one question to the control plane for each app, however many wait.
 
-HAProxy's Lua connects here for each request it holds, writes the app's id and waits for a line. What becomes of the
-request is decided by facts alone: it is let through when HAProxy has a replica to send it to, whoever brought that
-about, and refused when the control plane says that there will be none, when the app is stopped or gone, or when time
-is up. Until then it waits, also while the control plane is being restarted, which is then asked again.
+HAProxy's Lua connects here for each request it holds, writes the app's id and waits for a line. A request is let
+through as soon as HAProxy has a replica to send it to, for whatever reason that replica was started. It is refused when
+the control plane says that none will start, when the app is stopped or deleted, or when the time limit passes. Until
+then it waits; a control plane that is restarted meanwhile is asked again.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ _BACKLOG = 2048
 _LET_THROUGH = b"ok\n"
 
 Outlook = Literal["served", "asleep", "stopped", "gone", "unsure"]
-"""What a request for the app can hope for. `unsure`: the gateway itself has yet to find out."""
+"""The state of an app, as it decides on held requests. `unsure`: HAProxy's state was not read yet."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """Everyone who waits for one app."""
+    """The held requests of one app."""
 
     key: int
-    held: set[Held] = field(default_factory=set)
+    held: set[HeldRequest] = field(default_factory=set)
     asked: bool = False
-    """Whether the control plane was asked since the link to it was made, and since the app's replicas changed."""
+    """Whether the control plane was asked on this link, and since the app's replicas changed last."""
 
 
-class Holds:
+class HeldRequests:
     """All held requests.
 
-    `look` says what an app's requests can hope for; `ask` sends a question to the control plane, and says whether
-    there is a link to send it on; `check` has the gateway compare itself with HAProxy, after which `settle` is called.
+    `look` returns the state of an app; `ask` sends a question to the control plane and returns whether there was a link
+    to send it on; `check` has the controller compare HAProxy with the wanted state, after which it calls `settle`.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class Holds:
         self._keys = itertools.count(time.time_ns() // 1_000_000)
 
     async def listen(self, path: Path) -> asyncio.AbstractServer:
-        """Listen for HAProxy's questions at `path`, in place of an earlier brain."""
-        return await listen(path, lambda: Held(self), _BACKLOG)
+        """Listen for HAProxy's questions at `path`, in place of an earlier controller."""
+        return await listen(path, lambda: HeldRequest(self), _BACKLOG)
 
     def waiting(self) -> Iterable[str]:
         """The apps that requests are held for."""
         return self._waiting.keys()
 
-    def hold(self, request: Held) -> None:
-        """Take up a request; it is answered after the next comparison with HAProxy at the earliest."""
+    def hold(self, request: HeldRequest) -> None:
+        """Hold a request; it is answered after the next comparison with HAProxy at the earliest."""
         waiting = self._waiting.get(request.app)
         if waiting is None:
             waiting = self._waiting[request.app] = _Waiting(next(self._keys))
@@ -82,8 +82,8 @@ class Holds:
         if self._look(request.app) == "asleep":
             self._question(request.app, waiting)
 
-    def let_go(self, request: Held) -> None:
-        """The request is answered, or its connection is gone."""
+    def let_go(self, request: HeldRequest) -> None:
+        """Forget the request: it is answered, or its connection is closed."""
         waiting = self._waiting.get(request.app)
         if waiting is not None:
             waiting.held.discard(request)
@@ -91,7 +91,7 @@ class Holds:
                 del self._waiting[request.app]
 
     def settle(self) -> None:
-        """Answer whoever can be answered, now that HAProxy has what it should have."""
+        """Answer the requests that can be answered, now that HAProxy has the wanted state."""
         for app in list(self._waiting):
             match self._look(app):
                 case "served":
@@ -106,19 +106,19 @@ class Holds:
                     pass
 
     def woken(self, frame: Woken) -> None:
-        """The control plane's word. A yes is not an answer yet: the replica must be in HAProxy first."""
+        """Handle the control plane's answer. After a yes the requests wait until HAProxy has the replica."""
         app = next((app for app, waiting in self._waiting.items() if waiting.key == frame.key), None)
         if app is not None and not frame.ok:
             log.warning("%s was not woken: %s", app, frame.message)
             self._release(app, answers.not_awake(_name(app), frame.message).line)
 
     def link_made(self) -> None:
-        """A control plane that was not there, or was restarted, has yet to be asked."""
+        """There is a new link: ask again for every app."""
         for waiting in self._waiting.values():
             waiting.asked = False
 
     def ask_again(self, app: str) -> None:
-        """The app has other replicas than when the control plane was asked; should these go, too, it is asked anew."""
+        """The app's replicas have changed: if these end as well, the control plane is asked again."""
         if app in self._waiting:
             self._waiting[app].asked = False
 
@@ -131,11 +131,11 @@ class Holds:
             request.answer(answer)
 
 
-class Held(asyncio.Protocol):
+class HeldRequest(asyncio.Protocol):
     """One held request: HAProxy's connection, from the question to the answer."""
 
-    def __init__(self, holds: Holds) -> None:
-        self._holds = holds
+    def __init__(self, requests: HeldRequests) -> None:
+        self._requests = requests
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -152,7 +152,7 @@ class Held(asyncio.Protocol):
         line, found, _ = self._buffer.partition(b"\n")
         if found:
             self.app = line.decode(errors="replace").strip()
-            self._holds.hold(self)
+            self._requests.hold(self)
         elif len(self._buffer) > _LONGEST_QUESTION and self._transport is not None:
             self._transport.close()
 
@@ -161,7 +161,7 @@ class Held(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
 
     def _expire(self, seconds: float) -> None:
-        self._holds.let_go(self)
+        self._requests.let_go(self)
         self.refuse(answers.slow_to_wake(_name(self.app), seconds))
 
     def refuse(self, answer: Answer) -> None:
@@ -179,7 +179,7 @@ class Held(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if self.app:
-            self._holds.let_go(self)
+            self._requests.let_go(self)
 
 
 def _name(app: str) -> str:

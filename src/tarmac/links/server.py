@@ -68,7 +68,7 @@ class Link(asyncio.Protocol):
         self.heard = now()
         """When the peer last said anything, on the loop's clock (which no step of the wall clock moves)."""
         self.asked: float | None = None
-        """When it was asked for a sign of life that it has not given yet."""
+        """When it was asked for a heartbeat that it has not given yet."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of another family
@@ -168,7 +168,7 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Ask for a heartbeat."""
         self.asked = self.asked or self._now()
         self.send(Ping())
 

@@ -1,10 +1,10 @@
-"""The supervisor: it starts the platform's parts, starts again what dies or hangs, stops them in order; that is all.
+"""The supervisor starts the platform's parts, restarts those that end or hang, and stops them in order.
 
-`part` says which parts there are, and keeps one of them alive; `stem` has them forked, in milliseconds; `whole` puts
-them together. A part that dies is started again at once; one that does not come up again and again, after ever longer
-pauses. As long as the platform has not answered for the first time, such a part is a reason to give up and to say why:
-a start that fails must not look like one that takes long. Later it never gives up.
+`part` lists the parts and keeps one of them running; `fork_server` has them forked, in milliseconds; `supervisor` puts
+all of it together. A part that ends is restarted at once; one that ends again and again, after growing pauses. Before
+the platform has answered for the first time, such a part makes the supervisor give up and report the reason: a start
+that fails must not look like a start that takes long. Afterwards it never gives up.
 
-Everything beneath ends with the supervisor, however that ends (see `process`). Two supervisors of one platform are
-kept apart by a lock on a file, which the system releases when its holder is gone.
+Every process below the supervisor ends with it, however it ends (see `process`). A lock on a file, which the kernel
+releases at the end of the process that has it, keeps a platform from having two supervisors.
 """

@@ -1,4 +1,4 @@
-"""`python -m tarmac.supervisor [FD]`: FD is a pipe whose other end hears how the start went, as JSON."""
+"""`python -m tarmac.supervisor [FD]`: FD is a pipe to which the outcome of the start is written, as JSON."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from flyte.errors import BaseRuntimeError
 from tarmac import home as homes
 from tarmac import process
 from tarmac import settings as all_settings
-from tarmac.supervisor.door import GivenUp
+from tarmac.supervisor.address import GivenUp
 from tarmac.supervisor.lock import locked
-from tarmac.supervisor.whole import supervise
+from tarmac.supervisor.supervisor import supervise
 
 
 def _announce_to(fd: int) -> Callable[[GivenUp | None], None]:
     def announce(failure: GivenUp | None) -> None:
         news = asdict(failure) if failure else {}
-        with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+        with contextlib.suppress(BrokenPipeError):  # `flyte up` was interrupted
             os.write(fd, json.dumps(news).encode())
         os.close(fd)
 

@@ -1,4 +1,4 @@
-"""Who runs the platform: the holder of a lock on a file, which the system releases when its holder is gone."""
+"""The platform's lock: the process that has it runs the platform. The kernel releases it at the end of the process."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _WIDTH = 20
 
 @contextlib.contextmanager
 def locked(home: Home, patience: float = 5.0) -> Iterator[None]:
-    """Hold the platform's lock. Raises BlockingIOError when another one holds it for `patience` seconds.
+    """Have the platform's lock. Raises BlockingIOError when another process has it for `patience` seconds.
 
-    The last will of one that was killed (`will`) holds it for a moment, too.
+    The cleanup process of a supervisor that was killed (`cleanup`) has it for a moment, too.
     """
     fd = os.open(lock_file(home), os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -29,7 +29,7 @@ def locked(home: Home, patience: float = 5.0) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise BlockingIOError(f"another supervisor has the lock {lock_file(home)}")
             time.sleep(0.02)
-        os.pwrite(fd, f"{os.getpid():<{_WIDTH}}".encode(), 0)  # over the last one's: needs no room on a full disk
+        os.pwrite(fd, f"{os.getpid():<{_WIDTH}}".encode(), 0)  # overwriting needs no room on a full disk
         yield
     finally:
         os.close(fd)
@@ -48,9 +48,9 @@ def _try_lock(fd: int, kind: int) -> bool:
 
 
 def holder(home: Home) -> int | None:
-    """The pid of the supervisor that runs the platform in `home`, None where none does; 0: it has not said so yet.
+    """The pid of the supervisor that runs the platform in `home`; None without one, 0 when it has not written it yet.
 
-    Looks by a lock that many may have at once: two that look must not take each other for a supervisor.
+    This tries a shared lock: two processes that check at once must not take each other for a supervisor.
     """
     try:
         fd = os.open(lock_file(home), os.O_RDWR)
@@ -60,6 +60,6 @@ def holder(home: Home) -> int | None:
         if _try_lock(fd, fcntl.LOCK_SH):
             return None
         pid = int(os.read(fd, _WIDTH) or 0)
-        return pid if pid and process.is_there(pid) else 0  # else it is the last one's
+        return pid if pid and process.is_there(pid) else 0  # a pid without a process is that of an earlier supervisor
     finally:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""One of the platform's processes, and what keeps it alive."""
+"""The platform's parts, and the runner that keeps one of them alive."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tarmac.supervisor.part_logs import rotate
 
 log = logging.getLogger("tarmac.supervisor")
 
-HOPELESS = 3
-"""Ends before the platform has answered for the first time, after which the start is given up."""
+START_ATTEMPTS = 3
+"""How often a part may end before the platform has answered for the first time; then the start is given up."""
 
 SETTLED = 1.0
-"""Seconds a part must live to count as come up, where it gives no sign of life."""
+"""Seconds after which a part that sends no heartbeats counts as ready."""
 
 LONGEST_PAUSE = 2.0
 
 KILLED_WITHIN = 2.0
-"""Seconds that are waited for the end of what was killed."""
+"""Seconds to wait for the end of a process that was killed."""
 
 _SOFTLY = ((signal.SIGUSR1, 1.0), (signal.SIGTERM, 2.0))
 
@@ -40,36 +40,36 @@ class Part:
 
     name: str
     command: Sequence[str]
-    farewell: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),)
-    """Signals to end it with, each with the seconds it may take; then comes SIGKILL."""
+    stop_signals: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),)
+    """Signals that stop it, each with the seconds to wait before the next one; then comes SIGKILL."""
     module: str = ""
-    """Its `main` is what the command runs; empty: it is a program of its own, which the stem cannot fork."""
+    """The module whose `main` it runs; empty for a program that is not ours, which the fork server cannot fork."""
     beats: bool = False
-    """It gives signs of life by itself, and says when it has come up."""
+    """It sends heartbeats, which also say when it is ready."""
     asked: bool = False
-    """It is asked for signs of life."""
+    """The supervisor asks whether it answers, in place of heartbeats."""
 
     @property
     def stops_within(self) -> float:
-        """Seconds that its end may take, by farewell and then by SIGKILL."""
-        return sum(seconds for _, seconds in self.farewell) + KILLED_WITHIN
+        """Seconds that stopping it may take, SIGKILL included."""
+        return sum(seconds for _, seconds in self.stop_signals) + KILLED_WITHIN
 
 
 def parts(settings: Settings) -> tuple[Part, ...]:
-    """What `flyte up` starts; it is stopped the other way round."""
+    """The parts in the order in which `flyte up` starts them; they are stopped in the reverse order."""
     return (
         _python("control", "tarmac.server"),
-        # it gives its units `grace`, and then needs a moment to see them gone
+        # it waits `grace` for its units, and then a moment for the end of those that it killed
         _python("agent", "tarmac.agent.__main__", ((signal.SIGTERM, settings.grace + 6),)),
-        # first let open requests end, then do not
+        # SIGUSR1 lets HAProxy finish open requests, SIGTERM does not
         replace(_python("haproxy", "tarmac.gateway.haproxy", _SOFTLY), beats=False, asked=True),
         _python("gateway", "tarmac.gateway.__main__"),
     )
 
 
-def _python(name: str, module: str, farewell: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),)) -> Part:
+def _python(name: str, module: str, stop_signals: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),)) -> Part:
     command = (sys.executable, "-m", module.removesuffix(".__main__"))
-    return Part(name, command, farewell, module, beats=True)
+    return Part(name, command, stop_signals, module, beats=True)
 
 
 def pause(deaths: int) -> float:
@@ -78,8 +78,8 @@ def pause(deaths: int) -> float:
 
 
 @dataclass(slots=True)
-class Keeper:
-    """Keeps one part alive. `start` starts a process of it; `on_end` hears of each end, and its return code."""
+class PartRunner:
+    """Keeps one part running. `start` starts its process; `on_end` is called at each end, with the return code."""
 
     part: Part
     home: Home
@@ -89,27 +89,27 @@ class Keeper:
     since: float = 0.0
     restarts: int = 0
     deaths: int = 0
-    """In a row, of processes that had not come up."""
+    """How many processes in a row ended before they were ready."""
     heard: float | None = None
-    """When the present process gave its last sign of life, on the monotonic clock; None before it has come up."""
-    verdict: str = ""
-    """Why we ended the present process ourselves."""
+    """When the present process sent its last heartbeat, on the monotonic clock; None before it is ready."""
+    kill_reason: str = ""
+    """Why the supervisor killed the present process."""
     last_end: str = ""
     stopping: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while it has no process."""
-    hopeless: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while the part has no process."""
+    start_failed: asyncio.Event = field(default_factory=asyncio.Event)
     _given_up: int = 0
-    """What the part had set aside when it was last looked for."""
-    _hoped: int = 0
-    """The number of restarts then."""
+    """How many records the part had set aside at the last check."""
+    _restarts_then: int = 0
+    """The number of restarts at that check."""
 
     @property
     def log(self) -> Path:
         return self.home.part_log(self.part.name)
 
     async def run(self) -> None:
-        """Start it, and again whenever it has ended, until `stop`."""
+        """Start the part, and start it again whenever it has ended, until `stop`."""
         while not self.stopping:
             began = time.monotonic()
             end = await self._one_life()
@@ -124,15 +124,15 @@ class Keeper:
             await asyncio.sleep(pause(self.deaths))
 
     def _judge(self) -> None:
-        """Whether it will never come up. One that has set aside what had ended it is given as many starts again."""
+        """Give up a part that ended too often. A part that sets aside the record which ended it gets new attempts."""
         given_up = starting.given_up(self.home, self.part.name)
         if given_up > self._given_up:
-            self._given_up, self._hoped = given_up, self.restarts
-        if self.restarts - self._hoped >= HOPELESS:
-            self.hopeless.set()
+            self._given_up, self._restarts_then = given_up, self.restarts
+        if self.restarts - self._restarts_then >= START_ATTEMPTS:
+            self.start_failed.set()
 
     async def _one_life(self) -> str:
-        """As `_once`; a fault of ours in it is an end like any other, since it would end the whole platform."""
+        """Like `_once`; an error of the supervisor's own counts as an end, since it would stop the whole platform."""
         try:
             return await self._once()
         except Exception as error:
@@ -141,7 +141,7 @@ class Keeper:
             return f"the supervisor failed to run it: {error!r}"
 
     async def _abandon(self) -> None:
-        """Be rid of the process that is there, if one is: another one follows it."""
+        """Kill the present process, if there is one; another one is started afterwards."""
         child = self.child
         if child is not None:
             self._kill(child)
@@ -152,8 +152,8 @@ class Keeper:
         self.over.set()
 
     async def _once(self) -> str:
-        """One process, from its start to its end; the end in words."""
-        self.heard, self.verdict = None, ""
+        """Run one process from its start to its end; returns how it ended, in words."""
+        self.heard, self.kill_reason = None, ""
         rotate(self.log)
         try:
             self.child = await self.start(self.part, self.log)
@@ -167,25 +167,25 @@ class Keeper:
         self.over.set()
         self.on_end(self.part, code)
         end = process.describe_exit(code, -code if code < 0 else None)
-        return f"{end}: {self.verdict}" if self.verdict else end
+        return f"{end}: {self.kill_reason}" if self.kill_reason else end
 
     def kill(self, why: str) -> None:
-        """End the process that is there, so that another one is started."""
+        """Kill the present process, so that another one is started."""
         if self.child is not None:
-            self.verdict = why
+            self.kill_reason = why
             self._kill(self.child)
 
     def _kill(self, child: Child) -> None:
-        process.kill({child.pid})  # one that was just forked has no group yet
+        process.kill({child.pid})  # a process that was just forked leads no group yet
         process.signal_group(child.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
-        """End it, by its farewell and then by SIGKILL."""
+        """Stop the part, by its stop signals and then by SIGKILL."""
         self.stopping = True
         running = self.child
         if running is None:
             return
-        for number, seconds in self.part.farewell:
+        for number, seconds in self.part.stop_signals:
             process.kill({running.pid}, number)
             if await self._gone(seconds):
                 return

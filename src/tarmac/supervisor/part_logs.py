@@ -1,4 +1,4 @@
-"""The logs of the platform's own processes: begun anew when they are long, and shown by their end."""
+"""The logs of the platform's own processes: they are rotated, and their last lines are shown in messages."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 log = logging.getLogger("tarmac.supervisor")
 
 LIMIT = 10 * 1024 * 1024
-"""Bytes at which a log is begun anew."""
+"""Bytes at which a log is rotated."""
 
 KEPT = 3
 _TAIL = 4_000
 
 
 def rotate(file: Path, limit: int = LIMIT) -> None:
-    """Begin `file` anew once it is over `limit` bytes, keeping the old ones as `.1` to `.3`.
+    """Rotate `file` once it is over `limit` bytes, keeping older ones as `.1` to `.3`.
 
-    Whoever writes it has it open for appending and goes on in the file that is emptied; what it writes in the moment
-    between copying and emptying is lost. Raises nothing: a disk that is full is a reason to empty a log that cannot be
-    kept, and no reason for the platform to end.
+    The writing process has the file open for appending and goes on in the same file, which is copied and emptied; lines
+    that it writes between the copy and the emptying are lost. Raises nothing: on a full disk the log is emptied without
+    a copy, and the platform goes on.
     """
     try:
         if file.stat().st_size > limit:
@@ -35,7 +35,7 @@ def rotate(file: Path, limit: int = LIMIT) -> None:
 
 
 def _keep(file: Path) -> None:
-    """Copy it to `.1`, once those that are there have moved on; nothing is left of a copy that is not whole."""
+    """Copy it to `.1`, after the older copies have moved on; a copy that is incomplete is removed."""
     first = _numbered(file, 1)
     for number in range(KEPT, 1, -1):
         with contextlib.suppress(OSError):

@@ -376,7 +376,7 @@ class Dispatch:
         self.agent.keep_pools(sorted({pool.spec.id for pool in self.pools.values()} | set(others)))
 
     def _check_life(self, worker: Worker, now: float) -> None:
-        """A worker that is silent is asked for a sign of life, and lost when it goes on being silent."""
+        """A worker that is silent is asked for a heartbeat, and lost when it goes on being silent."""
         link, lease = worker.link, self._settings.lease
         if link is None:
             if not worker.met and now - worker.born > START_LIMIT:

@@ -19,37 +19,39 @@ def supervisor(world: World) -> psutil.Process:
     return psutil.Process(world.platform.state["pid"])
 
 
-def test_every_part_is_a_child_of_the_supervisor_under_its_own_name_and_the_stem_has_one_thread(world: World) -> None:
+def test_every_part_is_a_child_of_the_supervisor_under_its_own_name_and_the_fork_server_has_one_thread(
+    world: World,
+) -> None:
     pids = world.pids()
     children = {child.pid: child for child in supervisor(world).children()}
-    assert set(children) == {*pids.values(), world.stem(), world.will()}
+    assert set(children) == {*pids.values(), world.fork_server(), world.cleanup()}
     assert "tarmac.server" in children[pids["control"]].cmdline()
     assert "tarmac.agent" in children[pids["agent"]].cmdline()
     assert "tarmac.gateway" in children[pids["gateway"]].cmdline()
-    assert children[world.stem()].num_threads() == 1
+    assert children[world.fork_server()].num_threads() == 1
 
 
-def test_when_the_stem_is_killed_no_part_notices_and_there_is_another(world: World) -> None:
-    parts, stem = world.pids(), world.stem()
+def test_when_the_fork_server_is_killed_no_part_notices_and_there_is_another(world: World) -> None:
+    parts, fork_server = world.pids(), world.fork_server()
     run = world.run("leaf", n=1)
-    os.kill(stem, signal.SIGKILL)
-    wait_for(lambda: world.stem() not in (0, stem), "there is another stem")
+    os.kill(fork_server, signal.SIGKILL)
+    wait_for(lambda: world.fork_server() not in (0, fork_server), "there is another fork server")
     assert world.outputs(run) == 1
     assert world.pids() == parts
 
 
-def test_stem_and_parts_that_are_killed_at_once_are_all_back(world: World) -> None:
-    stem = world.stem()
-    os.kill(stem, signal.SIGKILL)
+def test_fork_server_and_parts_that_are_killed_at_once_are_all_back(world: World) -> None:
+    fork_server = world.fork_server()
+    os.kill(fork_server, signal.SIGKILL)
     world.restart(*PARTS)
-    wait_for(lambda: world.stem() not in (0, stem), "there is another stem")
+    wait_for(lambda: world.fork_server() not in (0, fork_server), "there is another fork server")
     assert world.outputs(world.run("leaf", n=1)) == 1
 
 
 def test_the_supervisor_says_how_a_forked_part_ended(world: World) -> None:
     for number, words in ((signal.SIGKILL, "killed by SIGKILL"), (signal.SIGSEGV, "killed by SIGSEGV")):
         hit = world.kill(["gateway"], number)
-        wait_for(lambda hit=hit: world.is_back(hit), "the brain is back")  # type: ignore[misc]
+        wait_for(lambda hit=hit: world.is_back(hit), "the controller is back")  # type: ignore[misc]
         assert world.told()["gateway"]["last_end"] == words
 
 
@@ -64,7 +66,7 @@ def test_orphans_become_the_supervisors_and_are_reaped(world: World) -> None:
 
     def nobody_is_left() -> bool:
         left = {child.pid for child in supervisor(world).children()}
-        return left == {*world.pids().values(), world.stem(), world.will()}
+        return left == {*world.pids().values(), world.fork_server(), world.cleanup()}
 
     wait_for(nobody_is_left, "no zombie is left", describe=lambda: str(supervisor(world).children()))
 
@@ -86,11 +88,11 @@ def programs_of_the_task(world: World) -> list[int]:
     return [int(words[0].removeprefix("started-")) for words in world.lines() if words[0].startswith("started-")]
 
 
-def test_without_stem_and_supervisor_nothing_is_left(burdened: World) -> None:
+def test_without_fork_server_and_supervisor_nothing_is_left(burdened: World) -> None:
     place, programs = burdened.platform, programs_of_the_task(burdened)
     assert len(programs) == 2
     assert all(map(alive, programs))
-    victims = [burdened.stem(), place.state["pid"]]
+    victims = [burdened.fork_server(), place.state["pid"]]
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     place.wait_until_gone()
@@ -98,19 +100,19 @@ def test_without_stem_and_supervisor_nothing_is_left(burdened: World) -> None:
     assert not (place.home / "platform.json").exists()
 
 
-def test_a_last_will_that_is_killed_is_replaced_and_done_by_the_next(burdened: World) -> None:
-    place, will = burdened.platform, burdened.will()
-    os.kill(will, signal.SIGKILL)
-    wait_for(lambda: burdened.will() not in (0, will), "there is another one")
+def test_a_cleanup_process_that_is_killed_is_replaced_and_done_by_the_next(burdened: World) -> None:
+    place, cleanup = burdened.platform, burdened.cleanup()
+    os.kill(cleanup, signal.SIGKILL)
+    wait_for(lambda: burdened.cleanup() not in (0, cleanup), "there is another one")
     os.kill(place.state["pid"], signal.SIGKILL)
     place.wait_until_gone()
 
 
-def test_what_outlived_the_supervisor_and_its_last_will_is_ended_by_the_next_platform(burdened: World) -> None:
+def test_what_outlived_the_supervisor_and_its_cleanup_process_is_ended_by_the_next_platform(burdened: World) -> None:
     place, programs = burdened.platform, programs_of_the_task(burdened)
-    will, chief = burdened.will(), supervisor(burdened)
-    chief.suspend()  # so that it does not see its last will end
-    for pid in (will, chief.pid):
+    cleanup, chief = burdened.cleanup(), supervisor(burdened)
+    chief.suspend()  # so that it does not see its cleanup process end
+    for pid in (cleanup, chief.pid):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not alive(chief.pid), "the supervisor is gone")
     assert any(map(alive, programs))
@@ -132,7 +134,7 @@ def test_where_python_has_no_pidfds_parts_are_forked_and_their_ends_noticed_all_
         world.restart(*PARTS)
     told = world.told()
     assert {told[part]["last_end"] for part in PARTS} == {"killed by SIGKILL"}
-    assert told["stem"]["restarts"] == 0
+    assert told["fork-server"]["restarts"] == 0
     assert world.outputs(world.run("leaf", n=1)) == 1
     world.http.close()
     empty_place.down()
@@ -178,7 +180,7 @@ def test_a_part_that_is_asked_to_end_is_started_again_from_the_code_that_is_inst
         part: before[part] for part in ("agent", "haproxy", "gateway")
     }
     world.restart("control")
-    assert version() == "9.9.9", "also the new stem is of the new code"
+    assert version() == "9.9.9", "also the new fork server is of the new code"
     assert world.outputs(world.run("leaf", n=1)) == 1
     world.http.close()
 
@@ -195,6 +197,6 @@ def test_code_that_cannot_be_imported_is_said_in_the_parts_own_log_and_mended_by
     log = platform.home / "logs" / "platform" / "control.log"
     wait_for(lambda: "half an upgrade" in log.read_text(), "the log says it", 20)
     module.write_text(whole)
-    os.kill(world.stem(), signal.SIGKILL)
+    os.kill(world.fork_server(), signal.SIGKILL)
     wait_for(lambda: world.is_back(hit), "the control plane is back", 20, platform.log_tails)
     world.http.close()

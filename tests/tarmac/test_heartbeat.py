@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tarmac.agent.standstill import Standstill
+from tarmac.heartbeat import FIRST_LIMIT, PER_LEASE, Watch, pause, understood
 from tarmac.home import Home
-from tarmac.pulse import BEATS, BIRTH, Watch, pause, understood
 
 
 def look(watch: Watch, since: float, until: float, among: set[int], beating: frozenset[int] = frozenset()) -> set[int]:
@@ -43,7 +43,7 @@ def test_who_is_expected_and_never_heard_is_found_after_a_minute() -> None:
     watch = Watch(3, 0)
     watch.expect(1, 0)
     watch.expect(1, 50)
-    assert watch.patience(1) == BIRTH
+    assert watch.patience(1) == FIRST_LIMIT
     assert [now for now in range(0, 70) if watch.silent(now, {1})] == list(range(61, 70))
 
 
@@ -86,10 +86,10 @@ def test_a_sign_says_whose_it_is_and_whether_it_has_come_up(sign: bytes, meaning
 
 PART = """
 import asyncio, sys
-from tarmac import home, pulse
+from tarmac import home, heartbeat
 
 async def run():
-    came_up = pulse.begin(home.find(), 0)
+    came_up = heartbeat.begin(home.find(), 0)
     await asyncio.to_thread(sys.stdin.readline)
     came_up()
     await asyncio.to_thread(sys.stdin.readline)
@@ -103,7 +103,7 @@ def test_a_part_lives_first_and_then_says_that_it_has_come_up(tmp_path: Path) ->
     home.prepare()
     env = {**os.environ, "TARMAC_HOME": str(tmp_path)}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
-        ear.bind(str(home.pulse_socket))
+        ear.bind(str(home.heartbeat_socket))
         ear.settimeout(20)
         with subprocess.Popen([sys.executable, "-c", PART], env=env, stdin=subprocess.PIPE) as part:
             assert part.stdin is not None
@@ -131,14 +131,14 @@ def test_the_time_for_which_the_watch_itself_was_stopped_does_not_count() -> Non
 
 
 def test_a_lease_of_nothing_is_one_of_a_second() -> None:
-    assert pause(0) == 1 / BEATS
+    assert pause(0) == 1 / PER_LEASE
 
 
 def test_who_is_stopped_for_a_lease_is_found_and_who_went_on_in_between_is_not() -> None:
     stopped = {1, 2, 3}
     standstill = Standstill(60, 0, stopped.__contains__)
     found: dict[int, float] = {}
-    for beat in range(1, 3 * BEATS):
+    for beat in range(1, 3 * PER_LEASE):
         now = beat * pause(60)
         stopped ^= {2} if beat == 3 else set()
         stopped ^= {2} if beat == 4 else set()

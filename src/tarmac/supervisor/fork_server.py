@@ -1,10 +1,10 @@
-"""The stem as the supervisor sees it (`tarmac.stem` is the process itself): it has parts forked.
+"""The supervisor's side of the fork server (`tarmac.fork_server` is the process itself).
 
-It only makes starts fast. Where there is none, or it does not answer, a part is an interpreter of its own.
+The fork server only makes starts fast. Without one, or when it does not answer, a part is an interpreter of its own.
 
-A stem that we let go of may be slow, or stopped, and have orders that it has not read yet. So our end is closed for
-reading first: from then on its answers fail, and a child whose answer fails does not go on. What it had answered before
-is read to the end. So there is no child that we do not know of, and no part twice.
+A fork server that is being replaced may be slow, or stopped, with orders that it has not read yet. So the supervisor
+shuts its end of the socket for reading first: from then on answers fail, and a part whose answer fails does not go on.
+Answers that were sent before are read to the end. So there is no unknown child, and no part runs twice.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from tarmac.supervisor.part import Part
 log = logging.getLogger("tarmac.supervisor")
 
 PATIENCE = 10.0
-"""Seconds for the stem to fork a part; it takes milliseconds, or a second where it has to import the part's code."""
+"""Seconds for the fork server to fork a part; that takes milliseconds, or a second if it must import the code first."""
 
-PART = Part("stem", (sys.executable, "-m", "tarmac.stem"), asked=True)
+PART = Part("fork-server", (sys.executable, "-m", "tarmac.fork_server"), asked=True)
 
 Start = Callable[[Part, Path, tuple[int, ...]], Child]
 
 
 class Gone(ConnectionError):
-    """The stem has ended before it answered."""
+    """The fork server has ended before it answered."""
 
 
 class Link(asyncio.Protocol):
-    """The line to one stem, over `sock`. `on_lost` is called when it is gone."""
+    """The connection to one fork server, over `sock`. `on_lost` is called when it ends."""
 
     def __init__(self, sock: socket.socket, on_lost: Callable[[], None]) -> None:
         self._sock = sock
@@ -50,11 +50,11 @@ class Link(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether there may be a child that we do not know yet."""
+        """Whether an order is unanswered, so that there may be a child whose pid is not known yet."""
         return bool(self._answers)
 
     async def order(self, part: str, module: str = "", log: str = "") -> int:
-        """The pid of the child that is this part; 0 for no part. Raises OSError, Gone where the stem has ended."""
+        """Fork `part` and return its pid; without a part, return 0. Raises OSError, or Gone at the link's end."""
         if self._transport.is_closing():
             raise Gone
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -68,8 +68,8 @@ class Link(asyncio.Protocol):
                 del self._answers[part]
 
     def close(self) -> None:
-        """Hear what the stem has said, and let whatever else it says fail."""
-        with contextlib.suppress(OSError):  # it is closed, or has been read to its end
+        """Read the answers that were sent; whatever the fork server sends later fails."""
+        with contextlib.suppress(OSError):  # the socket is closed, or was read to its end
             self._sock.shutdown(socket.SHUT_RD)
             while data := self._sock.recv(65_536):
                 self.data_received(data)
@@ -87,7 +87,7 @@ class Link(asyncio.Protocol):
         answer = self._answers.get(str(said["part"]))
         pid = int(str(said.get("pid", 0)))
         if answer is None or answer.done():
-            process.kill({pid} - {0})  # nobody waits for it any more
+            process.kill({pid} - {0})  # the order was given up
         elif "error" in said:
             answer.set_exception(OSError(said["error"]))
         else:
@@ -100,8 +100,8 @@ class Link(asyncio.Protocol):
         self._on_lost()
 
 
-class Stem:
-    """`spawn` starts a part as an interpreter of its own; `end` ends the stem that is there, and hears why."""
+class ForkServer:
+    """`spawn` starts a part as an interpreter of its own; `end` ends the present fork server for the given reason."""
 
     def __init__(self, spawn: Start, end: Callable[[str], None]) -> None:
         self._spawn = spawn
@@ -114,9 +114,9 @@ class Stem:
         return self._link is not None and self._link.busy
 
     async def start(self, part: Part, log: Path) -> Child:
-        """Start the stem itself. Raises OSError.
+        """Start the fork server itself. Raises OSError.
 
-        Nothing is awaited after the process was started: cancelled there, it would be a child that nobody knows of.
+        Nothing is awaited after the process was started: a cancellation there would leave an unknown child.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -138,7 +138,7 @@ class Stem:
             self._there.clear()
 
     def renew(self) -> None:
-        """What is started from now on is to be new code: let go of the stem, so that another one is started."""
+        """Replace the fork server, so that parts which are started from now on run the code that is installed now."""
         if self._link is not None:
             self._let_go(self._link)
 
@@ -147,7 +147,7 @@ class Stem:
         self._lost(link)
 
     async def fork(self, part: Part, file: Path) -> Child:
-        """Start a part: forked, or else as an interpreter of its own. Raises OSError where not even that can be."""
+        """Start a part: forked, or else as an interpreter of its own. Raises OSError when neither can be started."""
         link = None
         try:
             async with asyncio.timeout(PATIENCE):
@@ -168,7 +168,7 @@ class Stem:
         return self._link
 
     async def lives(self) -> bool:
-        """Whether it answers."""
+        """Whether the fork server answers."""
         with contextlib.suppress(Gone):
             if self._link is not None:
                 return await self._link.order("") == 0
@@ -176,7 +176,7 @@ class Stem:
 
 
 def spawner(env: dict[str, str], cwd: Path) -> Start:
-    """Starts parts as processes of their own, in this environment and folder."""
+    """A function that starts parts as interpreters of their own, in this environment and folder."""
 
     def spawn(part: Part, file: Path, fds: tuple[int, ...]) -> Child:
         with file.open("ab") as output:

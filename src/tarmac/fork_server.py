@@ -1,21 +1,22 @@
-"""The stem: the process that the platform's parts are forked from.
+"""The fork server of the parts: a process that has imported their code and forks them.
 
-An interpreter that imports what a part needs takes 0.2 s, the control plane's 0.7 s. The stem has imported it once; a
-part that is forked from it starts in milliseconds, and shares its memory. The supervisor sends orders, one JSON text a
-line: `{"part": NAME, "module": MODULE, "log": FILE}`; the answer is `{"part": NAME, "pid": PID}`, or `error` in place
-of `pid`. An order without a part asks for a sign of life; the first is given when everything is imported, so that a
-busy machine, on which an import can take longer than the platform's lease, does not make the stem seem dead.
+A new interpreter needs 0.2 s to import the code of a part, and 0.7 s for the control plane. The fork server has
+imported it once; a part that is forked from it starts in milliseconds and shares its memory. The supervisor sends
+orders, one JSON text a line: `{"part": NAME, "module": MODULE, "log": FILE}`; the answer is `{"part": NAME, "pid":
+PID}`, or `error` in place of `pid`. An order without a part asks whether the fork server answers. It is first answered
+when everything is imported: on a busy machine that can take longer than the platform's lease.
 
-*What comes first.* The modules are imported in the order of `MODULES`, the light ones first, and each part is forked as
-soon as its own is there: at `flyte up` agent, HAProxy and brain start on one core while the control plane is imported
-on the other. What no order has asked for is imported when nothing else is to be done.
+*Order.* The modules are imported in the order of `MODULES`, light ones first, and each part is forked as soon as its
+module is imported: at `flyte up` the agent, HAProxy and the gateway controller start on one core while the control
+plane is imported on the other. Modules of parts that nobody has ordered yet are imported when nothing else is to do.
 
-*Whose children.* A part must be the supervisor's child: so that this learns how it ended, and so that the end of the
-stem, which is renewed whenever a part is to be started from new code, ends nothing else. Hence two forks: the process
-between tells the supervisor the pid and exits, and the system gives the orphan to the supervisor, which has asked for
-orphans (`process.adopt_orphans`). The child goes on only when the answer is out: so no part runs that nobody knows of.
+*Parents.* A part must be a child of the supervisor: the supervisor then learns how it ended, and the end of the fork
+server, which is replaced before new code is started, ends nothing else. Hence two forks: the process in between sends
+the pid of the part to the supervisor and exits, and the kernel gives the orphan to the supervisor, which has asked for
+orphans (`process.adopt_orphans`). The part goes on only after that answer was sent, so no unknown part ever runs.
 
-*What a child inherits.* The stem opens nothing but its link, starts no thread and no loop, and sets no signal handler.
+*What a child inherits.* The fork server opens nothing but its link, starts no thread and no event loop, and sets no
+signal handler.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ from typing import Any
 from tarmac import process
 
 MODULES = ("tarmac.agent.__main__", "tarmac.gateway.haproxy", "tarmac.gateway.__main__", "tarmac.server")
-"""Whose `main` the parts are."""
+"""The modules of the parts; a part is a call of its module's `main`."""
 
 Order = dict[str, Any]
 
 _GO = b"!"
-"""What a child waits for."""
+"""The byte that a forked part waits for before it goes on."""
 
 
-class Stem:
+class ForkServer:
     def __init__(self, link: socket.socket, supervisor: int) -> None:
         self._link = link
         self._supervisor = supervisor
@@ -52,8 +53,8 @@ class Stem:
         self._missing = list(MODULES)
 
     def run(self) -> Order:
-        """Obey the supervisor until it is gone. Returns, in each child, the order to be that part."""
-        gc.disable()  # imports make much that stays, and a collection would copy what the children share
+        """Carry out the supervisor's orders until it is gone. Returns in each child, with the order of that part."""
+        gc.disable()  # imports make objects that stay, and a collection would write to pages that children share
         waiting: list[Order] = []
         while True:
             waiting += self._read(wait=not waiting and not self._missing)
@@ -71,7 +72,7 @@ class Stem:
         return order["module"] not in self._missing if order["part"] else not self._missing
 
     def _read(self, wait: bool) -> list[Order]:
-        """The orders that have come; with `wait` at least one."""
+        """The orders that have arrived; with `wait` at least one."""
         if not wait and not select.select([self._link], [], [], 0)[0]:
             return []
         data = self._link.recv(65_536)
@@ -86,13 +87,13 @@ class Stem:
     def _import(self, module: str) -> None:
         try:
             importlib.import_module(module)
-        except Exception:  # noqa: BLE001 - whatever is wrong with the code: the part says it again, in its own log
+        except Exception:  # noqa: BLE001 - any fault of the code: the part raises it again, into its own log
             with contextlib.suppress(OSError):  # the disk is full
                 traceback.print_exc()
-        gc.freeze()  # a collection in a child would copy what it shares
+        gc.freeze()  # a collection in a child would copy the pages that it shares
 
     def _branch(self, order: Order) -> bool:
-        """Have a child of the supervisor's that is to be this part; True in that child."""
+        """Fork the part, as a child of the supervisor; True in that child."""
         reading, writing = os.pipe()
         try:
             between = os.fork()
@@ -112,7 +113,7 @@ class Stem:
         return False
 
     def _fork_again(self, order: Order, writing: int) -> None:
-        """In the process between: fork, say whom, and end. Returns in the child alone."""
+        """In the process in between: fork, answer with the pid, and exit. Returns in the child alone."""
         child = -1
         try:
             child = os.fork()
@@ -126,18 +127,18 @@ class Stem:
             os._exit(0)
 
     def _wait_for(self, reading: int, between: int) -> None:
-        """In the child: wait until the supervisor is told, and is the parent."""
+        """In the child: wait until the supervisor knows the pid and is the parent."""
         if os.read(reading, 1) != _GO:
             os._exit(1)
         os.close(reading)
-        while os.getppid() == between:  # it is about to end
+        while os.getppid() == between:  # the process in between is about to exit
             time.sleep(0.0005)
         process.die_with(self._supervisor)
         self._link.close()
 
 
 def become(order: Order) -> int:
-    """Be the part, to its end."""
+    """Run the part; returns its exit code."""
     os.setsid()
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
@@ -152,11 +153,11 @@ def become(order: Order) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m tarmac.stem FD`: FD is one end of a socket pair; the supervisor, our parent, has the other."""
+    """`python -m tarmac.fork_server FD`: FD is one end of a socket pair; the supervisor, our parent, has the other."""
     link = socket.socket(fileno=int(arguments[0]))
     link.set_inheritable(False)
     try:
-        order = Stem(link, os.getppid()).run()
+        order = ForkServer(link, os.getppid()).run()
     except ConnectionError:  # the supervisor is gone
         return 0
     return become(order)

@@ -1,9 +1,9 @@
-"""The gateway's brain: keeps HAProxy the way the control plane wants it, and wakes apps. No request passes through it.
+"""The gateway controller gives HAProxy the routes and keys of the control plane, and wakes apps.
 
-One loop compares and mends: when the control plane says something new, when a request is held, and twice a second. So
-it does not matter who of the three was restarted, or when: whoever comes back finds the others, and only the
-difference is applied. What the control plane said last is remembered in a file, for a brain or an HAProxy that is
-restarted while the control plane is away. While nothing is known of any route, HAProxy is left as it is.
+No request passes through it. One loop compares HAProxy with the wanted state and applies the difference: whenever the
+control plane sends a change, whenever a request is held, and twice a second. So control plane, controller and HAProxy
+may be restarted in any order. The last routes and keys are kept in a file, for a controller or an HAProxy that is
+restarted while the control plane is away. As long as no routes are known, HAProxy is left as it is.
 """
 
 from __future__ import annotations
@@ -35,61 +35,62 @@ from tarmac.gateway.link import Link
 from tarmac.gateway.proxy import Proxy
 from tarmac.gateway.routes import Wanted, state, wanted
 from tarmac.gateway.runtime_api import HAProxyAway
-from tarmac.gateway.wake import Holds, Outlook
+from tarmac.gateway.wake import HeldRequests, Outlook
 from tarmac.home import Home
 from tarmac.settings import Settings
 
 log = logging.getLogger("tarmac.gateway")
 
 BEAT = 0.5
-"""Seconds between two looks at HAProxy when nothing happens."""
+"""Seconds between two comparisons with HAProxy when nothing happens."""
 
 RETRY = 0.1
 """Seconds between two tries to reach an HAProxy that is away."""
 
 SAVE_PAUSE = 0.1
-"""Seconds that changes may wait to be remembered."""
+"""Seconds that changes may wait before they are written to the memory file."""
 
 MEMORY_PAUSE = 2.0
-"""Seconds that the control plane has to say how things are, before the memory is believed. HAProxy serves meanwhile."""
+"""Seconds that the control plane has to send its routes before those of the memory file are used. HAProxy serves
+meanwhile."""
 
 CALLERS_TOLD_EVERY = 1.0
 """Seconds between two reports of who called apps."""
 
 TICK = 0.25
-"""Seconds between two thoughts of whether to look for apps without requests."""
+"""Seconds between two checks whether it is time to look for apps without requests."""
 
 
-class Brain:
+class Controller:
     def __init__(self, home: Home, settings: Settings, came_up: Callable[[], None]) -> None:
         self._home = home
         self._came_up: Callable[[], None] | None = came_up
         self._memory = folder.adopted(home, process.life())
         self._routes: dict[str, Route] | None = None
-        """App → route; None until the control plane, or the memory, has said."""
+        """App → route; None until the control plane or the memory file has given them."""
         self._keys: dict[str, str] = {}
         self._ended: list[str] = []
         self._wanted: Wanted | None = None
         self._complaints: list[str] = []
         self._left_out: dict[str, str] = {}
-        """App, or sha256 of a key → why HAProxy is not told of it."""
+        """App, or sha256 of a key → why it is not sent to HAProxy."""
         self._reported: GatewayStatus | None = None
         self._barriers: list[int] = []
-        """What the control plane waits to hear applied."""
+        """Numbers of the control plane's barriers that are not confirmed yet."""
         self._news = asyncio.Event()
         self._unsaved = asyncio.Event()
         self._proxy = Proxy(home, settings)
         self._link = Link(home.link_socket, home.token(), self._linked, self._frame)
-        self._holds = Holds(self._outlook, self._link.send, self._news.set, settings.hold_timeout)
+        self._held = HeldRequests(self._outlook, self._link.send, self._news.set, settings.hold_timeout)
         self._access = AccessLog(home)
         self._activity = Activity()
         self._parting: dict[str, int | None] = {}
-        """App that lost its last replica → the HAProxy process in which that has to be seen through."""
+        """App that lost its last replica → the HAProxy process that must finish the app's open requests."""
 
     async def run(self) -> None:
         """Runs until it is cancelled."""
         servers = (
-            await self._holds.listen(self._home.wake_socket),
+            await self._held.listen(self._home.wake_socket),
             await self._access.listen(self._home.access_log_socket),
         )
         try:
@@ -108,10 +109,10 @@ class Brain:
     # ------------------------------------------------------------------ what the control plane says
 
     def _linked(self) -> None:
-        self._barriers.clear()  # what is still waited for is asked again
+        self._barriers.clear()  # the control plane sends those again for which it still waits
         self._reported = None
         self._report()
-        self._holds.link_made()
+        self._held.link_made()
         self._news.set()
 
     def _frame(self, frame: AnyFrame) -> None:
@@ -126,7 +127,7 @@ class Brain:
                 self._ended = frame.ended
                 self._know(self._routes, frame.keys)
             case Woken():
-                self._holds.woken(frame)
+                self._held.woken(frame)
             case Barrier():
                 self._barriers.append(frame.number)
                 self._news.set()
@@ -134,7 +135,7 @@ class Brain:
                 log.warning("the control plane sent an unexpected %s", type(frame).__name__)
 
     def _know(self, routes: dict[str, Route] | None, keys: dict[str, str]) -> None:
-        """These are the routes and the keys from now on."""
+        """Replace the routes and the keys."""
         before, self._routes, self._keys = self._routes or {}, routes, keys
         if routes is None:
             return
@@ -152,7 +153,7 @@ class Brain:
         self._unsaved.set()
 
     def _note_changes(self, before: dict[str, Route], now: dict[str, Route]) -> None:
-        """An app whose replicas are others than before is not quiet, and may have lost its last one."""
+        """Note which apps have changed: they are not quiet, and may have lost their last replica."""
         for app in before.keys() | now.keys():
             had = before[app].replicas if app in before else []
             has = now[app].replicas if app in now else []
@@ -161,7 +162,7 @@ class Brain:
             if had == has:
                 continue
             self._activity.touch(app)
-            self._holds.ask_again(app)
+            self._held.ask_again(app)
             self._parting.pop(app, None)
             if app in now and not has:
                 self._parting[app] = self._proxy.pid
@@ -177,7 +178,7 @@ class Brain:
         ]
 
     def _report(self) -> None:
-        """Tell the control plane what the gateway cannot do, where that is new."""
+        """Send the gateway's problems to the control plane, if they have changed."""
         shape = self._proxy.shape
         if shape is None:
             return
@@ -204,7 +205,7 @@ class Brain:
     # ------------------------------------------------------------------ what is remembered
 
     async def _recall(self) -> None:
-        """Believe the memory if the control plane stays away."""
+        """Use the routes of the memory file if the control plane stays away."""
         await asyncio.sleep(MEMORY_PAUSE)
         if self._routes is None:
             self._ended = self._memory.ended
@@ -227,7 +228,7 @@ class Brain:
     # ------------------------------------------------------------------ what HAProxy is made to do
 
     def _outlook(self, app: str) -> Outlook:
-        """What a held request can hope for."""
+        """The state of an app, as it decides on held requests."""
         if self._routes is None:
             return "unsure"
         route = self._routes.get(app)
@@ -252,9 +253,9 @@ class Brain:
                 if want is not None and self._came_up is not None:
                     self._came_up()
                     self._came_up = None
-                for app in self._holds.waiting():
+                for app in self._held.waiting():
                     self._activity.touch(app)
-                self._holds.settle()
+                self._held.settle()
                 if self._wanted is not None and await self._proxy.reload_if_needed(self._wanted):
                     self._news.set()
                 elif want is not None:
@@ -266,7 +267,7 @@ class Brain:
                 if not away:
                     log.warning("HAProxy is away: %s", error)
                 away = str(error)
-            except Exception as error:  # HAProxy serves on, and the next comparison begins with all of its state
+            except Exception as error:  # HAProxy goes on serving, and the next comparison reads all of its state
                 if repr(error) != away:
                     log.exception("HAProxy's state could not be compared with the wanted routes")
                 away = repr(error)
@@ -276,16 +277,17 @@ class Brain:
     # ------------------------------------------------------------------ going to sleep
 
     def _tell_applied(self, barriers: list[int]) -> None:
-        """HAProxy has what was wanted when these were there."""
+        """Confirm barriers: HAProxy has the state that was wanted when they were received."""
         for number in barriers:
             if number in self._barriers:
                 self._barriers.remove(number)
             self._link.send(Applied(number=number))
 
     def _tell_parted(self) -> None:
-        """Say of which apps nothing is open any more, now that HAProxy has the routes of this moment.
+        """Name the apps without open requests to the control plane, now that HAProxy has the current routes.
 
-        What another HAProxy process had is not known; then nothing is said, and the control plane takes it back.
+        The requests of another HAProxy process are not known. For these apps nothing is sent, and the control plane
+        returns their replicas to the routes.
         """
         routes, here = self._routes or {}, self._proxy.pid
         self._parting = {app: pid for app, pid in self._parting.items() if pid is not None and pid == here}
@@ -311,7 +313,7 @@ class Brain:
             except HAProxyAway:
                 self._activity.forget()
                 continue
-            except Exception:  # apps stay awake a little longer
+            except Exception:  # the only consequence is that apps stay awake a little longer
                 log.exception("HAProxy's counters cannot be read")
                 self._activity.forget()
                 await asyncio.sleep(activity.LONGEST)
@@ -321,7 +323,7 @@ class Brain:
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:
-    """Return when the event is set, or the time is up."""
+    """Wait for the event, or for this many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -330,5 +332,5 @@ async def _first_of(event: asyncio.Event, seconds: float) -> None:
 
 
 async def run(home: Home, settings: Settings, came_up: Callable[[], None] = lambda: None) -> None:
-    """Be the brain of the gateway in `home`, until cancelled. Calls `came_up` once HAProxy has every route."""
-    await Brain(home, settings, came_up).run()
+    """Run the gateway controller of `home` until cancelled. Calls `came_up` once HAProxy has every route."""
+    await Controller(home, settings, came_up).run()
