@@ -48,7 +48,7 @@ async def length(request: Request):
 
 
 def serve(world: World, *names: str, **scaling: Any) -> dict[str, str]:
-    """App → URL, of apps that may sleep after a second."""
+    """App → URL, of apps that may sleep after a second, unless `scaling` says otherwise."""
     folder = world.platform.work / "sleepy"
     folder.mkdir(exist_ok=True)
     (folder / "sleepy.py").write_text(PROGRAM)
@@ -105,7 +105,7 @@ class Visitor:
                     if shot % 2:
                         wait_for(lambda: is_asleep(self._world, self._name), f"{self._name} sleeps", 60)
                     else:
-                        time.sleep(self._chance.uniform(0.8, 2.6))  # nothing is waited for; any moment will do
+                        time.sleep(self._chance.uniform(0.2, 2))  # nothing is waited for; any moment will do
         except Exception as error:  # noqa: BLE001 - a thread of its own, whose end nobody else would see
             self.answers.append(f"{type(error).__name__}: {error}")
 
@@ -124,7 +124,7 @@ class Visitor:
 
 def visited(world: World, *names: str) -> list[Visitor]:
     """The apps, deployed, and somebody who visits each of them."""
-    urls = serve(world, *names)
+    urls = serve(world, *names, scaledown_after=0.4)
     visitors = [Visitor(world, name, urls[name], seed) for seed, name in enumerate(names)]
     for visitor in visitors:
         visitor.start()

@@ -361,7 +361,7 @@ async def test_the_answer_comes_when_the_run_has_ended_with_its_status_and_outpu
 @pytest.mark.snippet(PATTERN, 213)
 def test_a_run_that_fails_is_answered_with_its_status(platform: Platform, waiting: httpx.Client) -> None:
     path = "/run-task-and-wait/flytesnacks/development/refuse/v1"
-    answer = waiting.post(path, json={"reason": "as was asked for"}, headers=WEBHOOK_KEY, timeout=30)
+    answer = waiting.post(path, json={"reason": "as was asked for"}, headers=WEBHOOK_KEY)
     assert answer.status_code == 200, answer.text
     assert (answer.json()["status"], answer.json()["outputs"]) == ("failed", [])
     assert finished_run(platform, answer.json()["run_id"])["error"]["message"] == "as was asked for"
