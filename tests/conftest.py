@@ -11,6 +11,9 @@ import pytest
 from tests.platform_fixture import Platform, place, running
 from tests.seed.table import Table
 
+LONGEST_FIRST = ("seed", "torture", "faults", "flows", "contract", "browser", "tarmac", "flyte")
+"""The folders of tests, by how long their files take."""
+
 ON_CI = os.environ.get("CI", "").lower() == "true"
 
 
@@ -48,6 +51,15 @@ def chromium_path() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "snippet(pattern, line_or_name): the row of the seed's table that a test shows")
     config.pluginmanager.register(Table())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first: where two processes share the files, neither is left with one at the end."""
+    items.sort(key=lambda item: _place_of(item.path.parent.name))
+
+
+def _place_of(folder: str) -> int:
+    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
