@@ -30,7 +30,7 @@ from flyte._ship import no_effect as _no_effect
 from flyte._ship.bundle import CopyStyle
 from flyte._sync import syncable
 from flyte._values import by_schema as _natural
-from flyte._values import to_bytes
+from flyte._values.text import to_bytes
 from flyte.concurrency import check_limit
 from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, TooLargeError
 from flyte.remote._run import Run, haste

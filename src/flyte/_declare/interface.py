@@ -18,11 +18,12 @@ from typing import Any
 import msgspec
 
 from flyte import wire
-from flyte._values import Mismatch, codec_of, to_bytes
 from flyte._values import pickles as _pickles
+from flyte._values.codec import Codec, Mismatch, Schemas
 from flyte._values.constraints import description_of
 from flyte._values.fields import or_none
-from flyte._values.scalars import Codec, Schemas
+from flyte._values.table import codec_of
+from flyte._values.text import to_bytes
 from flyte.errors import InvalidInputError, RestrictedTypeError, RuntimeDataValidationError
 
 _EMPTY = inspect.Parameter.empty

@@ -20,12 +20,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+import flyte.io  # noqa: F401 - files and folders may arrive where nothing is declared
 from flyte import wire
 from flyte._context import ActionID, TaskContext, entered, forget, get_custom_context
 from flyte._declare.task import TaskTemplate
 from flyte._failure import plain, to_error
 from flyte._sync import LoopThread, Outcome, outcome
-from flyte._values import from_bytes, to_bytes
+from flyte._values.text import from_bytes, to_bytes
 from flyte.concurrency import ActionLimit
 from flyte.errors import (
     ActionAbortedError,

@@ -18,52 +18,12 @@ API directly could send one, and may run code there anyway.
 
 from __future__ import annotations
 
-import functools
-import json
-import reprlib
-import typing
 from typing import Any
 
-import msgspec
-
+from flyte._values.codec import Mismatch, Schemas
+from flyte._values.table import codec_of
+from flyte._values.text import from_bytes, to_bytes
 from flyte.errors import InvalidInputError
-
-if typing.TYPE_CHECKING:
-    from flyte._values.scalars import Codec
-
-_SHORTENED = reprlib.Repr()
-_SHORTENED.maxstring = _SHORTENED.maxother = 60
-_SHORTENED.maxdict = _SHORTENED.maxlist = _SHORTENED.maxtuple = 3
-
-
-class Mismatch(Exception):
-    """A value is not of the expected type; codecs add the way to it from the inside out."""
-
-    def __init__(self, expected: str, value: Any, why: str = "") -> None:
-        super().__init__(expected)
-        self.expected = expected
-        self.value = value
-        self.why = why
-        self.path: list[str] = []
-
-    def under(self, step: str) -> Mismatch:
-        self.path.insert(0, step)
-        return self
-
-    def sentence(self, name: str) -> str:
-        """What is wrong, in one line that names the thing, the value and what is expected."""
-        place = name + "".join(self.path)
-        if self.why:
-            return f"{place} must be {self.expected}: {self.why}"
-        if hasattr(type(self.value), "__await__"):
-            return f"{place} must be {self.expected}, not something to be awaited: did you forget `await`?"
-        return f"{place} must be {self.expected}, not {shorten(self.value)}"
-
-
-def shorten(value: Any) -> str:
-    """The value as a person would like to read it in one line, with its type where that is the point."""
-    text = _SHORTENED.repr(value)
-    return text if value is None or isinstance(value, bool) else f"{text} ({type(value).__name__})"
 
 
 def to_json(value: Any, annotation: Any = Any, name: str = "the value") -> Any:
@@ -97,56 +57,9 @@ def decode(text: bytes | str, annotation: Any = Any, name: str = "the value") ->
 
 def schema(annotation: Any) -> dict[str, Any]:
     """The JSON Schema of values of this annotation, as they travel."""
-    from flyte._values.scalars import Schemas
-
     return Schemas().whole(codec_of(annotation))
 
 
 def describe(annotation: Any) -> str:
     """The annotation in words, as messages and help texts show it."""
     return codec_of(annotation).name
-
-
-def codec_of(annotation: Any) -> Codec:
-    """The compiled form of an annotation."""
-    if isinstance(annotation, type):
-        return _codec_of_class(annotation, None)
-    try:
-        # `int | str` equals `str | int`, so that the text has to tell them apart.
-        return _codec_of_class(annotation, str(annotation))
-    except TypeError:  # not hashable, such as Annotated[int, {}]
-        return _compile(annotation)
-
-
-@functools.cache
-def _codec_of_class(annotation: Any, text: str | None) -> Codec:
-    return _compile(annotation)
-
-
-def _compile(annotation: Any) -> Codec:
-    from flyte._values.containers import compile_codec
-
-    return compile_codec(annotation)
-
-
-def to_bytes(data: Any) -> bytes:
-    """JSON text of plain data, compact."""
-    try:
-        return msgspec.json.encode(data)
-    except (OverflowError, UnicodeEncodeError):  # integers beyond 64 bits, lone surrogates
-        return json.dumps(data, separators=(",", ":")).encode()
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} is not JSON")
-
-
-def from_bytes(text: bytes | str, name: str = "the value") -> Any:
-    """Plain data from JSON text. Raises InvalidInputError where it is none."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        try:
-            return json.loads(text, parse_constant=_no_constant)
-        except ValueError:
-            raise InvalidInputError(f"{name} is not JSON: {error}") from None

@@ -12,8 +12,10 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-from flyte._values import codec_of, from_json, to_json
+from flyte._values import from_json, to_json
 from flyte._values import pickles as _pickles
+from flyte._values.codec import Schemas
+from flyte._values.table import codec_of
 from flyte.errors import InvalidInputError
 from flyte.wire import InputSpec
 
@@ -80,7 +82,7 @@ class _Dumper:
         if value is None or isinstance(value, bool | int | str):
             return value
         codec = codec_of(type(value))
-        if isinstance(value, float) or _pickles.MARK not in codec.schema(_no_schemas()).get("properties", {}):
+        if isinstance(value, float) or _pickles.MARK not in codec.schema(Schemas()).get("properties", {}):
             return to_json(value, type(value), self.name)
         raise InvalidInputError(
             f"{self.name} holds a {type(value).__qualname__}, which has no JSON form; send what it is made of"
@@ -124,12 +126,6 @@ class _Dumper:
         if isinstance(data, list | tuple | set | frozenset):
             return next((option for option in options if option.get("type") == "array"), options[0])
         return next((option for option in options if not _says_something(option)), {"type": "any"})
-
-
-def _no_schemas() -> Any:
-    from flyte._values.scalars import Schemas
-
-    return Schemas()
 
 
 def _opened(value: Any) -> Any:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flyte._values import Mismatch
-from flyte._values.scalars import Codec, JsonSchema, Schemas
+from flyte._values.codec import Codec, JsonSchema, Mismatch, Schemas
 
 _LIBRARIES = frozenset({"annotated_types", "pydantic", "msgspec"})
 

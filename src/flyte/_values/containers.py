@@ -1,41 +1,17 @@
-"""Codecs of values that hold others, and the table that finds the codec of an annotation."""
+"""Codecs of values that hold others: lists, tuples, mappings and unions."""
 
 from __future__ import annotations
 
 import collections
 import collections.abc
-import dataclasses
-import enum
-import functools
-import inspect
-import pathlib
-import types
-import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
-
-from flyte._values import Mismatch, codec_of, from_bytes, to_bytes
-from flyte._values.constraints import ConstrainedCodec, NotKept, constraints_of
-from flyte._values.fields import FieldsCodec, StructCodec, dataclass_fields, namedtuple_fields, typeddict_fields
-from flyte._values.pydantic import PydanticCodec, is_pydantic, secret_codec
-from flyte._values.scalars import (
-    FLOAT,
-    INT,
-    SCALARS,
-    STR,
-    Codec,
-    EnumCodec,
-    JsonSchema,
-    LiteralCodec,
-    Scalar,
-    Schemas,
-    Step,
-    derived_codec,
-    path_codec,
-)
-from flyte._values.untyped import ANY, UNION_TAG, AnyCodec, PickledCodec
+from flyte._values.codec import Codec, JsonSchema, Mismatch, Schemas, Step
+from flyte._values.constraints import ConstrainedCodec, NotKept
+from flyte._values.scalars import EnumCodec, LiteralCodec, Scalar
+from flyte._values.text import from_bytes, to_bytes
+from flyte._values.untyped import ANY, UNION_TAG, AnyCodec
 
 
 class ListCodec(Codec):
@@ -236,99 +212,3 @@ class UnionCodec(Codec):
 
     def schema(self, schemas: Schemas) -> JsonSchema:
         return {"anyOf": [schemas.of(member) for member in self.members]}
-
-
-_SEQUENCES: dict[Any, tuple[type, str]] = {
-    list: (list, "list"),
-    set: (set, "set"),
-    frozenset: (frozenset, "frozenset"),
-    collections.deque: (collections.deque, "deque"),
-    collections.abc.Set: (set, "set"),
-    collections.abc.MutableSet: (set, "set"),
-    collections.abc.Sequence: (list, "list"),
-    collections.abc.MutableSequence: (list, "list"),
-    collections.abc.Iterable: (list, "list"),
-    collections.abc.Collection: (list, "list"),
-}
-_MAPPINGS: dict[Any, type] = {
-    dict: dict,
-    collections.OrderedDict: collections.OrderedDict,
-    collections.defaultdict: dict,
-    collections.abc.Mapping: dict,
-    collections.abc.MutableMapping: dict,
-}
-_WRAPPERS = (typing.Required, typing.NotRequired, typing.Final, typing.ClassVar)
-
-
-def compile_codec(annotation: Any) -> Codec:
-    """The codec of an annotation; see `_values.codec_of`, which remembers it."""
-    if annotation in (Any, object, inspect.Parameter.empty) or isinstance(annotation, str | typing.ForwardRef):
-        return ANY
-    if annotation is None:
-        return SCALARS[type(None)]
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        constraints = constraints_of(annotation.__metadata__)
-        return ConstrainedCodec(codec_of(args[0]), constraints) if constraints else codec_of(args[0])
-    if origin in _WRAPPERS:
-        return codec_of(args[0])
-    if origin is typing.Literal:
-        return LiteralCodec(args)
-    if origin in (typing.Union, types.UnionType):
-        return UnionCodec([codec_of(member) for member in args])
-    if isinstance(annotation, typing.TypeVar):
-        return codec_of(annotation.__bound__ or Any)
-    if isinstance(annotation, typing.NewType):
-        return codec_of(annotation.__supertype__)
-    if hasattr(annotation, "__value__") and not isinstance(annotation, type):  # `type X = …` of Python 3.12
-        return codec_of(annotation.__value__)
-    cls = origin or annotation
-    return _container(cls, args) or _class(cls, args) or PickledCodec(annotation, _name_of(annotation))
-
-
-def _container(cls: Any, args: tuple[Any, ...]) -> Codec | None:
-    if cls is tuple:
-        if args and args[-1] is not Ellipsis:
-            return TupleCodec([] if args == ((),) else [codec_of(arg) for arg in args])
-        return ListCodec(tuple, codec_of(args[0]) if args else ANY, "tuple")
-    if cls in _SEQUENCES:
-        make, word = _SEQUENCES[cls]
-        return ListCodec(make, codec_of(args[0]) if args else ANY, word)
-    if cls in _MAPPINGS:
-        key, value = args if len(args) == 2 else (Any, Any)
-        return DictCodec(_MAPPINGS[cls], codec_of(key), codec_of(value))
-    return None
-
-
-def _class(cls: Any, args: tuple[Any, ...]) -> Codec | None:
-    if not isinstance(cls, type):
-        return None
-    if cls in SCALARS:
-        return SCALARS[cls]
-    if hasattr(cls, "__flyte_codec__"):
-        return typing.cast("Codec", cls.__flyte_codec__())
-    if issubclass(cls, enum.Enum):
-        return EnumCodec(cls)
-    if issubclass(cls, pathlib.PurePath):
-        return path_codec(cls)
-    if typing.is_typeddict(cls):
-        return FieldsCodec(cls, cls.__name__, functools.partial(typeddict_fields, cls))
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return FieldsCodec(cls, cls.__name__, functools.partial(namedtuple_fields, cls))
-    if (secret := secret_codec(cls)) is not None:
-        return secret
-    if is_pydantic(cls):
-        return PydanticCodec(cls)
-    if dataclasses.is_dataclass(cls):
-        return FieldsCodec(cls, cls.__name__, functools.partial(dataclass_fields, cls, args))
-    if issubclass(cls, msgspec.Struct):
-        return StructCodec(cls)
-    if cls.__name__ == "DataFrame" and cls.__module__.partition(".")[0] == "pandas":
-        from flyte._values.dataframes import PandasCodec
-
-        return PandasCodec(cls)
-    return next((derived_codec(cls, base) for base in (INT, FLOAT, STR) if issubclass(cls, base.exact)), None)
-
-
-def _name_of(annotation: Any) -> str:
-    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

@@ -7,9 +7,8 @@ import importlib.util
 import io
 from typing import Any
 
-from flyte._values import Mismatch
 from flyte._values import pickles as _pickles
-from flyte._values.scalars import Codec, JsonSchema, Schemas
+from flyte._values.codec import Codec, JsonSchema, Mismatch, Schemas
 
 MARK = "$parquet"
 

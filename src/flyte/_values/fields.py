@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import typing
 from collections.abc import Callable
@@ -10,8 +9,8 @@ from typing import Any, Optional
 
 import msgspec
 
-from flyte._values import Mismatch, codec_of
-from flyte._values.scalars import NOT_FINITE, Codec, JsonSchema, Schemas, Step, write_float
+from flyte._values.codec import Codec, JsonSchema, Mismatch, Schemas, Step
+from flyte._values.scalars import NOT_FINITE, write_float
 
 
 class FieldsCodec(Codec):
@@ -128,51 +127,6 @@ def _names(cls: Any) -> tuple[str, ...]:
     return tuple(getattr(cls, "__dataclass_fields__", ()) or getattr(cls, "_fields", ()))
 
 
-def _hints(cls: type) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(cls, include_extras=True)
-    except NameError as error:
-        raise TypeError(f"{cls.__qualname__}: the annotation {error.name!r} cannot be found at run time") from None
-
-
-def dataclass_fields(cls: type, args: tuple[Any, ...]) -> dict[str, tuple[Codec, bool]]:
-    hints = _hints(cls)
-    bound = dict(zip(getattr(cls, "__parameters__", ()), args, strict=False))
-    return {
-        field.name: (
-            codec_of(or_none(bound.get(hints[field.name], hints[field.name]), field.default)),
-            _is_required(field),
-        )
-        for field in dataclasses.fields(cls)
-        if field.init
-    }
-
-
 def or_none(hint: Any, default: Any) -> Any:
     """`name: str = None` means that it may be None."""
     return Optional[hint] if default is None else hint  # noqa: UP045 - `|` does not take text
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def typeddict_fields(cls: Any) -> dict[str, tuple[Codec, bool]]:
-    return {name: (codec_of(hint), _is_required_key(cls, name, hint)) for name, hint in _hints(cls).items()}
-
-
-def _is_required_key(cls: Any, name: str, hint: Any) -> bool:
-    """`__required_keys__` is wrong where annotations are text (`from __future__ import annotations`)."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Required, typing.NotRequired):
-        return origin is typing.Required
-    return name in cls.__required_keys__
-
-
-def namedtuple_fields(cls: Any) -> dict[str, tuple[Codec, bool]]:
-    hints = _hints(cls)
-    defaults = cls._field_defaults
-    return {
-        name: (codec_of(or_none(hints.get(name, Any), defaults.get(name, ...))), name not in defaults)
-        for name in cls._fields
-    }

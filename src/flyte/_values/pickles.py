@@ -15,7 +15,7 @@ import sys
 import warnings
 from typing import Any
 
-from flyte._values import Mismatch
+from flyte._values.codec import Mismatch
 from flyte.errors import RestrictedTypeError
 
 MARK = "$pickle"

@@ -27,9 +27,10 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from flyte._values import Mismatch, codec_of, from_bytes, shorten, to_bytes
 from flyte._values import pickles as _pickles
-from flyte._values.scalars import SCALARS, Codec, JsonSchema, Schemas, instance, write_float
+from flyte._values.codec import Codec, JsonSchema, Mismatch, Schemas, shorten
+from flyte._values.scalars import SCALARS, instance, write_float
+from flyte._values.text import from_bytes, to_bytes
 from flyte._values.untyped import ANY, has_mark
 from flyte.errors import InvalidInputError
 
@@ -246,7 +247,7 @@ def _key(key: Any) -> str:
 
 def _jsonable(value: Any) -> Any:
     if hasattr(type(value), "__flyte_codec__"):
-        return codec_of(type(value)).dump(value)
+        return type(value).__flyte_codec__().dump(value)
     if isinstance(value, enum.Enum):
         return _jsonable(value.value)
     from pydantic_core import to_jsonable_python

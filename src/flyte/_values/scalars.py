@@ -1,4 +1,4 @@
-"""What a codec is, and the codecs of single values: numbers, text, dates, enums, literals."""
+"""The codecs of single values: numbers, text, dates, enums, literals."""
 
 from __future__ import annotations
 
@@ -15,85 +15,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from flyte._values import Mismatch
-
-JsonSchema = dict[str, Any]
-
-
-class Codec:
-    """How the values of one annotation travel.
-
-    Subclasses write `_dump` and `_load`; both raise Mismatch. `exact` is the class of what `load` returns, where all
-    values are of one class.
-    """
-
-    name: str
-    exact: type | None
-
-    def dump(self, value: Any) -> Any:
-        """`value` as JSON data. A value that already has its JSON form is taken as that."""
-        try:
-            return self._dump(value)
-        except Mismatch:
-            return self._dump(self._load(value, False))
-
-    def load(self, data: Any, strict: bool = False) -> Any:
-        """The value that `data` stands for. `strict` accepts only what `dump` may have written."""
-        return self._load(data, strict)
-
-    def schema(self, schemas: Schemas) -> JsonSchema:
-        return {}
-
-    def _dump(self, value: Any) -> Any:
-        raise NotImplementedError
-
-    def _load(self, data: Any, strict: bool) -> Any:
-        raise NotImplementedError
-
-
-class Step(Codec):
-    """Another codec, with the step that leads to it, for messages."""
-
-    def __init__(self, codec: Codec, step: str) -> None:
-        self.codec, self.step = codec, step
-        self.name, self.exact = codec.name, codec.exact
-
-    def dump(self, value: Any) -> Any:
-        try:
-            return self.codec.dump(value)
-        except Mismatch as mismatch:
-            raise mismatch.under(self.step) from None
-
-    def load(self, data: Any, strict: bool = False) -> Any:
-        try:
-            return self.codec.load(data, strict)
-        except Mismatch as mismatch:
-            raise mismatch.under(self.step) from None
-
-
-class Schemas:
-    """Makes one JSON Schema out of nested ones; a type that contains itself becomes a definition."""
-
-    def __init__(self) -> None:
-        self._open: list[Codec] = []
-        self._recursive: dict[int, str] = {}
-        self.definitions: dict[str, JsonSchema] = {}
-
-    def whole(self, codec: Codec) -> JsonSchema:
-        schema = self.of(codec)
-        return {**schema, "$defs": self.definitions} if self.definitions else schema
-
-    def of(self, codec: Codec) -> JsonSchema:
-        if any(codec is other for other in self._open):
-            self._recursive[id(codec)] = codec.name
-            return {"$ref": f"#/$defs/{codec.name}"}
-        self._open.append(codec)
-        schema = codec.schema(self)
-        self._open.pop()
-        if id(codec) not in self._recursive:
-            return schema
-        self.definitions[codec.name] = schema
-        return {"$ref": f"#/$defs/{codec.name}"}
+from flyte._values.codec import Codec, JsonSchema, Mismatch, Schemas
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

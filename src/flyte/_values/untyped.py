@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import pathlib
 from typing import Any
 
-from flyte._values import Mismatch, codec_of
 from flyte._values import pickles as _pickles
-from flyte._values.scalars import FLOAT, SCALARS, Codec, JsonSchema, Schemas
+from flyte._values.codec import Codec, JsonSchema, Mismatch, Schemas
+from flyte._values.scalars import FLOAT, SCALARS, path_codec
 
 UNION_TAG = "$type"
 """The key beside `value` in a union's member that its JSON alone would not tell."""
@@ -60,7 +59,7 @@ class AnyCodec(Codec):
         if kind.__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
             return self._dump(value.item())
         mark = _mark_of(value)
-        return {mark: codec_of(_marked()[mark]).dump(value)} if mark else _pickles.dump(value)
+        return {mark: _MARKS[mark][1].dump(value)} if mark else _pickles.dump(value)
 
     def _dump_dict(self, value: dict[Any, Any]) -> Any:
         if all(type(key) is str for key in value):
@@ -78,30 +77,33 @@ class AnyCodec(Codec):
             ((key, item),) = data.items()
             if key == self.PAIRS and isinstance(item, list):
                 return {self._load(k, strict): self._load(v, strict) for k, v in item}
-            if key in _marked():
-                return codec_of(_marked()[key]).load(item)
+            if key in _MARKS:
+                return _MARKS[key][1].load(item)
         return {_unescaped(key): self._load(item, strict) for key, item in data.items()}
 
 
 ANY = AnyCodec()
 
+_MARKS: dict[str, tuple[type, Codec]] = {
+    "$path": (pathlib.Path, path_codec(pathlib.Path)),
+    **{
+        f"${cls.__name__.lower()}": (cls, codec)
+        for cls, codec in SCALARS.items()
+        if cls not in (int, str, bool, type(None))
+    },
+}
+"""Mark → the class whose values travel under it where nothing is declared, and the codec of what is under it."""
 
-@functools.cache
-def _marked() -> dict[str, Any]:
-    """Mark → the type whose codec takes what is under it."""
-    known = {f"${cls.__name__.lower()}": cls for cls in SCALARS if cls not in (int, str, bool, type(None))}
-    from flyte.io import Dir, File
 
-    return {**known, "$tuple": tuple, "$set": set, "$frozenset": frozenset, "$path": pathlib.Path} | {
-        "$file": File,
-        "$dir": Dir,
-    }
+def register(mark: str, cls: type, codec: Codec) -> None:
+    """Let the values of a class travel under `mark` where nothing is declared, instead of pickled."""
+    _MARKS[mark] = cls, codec
 
 
 def _mark_of(value: Any) -> str | None:
     kind = type(value)
-    for mark, marked in _marked().items():
-        if kind is marked or (marked is pathlib.Path and isinstance(value, marked)):
+    for mark, (cls, _) in _MARKS.items():
+        if kind is cls or (cls is pathlib.Path and isinstance(value, cls)):
             return mark
     return None
 
@@ -112,7 +114,7 @@ def has_mark(value: Any) -> bool:
 
 
 def _is_mark(key: str) -> bool:
-    return key in (AnyCodec.PAIRS, _pickles.MARK, UNION_TAG) or key in _marked()
+    return key in (AnyCodec.PAIRS, _pickles.MARK, UNION_TAG) or key in _MARKS
 
 
 def _escaped(key: Any) -> Any:

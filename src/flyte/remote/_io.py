@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
+import flyte.io  # noqa: F401 - files and folders may arrive where nothing is declared
 from flyte import wire
 from flyte._client.client import Client
 from flyte._values import by_schema as _natural
-from flyte._values import from_bytes, from_json
+from flyte._values import from_json
+from flyte._values.text import from_bytes
 
 if TYPE_CHECKING:
     from flyte._declare.task import TaskTemplate

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+import flyte.io  # noqa: F401 - files and folders may arrive where nothing is declared
 from flyte import wire
 from flyte._context import ActionID, TaskContext, get_custom_context
 from flyte._failure import to_error
 from flyte._sync import block, in_event_loop
-from flyte._values import from_bytes, to_bytes
+from flyte._values.text import from_bytes, to_bytes
 from flyte.errors import ActionAbortedError, BaseRuntimeError, NotInTaskContextError
 from flyte.runtime.loader import describe
 from flyte.runtime.values import pack_value, unpack_value

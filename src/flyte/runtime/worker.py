@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from flyte import wire
 from flyte._context import entered, set_process_action
 from flyte._failure import plain
-from flyte._values import from_bytes
+from flyte._values.text import from_bytes
 from flyte.errors import ActionAbortedError, RuntimeSystemError
 from flyte.runtime import held, loader, offspring, output
 from flyte.runtime.action import Answers, Job, JobKey, restore_environment, set_environment
@@ -382,7 +382,6 @@ def new_loop() -> asyncio.AbstractEventLoop:
 def warm() -> None:
     """Called before the fork: what every action would otherwise do for the first time, done once."""
     from flyte._declare.environment import TaskEnvironment, registry
-    from flyte._values import containers as _containers  # noqa: F401 - codecs of values other than the plainest
 
     for environment in registry():
         if isinstance(environment, TaskEnvironment):
