@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from flyte import rules
-from flyte._ship import no_effect as _no_effect
+from flyte._declare import no_effect as _no_effect
 from flyte.cli._main import VERBS, program
 from flyte.phases import RESERVED, TRANSITIONS, Transition
 from flyte.wire import TERMINAL, ActionPhase, AppStatus, DeploymentPhase

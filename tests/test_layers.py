@@ -75,8 +75,32 @@ INSIDE_CONTROL: dict[str, set[str]] = {
 SEES_ALL = {"__init__", "__main__", "server", "supervisor", "cli"}
 """Where the parts are put together."""
 
-FROM_FLYTE = {f"flyte.{name}" for name in ("wire", "errors", "concurrency", "names", "phases", "rules", "archive")}
+FROM_FLYTE = {
+    f"flyte.{name}" for name in ("wire", "errors", "concurrency", "names", "phases", "rules", "archive", "atomic")
+}
 """What the platform may know of the package that users import."""
+
+
+FLOORS: tuple[set[str], ...] = (
+    {"errors", "rules", "names", "atomic", "_absent", "_sync", "_logging", "_version", "runtime.identity"},
+    {"wire", "concurrency", "archive", "syncify", "_importing", "_absent_modules"},
+    {"phases", "_failure", "_values", "_checkpoint"},
+    {"_context", "_client"},
+    {"_declare", "models", "report"},
+    {"_session", "_map", "_trace"},
+    {"io", "config"},
+    {"app", "runtime"},
+    {"_ship"},
+    {"_local"},
+    {"remote"},
+    {"_run", "_serve"},
+    {"flyte"},
+    {"app.extras", "cli"},
+)
+"""The parts of `flyte`, lowest first: a part may import only those on lower floors. `flyte` is `flyte/__init__.py`."""
+
+EACH_OTHER = {("flyte._declare.task", "flyte._declare.environment")}
+"""An environment makes tasks, and a task knows its environment: the only two files that know each other."""
 
 
 def modules(package: str) -> list[Path]:
@@ -153,3 +177,55 @@ def test_the_table_names_no_part_that_is_gone() -> None:
     assert set(MAY_IMPORT) - there == set()
     inside = {path.relative_to(SRC / "tarmac/control").with_suffix("").parts[0] for path in modules("tarmac/control")}
     assert set(INSIDE_CONTROL) - inside == set()
+
+
+# ---- inside flyte
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in modules("flyte")}
+
+
+def files_imported(path: Path) -> set[str]:
+    """The files of `flyte` that a file imports, for types and inside functions too."""
+    found = set()
+    for name in imported(path):
+        if name.partition(".")[0] == "flyte":
+            found.add(name if name in FILES else name.rpartition(".")[0])
+    return found - {name_of(path)}
+
+
+def part_of_flyte(name: str) -> str:
+    """The part that a file belongs to: the longest entry of FLOORS that its name begins with."""
+    words = name.split(".")[1:]
+    whole = [".".join(words[:count]) for count in range(len(words), 0, -1)]
+    return next((part for part in whole if any(part in floor for floor in FLOORS)), words[0] if words else "flyte")
+
+
+def floor_of(part: str) -> int:
+    found = [number for number, floor in enumerate(FLOORS) if part in floor]
+    assert found, f"say in FLOORS on which floor flyte.{part} is"
+    return found[0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_part_of_flyte_imports_only_those_on_lower_floors(name: str) -> None:
+    part = part_of_flyte(name)
+    others = {part_of_flyte(other) for other in files_imported(FILES[name])} - {part}
+    assert [other for other in sorted(others) if floor_of(other) >= floor_of(part)] == []
+
+
+def test_no_files_of_flyte_import_each_other_in_a_circle() -> None:
+    graph = {
+        name: {other for other in files_imported(path) if (name, other) not in EACH_OTHER}
+        for name, path in FILES.items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_floors_name_no_part_that_is_gone() -> None:
+    assert {part for floor in FLOORS for part in floor} - {part_of_flyte(name) for name in FILES} == set()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from flyte import remote as remote
     from flyte import report as report
     from flyte import syncify as syncify
+    from flyte._checkpoint import BaseCheckpoint as BaseCheckpoint
+    from flyte._checkpoint import Checkpoint as Checkpoint
+    from flyte._checkpoint import latest_checkpoint as latest_checkpoint
     from flyte._context import TaskContext as TaskContext
     from flyte._context import ctx as ctx
     from flyte._context import custom_context as custom_context
@@ -79,12 +82,9 @@ if TYPE_CHECKING:
     from flyte._trace import trace as trace
     from flyte._version import __version__ as __version__
     from flyte._version import version as version
-    from flyte.io._checkpoint import BaseCheckpoint as BaseCheckpoint
-    from flyte.io._checkpoint import Checkpoint as Checkpoint
-    from flyte.io._checkpoint import latest_checkpoint as latest_checkpoint
 
 _MODULES = {
-    "io._checkpoint": "BaseCheckpoint Checkpoint latest_checkpoint",
+    "_checkpoint": "BaseCheckpoint Checkpoint latest_checkpoint",
     "_context": "TaskContext ctx custom_context get_custom_context group",
     "_ship.deploy": "ImageBuild build build_images deploy",
     "_declare.environment": "Environment TaskEnvironment",

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from flyte import rules
 
 if TYPE_CHECKING:
-    from flyte._declare.task import TaskTemplate
-    from flyte.io._checkpoint import Checkpoint
+    from flyte._checkpoint import Checkpoint
 
 Mode = Literal["local", "remote"]
 
@@ -57,6 +57,8 @@ class TaskContext:
     run_base_dir: str | None = None
     checkpoint_paths: str | None = None
     """Below all checkpoints, the folder of this action's."""
+    checkpoint_root: Callable[[], Path] | None = field(default=None, repr=False, compare=False)
+    """The folder of all checkpoints; found, and made, when this action asks for its own."""
     code_bundle: str | None = None
     compiled_image_cache: None = None
     """None: images are interpreters of this machine."""
@@ -82,9 +84,15 @@ class TaskContext:
     @property
     def checkpoint(self) -> Checkpoint | None:
         """What this action saved in earlier attempts, and where it saves; None outside an action."""
-        from flyte.io._checkpoint import checkpoint_of
+        if self.checkpoint_paths is None or self.checkpoint_root is None:
+            return None
+        from flyte._checkpoint import Checkpoint
 
-        return checkpoint_of(self)
+        found: Checkpoint | None = self.data.get("flyte.checkpoint")
+        if found is None:
+            found = Checkpoint(self.checkpoint_root() / self.checkpoint_paths, self.attempt)
+            found = self.data.setdefault("flyte.checkpoint", found)
+        return found
 
     @property
     def task_action(self) -> ActionID:
@@ -102,14 +110,16 @@ class TaskContext:
 class Caller(Protocol):
     """Starts children and keeps traces for the action in force.
 
+    A `task` is a `TaskTemplate`, which is declared above this module.
+
     The coroutines may be awaited on any event loop of the process, the others called on any thread. `inputs` and
     results are Python values, as the task's interface declares them. A child's failure is raised as
     `flyte.errors.make` rebuilds it. A trace's values are JSON, because only the traced function knows their types.
     """
 
-    async def call(self, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], *, group: str | None) -> Any: ...
+    async def call(self, task: Any, inputs: dict[str, Any], *, group: str | None) -> Any: ...
 
-    def call_blocking(self, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], *, group: str | None) -> Any: ...
+    def call_blocking(self, task: Any, inputs: dict[str, Any], *, group: str | None) -> Any: ...
 
     async def trace_lookup(self, step: str, name: str) -> tuple[bool, Any]:
         """Whether an earlier attempt recorded the step, and its JSON value; raises the error that it recorded."""

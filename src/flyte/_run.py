@@ -10,10 +10,8 @@ itself. A process of the platform runs the tasks of its own version without depl
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,49 +19,25 @@ import msgspec
 
 from flyte import rules, wire
 from flyte._client.client import Client
-from flyte._context import ctx, get_custom_context
+from flyte._declare import no_effect as _no_effect
 from flyte._declare.task import TaskTemplate
 from flyte._importing import refuse_import
 from flyte._session import init as _init
 from flyte._ship import deploy as _deploy
-from flyte._ship import no_effect as _no_effect
 from flyte._ship.bundle import CopyStyle
 from flyte._sync import syncable
 from flyte._values import by_schema as _natural
-from flyte._values.text import to_bytes
 from flyte.concurrency import check_limit
-from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, TooLargeError
-from flyte.remote._run import Run, haste
-from flyte.remote._task import LazyEntity, TaskDetails
+from flyte.errors import InvalidInputError, RemoteTaskNotFoundError
+from flyte.remote._run import Run
+from flyte.remote._start import Mode, RunContext, client_of, create, not_run, request_of, start
+from flyte.remote._task import LazyEntity, TaskDetails, bound, requested
 
-Mode = Literal["local", "remote", "hybrid"]
 AnyTask = TaskTemplate[..., Any, Any]
 
 
 class InputTypeError(InvalidInputError, TypeError):
     """Raised when an input is not of the declared type; Flyte raises a TypeError for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """What `with_runcontext` says; see there."""
-
-    mode: Mode | None = None
-    name: str | None = None
-    version: str | None = None
-    copy_style: CopyStyle = "loaded_modules"
-    copy_bundle_to: Path | None = None
-    dry_run: bool = False
-    overwrite_cache: bool = False
-    project: str | None = None
-    domain: str | None = None
-    env_vars: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    custom_context: Mapping[str, str] = field(default_factory=dict)
-    max_action_concurrency: int | None = None
-    strict: bool | None = None
-    no_effect: tuple[_no_effect.Note, ...] = ()
-    """What the call declares and is not carried out."""
 
 
 class Runner:
@@ -87,7 +61,8 @@ class Runner:
             raise ValueError(
                 f"{task.name} is deployed; it cannot run in local mode: call flyte.init_from_config() first"
             )
-        return await self._fetched(task if isinstance(task, TaskDetails) else await task.fetch.aio(), args, kwargs)
+        found = task if isinstance(task, TaskDetails) else await task.fetch.aio()
+        return await start(self.context, *requested(found, self.context, bound(found, args, kwargs)), found.interface)
 
     @syncable
     async def rerun(
@@ -106,14 +81,14 @@ class Runner:
             raise NotImplementedError("recover=True is not supported; a run repeats all of its actions")
         if self._is_local():
             raise NotImplementedError("a local run cannot be repeated; call flyte.run with its task again")
-        client = self._client()
+        client = client_of(self.context)
         source, found = await client.get_run(run_name), await client.get_action(run_name, action_name)
         scoped = client.scoped(source.project, source.domain)
         details = TaskDetails(await scoped.get_task(found.action.task, source.version))
         before = await client.get_blob(found.inputs_blob) if found.inputs_blob else bytes(found.inputs or b"{}")
         changed = _natural.dump_inputs(inputs, details.interface.inputs)
         merged = {**msgspec.json.decode(before, type=dict[str, msgspec.Raw]), **changed}
-        return await self._started(scoped, details, merged)
+        return await start(self.context, *requested(details, self.context, merged), details.interface)
 
     def _say_no_effect(self, task: Any) -> None:
         """Warn of what the call and the task's `override` declare without effect; raise InvalidInputError if strict."""
@@ -147,10 +122,10 @@ class Runner:
 
     async def _deployed(self, task: AnyTask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
         data = _dumped(task, task.interface.bind(args, kwargs))
-        client = self._client()
+        client = client_of(self.context)
         if (own := self._own_version(client)) is not None:
             try:
-                return Run(await self._create(client, self._request(task, data, own)), client, task)
+                return Run(await create(client, self._request(task, data, own)), client, task)
             except RemoteTaskNotFoundError:
                 pass  # not among what was deployed with this process: deploy it now
         planned = _deploy.plan(
@@ -164,48 +139,20 @@ class Runner:
         request = self._request(task, data, planned.request.version)
         self._keep_bundle(planned)
         if self.context.dry_run:
-            return Run(_not_run(request), client, task)
+            return Run(not_run(request), client, task)
         await _deploy.ensure(client, planned)
         try:
-            return Run(await self._create(client, request), client, task)
+            return Run(await create(client, request), client, task)
         except RemoteTaskNotFoundError:  # the platform was made anew since this process deployed
             _deploy.forget(client, planned)
             await _deploy.ensure(client, planned)
-            return Run(await self._create(client, request), client, task)
-
-    async def _fetched(self, task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
-        return await self.start(*self.request_of(task, args, kwargs), task)
-
-    async def _started(self, client: Client, task: TaskDetails, inputs: Mapping[str, Any]) -> Run:
-        return await self.start(*self._wanted(client, task, inputs), task)
-
-    def request_of(
-        self, task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Client, wire.RunRequest]:
-        """What starts a run of a fetched task, and who is asked for it. Raises InvalidInputError, TooLargeError."""
-        values = _named(task, args, kwargs)
-        return self._wanted(self._client(), task, _natural.dump_inputs(values, task.interface.inputs))
-
-    def _wanted(self, client: Client, task: TaskDetails, inputs: Mapping[str, Any]) -> tuple[Client, wire.RunRequest]:
-        scoped = client.scoped(self.context.project or task.project, self.context.domain or task.domain)
-        request = self._request(task, dict(inputs), task.version)
-        return scoped, msgspec.structs.replace(request, project=task.project, domain=task.domain)
-
-    async def start(self, client: Client, request: wire.RunRequest, task: TaskDetails, hasty: bool = True) -> Run:
-        """The run, or the one that the request's key already stands for. If `hasty`, a quick one has ended already."""
-        refuse_import(f"task {task.name}")
-        if self.context.dry_run:
-            return Run(_not_run(request), client, interface=task.interface)
-        return Run(await self._create(client, request, hasty), client, interface=task.interface)
+            return Run(await create(client, request), client, task)
 
     # --- their parts
 
     def _is_local(self) -> bool:
         mode = self.context.mode
         return mode == "local" or (mode is None and _init.current().client is None)
-
-    def _client(self) -> Client:
-        return _init.client().scoped(self.context.project, self.context.domain)
 
     def _own_version(self, client: Client) -> str | None:
         """The version that this process was deployed with, where its platform is the one that is asked."""
@@ -214,38 +161,9 @@ class Runner:
             return None
         return os.environ.get("FLYTE_VERSION") or None
 
-    def _request(self, task: AnyTask | TaskDetails, inputs: dict[str, Any], version: str) -> wire.RunRequest:
-        context, client = self.context, self._client()
-        spec = task.spec if isinstance(task, TaskDetails) else None
-        if isinstance(task, TaskTemplate) and task.overridden:
-            spec = task.spec(_init.root_dir())
-        return wire.RunRequest(
-            task=task.name,
-            version=version,
-            project=client.project,
-            domain=client.domain,
-            inputs=msgspec.Raw(_checked_size(task.name, inputs)),
-            name=context.name,
-            env_vars=dict(context.env_vars),
-            labels=dict(context.labels),
-            custom_context={**get_custom_context(), **context.custom_context},
-            overrides=spec if task.overridden else None,
-            spawned_by=_spawner(),
-            max_action_concurrency=context.max_action_concurrency,
-            overwrite_cache=context.overwrite_cache,
-        )
-
-    async def _create(self, client: Client, request: wire.RunRequest, hasty: bool = True) -> wire.Run:
-        """Start the run; large inputs go ahead of it."""
-        data = bytes(request.inputs)
-        if len(data) > wire.INLINE_LIMIT:
-            digest = hashlib.sha256(data).hexdigest()
-            if not await client.has_blob(digest):
-                await client.put_blob(digest, data)
-            request = msgspec.structs.replace(request, inputs=msgspec.Raw(b"{}"), inputs_blob=digest)
-        run = await client.create_run(request, wait=haste.of(request.task) if hasty else None)
-        haste.learn(run, waited=False)
-        return run
+    def _request(self, task: AnyTask, inputs: dict[str, Any], version: str) -> wire.RunRequest:
+        spec = task.spec(_init.root_dir()) if task.overridden else None
+        return request_of(self.context, task.name, inputs, version, spec)
 
     def _keep_bundle(self, planned: _deploy.Plan) -> None:
         folder = self.context.copy_bundle_to
@@ -268,57 +186,10 @@ def _dumped(task: AnyTask, values: Mapping[str, Any]) -> dict[str, Any]:
         raise InputTypeError(str(error), error.code) from None
 
 
-def _named(task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    names = [spec.name for spec in task.interface.inputs]
-    if len(args) > len(names):
-        takes = ", ".join(names) or "none"
-        raise InvalidInputError(f"{task.name} takes the inputs {takes}; {len(args)} positional ones were given")
-    values = dict(zip(names, args, strict=False))
-    if twice := sorted(values.keys() & kwargs.keys()):
-        raise InvalidInputError(f"{task.name} got the input {twice[0]!r} twice")
-    return {**values, **kwargs}
-
-
-def _checked_size(task: str, inputs: Mapping[str, Any]) -> bytes:
-    """The inputs as JSON text. Raises TooLargeError that names the largest one."""
-    data = to_bytes(inputs)
-    if len(data) <= wire.VALUE_LIMIT:
-        return data
-    sizes = {name: len(to_bytes(value)) for name, value in inputs.items()}
-    name = max(sizes, key=lambda name: sizes[name])
-    raise TooLargeError(
-        f"input {name!r} of {task} is {sizes[name] / 2**20:.1f} MiB, all together {len(data) / 2**20:.1f}; "
-        f"the limit is {wire.VALUE_LIMIT / 2**20:.0f} MiB. Pass large data as a flyte.io.File"
-    )
-
-
 def _own_endpoint() -> str:
     from flyte._session.config import normal_endpoint
 
     return normal_endpoint(os.environ.get("FLYTE_ENDPOINT", "http://localhost"))
-
-
-def _spawner() -> str | None:
-    """`run/action` that this code runs in; None outside one, and in local mode."""
-    context = ctx()
-    if context.mode == "remote":
-        return f"{context.action.run_name}/{context.action.name}"
-    run, action = os.environ.get("RUN_NAME"), os.environ.get("ACTION_NAME")
-    return f"{run}/{action}" if _init.on_platform() and run and action else None
-
-
-def _not_run(request: wire.RunRequest) -> wire.Run:
-    """What a dry run gives: everything was checked, and nothing was sent."""
-    return wire.Run(
-        name="dry-run",
-        project=request.project,
-        domain=request.domain,
-        task=request.task,
-        version=request.version or "",
-        phase=wire.ActionPhase.QUEUED,
-        url="",
-        message="a dry run: nothing was sent",
-    )
 
 
 def with_runcontext(

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from flyte import wire
+from flyte._declare import no_effect as _no_effect
 from flyte._importing import refuse_import
 from flyte._local import app as _local_app
 from flyte._local.app import LocalApp
 from flyte._session import init as _init
 from flyte._ship import deploy as _deploy
-from flyte._ship import no_effect as _no_effect
 from flyte._ship.bundle import CopyStyle
 from flyte._ship.deploy import Progress
 from flyte._sync import syncable

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tarmac.home import Home, replace_file
+from flyte.atomic import replace_file
+from tarmac.home import Home
 
 
 class LeftOut(msgspec.Struct, frozen=True):

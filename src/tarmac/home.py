@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flyte.atomic import create_file, replace_file
 from flyte.errors import InitializationError
 
 _KEY_LENGTH = 32
@@ -193,7 +194,7 @@ class Home:
         return self.logs / "workers"
 
     def checkpoints(self, run: str) -> Path:
-        """What the run's actions saved for their next attempts (`flyte.io._checkpoint`)."""
+        """What the run's actions saved for their next attempts (`flyte._checkpoint`)."""
         return self.files / "checkpoints" / run
 
     def checkpoints_but(self, runs: Collection[str]) -> list[Path]:
@@ -231,8 +232,8 @@ class Home:
         self.link_socket.parent.mkdir(mode=stat.S_IRWXU, exist_ok=True)
         for folder in (self.path, self.sockets):
             folder.chmod(stat.S_IRWXU)
-        _write_once(self.token_file, "tk_" + secrets.token_urlsafe(32))
-        _write_once(self.master_key_file, secrets.token_hex(_KEY_LENGTH))
+        create_file(self.token_file, "tk_" + secrets.token_urlsafe(32))
+        create_file(self.master_key_file, secrets.token_hex(_KEY_LENGTH))
         self.token()
         self.master_key()
 
@@ -276,54 +277,6 @@ def find() -> Home:
     """The home that the environment names, or the default one."""
     named = os.environ.get("TARMAC_HOME")
     return Home(Path(named).expanduser().absolute() if named else Path.home() / ".tarmac")
-
-
-def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace `path` atomically."""
-    temporary = _written_beside(path, text)
-    try:
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Create `path` with `text` unless it exists, atomically; processes that race agree on one content."""
-    if path.exists():
-        return
-    temporary = _written_beside(path, text)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        os.unlink(temporary)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder: a name that was just created in it is on disk only after that."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _written_beside(path: Path, text: str) -> str:
-    """Write `text` to a temporary file in the same folder, mode 0600, and flush it; a failure leaves no file."""
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        os.unlink(temporary)
-        raise
-    return temporary
 
 
 def _check_owner(folder: Path, found: os.stat_result) -> None:

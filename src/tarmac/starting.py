@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tarmac.home import Home, replace_file
+from flyte.atomic import replace_file
+from tarmac.home import Home
 
 ENOUGH = 2
 """After so many ends in a row while it loads the same item, a part starts without that item."""

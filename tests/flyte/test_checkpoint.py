@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import flyte
+from flyte._checkpoint import Checkpoint
 from flyte.errors import RuntimeUserError
-from flyte.io._checkpoint import Checkpoint
 
 
 def test_the_first_attempt_finds_nothing(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_process_that_is_killed_while_it_saves_leaves_the_save_before(tmp_path
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from flyte.io import _checkpoint\n"
+        "from flyte import _checkpoint\n"
         "checkpoint = _checkpoint.Checkpoint(Path(sys.argv[1]), 1)\n"
         "checkpoint.save_sync(b'whole')\n"
         "_checkpoint._flush_all = lambda folder: os.kill(os.getpid(), signal.SIGKILL)\n"

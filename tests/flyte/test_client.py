@@ -24,6 +24,7 @@ from flyte._client import follow as _follow
 from flyte._client import transport as _transport
 from flyte._client.client import Client
 from flyte._client.follow import Message, messages
+from flyte.app._endpoint import app_endpoint
 from flyte.errors import (
     AppNotFoundError,
     InitializationError,
@@ -451,7 +452,7 @@ def test_an_apps_endpoint_is_asked_for_once(connected: FakePlatform) -> None:
     connected.apps["a"] = wire.App(
         project="p", domain="d", name="a", version="1", status=wire.AppStatus.ACTIVE, url="http://127.0.0.1:9"
     )
-    assert {_client.app_endpoint("a") for _ in range(3)} == {"http://127.0.0.1:9"}
+    assert {app_endpoint("a") for _ in range(3)} == {"http://127.0.0.1:9"}
     assert connected.count()["GET /v1/apps/a"] == 1
     with pytest.raises((AppNotFoundError, RunNotFoundError)):
-        _client.app_endpoint("b")
+        app_endpoint("b")

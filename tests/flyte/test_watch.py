@@ -13,7 +13,7 @@ from flyte import wire
 from flyte._client.client import Client
 from flyte.cli import _main, execute, watch
 from flyte.cli.options import Invocation
-from flyte.cli.run import RunOptions
+from flyte.cli.run_options import RunOptions
 from flyte.errors import SystemUnavailableError
 
 RUN = wire.Run(

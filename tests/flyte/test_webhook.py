@@ -20,7 +20,7 @@ from websockets.exceptions import InvalidStatus
 
 from flyte import wire
 from flyte.app.extras import FastAPIAppEnvironment, FastAPIPassthroughAuthMiddleware, FlyteWebhookAppEnvironment
-from flyte.app.extras._webhook import ENDPOINTS
+from flyte.app.extras._webhook_endpoints import ENDPOINTS
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 
 KEY = {"Authorization": f"Bearer {TOKEN}"}

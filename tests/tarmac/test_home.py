@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from flyte.atomic import replace_file
 from flyte.errors import InitializationError
-from tarmac.home import Home, find, replace_file
+from tarmac.home import Home, find
 
 
 def mode(path: Path) -> int:
@@ -200,7 +201,7 @@ def test_keys_are_on_disk_before_they_have_their_names(tmp_path: Path, monkeypat
     fsync, link = os.fsync, os.link
 
     def noted_fsync(fd: int) -> None:
-        name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}")).rpartition(".")[0].strip(".")
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{fd}")).rpartition(".")[0].removeprefix(".put-")
         seen.append(("flushed", name))
         fsync(fd)
 

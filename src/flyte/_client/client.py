@@ -7,7 +7,7 @@ that `transport` keeps. Every method raises what the platform answered (`flyte.e
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 import msgspec
@@ -446,23 +446,3 @@ def _deployment_ended(subject: str) -> Any:
         return record.phase in (wire.DeploymentPhase.SUCCEEDED, wire.DeploymentPhase.FAILED)
 
     return is_last
-
-
-def app_endpoint(name: str, project: str | None = None, domain: str | None = None) -> str:
-    """The address of a deployed app, asked of the platform once in this process. Blocks.
-
-    Raises AppNotFoundError, and InitializationError where no platform is configured.
-    """
-    from flyte._session import init as _init
-    from flyte._sync import syncable
-
-    client = _init.client().scoped(project, domain)
-    place = (client.endpoint, client.project, client.domain, name)
-    if place not in _endpoints:
-        _endpoints[place] = syncable(client.get_app)(name).url
-    return _endpoints[place]
-
-
-_endpoints: dict[tuple[str, str, str, str], str] = {}
-
-__all__ = ["AsyncIterator", "Client", "app_endpoint"]

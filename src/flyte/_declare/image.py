@@ -19,6 +19,7 @@ from flyte import wire
 from flyte._declare import projects
 from flyte._declare.poetry import of_poetry_project
 from flyte._declare.requirements import Needs, arguments, of_requirements_file
+from flyte._declare.secret import secrets_of
 from flyte._sync import calling_frame
 from flyte.errors import ImageBuildError, InvalidImageNameError
 
@@ -328,8 +329,6 @@ class Image:
     def _with_needs(
         self, text: str, file: Path | None, needs: Needs, secrets: Any = None, mode: str = "dependencies_only"
     ) -> Image:
-        from flyte._declare.options import secrets_of  # it imports this module
-
         layer = Layer(
             "pip",
             text,

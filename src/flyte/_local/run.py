@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import contextlib
 import contextvars
 import functools
 import importlib
 import os
+import shutil
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -421,8 +425,17 @@ def _context(run: LocalRun, action: LocalAction) -> TaskContext:
         run_start_time=run.started,
         custom_context=action.custom_context,
         checkpoint_paths=f"{run.name}/{action.name}",
+        checkpoint_root=_checkpoints,
         raw_data_path=str(data_folder()),
     )
+
+
+@functools.cache
+def _checkpoints() -> Path:
+    """This process's, which go with it."""
+    folder = Path(tempfile.mkdtemp(prefix="flyte-checkpoints-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 async def _in_thread(func: Callable[[], R]) -> Outcome[R]:

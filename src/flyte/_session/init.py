@@ -517,7 +517,7 @@ def _set_up_logging(level: int | str | None, user_level: int | str | None, log_f
 def _say_no_effect(**given: Any) -> None:
     """Warn of options that are Flyte's and change nothing here; raise InvalidInputError where FLYTE_STRICT says so."""
     if any(given.values()):
-        from flyte._ship import no_effect as _no_effect
+        from flyte._declare import no_effect as _no_effect
 
         notes = _no_effect.of_call("flyte.init()", given)
         _no_effect.refuse(notes, None)

@@ -79,7 +79,7 @@ def build(
 
 def _warn_of_ignored(files: Mapping[str, Path], root: Path) -> None:
     """Name each module below `root` that this process or its modules import, and that is not among `files`."""
-    from flyte._ship.no_effect import say
+    from flyte._declare.no_effect import say
 
     imported = {name: path for name, path in loaded(root).items() if name in files}
     left_out = sorted(set(_named(imported, root)[0]) - set(files))

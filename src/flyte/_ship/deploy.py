@@ -18,14 +18,14 @@ import msgspec
 
 from flyte import wire
 from flyte._client.client import Client
+from flyte._declare import no_effect as _no_effect
+from flyte._declare.deployment import Deployment, described, image_of
 from flyte._declare.environment import Environment, TaskEnvironment
 from flyte._declare.image import Image
 from flyte._importing import refuse_import
 from flyte._session import init as _init
 from flyte._ship import bundle as _bundle
-from flyte._ship import no_effect as _no_effect
 from flyte._ship.bundle import Bundle, CopyStyle
-from flyte._ship.deployment import Deployment, described, image_of
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment
 from flyte.errors import CodeBundleError, DeploymentError, InvalidInputError

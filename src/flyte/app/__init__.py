@@ -3,7 +3,7 @@
 from typing import Any
 
 from flyte._absent import missing
-from flyte._ship.deployment import DeployedAppEnvironment
+from flyte._declare.deployment import DeployedAppEnvironment
 from flyte.app._context import AppContext, ctx
 from flyte.app._environment import AppEnvironment
 from flyte.app._parameter import AppEndpoint, ArtifactValue, Input, Parameter, RunOutput, get_parameter

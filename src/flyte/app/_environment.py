@@ -129,8 +129,8 @@ class AppEnvironment(Environment):
         return cast("str", found).rstrip("/")
 
     def _asked(self) -> str:
-        from flyte._client import client as _client
         from flyte._session import init as _init
+        from flyte.app._endpoint import app_endpoint
 
         if _init.current().client is None:
             raise InitializationError(
@@ -139,7 +139,7 @@ class AppEnvironment(Environment):
                 f"the app {self.name!r} is not served by this process, and no platform is in force; "
                 "call flyte.init_from_config() and deploy it, or flyte.serve() it here first",
             )
-        return _client.app_endpoint(self.name)
+        return app_endpoint(self.name)
 
     def spec(self, root: Path) -> wire.AppSpec:  # type: ignore[override]
         """The app's part of a deployment's request. Raises ValueError where there is nothing to run."""

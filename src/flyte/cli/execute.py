@@ -23,7 +23,7 @@ from flyte.wire import ActionPhase, App, Run, Task
 if TYPE_CHECKING:
     from flyte._client.client import Client
     from flyte.app import AppEnvironment
-    from flyte.cli.run import RunOptions
+    from flyte.cli.run_options import RunOptions
     from flyte.remote._io import Runs
 
 FAILED = 1
@@ -34,8 +34,8 @@ def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: Ru
     here = {name: paths.in_place(value) for name, value in inputs.items()}
     task.interface.dump_inputs(task.interface.bind((), here))  # what is wrong with them is said before anything starts
     if options.local:
+        from flyte._declare import no_effect as _no_effect
         from flyte._ship import deploy as _deploy
-        from flyte._ship import no_effect as _no_effect
 
         _refuse_for_local(options)
         with badly_declared():
@@ -56,7 +56,7 @@ NOT_FOR_LOCAL = {
 
 
 def _refuse_for_local(options: RunOptions) -> None:
-    from flyte.cli.run import RunOptions
+    from flyte.cli.run_options import RunOptions
 
     for flag, reason in NOT_FOR_LOCAL.items():
         if getattr(options, flag) != getattr(RunOptions(), flag):

@@ -25,9 +25,11 @@ def send(source: Path) -> str:
 
     Raises TooLargeError for a file above 100 MiB, and the errors that the platform answers.
     """
-    from flyte.remote._upload import upload_dir, upload_file
+    from flyte._client.upload import send_file, send_folder
+    from flyte._session import init as _init
+    from flyte._sync import syncable
 
-    digest = upload_dir(source).rpartition("/")[2] if source.is_dir() else upload_file(source)[0]
+    digest = syncable(send_folder if source.is_dir() else send_file)(_init.client(), source)
     return f"{SCHEME}{digest}/{urllib.parse.quote(source.name)}"
 
 

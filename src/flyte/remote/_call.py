@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from flyte import wire
 from flyte._context import TaskContext, ctx, current_caller, current_group
-from flyte._run import RunContext, Runner
 
 if TYPE_CHECKING:
     from flyte.remote._run import Run
-    from flyte.remote._task import TaskDetails
 
 CANCELLED = "the action that called it was cancelled"
 
@@ -52,27 +50,31 @@ async def _given_up(starting: asyncio.Future[Run]) -> None:
         await starting.result().abort.aio(CANCELLED)
 
 
-async def called(task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
-    """The run of the call, started now or by an earlier attempt. Raises InvalidInputError and the like."""
-    runner, action = Runner(RunContext()), ctx()
-    client, request = runner.request_of(task, args, kwargs)
-    call = _call(action, task, bytes(request.inputs))
+async def called(
+    callee: tuple[str, ...], request: wire.RunRequest, start: Callable[[wire.RunRequest, bool], Awaitable[Run]]
+) -> Run:
+    """The run of the call, started now or by an earlier attempt.
+
+    `callee` is the task as it was asked for: project, domain, name and version. `start` sends the request, and waits a
+    moment for a quick run if its second argument is true.
+    """
+    action = ctx()
+    call = _call(action, callee, bytes(request.inputs))
     sequence = action.calls[call]
     action.calls[call] += 1
     generation = 0
     while True:
         request = msgspec.structs.replace(request, idempotency_key=_key(call, sequence, generation))
         # a run that is told before it can have ended is not taken for one of an earlier attempt
-        run = await runner.start(client, request, task, hasty=generation >= action.failures)
+        run = await start(request, generation >= action.failures)
         if not _is_void(run, generation < action.failures):
             return run
         generation += 1
 
 
-def _call(action: TaskContext, task: TaskDetails, inputs: bytes) -> tuple[str, ...]:
+def _call(action: TaskContext, callee: tuple[str, ...], inputs: bytes) -> tuple[str, ...]:
     """The values by which two calls of an attempt are equal."""
     caller = (action.action.run_name or "", action.action.name or "")
-    callee = (task.project, task.domain, task.name, task.asked)
     return (*caller, *callee, current_group() or "", hashlib.sha256(inputs).hexdigest())
 
 

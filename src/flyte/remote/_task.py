@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal, cast
 
 import msgspec
 
 from flyte import wire
+from flyte._client.client import Client
 from flyte._context import ctx
 from flyte._session import init as _init
 from flyte._sync import syncable
+from flyte._values.by_schema import dump_inputs
 from flyte.errors import InvalidInputError, RemoteTaskUsageError
+from flyte.remote._call import called, ended
 from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
+from flyte.remote._run import Run
+from flyte.remote._start import RunContext, request_of_deployed, start
 
 AutoVersion = Literal["latest", "current"]
 
@@ -186,15 +191,36 @@ class TaskDetails(Task):
         """
         if ctx().mode != "remote":
             raise RemoteTaskUsageError(f"{self.name} can be called inside an action of a platform; use flyte.run here")
-        from flyte.remote._call import called, ended
+        context = RunContext()
+        client, request = requested(self, context, bound(self, args, kwargs))
 
-        started = await ended(called(self, args, kwargs))
+        async def begin(request: wire.RunRequest, hasty: bool) -> Run:
+            return await start(context, client, request, self.interface, hasty)
+
+        started = await ended(called((self.project, self.domain, self.name, self.asked), request, begin))
         await started.raise_for_status.aio()
         outputs = await started.outputs.aio()
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def __repr__(self) -> str:
         return f"TaskDetails(name={self.name!r}, version={self.version!r})"
+
+
+def bound(task: TaskDetails, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs by name, as plain JSON. Raises InvalidInputError."""
+    names = [spec.name for spec in task.interface.inputs]
+    if len(args) > len(names):
+        takes = ", ".join(names) or "none"
+        raise InvalidInputError(f"{task.name} takes the inputs {takes}; {len(args)} positional ones were given")
+    values = dict(zip(names, args, strict=False))
+    if twice := sorted(values.keys() & kwargs.keys()):
+        raise InvalidInputError(f"{task.name} got the input {twice[0]!r} twice")
+    return dump_inputs({**values, **kwargs}, task.interface.inputs)
+
+
+def requested(task: TaskDetails, context: RunContext, inputs: Mapping[str, Any]) -> tuple[Client, wire.RunRequest]:
+    """Who is asked for a run of the task, and how. Raises TooLargeError."""
+    return request_of_deployed(context, task._record, inputs, task.spec if task.overridden else None)
 
 
 class LazyEntity:

@@ -141,6 +141,7 @@ class Job:
             custom_context=a.custom_context,
             failures=a.failures,
             checkpoint_paths=f"{a.run}/{a.action}",
+            checkpoint_root=_checkpoints,
         )
 
     def environment(self) -> dict[str, str]:
@@ -323,3 +324,10 @@ def restore_environment(before: dict[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+def _checkpoints() -> Path:
+    from flyte._checkpoint import FOLDER
+    from flyte.io._place import data_folder
+
+    return data_folder() / FOLDER

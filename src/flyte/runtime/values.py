@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flyte.atomic import store_file
 from flyte.errors import TooLargeError
 from flyte.wire import INLINE_LIMIT, VALUE_LIMIT, Value
 
@@ -48,40 +48,13 @@ def _put(data: bytes) -> str:
     digest = hashlib.sha256(data).hexdigest()
     folder = os.environ.get("FLYTE_BLOBS")
     if folder and os.path.isdir(folder):
-        _write(Path(folder), digest, data)
+        store_file(Path(folder, digest), data)
     else:
         from urllib.request import urlopen
 
         with urlopen(_request("PUT", digest, data), timeout=_TIMEOUT):
             pass
     return digest
-
-
-def _write(folder: Path, digest: str, data: bytes) -> None:
-    """Write the file and its name to disk, as the platform does it (`tarmac.blobs.files`)."""
-    path = folder / digest
-    if path.exists() and path.stat().st_size == len(data):
-        return
-    fd, temporary = tempfile.mkstemp(dir=folder, prefix=".put-")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # else what did not fit would keep the disk full
-        os.unlink(temporary)
-        raise
-    sync(folder)  # a name that was just made is on disk only when its folder is
-
-
-def sync(path: Path) -> None:
-    """A file, or the names in a folder, are on disk when this returns."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _request(method: str, digest: str, data: bytes | None = None) -> Request:

@@ -389,13 +389,6 @@ def warm() -> None:
                 _ = task.interface
 
 
-def rehearse() -> None:
-    """Called once before `warm`, in a process from which many are forked."""
-    from flyte.runtime import rehearsal  # it is built on this module
-
-    rehearsal.rehearse()
-
-
 def serve(reuse: bool, concurrency: int) -> None:
     """The life of a worker process; returns when it may end."""
     worker = Worker(os.environ["FLYTE_LINK"], reuse, concurrency)

@@ -432,8 +432,10 @@ def import_ours(worker: str) -> None:
 
 def rehearse(worker: str) -> None:
     """Let the worker's module write now what its children would otherwise each write for themselves."""
-    if (rehearsal := getattr(sys.modules.get(worker), "rehearse", None)) is not None:
-        rehearsal()
+    if worker == WORKER and worker in sys.modules:
+        from flyte.runtime import rehearsal
+
+        rehearsal.rehearse()
 
 
 def _warm(worker: str) -> None:

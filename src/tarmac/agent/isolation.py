@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flyte import wire
-from tarmac.home import Home, replace_file
+from flyte.atomic import replace_file
+from tarmac.home import Home
 
 log = logging.getLogger("tarmac.agent")
 

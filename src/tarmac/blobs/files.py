@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 
+from flyte.atomic import store_file
 from flyte.errors import InvalidInputError, NotFoundError
-from tarmac.home import sync_folder
 from tarmac.workload_files import NOT_A_FILE, open_to_read
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -49,7 +47,7 @@ class Blobs:
     async def put(self, data: bytes) -> str:
         """Store the bytes; when this returns they are on disk. Returns their digest."""
         digest = await asyncio.to_thread(_digest, data)
-        await asyncio.to_thread(_store, self.path(digest), data)
+        await asyncio.to_thread(store_file, self.path(digest), data)
         return digest
 
     async def put_at(self, digest: str, data: bytes) -> None:
@@ -60,7 +58,7 @@ class Blobs:
             raise InvalidInputError(
                 f"the body's sha256 is {found}, not {digest}; it was changed on its way: send it again"
             )
-        await asyncio.to_thread(_store, path, data)
+        await asyncio.to_thread(store_file, path, data)
 
 
 def _read(path: Path) -> bytes:
@@ -70,20 +68,3 @@ def _read(path: Path) -> bytes:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _store(path: Path, data: bytes) -> None:
-    """Write the file and its name to disk, unless it exists; a file that a power cut truncated is written again."""
-    if path.exists() and path.stat().st_size == len(data):
-        return
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".put-")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    sync_folder(path.parent)

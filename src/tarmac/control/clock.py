@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from tarmac.home import replace_file
+from flyte.atomic import replace_file
 
 log = logging.getLogger("tarmac.clock")
 

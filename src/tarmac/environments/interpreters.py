@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tarmac.home import replace_file
+from flyte.atomic import replace_file
 
 Minor = tuple[int, int]
 

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from flyte import errors
-from tarmac.home import replace_file
+from flyte.atomic import replace_file
 
 PTH = "zz_flyte_platform.pth"
 INFO = "flyte-2.9999.0+tarmac.dist-info"

@@ -22,8 +22,8 @@ from typing import TypeVar
 
 import msgspec
 
+from flyte.atomic import replace_file
 from tarmac.environments.interpreters import Interpreter
-from tarmac.home import replace_file
 
 T = TypeVar("T")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from flyte.atomic import replace_file
 from flyte.errors import InitializationError
 from flyte.wire import Route
 from tarmac.auth import ISSUER, signing_secret
@@ -25,7 +26,7 @@ from tarmac.gateway import config, ports, program
 from tarmac.gateway.config import BACKENDS_FILE, SHAPE_FILE
 from tarmac.gateway.routes import Wanted, wanted
 from tarmac.gateway.shape import HOLD_LUA, Shape
-from tarmac.home import Home, replace_file
+from tarmac.home import Home
 from tarmac.settings import Settings, words
 
 log = logging.getLogger("tarmac.gateway")

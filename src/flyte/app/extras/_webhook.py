@@ -9,40 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flyte._declare.image import Image
 from flyte.app.extras._fastapi import FastAPIAppEnvironment
+from flyte.app.extras._webhook_endpoints import ENDPOINTS, Allowed, Group
 
 if TYPE_CHECKING:
     import fastapi
-
-Group = Literal["core", "task", "run", "app", "trigger", "build", "prefetch"]
-
-ENDPOINTS: dict[str, tuple[Group, str, str]] = {
-    "health": ("core", "GET", "/health"),
-    "me": ("core", "GET", "/me"),
-    "run_task": ("task", "POST", "/run-task/{domain}/{project}/{name}"),
-    "get_task": ("task", "GET", "/task/{domain}/{project}/{name}"),
-    "get_run": ("run", "GET", "/run/{name}"),
-    "get_run_io": ("run", "GET", "/run/{name}/io"),
-    "abort_run": ("run", "POST", "/run/{name}/abort"),
-    "get_app": ("app", "GET", "/app/{name}"),
-    "activate_app": ("app", "POST", "/app/{name}/activate"),
-    "deactivate_app": ("app", "POST", "/app/{name}/deactivate"),
-    "call_app": ("app", "POST", "/app/{name}/call"),
-    "activate_trigger": ("trigger", "POST", "/trigger/{task_name}/{trigger_name}/activate"),
-    "deactivate_trigger": ("trigger", "POST", "/trigger/{task_name}/{trigger_name}/deactivate"),
-    "build_image": ("build", "POST", "/build-image"),
-    "prefetch_hf_model": ("prefetch", "POST", "/prefetch/hf-model"),
-    "get_prefetch_hf_model": ("prefetch", "GET", "/prefetch/hf-model/{name}"),
-    "get_prefetch_hf_model_io": ("prefetch", "GET", "/prefetch/hf-model/{name}/io"),
-    "abort_prefetch_hf_model": ("prefetch", "POST", "/prefetch/hf-model/{name}/abort"),
-}
-"""Endpoint → its group, its method and its path."""
-
-OPEN_PATHS = frozenset({"/health", "/docs", "/openapi.json", "/redoc"})
-"""What may be asked without credentials."""
 
 
 def default_image() -> Image:
@@ -73,7 +47,9 @@ class FlyteWebhookAppEnvironment(FastAPIAppEnvironment):
         from flyte.app.extras._webhook_routes import make_app
 
         self.enabled = self._enabled()
-        self.app = make_app(self)
+        allowed = Allowed(self.task_allowlist, self.app_allowlist, self.trigger_allowlist)
+        title = self.title or f"Flyte Webhook: {self.name}"
+        self.app = make_app(self.name, title, self.description, self.enabled, allowed)
         super().__post_init__()
 
     @property
@@ -99,19 +75,6 @@ class FlyteWebhookAppEnvironment(FastAPIAppEnvironment):
         chosen = self.endpoint_groups if self.endpoint_groups is not None else groups
         return [name for name, (group, _, _) in ENDPOINTS.items() if group in chosen]
 
-    def allows_task(self, domain: str, project: str, name: str) -> bool:
-        return _on(self.task_allowlist, f"{domain}/{project}/{name}", f"{project}/{name}", name)
-
-    def allows_app(self, name: str) -> bool:
-        return _on(self.app_allowlist, name)
-
-    def allows_trigger(self, task: str, trigger: str) -> bool:
-        return _on(self.trigger_allowlist, f"{task}/{trigger}", trigger)
-
     def __rich_repr__(self) -> Any:
         for item in dataclasses.fields(self):
             yield item.name, getattr(self, item.name)
-
-
-def _on(allowed: Sequence[str] | None, *forms: str) -> bool:
-    return allowed is None or any(form in allowed for form in forms)

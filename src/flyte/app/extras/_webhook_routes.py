@@ -8,40 +8,36 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
 import flyte
 from flyte.app.extras._auth import FastAPIPassthroughAuthMiddleware
+from flyte.app.extras._webhook_endpoints import ENDPOINTS, OPEN_PATHS, Allowed
 from flyte.errors import BaseRuntimeError
-
-if TYPE_CHECKING:
-    from flyte.app.extras._webhook import FlyteWebhookAppEnvironment
 
 _CALL_TIMEOUT = 30.0
 """Seconds that another app has to answer."""
 _LARGEST_ANSWER = 16 * 1024 * 1024
 
 
-def make_app(env: FlyteWebhookAppEnvironment) -> FastAPI:
-    """The FastAPI application with the endpoints that `env` enables."""
-    from flyte.app.extras._webhook import ENDPOINTS, OPEN_PATHS
-
+def make_app(name: str, title: str, description: str | None, endpoints: Sequence[str], allowed: Allowed) -> FastAPI:
+    """The FastAPI application of the webhook app `name`, with these endpoints."""
     app = FastAPI(
-        title=env.title or f"Flyte Webhook: {env.name}",
-        description=env.description or "Runs tasks and looks after runs and apps.",
+        title=title,
+        description=description or "Runs tasks and looks after runs and apps.",
         version="1.0.0",
         lifespan=_lifespan,
     )
     app.add_middleware(FastAPIPassthroughAuthMiddleware, excluded_paths=OPEN_PATHS)
     app.add_exception_handler(BaseRuntimeError, _explained)
-    handlers = Handlers(env)
-    for name in env.enabled:
-        _, method, path = ENDPOINTS[name]
-        app.add_api_route(path, getattr(handlers, name), methods=[method], name=name)
+    handlers = Handlers(name, allowed)
+    for endpoint in endpoints:
+        _, method, path = ENDPOINTS[endpoint]
+        app.add_api_route(path, getattr(handlers, endpoint), methods=[method], name=endpoint)
     return app
 
 
@@ -60,8 +56,10 @@ async def _explained(request: Request, error: Exception) -> JSONResponse:
 class Handlers:
     """One method for each endpoint."""
 
-    def __init__(self, env: FlyteWebhookAppEnvironment) -> None:
-        self._env = env
+    def __init__(self, name: str, allowed: Allowed) -> None:
+        self._name = name
+        """The webhook app's own."""
+        self._allowed = allowed
 
     # ---- core
 
@@ -89,7 +87,7 @@ class Handlers:
         return dict(task.to_dict())
 
     async def _task(self, domain: str, project: str, name: str, version: str | None) -> Any:
-        if not self._env.allows_task(domain, project, name):
+        if not self._allowed.task(domain, project, name):
             raise HTTPException(403, f"the task {domain}/{project}/{name} is not on this app's allow-list")
         latest: Literal["latest"] | None = None if version else "latest"
         return await flyte.remote.TaskDetails.fetch(
@@ -153,9 +151,9 @@ class Handlers:
         return await asyncio.to_thread(_asked, url, method, payload, request.headers.get("authorization"))
 
     async def _app(self, name: str, domain: str | None, project: str | None) -> Any:
-        if name == self._env.name:
+        if name == self._name:
             raise HTTPException(400, f"{name} cannot act on itself")
-        if not self._env.allows_app(name):
+        if not self._allowed.app(name):
             raise HTTPException(403, f"the app {name} is not on this app's allow-list")
         return await flyte.remote.App.get.aio(name=name, project=project, domain=domain)
 
@@ -168,7 +166,7 @@ class Handlers:
         return await self._switch_trigger(task_name, trigger_name, False)
 
     async def _switch_trigger(self, task: str, trigger: str, active: bool) -> dict[str, Any]:
-        if not self._env.allows_trigger(task, trigger):
+        if not self._allowed.trigger(task, trigger):
             raise HTTPException(403, f"the trigger {task}/{trigger} is not on this app's allow-list")
         triggers = getattr(flyte.remote, "Trigger", None)
         if triggers is None:

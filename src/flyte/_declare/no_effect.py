@@ -21,7 +21,6 @@ from flyte.errors import InvalidInputError
 if TYPE_CHECKING:
     from flyte._declare.environment import Environment, TaskEnvironment
     from flyte._declare.task import TaskTemplate
-    from flyte.app import AppEnvironment
 
 S = TypeVar("S")
 
@@ -156,7 +155,7 @@ TASK: tuple[Row[TaskTemplate[..., Any, Any]], ...] = (
     ),
 )
 
-APP: tuple[Row[AppEnvironment], ...] = (
+APP: tuple[Row[Any], ...] = (
     Row(
         "Scaling(replicas=(least, most))",
         "an app does not scale up under load: it has `least` replicas, and one while it is awake",
@@ -272,14 +271,9 @@ def _layers(env: Environment, kind: str) -> _Shown | None:
 def of_environment(env: Environment) -> list[Note]:
     """What the environment itself declares: for an app also what only apps have."""
     from flyte._declare.environment import TaskEnvironment
-    from flyte.app import AppEnvironment
 
-    notes = _found(ENVIRONMENT, env, env.name)
-    if isinstance(env, TaskEnvironment):
-        notes += _found(TASK_ENVIRONMENT, env, env.name)
-    if isinstance(env, AppEnvironment):
-        notes += _found(APP, env, env.name)
-    return notes
+    own = TASK_ENVIRONMENT if isinstance(env, TaskEnvironment) else APP
+    return _found(ENVIRONMENT, env, env.name) + _found(own, env, env.name)
 
 
 def of_local(envs: Iterable[Environment]) -> list[Note]:

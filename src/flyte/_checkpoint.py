@@ -10,20 +10,15 @@ and the newest of this one are kept, and the control plane removes them all when
 from __future__ import annotations
 
 import asyncio
-import atexit
-import functools
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from flyte.runtime.values import sync
-
-if TYPE_CHECKING:
-    from flyte._context import TaskContext
+from flyte.atomic import sync
 
 FOLDER = "checkpoints"
 """Beside the other files of actions: a folder for each run, in it one for each action."""
@@ -117,31 +112,6 @@ class Checkpoint:
 
 BaseCheckpoint = Checkpoint
 """Flyte's name for what all of them have in common; there is one kind here."""
-
-
-def checkpoint_of(context: TaskContext) -> Checkpoint | None:
-    """The checkpoint of the action; the same one each time. None outside an action."""
-    if context.checkpoint_paths is None:
-        return None
-    found: Checkpoint | None = context.data.get("flyte.checkpoint")
-    if found is None:
-        found = Checkpoint(_root(context) / context.checkpoint_paths, context.attempt)
-        found = context.data.setdefault("flyte.checkpoint", found)
-    return found
-
-
-def _root(context: TaskContext) -> Path:
-    from flyte.io._place import data_folder
-
-    return _own_folder() if context.mode == "local" else data_folder() / FOLDER
-
-
-@functools.cache
-def _own_folder() -> Path:
-    """This process's, for local mode."""
-    folder = Path(tempfile.mkdtemp(prefix="flyte-checkpoints-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def latest_checkpoint(

@@ -1,0 +1,20 @@
+"""Where a deployed app answers."""
+
+from __future__ import annotations
+
+from flyte._session import init as _init
+from flyte._sync import syncable
+
+_endpoints: dict[tuple[str, str, str, str], str] = {}
+
+
+def app_endpoint(name: str, project: str | None = None, domain: str | None = None) -> str:
+    """The address of a deployed app, asked of the platform once in this process. Blocks.
+
+    Raises AppNotFoundError, and InitializationError where no platform is configured.
+    """
+    client = _init.client().scoped(project, domain)
+    place = (client.endpoint, client.project, client.domain, name)
+    if place not in _endpoints:
+        _endpoints[place] = syncable(client.get_app)(name).url
+    return _endpoints[place]
