@@ -59,6 +59,7 @@ class Server:
 
     control: FakeControl
     authenticator: Authenticator
+    app: Litestar
     address: str
     clients: list[httpx.AsyncClient] = field(default_factory=list)
 
@@ -118,7 +119,7 @@ async def serving(folder: Path) -> AsyncIterator[Server]:
     http = uvicorn.Server(config)
     http.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
     running = asyncio.create_task(http.serve([listener]))
-    server = Server(control, authenticator, address)
+    server = Server(control, authenticator, app, address)
     try:
         yield server
     finally:

@@ -18,22 +18,18 @@ from flyte._client.client import Client
 from flyte._client.local_socket import Line, NoLine
 from flyte.errors import RemoteTaskNotFoundError, RunNotFoundError
 from flyte.wire import ActionPhase
-from tarmac import settings as all_settings
-from tarmac.api import make_app
 from tarmac.api.line import Caller
 from tarmac.links.server import Link, Peer, listen
 
-from .api_server import KEY, OWNER, VALUE_LIMIT, Server, add, serving
+from .api_server import KEY, OWNER, Server, add, serving
 
 
 @contextlib.asynccontextmanager
 async def linked(server: Server, folder: Path) -> AsyncIterator[str]:
     """The same API, on a link; its path."""
-    settings = all_settings.load(folder, {"TARMAC_VALUE_LIMIT": str(VALUE_LIMIT)})
-    app = make_app(server.control, server.authenticator, settings)
 
     def accept(link: Link, hello: wire.Hello) -> Peer:
-        return Caller(link, hello.token, app, server.control, server.authenticator)
+        return Caller(link, hello.token, server.app, server.control, server.authenticator)
 
     path = folder / "link.sock"
     listening = await listen(path, accept)
