@@ -149,7 +149,7 @@ class Platform:
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             return False
 
-    def wait_until_gone(self, timeout: float = 10) -> None:
+    def wait_until_gone(self, timeout: float = 30) -> None:
         wait_for(lambda: not self.processes(), f"no process of {self.home} is left", timeout, self.describe)
 
     def describe(self) -> str:
@@ -173,7 +173,7 @@ class Platform:
 
 
 def wait_for(
-    fact: Callable[[], Any], promise: str, timeout: float = 10, describe: Callable[[], str] | None = None
+    fact: Callable[[], Any], promise: str, timeout: float = 30, describe: Callable[[], str] | None = None
 ) -> Any:
     """What `fact` returns, as soon as that is true. Fails with `promise` after `timeout` seconds."""
     end = time.monotonic() + timeout

@@ -74,10 +74,10 @@ class World:
     async def settled(self) -> None:
         """Wait until nothing that was taken is under way."""
         runs = self.house.control._runs.live
-        assert await eventually(lambda: not self.house.control._deployments._tasks, 20)
+        assert await eventually(lambda: not self.house.control._deployments._tasks)
         for run in list(runs.values()):
             await self.house.control.abort(run.row.name, "", "owner")
-        assert await eventually(lambda: not runs, 20)
+        assert await eventually(lambda: not runs)
 
     async def check(self) -> None:
         """The platform answers, and the bystander is unhurt."""
@@ -102,7 +102,7 @@ class World:
         await self.up()
         app = await self.house.control.app("bystander", "development", "bystander-app")
         assert await eventually(lambda: self.house.control.agent.present)
-        assert await eventually(lambda: bool(self.house.control._apps.live), 5)
+        assert await eventually(lambda: bool(self.house.control._apps.live))
         await self.house.control.activate("bystander", "development", "bystander-app", 5, "owner")
         assert app.name == "bystander-app"
         await self.check()

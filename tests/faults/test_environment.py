@@ -74,7 +74,7 @@ def test_what_a_stopped_zygote_kept_is_tried_again_elsewhere(world: World) -> No
     _, pid, _ = world.noted("gate")
     (zygote,) = [zygote for zygote in world.zygotes() if int(pid) in [child.pid for child in zygote.children()]]
     zygote.suspend()
-    world.noted("gate", 2, patience=30)
+    world.noted("gate", 2)
     opens.touch()
     assert world.outputs(run) == "open"
     wait_for(lambda: not alive(zygote.pid) and not alive(int(pid)), "the stopped one and its workers are gone", 10)

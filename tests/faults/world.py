@@ -85,7 +85,7 @@ class World:
         found: dict[str, Any] = self.call("GET", f"/v1/runs/{run}")
         return found
 
-    def result(self, run: str, patience: float = 30) -> dict[str, Any]:
+    def result(self, run: str, patience: float = 60) -> dict[str, Any]:
         """The run when it is over."""
         found: dict[str, Any] = {}
 
@@ -115,7 +115,7 @@ class World:
     def count(self) -> Counter[str]:
         return Counter(words[0] for words in self.lines())
 
-    def noted(self, word: str, times: int = 1, patience: float = 15) -> list[str]:
+    def noted(self, word: str, times: int = 1, patience: float = 30) -> list[str]:
         """The last line that begins with `word`, once there are so many of them."""
         wait_for(lambda: self.count()[word] >= times, f"{times} × {word}", patience, lambda: f"{self.count()}")
         return [words for words in self.lines() if words[0] == word][-1]

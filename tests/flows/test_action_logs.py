@@ -199,9 +199,12 @@ def _pid_of(platform: Platform, run: str) -> int:
     with platform.client() as http:
         unit = http.get(f"/v1/runs/{run}/actions/a0").json()["attempts"][-1]["unit"]
     file = str(platform.home / "logs" / "workers" / f"{unit}.log")
-    holders = [process for process in platform.processes() if _writes(process.pid, file)]
-    assert len(holders) == 1, (file, holders)
-    return holders[0].pid
+
+    def holders() -> list[int]:
+        return [process.pid for process in platform.processes() if _writes(process.pid, file)]
+
+    wait_for(lambda: len(holders()) == 1, "its child, which has spoken, has ended too", 20, lambda: f"{holders()}")
+    return holders()[0]
 
 
 def _writes(pid: int, file: str) -> bool:

@@ -35,7 +35,7 @@ def zygote(tmp_path: Path, root: Path) -> Iterator[Zygotes]:
         yield make
 
 
-def get(port: int, path: str = "/", limit: float = 10) -> httpx.Response:
+def get(port: int, path: str = "/", limit: float = 30) -> httpx.Response:
     """The answer of 127.0.0.1:`port`, once it accepts connections."""
 
     def ask() -> httpx.Response | None:

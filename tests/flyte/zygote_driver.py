@@ -18,7 +18,7 @@ from tests import ports
 from tests.platform_fixture import ROOT, wait_for
 
 F = TypeVar("F", bound=wire.Frame)
-LIMIT = 15.0
+LIMIT = 30.0
 
 
 class Conversation:

@@ -136,14 +136,14 @@ def _open(address: str, **options: Any) -> connect:
     return connect(address, proxy=None, max_size=8 * 1024 * 1024, **options)
 
 
-async def _text(connection: ClientConnection, timeout: float = 10) -> str:
+async def _text(connection: ClientConnection, timeout: float = 30) -> str:
     async with asyncio.timeout(timeout):
         message = await connection.recv()
     assert isinstance(message, str)
     return message
 
 
-async def _json(connection: ClientConnection, timeout: float = 10) -> Any:
+async def _json(connection: ClientConnection, timeout: float = 30) -> Any:
     return json.loads(await _text(connection, timeout))
 
 

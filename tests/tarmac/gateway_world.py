@@ -38,7 +38,7 @@ from tests import ports
 SOURCES = Path(__file__).parent.parent.parent / "src"
 APP = "flytesnacks/development/hello"
 KEY = "tk_a-key-of-the-tests"
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 async def until(fact: Callable[[], object], promise: str, seconds: float = PATIENCE) -> None:

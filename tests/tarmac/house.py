@@ -328,7 +328,7 @@ async def open_house(folder: Path, **environ: str) -> AsyncIterator[House]:
     assert house.agent.failures == []
 
 
-async def eventually(fact: Callable[[], bool], seconds: float = 5) -> bool:
+async def eventually(fact: Callable[[], bool], seconds: float = 30) -> bool:
     """Whether the fact comes true in time."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not fact():

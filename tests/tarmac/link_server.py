@@ -56,7 +56,7 @@ class LinkServer:
     def send(self, frame: wire.Frame) -> None:
         self._writers[-1].write(wire.pack(frame))
 
-    async def wait(self, kind: type[F], fits: Callable[[F], bool] = lambda frame: True, limit: float = 15) -> F:
+    async def wait(self, kind: type[F], fits: Callable[[F], bool] = lambda frame: True, limit: float = 30) -> F:
         """The first frame of `kind` that fits; fails after `limit` seconds with all that was heard."""
         found = [frame for frame in self.frames if isinstance(frame, kind) and fits(frame)]
         try:
@@ -69,7 +69,7 @@ class LinkServer:
             raise AssertionError(f"no such {kind.__name__} within {limit} s; heard: {self.frames}") from None
         return found[0]
 
-    async def hello(self, count: int = 1, limit: float = 10) -> wire.Hello:
+    async def hello(self, count: int = 1, limit: float = 30) -> wire.Hello:
         """The hello number `count`."""
         async with asyncio.timeout(limit):
             while len(self.hellos) < count:
@@ -80,8 +80,8 @@ class LinkServer:
     async def started(self, unit: str) -> int:
         return (await self.wait(wire.UnitStarted, lambda frame: frame.unit == unit)).pid
 
-    async def ready(self, unit: str, limit: float = 15) -> str:
+    async def ready(self, unit: str, limit: float = 30) -> str:
         return (await self.wait(wire.UnitReady, lambda frame: frame.unit == unit, limit)).address
 
-    async def exited(self, unit: str, limit: float = 15) -> wire.UnitExited:
+    async def exited(self, unit: str, limit: float = 30) -> wire.UnitExited:
         return await self.wait(wire.UnitExited, lambda frame: frame.unit == unit, limit)

@@ -90,7 +90,7 @@ class Scene:
         return path.read_text()
 
 
-async def fact(holds: Callable[[], object], promise: str, limit: float = 10) -> None:
+async def fact(holds: Callable[[], object], promise: str, limit: float = 30) -> None:
     deadline = asyncio.get_running_loop().time() + limit
     while not holds():
         assert asyncio.get_running_loop().time() < deadline, promise

@@ -45,7 +45,7 @@ async def no() -> bool:
     return False
 
 
-async def fact(holds: Callable[[], object], promise: str, limit: float = 10) -> None:
+async def fact(holds: Callable[[], object], promise: str, limit: float = 30) -> None:
     """Wait until `holds`, in the loop."""
     deadline = time.monotonic() + limit
     while not holds():
