@@ -203,6 +203,22 @@ def draw():
     assert drawn(zygote, root, tmp_path, program) == [expected, expected]
 
 
+def test_a_module_can_keep_the_function_that_seeds(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+    """As an attribute of a class, too, from where it is called as anywhere, and of which Python does not warn."""
+    program = """
+import random, warnings
+warnings.simplefilter("error")
+class Dice:
+    seed = random.seed
+Dice.seed(3)
+Dice().seed(3)
+def draw():
+    Dice().seed(4)
+    return random.random(), type(Dice.seed).__name__
+"""
+    assert drawn(zygote, root, tmp_path, program)[0] == [str(random.Random(4).random()), "method"]
+
+
 def test_numpys_generators_are_no_different(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
     """The first seven nobody seeded, wherever the module keeps them; the last four the program did."""
     pytest.importorskip("numpy")

@@ -12,12 +12,12 @@ variables the import looked at: a run that sets one of them needs a process that
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import os
 import random
 import secrets
 import sys
+import types
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -58,7 +58,7 @@ class Imports:
             real_seed(generator, a, version)
 
         secrets.randbits, random.Random.seed = randbits, seed  # type: ignore[method-assign, assignment]
-        random.seed = functools.partial(seed, own)
+        random.seed = types.MethodType(seed, own)  # as the real one is, so that classes can have it as an attribute
         self._watching = True
         self._unseeded.add(own)
         try:
