@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -38,10 +39,20 @@ class Finished:
         return f"exit code {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
 
+@dataclass(frozen=True, slots=True)
+class User:
+    """Another user of this machine, and an interpreter of the tests' version that this user may run."""
+
+    number: int
+    python: str
+
+
 class Platform:
     """One running platform, or the place where one may be started."""
 
-    def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, settings: dict[str, str] | None = None, user: User | None = None) -> None:
+        """`user`: who runs the commands, where that is another than who runs the tests."""
+        self._user = user
         self.home = folder / "tarmac"
         self.work = folder / "work"
         """The working directory of every command; empty at first."""
@@ -49,6 +60,9 @@ class Platform:
         """The HOME of every command."""
         for made in (self.work, self.user):
             made.mkdir(parents=True)
+        if user is not None:
+            for made in (folder, self.work, self.user):
+                os.chown(made, user.number, user.number)
         self._settings = settings or {}
 
     @property
@@ -56,6 +70,8 @@ class Platform:
         """The environment for any program that shall use this platform."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OURS)}
         path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
+        if self._user is not None and self._user.python != sys.executable:
+            path += os.pathsep + sysconfig.get_path("purelib")
         cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))  # packages are fetched once for all
         own = {"TARMAC_HOME": str(self.home), "HOME": str(self.user), "PYTHONPATH": path, "UV_CACHE_DIR": cache}
         return {**kept, **own, **{f"TARMAC_{name.upper()}": value for name, value in self._settings.items()}}
@@ -88,7 +104,7 @@ class Platform:
 
     def python(self, *words: str | Path, stdin: str = "", timeout: float = 60, **env: str) -> Finished:
         """Run `python …` to its end on this platform."""
-        command = [sys.executable, *map(str, words)]
+        command = [self._user.python if self._user else sys.executable, *map(str, words)]
         done = subprocess.run(
             command,
             input=stdin,
@@ -97,6 +113,9 @@ class Platform:
             timeout=timeout,
             cwd=self.work,
             env={**self.env, **env},
+            user=None if self._user is None else self._user.number,
+            group=None if self._user is None else self._user.number,
+            extra_groups=None if self._user is None else [],
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 
@@ -185,10 +204,10 @@ def wait_for(
 
 
 @contextmanager
-def place(settings: dict[str, str] | None = None) -> Iterator[Platform]:
+def place(settings: dict[str, str] | None = None, user: User | None = None) -> Iterator[Platform]:
     """A place for a platform that is not started; whatever is left in it at the end is stopped and removed."""
     folder = Path(tempfile.mkdtemp(prefix="tarmac-test-"))
-    platform = Platform(folder, settings)
+    platform = Platform(folder, settings, user)
     try:
         yield platform
     finally:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from flyte import wire
 from tests.flyte.zygote_driver import Driver, Zygotes, gone, lines, zygotes
+from tests.platform_fixture import ROOT
 
 LOOK = "code:import os, tempfile; print(sorted(os.listdir('.')), os.getcwd(), tempfile.gettempdir()); "
 WRITE = "code:open('new', 'w'); open('shipped.txt', 'a').write(' changed'); print('written'); "
@@ -222,3 +226,20 @@ def test_without_namespaces_secrets_that_are_mounted_are_no_files(zygote: Zygote
     driver.next(wire.PoolReady)
     driver.worker("one", f"code:import os; print('there', os.path.exists({str(SECRETS)!r}))", home.parent / "one.log")
     lines(home.parent / "one.log", lambda text: "there False" in text)
+
+
+WITHOUT_NAMESPACES = (
+    'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all -- "$@"'
+)
+
+
+def test_where_a_user_may_have_no_namespaces_the_probe_says_why(tmp_path: Path) -> None:
+    """As in most containers: no right to mount, and none to a namespace in which there would be one."""
+    limited = ["unshare", "-r", "sh", "-c", WITHOUT_NAMESPACES, "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*limited, "true"], capture_output=True).returncode:
+        pytest.skip("this test needs `unshare` and `setpriv`, and a machine that lets them work")
+    command = [*limited, sys.executable, "-P", "-m", "flyte.runtime.isolation", str(tmp_path / "probe")]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env=env)
+    assert done.returncode == 1
+    assert "making a user namespace" in done.stderr
