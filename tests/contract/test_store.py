@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ from tarmac.store import (
     WriterLockTaken,
     open_store,
 )
+from tarmac.store.commits import Entry
 from tarmac.store.migrate import MIGRATIONS
 from tarmac.store.sqlite import SqliteDatabase, SqliteSession
 
@@ -459,6 +460,33 @@ async def test_a_full_disk_is_said_clearly_and_loses_nothing_that_was_acknowledg
     assert again.last_seq == 1000
     assert await stored_phases(again, *acknowledged, "after") == ["queued"] * (len(acknowledged) + 1)
     assert place.sql("select count(*) from runs") == [(len(acknowledged) + 1,)]
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+async def test_nothing_is_written_of_what_came_after_a_change_that_failed_and_before_that_was_heard(
+    place: Place,
+) -> None:
+    """It was decided on what the first change says; what is decided later knows that it failed."""
+    store = await place.open(patience=0.2)
+    thread = store._writer.thread
+    tell = thread.tell
+    with contextlib.closing(sqlite3.connect(place.path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("begin immediate")
+
+        def tell_and_unlock(entries: Sequence[Entry], error: Exception | None) -> None:
+            if other.in_transaction:
+                other.execute("rollback")
+            tell(entries, error)
+
+        setattr(thread, "tell", tell_and_unlock)  # noqa: B010 - or mypy would have a say in it
+        first = store.write(new_run("r1", 1))
+        await asyncio.sleep(0.02)  # the thread has it, and tries for 0.2 seconds
+        second = store.write(new_run("r2", 2))
+        for future in (first, second):
+            with pytest.raises(StoreUnavailable):
+                await future
+        await store.write(new_run("r3", 1))
+    assert place.sql("select name from runs") == [("r3",)]
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)

@@ -112,6 +112,8 @@ class FakeWorker:
         """It does not end when its action is over."""
         self.spent = False
         self.link: Peer | None = None
+        self.gone = False
+        """The process has ended; it may have been about to connect."""
 
     def cut(self) -> None:
         """Lose the link and make another; the process goes on."""
@@ -127,13 +129,16 @@ class FakeWorker:
 
     def end(self) -> None:
         """The process is gone, with whatever it ran."""
+        self.gone = True
         for job in self._jobs:
             job.cancel()
         if self.link is not None:
             self.link.close()
 
     async def live(self) -> None:
-        link = self.link = await self.agent.connect(
+        if self.gone:
+            return
+        link = await self.agent.connect(
             wire.Hello(
                 kind="worker",
                 name=self.order.unit,
@@ -145,6 +150,10 @@ class FakeWorker:
                 spent=self.spent,
             ),
         )
+        if self.gone:
+            link.close()
+            return
+        self.link = link
         for kept in self.kept.values():
             link.send(kept)
         while (frame := await link.next()) is not None:

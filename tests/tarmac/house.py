@@ -25,7 +25,7 @@ from tarmac.links.server import Link, Peer, listen
 from tarmac.store import open_store
 from tarmac.store.database import Session
 from tarmac.store.reader import Reader
-from tarmac.store.writer import Writer
+from tarmac.store.writer import WriterThread
 from tests.tarmac.fake_agent import Act, FakeAgent, FakeWorker
 
 X = InterfaceSpec(inputs=[InputSpec(name="x", schema={"type": "integer"}, type="int")])
@@ -131,11 +131,11 @@ class Reads:
 class News:
     """What the writer's thread tells the loop of its commits, which can be kept back."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._tell = writer._tell
+    def __init__(self, thread: WriterThread) -> None:
+        self._tell = thread.tell
         self._lock = threading.Lock()
         self._kept: list[tuple[Any, ...]] | None = None
-        setattr(writer, "_tell", self.tell)  # noqa: B010 - or mypy would have a say in it
+        setattr(thread, "tell", self.tell)  # noqa: B010 - or mypy would have a say in it
 
     def hold(self) -> None:
         """From now on commits are done, and the loop does not hear of them before `go_on`."""
@@ -196,10 +196,10 @@ class House:
         """`busy` workers do not connect by themselves."""
         settings = all_settings.load(self.home.path, self.environ)
         self.store = await open_store(settings.database_url, self.home.database, "normal")
-        writer = self.store._writer
-        assert writer._session is not None
-        writer._session = self.disk = Disk(writer._session)
-        self.reads, self.news = Reads(self.store._reader), News(writer)
+        thread = self.store._writer.thread
+        assert thread.commits.session is not None
+        thread.commits.session = self.disk = Disk(thread.commits.session)
+        self.reads, self.news = Reads(self.store._reader), News(thread)
         number = self.restarts
 
         def failed(error: BaseException) -> None:
@@ -241,14 +241,14 @@ class House:
         """
         self.restarts += 1
         writer = self.store._writer
-        for thing, name in ((self.store, "put"), (writer, "put"), (writer, "_tell")):
+        for thing, name in ((self.store, "put"), (writer, "put"), (writer.thread, "tell")):
             setattr(thing, name, _nothing)
         writer._gathered.clear()
         if loses == "handed over":
             self.disk.die()
             with contextlib.suppress(queue.Empty):
                 while True:
-                    writer._queue.get_nowait()
+                    writer.thread.queue.get_nowait()
         for job in asyncio.all_tasks():
             if is_ours(job):
                 job.cancel()

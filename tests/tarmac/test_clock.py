@@ -117,3 +117,33 @@ def test_a_file_that_cannot_be_read_or_written_ends_nothing(machine: Machine, tm
     machine.shown += 3600
     nowhere.look()
     assert nowhere.since(began) == 0
+
+
+def test_what_began_after_the_clock_was_set_back_twice_began_just_now(machine: Machine) -> None:
+    """It shows a time again that it has shown before, and the later one is meant."""
+    clock = machine.start()
+    for _ in range(2):
+        machine.passes(60)
+        machine.shown -= 3600
+        clock.look()
+    machine.passes(10)
+    began = machine.shown
+    machine.passes(20)
+    assert clock.since(began) == 20
+    assert machine.start().since(began) == 20
+
+
+@pytest.mark.parametrize("by", [3600.0, -3600.0])
+def test_what_began_before_it_was_noticed_that_the_clock_was_set_began_after_that(machine: Machine, by: float) -> None:
+    clock = machine.start()
+    machine.passes(60)
+    clock.look()
+    machine.passes(2)
+    machine.shown += by
+    machine.passes(3)
+    began = machine.shown
+    machine.passes(5)
+    clock.look()
+    machine.passes(20)
+    assert clock.since(began) == 25
+    assert machine.start().since(began) == 25

@@ -288,7 +288,7 @@ async def test_whatever_moment_it_is_killed_at_no_run_is_lost_doubled_or_changed
 async def test_what_was_not_committed_never_was_and_nobody_was_told(house: House) -> None:
     house.disk.hold()
     asking = asyncio.create_task(house.run("add", name="early"))
-    assert await eventually(lambda: house.store._writer._queue.empty() and bool(house.control._runs.live))
+    assert await eventually(lambda: house.store._writer.thread.queue.empty() and bool(house.control._runs.live))
     assert not asking.done()
     assert house.agent.assigned == []
     asking.cancel()
@@ -328,6 +328,32 @@ async def test_a_result_whose_commit_was_lost_is_told_again_by_its_worker(house:
     done = await house.control.wait(run.name, 10)
     assert (done.phase, done.attempt, bytes(done.outputs or b"")) == (ActionPhase.SUCCEEDED, 1, b"[7]")
     assert (called, told) == (["env.tree", "env.add"], ["succeeded"])
+
+
+async def test_a_result_that_is_told_twice_is_acknowledged_when_it_is_on_disk(house: House) -> None:
+    """A worker that makes another link tells again what it has; the first time may still be on its way to the disk."""
+    called: list[int] = []
+
+    async def behave(act: Act) -> Any:
+        called.append(act.assign.attempt)
+        house.disk.hold()
+        return 7
+
+    house.behave = behave
+    run = await house.run("add")
+    assert await eventually(lambda: bool(called) and house.control._runs.live[run.name].root.over)
+    (worker,) = [each for each in house.agent.workers.values() if each.held]
+    worker.cut()
+    peer = house.control.dispatch.workers[worker.order.unit]
+    assert await eventually(lambda: peer.link is not None)
+    assert worker.link is not None
+    worker.link.send(worker.kept[run.name, "a0"])
+    assert not await eventually(lambda: not worker.kept, seconds=0.3), "it was acknowledged"
+    await house.crash("handed over")
+    await house.up()
+    done = await house.control.wait(run.name, 10)
+    assert (done.phase, done.attempt, bytes(done.outputs or b"")) == (ActionPhase.SUCCEEDED, 1, b"[7]")
+    assert called == [1]
 
 
 async def test_an_attempt_that_died_with_the_control_plane_is_not_called_twice(house: House) -> None:

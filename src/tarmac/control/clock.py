@@ -29,24 +29,21 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Jump(msgspec.Struct, frozen=True):
-    """The clock was set `by` seconds forward; it showed `shown` when that was noticed."""
+    """The clock was set `by` seconds forward."""
 
     shown: float
+    """The first that it can have shown after that."""
     by: float
-
-    def is_after(self, shown: float) -> bool:
-        """Whether the clock showed that before it was set.
-
-        Where it was set back it may have shown the same twice: then the later one is meant, which lets a time limit
-        strike too late rather than too early.
-        """
-        return shown <= self.shown - self.by if self.by > 0 else shown < self.shown
 
 
 class Kept(msgspec.Struct, frozen=True):
     boot: str = ""
     difference: float = 0
     jumps: tuple[Jump, ...] = ()
+
+
+def _wall() -> float:
+    return time.time()
 
 
 def _steady() -> float:
@@ -58,7 +55,7 @@ class Clock:
     def __init__(
         self,
         path: Path,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float] = _wall,
         steady: Callable[[], float] = _steady,
         boot: Path = _BOOT,
     ) -> None:
@@ -67,6 +64,8 @@ class Clock:
         self._steady = steady
         self._boot = boot.read_text().strip() if boot.exists() else ""
         self._kept = _read(path)
+        self._looked: float | None = None
+        """What the clock showed at the last look."""
         if self._boot and self._kept.boot == self._boot:
             self.look()
         else:  # nothing that is there can be compared with now
@@ -80,15 +79,25 @@ class Clock:
         by = difference - self._kept.difference
         if abs(by) >= JUMP:
             log.warning("the clock was set %+.1f s", by)
-            self._kept = Kept(self._boot, difference, (*self._kept.jumps, Jump(shown, by)))
+            first = shown if self._looked is None else self._looked + by
+            self._kept = Kept(self._boot, difference, (*self._kept.jumps, Jump(first, by)))
             self._write()
         elif abs(by) >= DRIFT:
             self._kept = Kept(self._boot, difference, self._kept.jumps)
             self._write()
+        self._looked = shown
 
     def since(self, shown: float) -> float:
-        """Seconds since the clock showed that."""
-        jumped = sum(jump.by for jump in self._kept.jumps if jump.is_after(shown))
+        """Seconds since the clock showed that.
+
+        Where it was set back it may have shown the same twice: then the later one is meant, which lets a time limit
+        strike too late rather than too early.
+        """
+        jumped = 0.0
+        for jump in reversed(self._kept.jumps):
+            if shown >= jump.shown:
+                break
+            jumped += jump.by
         return self._wall() - jumped - shown
 
     def _write(self) -> None:

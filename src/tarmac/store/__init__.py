@@ -5,7 +5,7 @@
 
 A process with an open Store is the only one that can write: it has the writer lock on the database, and an epoch that
 is checked inside every transaction (promise 1). The store's other promises are kept in `queries.sql`, `batch.py` and
-`writer.py`, and tests/contract/test_store.py proves them on both databases. The differences between the two databases
+`commits.py`, and tests/contract/test_store.py proves them on both databases. The differences between the two databases
 are in `sqlite.py` and `postgres.py`; everything else, the SQL included, is written once.
 """
 
@@ -27,6 +27,7 @@ from tarmac.store.changes import (
     WriterLockLost,
     WriterLockTaken,
 )
+from tarmac.store.commits import Answer, Opened
 from tarmac.store.database import Database, Session
 from tarmac.store.migrate import MIGRATIONS
 from tarmac.store.reader import Reader
@@ -53,7 +54,7 @@ from tarmac.store.rows import (
     WholeRun,
 )
 from tarmac.store.sqlite import SqliteDatabase
-from tarmac.store.writer import Answer, Opened, Writer
+from tarmac.store.writer import Writer, WriterThread
 
 __all__ = [
     "ActionRow",
@@ -128,14 +129,15 @@ class Store(Reads):
             return dict(session.rows(runs)), session.rows(counts)[0], session.rows(seq)[0][0]
 
         phases, (tasks, apps, size), events = await self._reader.read(ask)
-        return Statistics(phases, tasks, apps, events, size, self._writer.commits, self._writer.changes)
+        commits = self._writer.thread.commits
+        return Statistics(phases, tasks, apps, events, size, commits.commits, commits.changes)
 
     async def close(self) -> None:
         """Write all changes that were given so far, then close the database; later changes fail."""
         self._reader.finish()
         await asyncio.shield(self._reader.closed)
         self._writer.finish()
-        await asyncio.shield(self._writer.closed)
+        await asyncio.shield(self._writer.thread.closed)
 
 
 async def open_store(
@@ -155,13 +157,14 @@ async def open_store(
     this version, or settings that cannot be used.
     """
     database = _database(url, path, fsync)
-    writer = Writer(database, migrations, wait, patience)
-    writer.start()
+    thread = WriterThread(database, migrations, wait, patience)
+    writer = Writer(thread)
+    thread.start()
     try:
-        opened = await writer.opened
+        opened = await thread.opened
     except BaseException:
         writer.finish()
-        await asyncio.shield(writer.closed)
+        await asyncio.shield(thread.closed)
         raise
     reader = Reader(database)
     reader.start()

@@ -35,10 +35,14 @@ class Reader(threading.Thread):
     async def read(self, ask: Callable[[Session], T]) -> T:
         """Call `ask` with a session, in the thread. Raises StoreUnavailable when the database cannot be read."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(Question(ask, future))
+        self.take(Question(ask, future))
+        return await future
+
+    def take(self, question: Question[Any]) -> None:
+        """Have it answered."""
+        self._queue.put(question)
         if self._ended:
             self._drain()
-        return await future
 
     def finish(self) -> None:
         """Answer all questions so far, then end; `closed` is then resolved."""
@@ -48,7 +52,7 @@ class Reader(threading.Thread):
         try:
             while (question := self._queue.get()) is not None:
                 if not question.future.cancelled():
-                    self._answer(question)
+                    self.answer(question)
         finally:
             self._ended = True
             self._drain()
@@ -57,13 +61,16 @@ class Reader(threading.Thread):
             finally:
                 on_loop(self._loop, resolve, self.closed, None)
 
-    def _answer(self, question: Question[Any]) -> None:
+    def answer(self, question: Question[Any]) -> None:
         try:
             answer = self._read(question.ask)
         except Exception as error:  # noqa: BLE001 - an error of the question goes to its caller
-            on_loop(self._loop, reject, question.future, error)
+            self.tell(reject, question.future, error)
         else:
-            on_loop(self._loop, resolve, question.future, answer)
+            self.tell(resolve, question.future, answer)
+
+    def tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        on_loop(self._loop, callback, *arguments)
 
     def _read(self, ask: Callable[[Session], T]) -> T:
         """Call `ask`, and once more on a new connection if the first one is broken."""
@@ -92,6 +99,6 @@ class Reader(threading.Thread):
             while True:
                 if (question := self._queue.get_nowait()) is not None:
                     error = StoreUnavailable(f"the store on {self._database.name} is closed")
-                    on_loop(self._loop, reject, question.future, error)
+                    self.tell(reject, question.future, error)
         except queue.Empty:
             pass

@@ -208,8 +208,8 @@ class Actions:
     def finished(self, worker: Worker, frame: wire.Finished) -> None:
         action = self.mine(worker, frame.run, frame.action, frame.attempt)
         ack = wire.FinishedAck(run=frame.run, action=frame.action, attempt=frame.attempt)
-        if action is None:
-            worker.send(ack)
+        if action is None:  # what it tells again may be on its way to the disk
+            self.on_disk(functools.partial(worker.send, ack))
         elif frame.error is not None:
             self.failed(action, frame.error, ack)
         else:

@@ -1,0 +1,443 @@
+"""Many clients at once, every latency by chance, and failures at any step: the control plane is killed between any two
+of its callbacks, links are cut and stalled, workers die and fall silent, the agent dies, the disk is full for a while,
+the clock is set. Then what the clients were told is judged (`checker`), and what is left must be in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from docs import specification as spec
+
+from flyte import wire
+from flyte.errors import BaseRuntimeError
+from tarmac.control import Control
+from tests.simulation.checker import Asked, check
+from tests.simulation.driver import PLACE, TASKS, task
+from tests.simulation.loop import Stuck
+from tests.simulation.world import Down, WallClock, World, digest, health, simulate
+from tests.tarmac.fake_agent import Act, FakeWorker, Vanish
+
+TREE = task("tree")
+SHORT = [each for each in TASKS if each.name in ("env.add", "env.flaky", "env.slow")]
+REUSED = msgspec.structs.replace(
+    task("reused", environment="kept"),
+    environment=wire.EnvironmentSpec(name="kept", kind="task", reuse=wire.ReuseSpec(max_replicas=1, concurrency=2)),
+)
+DEPLOYED = [TREE, REUSED, *SHORT]
+
+NAMES = [f"n{at}" for at in range(12)]
+
+
+@dataclass
+class Stream:
+    """What a client that watches a run was told."""
+
+    run: str
+    snapshot: tuple[int, str] | None = None
+    events: list[tuple[int, str]] = field(default_factory=list)
+    is_over: bool = False
+    is_none: bool = False
+
+
+@dataclass
+class Result:
+    """What became of a seed."""
+
+    wrong: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    digest: str = ""
+    """Of all events: the same seed gives the same."""
+    story: list[tuple[float, str]] = field(default_factory=list)
+
+
+class Chaos:
+    def __init__(self, world: World, wall: WallClock, seed: str, seconds: float) -> None:
+        self._world, self._wall, self._seconds = world, wall, seconds
+        self._chance = random.Random(f"chaos {seed}")
+        self.history: list[Asked] = []
+        self.wrong: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self._attempts: dict[tuple[str, str, int], str] = {}
+        """Attempt whose function was called → runs, returned, raised, or lost: its worker was, or may have been."""
+        self._units: dict[tuple[str, str, int], str] = {}
+        self._raised: Counter[tuple[str, str]] = Counter()
+        self._streams: list[Stream] = []
+        self._records: list[tuple[str, wire.Run]] = []
+        """Kind of answer, and what it showed."""
+        self._seen: list[str] = []
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._until = 0.0
+        self._full_until = 0.0
+        self.digest = ""
+        world.behave = self._behave
+        world.disk.is_full = lambda: world.loop.now < self._full_until
+
+    # ------------------------------------------------------------------ workers
+
+    async def _behave(self, act: Act) -> Any:
+        order, chance = act.assign, self._chance
+        which = (order.run, order.action, order.attempt)
+        self._check_call(which)
+        self._attempts[which], self._units[which] = "runs", act._worker.order.unit
+        self._world.note(*which, "begins in", act._worker.order.unit)
+        await asyncio.sleep(chance.choice([0, 0, 0.001, 0.01, 0.3]))
+        if order.task == "env.flaky" and self._raised[which[:2]] < 2:
+            self._raised[which[:2]] += 1
+            self._attempts[which] = "raised"
+            raise ValueError("not yet")
+        if chance.random() < 0.03:
+            self._lost(act._worker)
+            raise Vanish
+        x = act.inputs["x"]
+        if order.task == "env.tree" and x > 0:
+            calls = [
+                act.call(name, x=x - 1, sequence=at) for at, name in enumerate(["env.tree", "env.add", "env.flaky"])
+            ]
+            for result in await asyncio.gather(*calls):
+                x += json.loads(result.outputs.inline or b"[0]")[0] if result.outputs else 0
+        self._attempts[which] = "returned"
+        self._world.note(*which, "returns")
+        return x + 1
+
+    def _check_call(self, which: tuple[str, str, int]) -> None:
+        """No attempt runs twice, and none runs while an earlier one may be at it or has finished."""
+        if which in self._attempts:
+            self.wrong.append(f"{which} is called twice")
+        stopped = self._world.agent.stopped
+        for number in range(1, which[2]):
+            before = (*which[:2], number)
+            how = self._attempts.get(before, "lost")
+            why = [order.reason for order in stopped if order.unit == self._units.get(before)]
+            ended = any(reason.startswith(("aborted", "its parent ended", "it ran longer")) for reason in why)
+            if how in ("runs", "returned") and not ended:
+                self.wrong.append(f"{which} is called, and attempt {number} {how} ({why})")
+
+    def _lost(self, worker: FakeWorker) -> None:
+        self._world.note(worker.order.unit, "is lost")
+        for held in worker.held.values():
+            self._attempts[held.run, held.action, held.attempt] = "lost"
+
+    # ------------------------------------------------------------------ clients
+
+    async def _ask(self, asked: Asked, make: Callable[[Control], Awaitable[Any]], read: Callable[[Any], None]) -> None:
+        asked.at = self._world.loop.now
+        self.history.append(asked)
+        try:
+            got = await self._world.call(make)
+        except Down:
+            self.counts["unanswered"] += 1
+            return
+        except BaseRuntimeError as error:
+            name = type(error).__name__
+            asked.till = self._world.loop.now
+            asked.answer = "not found" if "NotFound" in name else "refused" if "Already" in name else name
+            if asked.answer == name and name != "SystemUnavailableError":
+                self.wrong.append(f"{asked.kind} of {asked.name} fails: {error!r}")
+            return
+        except Exception as error:  # noqa: BLE001 - the store's, when its disk is full; the API says 503 then
+            self.counts[f"failed with {type(error).__name__}"] += 1
+            if not self._world.failures:
+                self.wrong.append(f"{asked.kind} of {asked.name} fails: {error!r}")
+            return
+        asked.till = self._world.loop.now
+        read(got)
+
+    def _shows(self, asked: Asked, run: wire.Run) -> None:
+        asked.says.append((run.name, run.phase.value, run.attempt, asked.till or 0))
+        self._records.append((asked.kind, run))
+
+    def _answered(self, asked: Asked) -> Callable[[wire.Run], None]:
+        def read(run: wire.Run) -> None:
+            asked.answer = run.phase.value
+            self._shows(asked, run)
+
+        return read
+
+    async def _client(self) -> None:
+        chance = self._chance
+        while self._world.loop.now < self._until:
+            await asyncio.sleep(chance.expovariate(1 / 0.02))
+            kinds = ["create", "get", "abort", "list", "actions", "stream", "wait", "abort_action"]
+            kind = chance.choices(kinds, [10, 12, 3, 4, 4, 4, 2, 1])[0]
+            self.counts[kind] += 1
+            name = chance.choice(NAMES if chance.random() < 0.5 or not self._seen else self._seen[-8:])
+            await getattr(self, f"_{kind}")(Asked(kind, name), name)
+
+    async def _create(self, asked: Asked, _: str) -> None:
+        chance = self._chance
+        mark, number = chance.choice(["name", "key", "none"]), chance.randrange(12)
+        asked.name = f"n{number}" if mark == "name" else None
+        asked.key = f"k{number}" if mark == "key" else None
+        names = ["env.add", "env.tree", "env.flaky"]
+        name = names[number % 3] if mark != "none" else chance.choice([*names, "kept.reused", "env.slow"])
+        request = wire.RunRequest(
+            task=name, name=asked.name, idempotency_key=asked.key, inputs=msgspec.Raw(b'{"x": 2}')
+        )
+
+        def read(got: tuple[wire.Run, bool]) -> None:
+            asked.answer, asked.run = "created" if got[1] else "found", got[0].name
+            self._shows(asked, got[0])
+            if asked.run not in self._seen:
+                self._seen.append(asked.run)
+
+        await self._ask(asked, lambda control: control.create_run(request, "owner"), read)
+
+    async def _get(self, asked: Asked, name: str) -> None:
+        await self._ask(asked, lambda control: control.run(name), self._answered(asked))
+
+    async def _wait(self, asked: Asked, name: str) -> None:
+        await self._ask(asked, lambda control: control.wait(name, 0.2), self._answered(asked))
+
+    async def _abort(self, asked: Asked, name: str) -> None:
+        await self._ask(asked, lambda control: control.abort(name, "", "owner"), self._answered(asked))
+
+    async def _abort_action(self, asked: Asked, name: str) -> None:
+        def read(action: wire.Action) -> None:
+            asked.kind, asked.answer = "abort", action.phase.value
+            asked.says.append((name, action.phase.value, action.attempt, asked.till or 0))
+
+        await self._ask(asked, lambda control: control.abort_action(name, "a0", "", "owner"), read)
+
+    async def _list(self, asked: Asked, _: str) -> None:
+        asked.name = None
+
+        def read(runs: list[wire.Run]) -> None:
+            asked.answer = "list"
+            asked.names = frozenset(run.name for run in runs) if len(runs) < 1000 else None
+            for run in runs:
+                self._shows(asked, run)
+
+        await self._ask(asked, lambda control: control.runs(project=PLACE[0], domain=PLACE[1], limit=1000), read)
+
+    async def _actions(self, asked: Asked, name: str) -> None:
+        def read(actions: list[wire.Action]) -> None:
+            asked.answer = "actions"
+            roots = [action for action in actions if action.name == wire.ROOT_ACTION]
+            asked.says += [(name, root.phase.value, root.attempt, asked.till or 0) for root in roots]
+
+        await self._ask(asked, lambda control: control.actions(name, limit=1000), read)
+
+    async def _stream(self, asked: Asked, name: str) -> None:
+        job = asyncio.ensure_future(self._watch(asked, name))
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+
+    async def _watch(self, asked: Asked, name: str) -> None:
+        """A client that goes on where it was when its stream is cut off, as the SDK does."""
+        asked.at = self._world.loop.now
+        self.history.append(asked)
+        stream = Stream(name)
+        self._streams.append(stream)
+        after: int | None = None
+
+        async def follow(control: Control) -> bool:
+            nonlocal after
+            async for kind, seq, record in control.watch_run(name, after):
+                phase = getattr(record.phase, "value", record.phase)
+                if kind == "snapshot":
+                    stream.snapshot = (seq, phase)
+                else:
+                    stream.events.append((seq, phase))
+                after = seq
+                asked.says.append((name, phase, record.attempt, self._world.loop.now))
+            return True
+
+        while not stream.is_over and self._world.loop.now < self._until + 400:
+            try:
+                stream.is_over = await self._world.call(follow)
+            except Down:
+                await asyncio.sleep(0.05)
+            except BaseRuntimeError as error:
+                stream.is_none = True
+                if "NotFound" not in type(error).__name__:
+                    self.wrong.append(f"the stream of {name} fails: {error!r}")
+                return
+            except Exception as error:  # noqa: BLE001 - the store's, as above
+                if not self._world.failures:
+                    self.wrong.append(f"the stream of {name} fails: {error!r}")
+                await asyncio.sleep(0.05)
+
+    # ------------------------------------------------------------------ failures
+
+    async def _kill(self) -> None:
+        """The control plane dies before some callback, again and again; another one is started a little later."""
+        world, chance = self._world, self._chance
+        while world.loop.now < self._until:
+            fuse = world.loop.steps + chance.randrange(1, 1500)
+
+            def burn(fuse: int = fuse) -> None:
+                if world.loop.steps >= fuse:
+                    world.crash()
+
+            world.loop.on_step = burn
+            await self._until_dead()
+            world.loop.on_step = None
+            if chance.random() < 0.5:
+                world.let_the_last_batch_come_late(chance.choice([0.01, 0.6, 2]))
+            await asyncio.sleep(chance.choice([0.001, 0.05, 0.5]))
+            workers = list(world.agent.workers.values())
+            if chance.random() < 0.25:
+                lost = chance.sample(workers, len(workers) // 3)
+                for worker in lost:
+                    self._lost(worker)
+                world.agent.lose(*lost)
+            if chance.random() < 0.1:
+                self._set_clock()
+            await world.up()
+
+    async def _until_dead(self) -> None:
+        await self._world.crashed.wait()
+
+    async def _revive(self) -> None:
+        """After the last kill: start it again whenever it ends by itself."""
+        while True:
+            await self._until_dead()
+            await asyncio.sleep(0.2)
+            await self._world.up()
+
+    async def _hurt(self) -> None:
+        """Everything but the control plane itself."""
+        chance = self._chance
+        while self._world.loop.now < self._until:
+            await asyncio.sleep(chance.expovariate(1 / 0.15))
+            kinds = ["cut", "stall", "freeze", "silent", "kill", "agent", "disk", "clock"]
+            kind = chance.choices(kinds, [6, 4, 1, 1, 3, 1, 1, 1])[0]
+            if self._world.listening:
+                self.counts[f"{kind} (hurt)"] += 1
+                self._world.note("hurt:", kind)
+                getattr(self, f"_hurt_{kind}")()
+
+    def _linked(self) -> list[FakeWorker]:
+        gate = self._world.gate.open_wires()
+        found = [each for each in self._world.agent.workers.values() if getattr(each.link, "wire", None) in gate]
+        return sorted(found, key=lambda each: each.order.unit)
+
+    def _hurt_cut(self) -> None:
+        if linked := self._linked():
+            self._chance.choice(linked).cut()
+
+    def _hurt_stall(self) -> None:
+        """What is sent over some link, or the other way, takes a second longer; the order stays."""
+        if wires := self._world.gate.open_wires():
+            self._chance.choice(wires).stall = self._world.loop.now + self._chance.uniform(0.05, 1)
+
+    def _hurt_freeze(self) -> None:
+        """The whole machine stands still."""
+        self._world.loop.now += self._chance.uniform(0.05, 3)
+
+    def _hurt_silent(self) -> None:
+        if linked := self._linked():
+            worker = self._chance.choice(linked)
+            worker.deaf = True
+            self._lost(worker)
+
+    def _hurt_kill(self) -> None:
+        if linked := self._linked():
+            worker = self._chance.choice(linked)
+            self._lost(worker)
+            self._world.agent.exited(worker, signal=9)
+
+    def _hurt_agent(self) -> None:
+        agent = self._world.agent
+        if getattr(agent.link, "wire", None) in self._world.gate.open_wires():
+            for worker in agent.workers.values():
+                self._lost(worker)
+            agent.die()
+
+    def _hurt_disk(self) -> None:
+        self._full_until = self._world.loop.now + self._chance.choice([0.02, 0.5, 7])
+
+    def _hurt_clock(self) -> None:
+        self._set_clock()
+
+    def _set_clock(self) -> None:
+        self._wall.ahead += self._chance.choice([-3600, -5, 5, 3600, 86400])
+
+    # ------------------------------------------------------------------ all of it
+
+    async def live(self) -> None:
+        world = self._world
+        await world.up()
+        request = wire.DeployRequest(version="v1", root="/", tasks=DEPLOYED)
+        await world.call(lambda control: control.deploy(request, "owner"))
+        self._until = world.loop.now + self._seconds
+        await asyncio.gather(self._kill(), self._hurt(), *(self._client() for _ in range(6)))
+        self._full_until = 0
+        reviving = asyncio.ensure_future(self._revive())
+        await asyncio.sleep(300)
+        reviving.cancel()
+        self._check()
+
+    def _check(self) -> None:
+        """What must hold when all is over."""
+        self.wrong += check(self.history) + health(self._world)
+        rows = self._world.rows("select seq, stream, member, attempt, phase from events order by seq")
+        events: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        moves: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+        for seq, stream, member, attempt, phase in rows:
+            if stream.startswith("run/"):
+                moves[stream[4:], member].append((attempt, phase))
+                if member == wire.ROOT_ACTION:
+                    events[stream[4:]].append((seq, phase))
+        for which, of_action in moves.items():
+            self._check_moves(which, of_action)
+        for each in self._streams:
+            self._check_stream(each, events[each.run])
+        for kind, run in self._records:
+            told = [phase for seq, phase in events[run.name] if seq <= run.seq]
+            if not told or told[-1] != run.phase.value:
+                self.wrong.append(f"{kind} shows {run.name} as {run.phase} at {run.seq}; events: {events[run.name]}")
+        left = [row for row in self._world.rows("select run, name, phase from actions") if row[2] not in spec.OVER]
+        if left:
+            self.wrong.append(f"not over: {left[:5]}")
+        if busy := self._world.control.dispatch.busy:
+            self.wrong.append(f"{busy} slots are taken by nobody")
+        self.counts["crashes"], self.counts["commits"] = self._world.crashes, self._world.commits
+        self.counts["operations"], self.counts["runs"] = len(self.history), len(events)
+        self.counts["steps"], self.counts["attempts"] = self._world.loop.steps, len(self._attempts)
+        self.digest = digest(self._world) + hashlib.sha256(repr(self.history).encode()).hexdigest()
+
+    def _check_moves(self, which: tuple[str, str], moves: list[tuple[int, str]]) -> None:
+        phase, attempt = "", 0
+        for number, to in moves:
+            if phase and to != phase and to not in spec.ACTION_MOVES.get(phase, ()):
+                self.wrong.append(f"{which} goes from {phase} to {to}: {moves}")
+            if number < attempt:
+                self.wrong.append(f"{which} goes back to attempt {number}: {moves}")
+            phase, attempt = to, number
+
+    def _check_stream(self, stream: Stream, events: list[tuple[int, str]]) -> None:
+        if stream.is_none or stream.snapshot is None:
+            return
+        want = [event for event in events if event[0] > stream.snapshot[0]]
+        if stream.events != want or not stream.is_over:
+            told = f"snapshot {stream.snapshot}, events {stream.events}, over: {stream.is_over}"
+            self.wrong.append(f"the stream of {stream.run} told {told}; the table has {events}")
+
+
+def chaos(seed: int, seconds: float = 4, *, story: bool = False) -> Result:
+    """One seed's life."""
+    result = Result()
+
+    async def life(world: World, wall: WallClock) -> None:
+        world.story = result.story if story else None
+        chaos = Chaos(world, wall, str(seed), seconds)
+        try:
+            await chaos.live()
+        finally:
+            result.wrong, result.counts, result.digest = chaos.wrong, chaos.counts, chaos.digest
+
+    try:
+        simulate(str(seed), life, slots=4)
+    except Stuck as stuck:
+        result.wrong.append(f"Stuck: {stuck}")
+    return result

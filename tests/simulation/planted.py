@@ -1,0 +1,62 @@
+"""Faults that are put into the durable core on purpose (planted.diff): the simulation has to find every one of them.
+
+Each is a name and a change of some lines, like a patch without the file and the place: the lines stand in one place of
+the code. Add one for every real fault that is found, so that it would be found again. A fault is tried in a process of
+its own, whose import of the module is given the changed text; no file is changed.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+from pathlib import Path
+from types import CodeType
+from typing import NamedTuple
+
+SOURCES = Path(__file__).parents[2] / "src"
+
+
+class Fault(NamedTuple):
+    name: str
+    right: str
+    """Whole lines, as they are in the code."""
+    wrong: str
+    """What stands there instead."""
+
+
+class DoesNotFit(Exception):
+    """Raised when a fault's lines are not in the code, or in two places: the list has to follow the code."""
+
+
+def faults() -> list[Fault]:
+    found = []
+    for block in Path(__file__).with_suffix(".diff").read_text().split("\n\n# "):
+        name, *lines = block.removeprefix("# ").splitlines()
+        right = "".join(f"{line[1:]}\n" for line in lines if line[0] in "- ")
+        wrong = "".join(f"{line[1:]}\n" for line in lines if line[0] in "+ ")
+        found.append(Fault(name, right, wrong))
+    return found
+
+
+def find(fault: Fault) -> Path:
+    """The file that it changes. Raises DoesNotFit."""
+    files = [*(SOURCES / "tarmac").rglob("*.py"), SOURCES / "flyte/phases.py"]
+    found = [path for path in files for _ in range(path.read_text().count(f"\n{fault.right}"))]
+    if len(found) != 1:
+        raise DoesNotFit(f"{fault.name!r} should fit one place of the code, and fits {found}:\n{fault.right}")
+    return found[0]
+
+
+def plant(fault: Fault) -> None:
+    """From now on the module with the fault is imported so. To be called before it is."""
+    path = find(fault)
+
+    class Loader(importlib.machinery.SourceFileLoader):
+        def get_code(self, fullname: str) -> CodeType | None:
+            if Path(self.path) != path:
+                return super().get_code(fullname)
+            return compile(path.read_text().replace(fault.right, fault.wrong), str(path), "exec")
+
+    loaders = (Loader, importlib.machinery.SOURCE_SUFFIXES)
+    sys.path_hooks.insert(0, importlib.machinery.FileFinder.path_hook(loaders))
+    sys.path_importer_cache.clear()
