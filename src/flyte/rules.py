@@ -183,6 +183,10 @@ _WORDS = r"[a-z0-9]+([_-][a-z0-9]+)*"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NAME_FORM = "be 1 to 100 letters, digits, '.', '_' and '-', with a letter or digit first"
 _DNS_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_UNSEEN = "\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u00ad\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufeff"
+"""Control characters, and those that change how the rest of a line is shown or cannot be seen at all."""
+
+_VISIBLE = re.compile(rf"[^\s{_UNSEEN}]([^{_UNSEEN}]*[^\s{_UNSEEN}])?")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 PROJECT = Text("project", _NAME_FORM, 100, _NAME)
@@ -219,7 +223,7 @@ APP_ENTRY = Text(
     re.compile(r"([^\s:\x00-\x1f]+:[^\s:\x00-\x1f]+)?"),
 )
 SECRET_NAME = Text("secret name", "be 1 to 200 letters, digits, '-' and '_'", 200, re.compile(r"[-a-zA-Z0-9_]+"))
-KEY_NAME = Text("API key's name", "be 1 to 100 printable characters", 100, _PRINTABLE)
+KEY_NAME = Text("API key's name", "be 1 to 100 printable characters, without spaces at its ends", 100, _VISIBLE)
 IDEMPOTENCY_KEY = Text("idempotency key", "be 1 to 200 printable characters", 200, _PRINTABLE)
 VARIABLE = Text(
     "environment variable",

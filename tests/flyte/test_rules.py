@@ -19,7 +19,7 @@ from flyte import rules
         (rules.VERSION, ["v1", "1.0_2-x"], ["", ".", "..", "a/b", "a\0", "a\n", "v" * 101]),
         (rules.VARIABLE, ["A", "a.b", "_"], ["", "A=1", "A B", "A\0", "A\n"]),
         (rules.VARIABLE_VALUE, ["", "a\nb", "ä" * 50_000], ["a\0b", "\ud800", "ä" * 50_001]),
-        (rules.KEY_NAME, ["github", "a b", "é"], ["", "a\nb", "a\0", "x" * 101]),
+        (rules.KEY_NAME, ["github", "a b", "é", "x"], ["", "a\nb", "a\0", "x" * 101, " ", "a ", "\u202eb", "a\u200bb"]),
         (rules.HOST, ["a.example.com", "x"], ["", "a_b", "-a", "a..b", "a/b", "a" * 254]),
         (rules.URL_PATH, ["/", "/health?x=1"], ["", "health", "/a b", "/a\n"]),
         (rules.DIGEST, ["0" * 64], ["", "0" * 63, "G" * 64]),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 
 from tests.tarmac.gateway_world import KEY, World, until, world
@@ -328,3 +330,47 @@ async def test_an_app_whose_clients_take_all_they_can_leaves_the_front_door_answ
                 stack.callback((await half_sent(gateway.slot(), "/")).close)
             status, seen, _ = await gateway.ask("GET", gateway.door("/v1/health"))
             assert (status, seen["server"]) == (200, "control")
+
+
+def other_address() -> str:
+    """An address of this machine that is not loopback: to HAProxy, another machine's."""
+    found = [
+        each.address
+        for addresses in psutil.net_if_addrs().values()
+        for each in addresses
+        if each.family == socket.AF_INET
+    ]
+    others = [address for address in found if not address.startswith("127.")]
+    if not others:
+        pytest.skip("this machine has no address but loopback")
+    return others[0]
+
+
+async def is_taken(stack: contextlib.AsyncExitStack, port: int, source: str) -> bool:
+    """Whether one more connection from `source` is answered. It stays open."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+    stack.callback(writer.close)
+    writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    try:
+        return bool(await asyncio.wait_for(reader.readline(), 10))
+    except ConnectionError:
+        return False
+
+
+async def test_one_address_of_another_machine_cannot_take_all_connections_of_the_apps() -> None:
+    other = other_address()
+    async with world(connections_per_address=5) as gateway:
+        await gateway.serve(await gateway.upstream())
+        async with contextlib.AsyncExitStack() as stack:
+            taken = [await is_taken(stack, gateway.slot(), other) for _ in range(9)]
+            assert taken == [True] * 5 + [False] * 4
+            assert [await is_taken(stack, gateway.slot(), "127.0.0.1") for _ in range(9)] == [True] * 9
+
+
+async def test_a_trusted_proxy_has_no_limit_for_one_address() -> None:
+    """All its clients have its address."""
+    other = other_address()
+    async with world(connections_per_address=5, trusted_proxies=other) as gateway:
+        await gateway.serve(await gateway.upstream())
+        async with contextlib.AsyncExitStack() as stack:
+            assert [await is_taken(stack, gateway.slot(), other) for _ in range(9)] == [True] * 9

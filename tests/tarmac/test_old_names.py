@@ -133,3 +133,34 @@ def test_what_such_an_app_writes_is_in_the_platforms_folder(tmp_path: Path) -> N
         log = home.replica_log("flytesnacks", "development", name, "r-1").resolve()
         assert log.parent.parent == home.logs / "apps", name
     assert home.access_log("p", "d", "app").parent.name == "p.d.app"
+
+
+async def test_text_that_is_not_utf_8_is_shown_with_escapes_and_hides_nothing_else(tmp_path: Path) -> None:
+    """A database that was written by hand, or damaged: the platform comes up, and what is there can be deleted."""
+    async with open_house(tmp_path) as house:
+        for name in ("bad", "good"):
+            await house.control.create_key(wire.KeyRequest(name=name), "owner")
+            await house.control.create_secret(wire.SecretRequest(name=name, value="x"), "owner")
+            await house.control.create_project(wire.Project(id=name, name=name), "owner")
+        await house.control.deploy(
+            wire.DeployRequest(version="v1", root="/", tasks=[task("bad"), task("good")]), "owner"
+        )
+        await house.down()
+        with contextlib.closing(sqlite3.connect(house.home.database)) as rows, rows:
+            for table, name in (
+                ("keys", "bad"),
+                ("secrets", "bad"),
+                ("projects", "bad"),
+                ("tasks", "env.bad"),
+                ("current_tasks", "env.bad"),
+            ):
+                assert rows.execute(f"update {table} set name = cast(x'ffc3' as text) where name = ?", (name,)).rowcount
+        await house.up()
+        async with asking(house) as client:
+            for kind in ("keys", "secrets", "projects", "tasks"):
+                listed = {each["name"] for each in (await client.get(f"/v1/{kind}")).json()}
+                assert {"\\xff\\xc3", "env.good" if kind == "tasks" else "good"} <= listed, kind
+            await client.delete(
+                f"/v1/keys/{path_part(chr(92) + 'xff' + chr(92) + 'xc3')}"
+            )  # no gateway is here that could confirm it
+            assert {each["name"] for each in (await client.get("/v1/keys")).json()} == {"good"}

@@ -46,12 +46,30 @@ _CAUSES = {
 }
 
 
+_NOT_UTF8 = "Could not decode to UTF-8"
+"""How the message of Python's error begins where a text in the file is none."""
+
+
+def _with_escapes(text: bytes) -> str:
+    return text.decode(errors="backslashreplace")
+
+
 class SqliteSession:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def rows(self, sql: str, values: Mapping[str, Any] | None = None) -> list[Any]:
-        return self._connection.execute(sql, values or {}).fetchall()
+        try:
+            return self._connection.execute(sql, values or {}).fetchall()
+        except sqlite3.OperationalError as error:
+            if not str(error).startswith(_NOT_UTF8):
+                raise
+        # Somebody else wrote to the file, or the disk did. One such text is not to hide all other rows.
+        self._connection.text_factory = _with_escapes
+        try:
+            return self._connection.execute(sql, values or {}).fetchall()
+        finally:
+            self._connection.text_factory = str
 
     def many(self, sql: str, values: Sequence[Mapping[str, Any]]) -> int:
         return self._connection.executemany(sql, values).rowcount
