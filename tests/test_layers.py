@@ -67,6 +67,7 @@ INSIDE_CONTROL: dict[str, set[str]] = {
     "workers": CONTROL_GROUND,
     "runs": CONTROL_GROUND | {"workers"},
     "apps": CONTROL_GROUND | {"workers", "runs"},
+    "builds": CONTROL_GROUND,
     "keys": CONTROL_GROUND,
     "inbox": CONTROL_GROUND | {"workers", "runs"},
 }

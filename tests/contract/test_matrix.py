@@ -165,6 +165,7 @@ RECORDS: list[tuple[str, str, type[wire.Record]]] = [
     ("POST", "/v1/secrets", wire.SecretRequest),
     ("POST", "/v1/keys", wire.KeyRequest),
     ("POST", "/v1/projects", wire.Project),
+    ("POST", "/v1/images/prune", wire.PruneRequest),
     ("PUT", "/v1/projects/flytesnacks", wire.Project),
     ("POST", "/v1/runs/none/abort", wire.AbortRequest),
     ("POST", "/v1/runs/none/actions/a0/abort", wire.AbortRequest),

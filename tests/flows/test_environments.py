@@ -6,13 +6,14 @@ The packages come from a folder, so that no network is needed; another version o
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from tarmac.environments import interpreters
-from tests.platform_fixture import Platform
+from tests.platform_fixture import Platform, wait_for
 from tests.tarmac.wheelhouse import Wheelhouse
 
 PROGRAM = """
@@ -182,3 +183,95 @@ def test_a_version_of_python_that_is_nowhere_is_the_nearest_and_said(platform: P
     done = platform.cli("run", program, "ask", timeout=180)
     assert done.code == 0, done.both
     assert "asks for Python 3.99, which is not on this machine" in done.err
+
+
+# ------------------------------------------------------------------------------------------------- seeing and managing
+
+TWO = """
+import flyte
+
+OPTIONS = "--no-index --find-links {house}"
+base = flyte.Image.from_debian_base()
+kept = flyte.TaskEnvironment("kept", image=base.with_pip_packages("cow<2", "goat", extra_args=OPTIONS))
+plain = flyte.TaskEnvironment("plain", depends_on=[kept])
+
+
+@kept.task
+async def milk() -> str:
+    import goat
+    return goat.VERSION
+
+
+@plain.task
+async def nothing() -> None: ...
+"""
+
+
+def test_an_image_is_built_shown_and_pruned_without_a_deployment(platform: Platform, tmp_path: Path) -> None:
+    house = Wheelhouse(tmp_path / "house")
+    house.wheel("cow", "1.0")
+    house.wheel("goat", "1.0")
+    program = platform.write("two/two.py", TWO.format(house=house.folder))
+    built = platform.cli("build", program, "plain", "-o", "json", timeout=120)
+    assert built.code == 0, built.both
+    states = {each["environment"]: each for each in json.loads(built.out)}
+    assert (states["plain"]["state"], states["kept"]["state"]) == ("own", "ready")
+    image = states["kept"]["image"]
+    shown = platform.cli("images", "show", image["id"][:10])
+    assert {"cow==1.0", "goat==1.0"} <= set(shown.out.split()), shown.both
+    assert "uv pip sync" in platform.cli("images", "log", image["id"]).out
+    folder = Path(image["path"]).parent.parent
+
+    house.wheel("goat", "2.0")
+    run = platform.cli("run", program, "milk", timeout=120)
+    assert (run.code, run.out) == (0, '"1.0"\n'), run.both
+    forced = platform.cli("build", program, "kept", "--force", timeout=120)
+    assert forced.code == 0, forced.both
+    run = platform.cli("run", program, "milk", timeout=120)
+    assert (run.code, run.out) == (0, '"2.0"\n'), run.both
+    assert "goat==2.0" in platform.cli("get", "task", "kept.milk").out
+
+    assert platform.cli("images", "prune").code == 0
+    assert folder.exists(), "what was used lately stays"
+    listed = json.loads(platform.cli("images", "list", "-o", "json").out)
+    assert [record["environments"] for record in listed if record["id"] == image["id"]] == [
+        ["flytesnacks/development/kept"]
+    ]
+
+
+def test_an_environment_that_nothing_names_is_removed_and_made_again_when_it_is_needed(
+    platform: Platform, tmp_path: Path
+) -> None:
+    house = Wheelhouse(tmp_path / "house")
+    house.wheel("cow", "1.0")
+    house.wheel("goat", "1.0")
+    program = platform.write("pruned/pruned.py", TWO.format(house=house.folder).replace('"kept"', '"pruned"'))
+    built = json.loads(platform.cli("build", program, "-o", "json", timeout=120).out)
+    folder = Path(next(each["image"]["path"] for each in built if each["state"] == "ready")).parent.parent
+    pruned = platform.cli("images", "prune", "--all")
+    assert pruned.code == 0, pruned.both
+    wait_for(lambda: not folder.exists(), "the environment is removed", 10)
+    run = platform.cli("run", program, "milk", timeout=120)
+    assert (run.code, run.out) == (0, '"1.0"\n'), run.both
+
+
+def test_an_image_that_cannot_be_built_is_exit_code_2(platform: Platform, house: Wheelhouse) -> None:
+    program = platform.write("unbuilt/unbuilt.py", BROKEN.format(house=house.folder))
+    built = platform.cli("build", program, timeout=120)
+    assert built.code == 2, built.both
+    assert "there is no version of cow==99" in built.err
+
+
+def test_an_environment_that_was_removed_behind_the_platforms_back_is_made_again(
+    platform: Platform, tmp_path: Path
+) -> None:
+    house = Wheelhouse(tmp_path / "house")
+    house.wheel("cow", "1.0")
+    house.wheel("goat", "3.0")
+    program = platform.write("behind/behind.py", TWO.format(house=house.folder).replace('"kept"', '"behind"'))
+    built = json.loads(platform.cli("build", program, "-o", "json", timeout=120).out)
+    folder = Path(next(each["image"]["path"] for each in built if each["state"] == "ready")).parent.parent
+    shutil.rmtree(folder)
+    run = platform.cli("run", program, "milk", timeout=120)
+    assert (run.code, run.out) == (0, '"3.0"\n'), run.both
+    assert folder.exists()

@@ -202,6 +202,18 @@ class FakeControl:
     def health(self) -> wire.Health:
         return wire.Health(status="ok", version="0.1.0", pid=1, components={"control": "ok", "agent": "ok"})
 
+    async def build_images(self, request: wire.BuildRequest) -> list[wire.ImageBuild]:
+        return [wire.ImageBuild(environment=spec.name, state="own") for spec in request.environments]
+
+    def image_records(self) -> list[wire.ImageRecord]:
+        return []
+
+    async def image_log(self, id: str) -> wire.ImageLog:
+        raise NotFoundError(f"there is no build log of an image {id!r}")
+
+    async def prune_images(self, request: wire.PruneRequest) -> list[wire.ImageRecord]:
+        return []
+
     async def deploy(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
         self.did.append(("deploy", by))
         for spec in request.tasks:

@@ -116,6 +116,22 @@ class Client:
         stream = EventStream(self._request("GET", path), wire.Deployment, _deployment_ended(subject), over)
         return follow_events(self._transport, stream, after)
 
+    # --- images
+
+    async def build_images(self, request: wire.BuildRequest) -> list[wire.ImageBuild]:
+        """Have environments made, and hear how far each is; the same request again says how it goes on."""
+        return await self._post("/images", request, list[wire.ImageBuild], timeout=120)
+
+    async def list_images(self, limit: int = 100) -> list[wire.ImageRecord]:
+        return await self._get("/images", list[wire.ImageRecord], limit=limit)
+
+    async def image_log(self, image: str) -> wire.ImageLog:
+        return await self._get(f"/images/{path_part(image)}/log", wire.ImageLog)
+
+    async def prune_images(self, older: float) -> list[wire.ImageRecord]:
+        """Remove environments that nothing needs and no deployment asked for in `older` seconds; what they were."""
+        return await self._post("/images/prune", wire.PruneRequest(older=older), list[wire.ImageRecord])
+
     async def get_task(self, name: str, version: str | None = None) -> wire.Task:
         """The task of that full or bare name; the latest version when none is given."""
         return await self._get(f"/tasks/{path_part(name)}", wire.Task, version=version)

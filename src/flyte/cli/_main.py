@@ -42,9 +42,11 @@ VERBS: dict[str, Verb] = {
     "run": Verb("run:run", "Start things", "Run a task of a file, or a deployed one."),
     "serve": Verb("serve:serve", "Start things", "Deploy an app and say where it answers."),
     "deploy": Verb("deploy:deploy", "Start things", "Deploy the environments of a file."),
+    "build": Verb("build:build", "Start things", "Have the environments of a file's images made, and deploy nothing."),
     "get": Verb(
         "get:get", "Look at things", "Runs, actions, tasks, apps, logs, inputs and outputs, secrets, projects."
     ),
+    "images": Verb("images:images", "Look at things", "The environments that images became; remove unused ones."),
     "whoami": Verb("get:whoami", "Look at things", "Say as whom the platform knows you."),
     "abort": Verb("abort:abort", "Change things", "Stop a run or an action."),
     "create": Verb("create:create", "Change things", "A secret, an API key, a project, a config file."),

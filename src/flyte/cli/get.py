@@ -316,6 +316,7 @@ def get_task(
         ("inputs", _signature(task)),
         ("outputs", ", ".join(spec.type for spec in outputs)),
         ("source", task.spec.source if task.spec else ""),
+        ("image", f"{task.image}: {', '.join(task.image.packages)}" if task.image else ""),
         ("docs", task.spec.docs if task.spec else ""),
         ("url", task.url),
     ]

@@ -15,7 +15,6 @@ CONDITIONS = "there are no conditions; end the run, and let an app's handler sta
 CACHE = "there is no cache of results: each task runs each time"
 
 ABSENT: Mapping[str, str] = {
-    "build": "images are checked, not built: install what they name where the platform runs",
     "signal": CONDITIONS,
     "proxy": "an app answers at its address, which `flyte get app NAME -o url` prints, with a key from "
     "`flyte create api-key`",

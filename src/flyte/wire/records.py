@@ -13,6 +13,7 @@ from flyte.wire.specs import (
     DEFAULT_DOMAIN,
     DEFAULT_PROJECT,
     AppSpec,
+    EnvironmentSpec,
     InterfaceSpec,
     LinkSpec,
     OptionalRaw,
@@ -124,6 +125,53 @@ class ImageRecord(Record, frozen=True, kw_only=True):
     made: float = 0
     used: float = 0
     """When a deployment asked for it last."""
+
+    @property
+    def packages(self) -> list[str]:
+        """What is in it, `name==version` each."""
+        lines = (line.partition(" \\")[0].partition(" ;")[0].strip() for line in self.lock.splitlines())
+        return [line for line in lines if line and not line.startswith(("#", "-"))]
+
+    def __str__(self) -> str:
+        count = len(self.packages)
+        how = f"made in {self.seconds:.1f} s" if self.is_new else "reused"
+        return f"Python {self.python}, {count} package{'s' * (count != 1)} ({how})"
+
+
+class BuildRequest(Record, frozen=True, kw_only=True):
+    """Have the environments of these images, without deploying anything."""
+
+    project: rules.ProjectName = DEFAULT_PROJECT
+    domain: rules.DomainName = DEFAULT_DOMAIN
+    environments: Annotated[list[EnvironmentSpec], rules.SPECS] = field(default_factory=list)
+    force: bool = False
+    """Find versions anew, also where that was done before."""
+
+
+class ImageBuild(Record, frozen=True, kw_only=True):
+    """How far one environment of a BuildRequest is."""
+
+    environment: str
+    state: Literal["own", "building", "ready", "failed"]
+    """own: the platform's own Python runs it, and nothing has to be made."""
+    message: str = ""
+    """What is being done, or why it failed."""
+    image: ImageRecord | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+class PruneRequest(Record, frozen=True, kw_only=True):
+    """Remove environments that nothing deployed names and nothing runs in."""
+
+    older: rules.Duration = 14 * 24 * 3600
+    """Seconds since a deployment asked for them last."""
+
+
+class ImageLog(Record, frozen=True, kw_only=True):
+    """What was run to make an environment, and what it said."""
+
+    id: str
+    text: str
 
 
 class DeploymentPhase(enum.StrEnum):
@@ -287,6 +335,8 @@ class Task(Record, frozen=True, kw_only=True):
     url: str = ""
     versions: list[str] = field(default_factory=list)
     """Those that are registered, newest first."""
+    image: ImageRecord | None = None
+    """The environment that was made for it; None where the platform's own Python runs it."""
     current: str = ""
     """The version that a call without a version runs: the one that was deployed last."""
 

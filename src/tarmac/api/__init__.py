@@ -15,7 +15,7 @@ from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 
 from flyte.names import name_in_path
-from tarmac.api import admin, apps, bundles, deployments, errors, openapi, queries, runs, tasks
+from tarmac.api import admin, apps, bundles, deployments, errors, images, openapi, queries, runs, tasks
 from tarmac.api.authentication import Gate, Hosts, add_security_headers
 from tarmac.api.bodies import RecordBody
 from tarmac.api.plane import Authenticator, ControlPlane, Document
@@ -65,6 +65,7 @@ def _routes(settings: Settings) -> list[Router]:
         tasks.ROUTES,
         apps.ROUTES,
         deployments.ROUTES,
+        images.ROUTES,
         *bundles.routes(settings.value_limit),
         admin.ROUTES,
     ]

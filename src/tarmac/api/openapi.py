@@ -47,6 +47,7 @@ TAGS = {
     "runs": "Runs and the actions they consist of.",
     "tasks": "What can be run.",
     "apps": "What is served.",
+    "images": "The Python and packages that images become.",
     "deployments": "How tasks and apps get here.",
     "bundles and blobs": "Code and large values, by the sha256 of their bytes.",
     "platform": "Health, secrets, keys and projects.",
@@ -57,6 +58,10 @@ EXAMPLES: dict[str, Any] = {
     "AbortRequest": {"reason": "wrong inputs"},
     "SecretRequest": {"name": "webhook-api-key", "value": "s3cr3t"},
     "KeyRequest": {"name": "github"},
+    "BuildRequest": {
+        "environments": [{"name": "etl", "kind": "task", "image": {"python": [3, 12], "packages": ["pandas<2"]}}]
+    },
+    "PruneRequest": {"older": 1209600},
     "Project": {"id": "search", "name": "Search", "description": "Everything about ranking"},
     "DeployRequest": {
         "version": "v1",

@@ -31,6 +31,7 @@ from tarmac.control.agents import Agent
 from tarmac.control.apps.apps import Apps
 from tarmac.control.apps.deployments import Deployments
 from tarmac.control.apps.parameters import RunOutputs
+from tarmac.control.builds import Builds
 from tarmac.control.clock import Clock
 from tarmac.control.images import Images
 from tarmac.control.inbox import Inbox, WorkerPeer
@@ -126,6 +127,7 @@ class Control:
         self._deployments = Deployments(
             home, store, self.journal, self.registry, self._apps, self._secrets, self.images, outputs
         )
+        self._builds = Builds(home, store, self.images, self._images_in_use)
         self._keys = Keys(store, self.journal, home.token(), self._apps.gateway)
         self.ended_sessions = EndedSessions(home.ended_sessions, self._apps.gateway.sessions_ended)
 
@@ -307,7 +309,31 @@ class Control:
 
     async def task(self, project: str, domain: str, name: str, version: str | None = None) -> wire.Task:
         """Raises RemoteTaskNotFoundError that lists what there is."""
-        return await self.registry.show(project, domain, name, version, self.task_url)
+        task = await self.registry.show(project, domain, name, version, self.task_url)
+        image = self.images.record_of(task.spec.environment) if task.spec is not None else None
+        return msgspec.structs.replace(task, image=image) if image is not None else task
+
+    # ------------------------------------------------------------------ images
+
+    async def build_images(self, request: wire.BuildRequest) -> list[wire.ImageBuild]:
+        checks.check(request)
+        return await self._builds.build(request)
+
+    def image_records(self) -> list[wire.ImageRecord]:
+        return self.images.records()
+
+    async def image_log(self, id: str) -> wire.ImageLog:
+        return await self._builds.log(id)
+
+    async def prune_images(self, request: wire.PruneRequest) -> list[wire.ImageRecord]:
+        checks.check(request)
+        return await self._builds.prune(request)
+
+    def _images_in_use(self) -> set[str]:
+        """The environments that processes run in, or that an app which may be woken has."""
+        records = (self.images.record_of(app.spec.environment) for app in self._apps.live.values() if app.spec)
+        of_apps = {record.key for record in records if record is not None}
+        return {pool.spec.image for pool in self._pools.all.values()} | of_apps
 
     # ------------------------------------------------------------------ apps
 

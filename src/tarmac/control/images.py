@@ -78,6 +78,11 @@ class Images:
         """Those that were used last come first."""
         return sorted(self._known.values(), key=lambda record: record.used, reverse=True)
 
+    def record_of(self, spec: wire.EnvironmentSpec) -> wire.ImageRecord | None:
+        """What its image came to, where an environment was made."""
+        record = self._known.get(images.request_of(spec).id)
+        return record if record is not None and record.key else None
+
     # ------------------------------------------------------------------------------------------------------- decisions
 
     def needs_none(self, spec: wire.EnvironmentSpec) -> Environment | None:
@@ -216,19 +221,7 @@ class Images:
 
 def _environment(spec: wire.EnvironmentSpec, record: wire.ImageRecord) -> Environment:
     warnings = tuple(f"environment {spec.name!r}: {note}" for note in record.notes)
-    return Environment(record.path, record.key, shown(record) if record.key else "", warnings)
-
-
-def shown(record: wire.ImageRecord) -> str:
-    count = len(packages_of(record.lock))
-    how = f"made in {record.seconds:.1f} s" if record.is_new else "reused"
-    return f"Python {record.python}, {count} package{'s' * (count != 1)} ({how})"
-
-
-def packages_of(lock: str) -> list[str]:
-    """What a lock holds, `name==version` each."""
-    lines = (line.partition(" \\")[0].partition(" ;")[0].strip() for line in lock.splitlines())
-    return [line for line in lines if line and not line.startswith(("#", "-"))]
+    return Environment(record.path, record.key, str(record) if record.key else "", warnings)
 
 
 def _record(
