@@ -109,7 +109,8 @@ class Uv:
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables for uv: the user's own, what pip is told of indexes, and what a builder wants of it."""
-    own = {name: value for name, value in environ.items() if not name.startswith(_OF_OTHERS)}
+    marks = (process.MARK, process.UNIT_MARK)  # by which what a killed agent left is found
+    own = {name: value for name, value in environ.items() if name in marks or not name.startswith(_OF_OTHERS)}
     defaults = {"UV_SYSTEM_CERTS": "1", "UV_HTTP_RETRIES": "1", **_as_pip(environ)}
     wanted = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
     return {**defaults, **own, **wanted}

@@ -116,8 +116,8 @@ class Deployments:
 
     async def _carry_out(self, underway: Underway, request: wire.DeployRequest, plan: list[list[str]]) -> None:
         """Those of one project and domain come one after the other."""
-        async with self._turns.setdefault((request.project, request.domain), asyncio.Lock()):
-            await underway.carry_out(request, plan)
+        turn = self._turns.setdefault((request.project, request.domain), asyncio.Lock())
+        await underway.carry_out(request, plan, turn)
 
     def _done(self, name: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(name, None)

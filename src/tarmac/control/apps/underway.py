@@ -85,18 +85,26 @@ class Underway:
         self._images = images
         self._undo = undo
 
-    async def carry_out(self, request: wire.DeployRequest, plan: list[list[str]]) -> None:
+    async def carry_out(self, request: wire.DeployRequest, plan: list[list[str]], turn: asyncio.Lock) -> None:
+        """Have the environments made, and then, in turn with others that change the same, change what is deployed."""
         try:
             await self._have_images(request)
-            await self._levels(request, plan)
-            await self.succeed()
-        except* BaseRuntimeError as failures:
-            await self.take_back()
+            async with turn:
+                await self._change(request, plan)
+        except* BaseRuntimeError as failures:  # an environment could not be made, and nothing was changed
             await self.fail(_first(failures))
         finally:
             await self._close()
         if self._undo.old_replicas and self.now.phase is DeploymentPhase.SUCCEEDED:
             await self._apps.replicas.end_later(self._undo.old_replicas, "a new version took its place")
+
+    async def _change(self, request: wire.DeployRequest, plan: list[list[str]]) -> None:
+        try:
+            await self._levels(request, plan)
+            await self.succeed()
+        except* BaseRuntimeError as failures:
+            await self.take_back()
+            await self.fail(_first(failures))
 
     async def _have_images(self, request: wire.DeployRequest) -> None:
         """The Python and packages of every environment, all at the same time, before anything is changed."""
