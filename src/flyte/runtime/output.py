@@ -98,7 +98,7 @@ class Output:
 
     def turn(self) -> None:
         """From now on."""
-        flush()
+        self._flush()
         os.dup2(self._file, 1)
         os.dup2(self._file, 2)
         self._restore()
@@ -108,7 +108,7 @@ class Output:
 
         After the `last` one what is written still lands in its log.
         """
-        flush()
+        self._flush()
         self._restore()
         if os.fstat(self._file).st_size == 0:
             return
@@ -119,6 +119,18 @@ class Output:
         os.close(self._file)
         self._file = new
         self.turn()
+
+    def _flush(self) -> None:
+        """Twice for every action, and so without a look at streams that are nearly always the same ones."""
+        out, err = self._kept["stdout"], self._kept["stderr"]
+        if sys.stdout is not out or sys.stderr is not err or len(_pending) > len(STREAMS):
+            flush()
+            return
+        for stream in (out, err):
+            try:
+                stream.flush()
+            except Exception:  # noqa: BLE001 - it is closed
+                pass
 
     def _restore(self) -> None:
         """Python's streams as they were before an action did something to them; new ones for those that are closed."""
