@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,7 @@ async def serve():
 
 OTHER = """
 import sys
+import time
 import flyte
 
 one = flyte.TaskEnvironment("elder", image=flyte.Image.from_debian_base(python_version={python}))
@@ -275,3 +277,48 @@ def test_an_environment_that_was_removed_behind_the_platforms_back_is_made_again
     run = platform.cli("run", program, "milk", timeout=120)
     assert (run.code, run.out) == (0, '"3.0"\n'), run.both
     assert folder.exists()
+
+
+def test_new_code_of_an_environment_in_use_is_forked_from_its_own_preload_process(
+    platform: Platform, house: Wheelhouse
+) -> None:
+    program = platform.write("warm/warm.py", WARM.format(house=house.folder, answer=1))
+    first = platform.cli("run", program, "parent", timeout=120)
+    assert first.code == 0, first.both
+    python = json.loads(first.out)[1]
+    key = Path(python).parent.parent.name
+
+    def preload() -> list[int]:
+        words = (key, "flyte.runtime.base")
+        return [one.pid for one in platform.processes() if all(word in " ".join(one.cmdline()) for word in words)]
+
+    wait_for(preload, "there is a preload process in the environment", 20)
+
+    def forked() -> bool:
+        program.write_text(WARM.format(house=house.folder, answer=time.time()))
+        again = platform.cli("run", program, "parent", timeout=120)
+        assert again.code == 0, again.both
+        return json.loads(again.out)[0] in preload()
+
+    wait_for(forked, "new code's fork server is a child of the preload process", 30)
+
+
+WARM = """
+import os, sys
+import flyte
+
+image = flyte.Image.from_debian_base().with_pip_packages("cow", extra_args="--no-index --find-links {house}")
+env = flyte.TaskEnvironment("warmed", image=image)
+ANSWER = {answer}
+
+
+def parent_of(pid: int) -> int:
+    with open(f"/proc/{{pid}}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+@env.task
+async def parent() -> tuple[int, str]:
+    import cow
+    return parent_of(parent_of(os.getpid())), sys.executable
+"""

@@ -438,7 +438,7 @@ async def base_of(scene: Scene) -> psutil.Process:
 
 async def base_of_apps(scene: Scene) -> None:
     """Wait until there is one that has imported the server stack."""
-    base = scene.agent._nursery._base_of_apps
+    base = scene.agent._nursery._preloads._own.apps
     await fact(lambda: base.suits(scene.pool()) and base._warmth == "warm", "there is a base with the server stack", 30)
 
 

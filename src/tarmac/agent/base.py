@@ -79,8 +79,9 @@ class Base:
     long as there are zygotes that were forked from it: they and their units run on, and would die with it.
     """
 
-    def __init__(self, env: Mapping[str, str], log: Path, worker: str) -> None:
+    def __init__(self, env: Mapping[str, str], log: Path, worker: str, python: str = sys.executable) -> None:
         self._env = env
+        self._python = python
         self._log = log
         self._worker = worker
         self._trunk: Trunk | None = None
@@ -136,7 +137,7 @@ class Base:
         return self._trunk
 
     def _spawn(self, fd: int, output: int) -> subprocess.Popen[bytes]:
-        command = (sys.executable, "-P", "-m", "flyte.runtime.base", "--fd", str(fd), "--worker", self._worker)
+        command = (self._python, "-P", "-m", "flyte.runtime.base", "--fd", str(fd), "--worker", self._worker)
         return subprocess.Popen(
             command,
             env=self._env,
@@ -153,7 +154,7 @@ class Base:
         """Whether a zygote forked from it is what an interpreter of the pool's own would be."""
         if self._trunk is None or self._trunk.left.is_set() or self._trunk.process.poll() is not None:
             return False
-        if pool.python != sys.executable:
+        if pool.python != self._python:
             return False
         told_otherwise = any(READ_AT_START.match(name) and self._env.get(name) != pool.env[name] for name in pool.env)
         return not self._is_warming() and not told_otherwise

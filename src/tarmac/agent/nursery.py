@@ -15,6 +15,7 @@ from tarmac.agent import bundle
 from tarmac.agent.base import Base
 from tarmac.agent.images import BuildFailed
 from tarmac.agent.isolation import Ground
+from tarmac.agent.preloads import Preloads
 from tarmac.agent.shortage import is_shortage, patiently
 from tarmac.agent.unit import Unit
 from tarmac.agent.zygote import PoolBroken, Zygote, environment, system_failure
@@ -46,11 +47,7 @@ class Nursery:
         self._units = units
         self._home = home
         self._worker = worker
-        env, log_file = environment(str(home.path), common), home.logs / "pools" / "base.log"
-        self._base = Base(env, log_file, worker)
-        self._base_of_apps = Base(env, log_file, worker)
-        """A second one, with the apps' server stack: a worker forked from that would be twice as large, and as slow."""
-        self._keepers: dict[Base, asyncio.Task[None]] = {}
+        self._preloads = Preloads(home, worker, tasks, common)
         self._report = report
         self._tasks = tasks
         self._zygotes: dict[str, asyncio.Future[Zygote]] = {}
@@ -90,6 +87,7 @@ class Nursery:
             return
         self._report(zygote.loaded.result())
         future.set_result(zygote)
+        self._preloads.expect_more(pool, for_app)
         await zygote.gone.wait()
         self._forget(pool.id, future)
 
@@ -122,10 +120,8 @@ class Nursery:
 
         One that is lost before it was done tells nothing about the code, so there is a second one.
         """
-        bases = (self._base_of_apps, self._base) if for_app else (self._base,)
-        base = next((base for base in bases if base.suits(pool)), None)
         try:
-            return await self._import(pool, base)
+            return await self._import(pool, self._preloads.suiting(pool, for_app))
         except PoolBroken as broken:
             if not broken.lost:
                 raise
@@ -168,22 +164,11 @@ class Nursery:
 
     def prepare(self) -> None:
         """Make the first starts of pools fast."""
-        self._keep_base(self._base)
+        self._preloads.prepare()
 
     def expect_apps(self) -> None:
         """Make the first starts of apps fast, too."""
-        self._base_of_apps.warm()
-        self._keep_base(self._base_of_apps)
-
-    def _keep_base(self, base: Base) -> None:
-        if base not in self._keepers:
-            self._keepers[base] = self._tasks.create_task(self._keep_growing(base))
-
-    async def _keep_growing(self, base: Base) -> None:
-        try:
-            await base.keep()
-        except Exception:  # it only makes starts faster
-            log.exception("new pools start slowly from now on: their preload process cannot be kept running")
+        self._preloads.expect_apps()
 
     def keep(self, pools: Collection[str]) -> None:
         self._keep = set(pools)
@@ -191,6 +176,12 @@ class Nursery:
     def end_idle(self) -> None:
         """End the loaded zygotes of pools that are neither kept nor in use, and outdated ones without units."""
         self._end_outdated()
+        self._end_kept_by_nobody()
+        in_use = (*self._living.values(), *self._outdated)
+        of_units = {unit.order.pool.image for unit in self._units.values()}
+        self._preloads.end_unused({zygote.pool.image for zygote in in_use} | of_units)
+
+    def _end_kept_by_nobody(self) -> None:
         if self._keep is None or self._keep.issuperset(self._living):
             return
         for pool in set(self._living) - self._keep - {unit.order.pool.id for unit in self._units.values()}:
@@ -228,12 +219,12 @@ class Nursery:
         self._report(wire.PoolChecked(pool=frame.pool, outdated=frame.outdated, units=units))
 
     def end_all(self) -> None:
-        for task in (*self._raising, *self._keepers.values()):
-            task.cancel()  # what is lost from now on is not to be had once more
+        self._preloads.stop_keeping()
+        for task in self._raising:
+            task.cancel()
         for zygote in (*self._living.values(), *self._outdated):
             zygote.end()
-        self._base.end()
-        self._base_of_apps.end()
+        self._preloads.end_all()
 
     def loaded(self) -> dict[int, Zygote]:
         """The zygotes that have done their import, by pid."""
