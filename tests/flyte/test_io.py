@@ -86,6 +86,20 @@ async def test_a_folder_is_walked_listed_and_copied(tmp_path: Path) -> None:
     assert Dir.empty().is_empty()
 
 
+async def test_links_in_a_folder_are_copied_as_what_they_lead_to_and_one_to_nothing_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (tmp_path / "there.txt").write_text("there")
+    (folder / "link").symlink_to(tmp_path / "there.txt")
+    given = await Dir.from_local(str(folder))
+    assert (Path(await given.download()) / "link").read_text() == "there"
+    (folder / "dangling").symlink_to("nowhere")
+    with pytest.raises(
+        FileNotFoundError, match=r"given/dangling is a link to nowhere, which does not exist; remove it"
+    ):
+        await Dir[str](path=str(folder)).download(str(tmp_path / "copy"))
+
+
 def test_they_travel_as_paths() -> None:
     assert encode(File(path="/a/b.txt"), File) == b'"/a/b.txt"'
     assert encode(File(path="/a/b.txt", name="other"), File) == b'{"path":"/a/b.txt","name":"other"}'

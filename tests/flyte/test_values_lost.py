@@ -8,8 +8,8 @@ import fractions
 import importlib.util
 import math
 import zoneinfo
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import pytest
 from pydantic import BaseModel
@@ -51,6 +51,23 @@ class Holder:
     when: dt.datetime
     number: float
     day: dt.date
+
+
+@dataclass
+class Box:
+    wide: int
+    high: int
+    area: int = field(init=False)
+    label: str = field(default="x", init=False)
+
+    def __post_init__(self) -> None:
+        self.area = self.wide * self.high
+
+
+class Order(TypedDict):
+    id: int
+    tags: list[str]
+    note: NotRequired[str]
 
 
 def arrived(value: Any, annotation: Any) -> Any:
@@ -164,3 +181,31 @@ def test_a_parameter_whose_default_is_none_takes_none() -> None:
     for given in ({}, {"name": None}, {"name": "Ann"}):
         dumped = interface.dump_inputs(interface.bind((), given))
         assert interface.load_inputs(dumped).get("name") == given.get("name")
+
+
+def test_fields_that_are_no_parameters_are_made_anew_from_the_others() -> None:
+    assert arrived(Box(2, 3), Box) == Box(2, 3)
+    assert arrived(Box(2, 3), Box).area == 6
+    changed = Box(2, 3)
+    changed.area = 50
+    assert arrived(changed, Box) == Box(2, 3)
+    with pytest.raises(InvalidInputError, match="it has no field 'area'; its fields are wide, high"):
+        decode(b'{"wide": 2, "high": 3, "area": 6}', Box)
+
+
+@pytest.mark.parametrize("order", [{"id": 1, "tags": ["a"]}, {"id": 1, "tags": [], "note": "n"}])
+def test_a_typed_dict_arrives_with_the_keys_that_it_was_sent_with(order: Order) -> None:
+    assert arrived(order, Order) == order
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        ({"id": "1", "tags": []}, r"\.id must be int"),
+        ({"id": 1}, "its field 'tags' is missing"),
+        ({"id": 1, "tags": [], "more": 1}, "it has no field 'more'; its fields are id, tags, note"),
+    ],
+)
+def test_a_typed_dict_with_other_keys_is_refused_by_their_names(order: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidInputError, match=why):
+        encode(order, Order)

@@ -166,7 +166,14 @@ def copy_file(source: Path | str, target: Path | str) -> None:
 
 
 def copy_folder(source: Path, target: Path | str, without: int = 0) -> None:
-    """Copy the content of the folder into `target`. Its owner may write the files, but for mode bits in `without`."""
+    """Copy the content of the folder into `target`. Its owner may write the files, but for mode bits in `without`.
+
+    What links lead to is copied in their places. Raises FileNotFoundError for one that leads nowhere.
+    """
+    for folder, _, names in os.walk(source):
+        for name in names:
+            if not os.path.exists(path := f"{folder}/{name}"):
+                raise FileNotFoundError(f"{path} is a link to {os.readlink(path)}, which does not exist; remove it")
 
     def copied(original: str, copy: str) -> str:
         copy_file(original, copy)
