@@ -91,7 +91,7 @@ async def test_links_in_a_folder_are_copied_as_what_they_lead_to_and_one_to_noth
     folder.mkdir()
     (tmp_path / "there.txt").write_text("there")
     (folder / "link").symlink_to(tmp_path / "there.txt")
-    given = await Dir.from_local(str(folder))
+    given: Dir[str] = await Dir.from_local(str(folder))
     assert (Path(await given.download()) / "link").read_text() == "there"
     (folder / "dangling").symlink_to("nowhere")
     with pytest.raises(
