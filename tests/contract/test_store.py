@@ -474,7 +474,7 @@ async def test_nothing_is_written_of_what_came_after_a_change_that_failed_and_be
         other.execute("begin immediate")
 
         def tell_and_unlock(entries: Sequence[Entry], error: Exception | None) -> None:
-            if other.in_transaction:
+            if entries and other.in_transaction:
                 other.execute("rollback")
             tell(entries, error)
 
