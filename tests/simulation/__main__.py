@@ -101,6 +101,8 @@ def _try_fault(fault: Fault) -> tuple[str, int, str]:
     logging.disable(logging.CRITICAL)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - what a broken control plane complains of is nobody's business
     plant(fault)
+    import tests.simulation.chaos  # noqa: F401 - what cannot be imported is not found, it is a mistake in the list
+
     for seed in range(FAULT_SEEDS):
         for kind in (lambda seed: _operations(seed, shrinks=False), _clients):
             try:

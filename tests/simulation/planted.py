@@ -8,7 +8,6 @@ its own, whose import of the module is given the changed text; no file is change
 from __future__ import annotations
 
 import importlib.machinery
-import sys
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
@@ -49,14 +48,11 @@ def find(fault: Fault) -> Path:
 
 def plant(fault: Fault) -> None:
     """From now on the module with the fault is imported so. To be called before it is."""
-    path = find(fault)
+    path, original = find(fault), importlib.machinery.SourceFileLoader.get_code
 
-    class Loader(importlib.machinery.SourceFileLoader):
-        def get_code(self, fullname: str) -> CodeType | None:
-            if Path(self.path) != path:
-                return super().get_code(fullname)
-            return compile(path.read_text().replace(fault.right, fault.wrong), str(path), "exec")
+    def get_code(loader: importlib.machinery.SourceFileLoader, name: str) -> CodeType | None:
+        if Path(loader.path) != path:
+            return original(loader, name)
+        return compile(path.read_text().replace(fault.right, fault.wrong), str(path), "exec")
 
-    loaders = (Loader, importlib.machinery.SOURCE_SUFFIXES)
-    sys.path_hooks.insert(0, importlib.machinery.FileFinder.path_hook(loaders))
-    sys.path_importer_cache.clear()
+    setattr(importlib.machinery.SourceFileLoader, "get_code", get_code)  # noqa: B010 - or mypy would have a say in it
