@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--operations", action="store_true", help="of the operations for both, not of many clients")
     parser.add_argument("--seeds", type=int, help="so many seeds of each kind")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
+    parser.add_argument("--database-url", help="the operations of SEED, on this empty PostgreSQL database")
     parser.add_argument("--seconds", type=float, help="end after so many seconds, whatever is left")
     parser.add_argument("--until-covered", action="store_true", help="end when operations cover nothing new any more")
     parser.add_argument("--twice", action="store_true", help="live each seed twice, and compare all events")
@@ -117,14 +118,15 @@ def _try_fault(fault: Fault) -> tuple[str, int, str]:
 # ------------------------------------------------------------------------------------------------- what is asked for
 
 
-def tell(seed: int, of_operations: bool) -> int:
+def tell(seed: int, of_operations: bool, database_url: str | None) -> int:
     """The story of one seed."""
     from tests.simulation import sequences
     from tests.simulation.chaos import chaos
 
     logging.disable(logging.CRITICAL)
-    if of_operations:
-        outcome = sequences.attempt(sequences.draw(seed), story=True)
+    if of_operations or database_url:
+        database = _postgres(database_url) if database_url else None
+        outcome = sequences.attempt(sequences.draw(seed), story=True, database=database)
         story, wrong = outcome.story, [outcome.problem] if outcome.problem else []
     else:
         result = chaos(seed, story=True)
@@ -133,6 +135,12 @@ def tell(seed: int, of_operations: bool) -> int:
         print(f"{at:12.6f}  {what}")
     print(*wrong or ["nothing is wrong"], sep="\n")
     return 1 if wrong else 0
+
+
+def _postgres(url: str) -> Any:
+    from tarmac.store.postgres import PostgresDatabase
+
+    return PostgresDatabase(url)
 
 
 def live(given: argparse.Namespace) -> int:
@@ -191,7 +199,7 @@ def main() -> int:
     if given.planted is not None:
         return find_planted(given.planted, given.jobs, given.json)
     if given.seed is not None:
-        return tell(given.seed, given.operations)
+        return tell(given.seed, given.operations, given.database_url)
     return live(given)
 
 

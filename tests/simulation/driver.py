@@ -275,10 +275,10 @@ class Driver:
 
     async def one(self, operation: Operation) -> None:
         """Raises Differs, Tie, and AssertionError where the specification's own promises are broken."""
-        if operation.kind in _WORKERS:
-            running = self._in_hand()
-            if not running:
-                return
+        running = self._in_hand() if operation.kind in _WORKERS else []
+        if operation.kind in _WORKERS and not running:
+            operation = operation._replace(kind="create")
+        if running:
             chosen = self._chosen(running, operation.a)
             action = self.state.actions[chosen.id]
             met = f"{action.task}, attempt {min(action.attempt, 3)}, {action.user} {min(action.system, 4)}"
