@@ -42,6 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help="so many seeds of each kind")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default: 0)")
     parser.add_argument("--database-url", help="the operations of SEED, on this empty PostgreSQL database")
+    parser.add_argument("--length", type=int, default=120, help="operations of a sequence (default: 120)")
     parser.add_argument("--seconds", type=float, help="end after so many seconds, whatever is left")
     parser.add_argument("--until-covered", action="store_true", help="end when operations cover nothing new any more")
     parser.add_argument("--twice", action="store_true", help="live each seed twice, and compare all events")
@@ -118,7 +119,7 @@ def _try_fault(fault: Fault) -> tuple[str, int, str]:
 # ------------------------------------------------------------------------------------------------- what is asked for
 
 
-def tell(seed: int, of_operations: bool, database_url: str | None) -> int:
+def tell(seed: int, of_operations: bool, length: int, database_url: str | None) -> int:
     """The story of one seed."""
     from tests.simulation import sequences
     from tests.simulation.chaos import chaos
@@ -126,7 +127,7 @@ def tell(seed: int, of_operations: bool, database_url: str | None) -> int:
     logging.disable(logging.CRITICAL)
     if of_operations or database_url:
         database = _postgres(database_url) if database_url else None
-        outcome = sequences.attempt(sequences.draw(seed), story=True, database=database)
+        outcome = sequences.attempt(sequences.draw(seed, length), story=True, database=database)
         story, wrong = outcome.story, [outcome.problem] if outcome.problem else []
     else:
         result = chaos(seed, story=True)
@@ -199,7 +200,7 @@ def main() -> int:
     if given.planted is not None:
         return find_planted(given.planted, given.jobs, given.json)
     if given.seed is not None:
-        return tell(given.seed, given.operations, given.database_url)
+        return tell(given.seed, given.operations, given.length, given.database_url)
     return live(given)
 
 
