@@ -27,7 +27,7 @@ def test_a_sleeping_app_answers_as_soon_as_the_platform_is_up(fresh_platform: Pl
     done = fresh_platform.cli("deploy", program, "env", timeout=60)
     assert done.code == 0, done.both
     url = fresh_platform.app_url("napper")
-    for _ in range(3):
+    for _ in range(2):
         fresh_platform.down()
         fresh_platform.up("--port", str(url_port(fresh_platform, url)))
         with httpx.Client(trust_env=False, timeout=60) as http:

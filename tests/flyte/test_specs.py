@@ -68,7 +68,7 @@ def test_devices_know_their_models() -> None:
     assert str(flyte.AMD_GPU("MI300X", 2)) == "MI300X:2"
     assert str(flyte.Neuron("Trn1")) == "Trn1:1"
     assert flyte.HABANA_GAUDI().device_class == "HABANA_GAUDI"
-    with pytest.raises(ValueError, match="known are"):
+    with pytest.raises(ValueError, match="is not a GPU; choose one of A10"):
         flyte.GPU("GTX 970")
     with pytest.raises(ValueError, match="at least 1"):
         flyte.GPU("T4", 0)
