@@ -21,7 +21,7 @@ POISON = """
 import os, sys
 
 if "tarmac.fork_server" in sys.orig_argv:
-    from tarmac.control.runs import Runs
+    from tarmac.control.runs.runs import Runs
 
     restore = Runs.restore
 

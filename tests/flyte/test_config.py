@@ -21,6 +21,7 @@ from flyte._session import find as _platform
 from flyte._session import init as _init
 from flyte._session.official import refuse_official
 from flyte.errors import InitializationError
+from tarmac.environments.overlay import INFO, METADATA
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 
 
@@ -432,5 +433,18 @@ def test_the_official_distribution_beside_ours_is_refused(monkeypatch: pytest.Mo
             match=r"pip uninstall flyte, and then, in a clone of this project, pip install --force-reinstall \.",
         ):
             _init.init()
+    finally:
+        refuse_official.cache_clear()
+
+
+def test_the_flyte_that_an_environment_of_the_platform_names_is_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _write(tmp_path / INFO / "METADATA", METADATA)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    refuse_official.cache_clear()
+    try:
+        _init.init()
     finally:
         refuse_official.cache_clear()
