@@ -144,7 +144,7 @@ class Caller(Protocol):
         ...
 
     def progress(self, message: str, body: dict[str, Any] | None = None) -> None:
-        """Tell whoever watches the action; returns at once."""
+        """Send a message to the action's watchers; returns at once."""
         ...
 
 

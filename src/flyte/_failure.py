@@ -51,7 +51,7 @@ def _raised_from(cause: BaseException, error: BaseException) -> BaseException:
 def original_class(type_name: str) -> type[BaseException] | None:
     """The exception class `module:qualname`, if this process has it. Nothing is imported for it.
 
-    Whoever wants to catch the class has imported its module. A class of the script that runs here as `__main__` was
+    Code that catches the class has imported its module. A class of the script that runs here as `__main__` was
     named by the script's module name on the platform.
     """
     module_name, _, qualname = type_name.partition(":")

@@ -138,8 +138,8 @@ class Home:
         return self.worker_logs / f"{unit}.log"
 
     @property
-    def holdings(self) -> Path:
-        """What the workers have in hand (`flyte.runtime.held`)."""
+    def in_flight(self) -> Path:
+        """What the workers have in flight (`flyte.runtime.in_flight`)."""
         return self.path / "holdings"
 
     @property

@@ -1,4 +1,4 @@
-"""Files of the folders that tasks and apps write into too (logs, blobs, holdings), opened by the platform.
+"""Files of the folders that tasks and apps write into too (logs, blobs, in-flight records), opened by the platform.
 
 A task can replace its log by a symbolic link to the owner's token, by a pipe or by a device. The platform, which could
 read the token and would wait for the pipe, opens regular files only and treats everything else as damage.

@@ -68,16 +68,20 @@ def test_a_stopped_fork_server_is_replaced_and_no_part_notices(world: World) -> 
     assert world.pids() == parts
 
 
-def test_what_a_stopped_zygote_kept_is_tried_again_elsewhere(world: World) -> None:
-    opens = world.platform.work / "open-zygote"
+def test_what_a_stopped_fork_server_kept_is_tried_again_elsewhere(world: World) -> None:
+    opens = world.platform.work / "open-fork-server"
     run = world.run("gate", opens=str(opens))
     _, pid, _ = world.noted("gate")
-    (zygote,) = [zygote for zygote in world.zygotes() if int(pid) in [child.pid for child in zygote.children()]]
-    zygote.suspend()
+    (fork_server,) = [
+        fork_server
+        for fork_server in world.fork_servers()
+        if int(pid) in [child.pid for child in fork_server.children()]
+    ]
+    fork_server.suspend()
     world.noted("gate", 2)
     opens.touch()
     assert world.outputs(run) == "open"
-    wait_for(lambda: not alive(zygote.pid) and not alive(int(pid)), "the stopped one and its workers are gone", 10)
+    wait_for(lambda: not alive(fork_server.pid) and not alive(int(pid)), "the stopped one and its workers are gone", 10)
 
 
 def test_a_run_is_aborted_also_when_its_worker_is_stopped(world: World) -> None:

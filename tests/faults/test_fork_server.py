@@ -56,10 +56,10 @@ def test_the_supervisor_says_how_a_forked_part_ended(world: World) -> None:
 
 
 def test_orphans_become_the_supervisors_and_are_reaped(world: World) -> None:
-    """A killed agent leaves zygotes and workers, which end with it, as nobody's children."""
+    """A killed agent leaves fork servers and workers, which end with it, as nobody's children."""
     world.run("gate", opens=str(world.platform.work / "never"))
     world.noted("gate")
-    units = [process.pid for process in (*world.zygotes(), *world.units())]
+    units = [process.pid for process in (*world.fork_servers(), *world.units())]
     assert len(units) >= 2
     world.restart("agent")
     wait_for(lambda: not any(alive(pid) for pid in units), "they ended")

@@ -43,12 +43,12 @@ def test_after_the_agents_death_a_parent_finds_its_finished_children(world: Worl
     assert world.state(run)["attempt"] == 2
 
 
-def test_a_killed_zygote_costs_its_runs_one_attempt(world: World) -> None:
-    opens = world.platform.work / "open-zygote"
+def test_a_killed_fork_server_costs_its_runs_one_attempt(world: World) -> None:
+    opens = world.platform.work / "open-fork-server"
     run = world.run("staged", opens=str(opens))
     _, pid, _ = world.noted("gate")
-    (zygote,) = [each for each in world.zygotes() if int(pid) in [unit.pid for unit in each.children()]]
-    zygote.kill()
+    (fork_server,) = [each for each in world.fork_servers() if int(pid) in [unit.pid for unit in each.children()]]
+    fork_server.kill()
     world.noted("gate", 2)
     opens.touch()
     assert world.outputs(run) == [0, 1, 2]
@@ -78,33 +78,37 @@ elif not begun.exists():
 """
 
 
-@pytest.mark.parametrize("victim", ["zygote", "base"])
+@pytest.mark.parametrize("victim", ["fork_server", "preload"])
 def test_an_import_that_is_killed_costs_its_run_nothing(world: World, victim: str) -> None:
     begun = world.platform.work / f"begun-{victim}"
     program = world.platform.write(f"slow_{victim}.py", SLOW_ONCE.format(name=victim, begun=str(begun)))
     started = world.platform.python(program)
     assert started.code == 0, started.both
     wait_for(lambda: begun.exists() and begun.read_text().endswith("\n"), "the import has begun")
-    zygote = int(begun.read_text())
-    killed = zygote if victim == "zygote" else psutil.Process(zygote).ppid()
-    assert victim == "zygote" or killed in [base.pid for base in world.bases()]
+    fork_server = int(begun.read_text())
+    killed = fork_server if victim == "fork_server" else psutil.Process(fork_server).ppid()
+    assert victim == "fork_server" or killed in [preload.pid for preload in world.preloads()]
     os.kill(killed, signal.SIGKILL)
     run = started.out.split()[-1]
     assert world.outputs(run) == "hello"
     assert world.state(run).get("attempt", 1) == 1
-    wait_for(lambda: not alive(zygote), "the import that was killed is gone")
+    wait_for(lambda: not alive(fork_server), "the import that was killed is gone")
 
 
-def test_a_base_that_is_stopped_holds_up_a_new_environment_for_some_seconds_and_ends_nothing(world: World) -> None:
-    opens = world.platform.work / "open-stopped-base"
+def test_a_preload_that_is_stopped_holds_up_a_new_environment_for_some_seconds_and_ends_nothing(world: World) -> None:
+    opens = world.platform.work / "open-stopped-preload"
     run = world.run("gate", opens=str(opens))
     pid = int(world.noted("gate")[1])
-    (base,) = [base for base in world.bases() if pid in [unit.pid for unit in base.children(recursive=True)]]
-    base.suspend()
+    (preload,) = [
+        preload for preload in world.preloads() if pid in [unit.pid for unit in preload.children(recursive=True)]
+    ]
+    preload.suspend()
     program = world.platform.write("late.py", SLOW_ONCE.format(name="late", begun="/"))
     started = world.platform.python(program)
     assert world.outputs(started.out.split()[-1]) == "hello"
-    wait_for(lambda: len([other for other in world.bases() if other != base]) >= 1, "there is another base")
+    wait_for(
+        lambda: len([other for other in world.preloads() if other != preload]) >= 1, "there is another preload process"
+    )
     assert alive(pid)
     opens.touch()
     assert world.outputs(run) == "open"

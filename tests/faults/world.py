@@ -145,13 +145,13 @@ class World:
         """The pid of what cleans up after the supervisor, 0 while there is none."""
         return self.told()["cleanup"]["pid"] or 0
 
-    def bases(self) -> list[psutil.Process]:
-        """What zygotes are forked from, where that suits."""
-        return [child for child in self._under_the_agent() if _is_base(child)]
+    def preloads(self) -> list[psutil.Process]:
+        """What fork servers are forked from, where that suits."""
+        return [child for child in self._under_the_agent() if _is_preload(child)]
 
-    def zygotes(self) -> list[psutil.Process]:
-        forked = [child for base in self.bases() for child in _children(base.pid)]
-        return forked + [child for child in self._under_the_agent() if not _is_base(child)]
+    def fork_servers(self) -> list[psutil.Process]:
+        forked = [child for preload in self.preloads() for child in _children(preload.pid)]
+        return forked + [child for child in self._under_the_agent() if not _is_preload(child)]
 
     def _under_the_agent(self) -> list[psutil.Process]:
         agent = self.pids().get("agent")
@@ -159,7 +159,7 @@ class World:
 
     def units(self) -> list[psutil.Process]:
         """Workers and replicas."""
-        return [child for zygote in self.zygotes() for child in _children(zygote.pid)]
+        return [child for fork_server in self.fork_servers() for child in _children(fork_server.pid)]
 
     def kill(self, parts: Iterable[str], number: int = signal.SIGKILL) -> dict[str, int]:
         """Send a signal to parts of the platform; returns whom it hit."""
@@ -195,9 +195,9 @@ def _children(pid: int) -> list[psutil.Process]:
     return []
 
 
-def _is_base(process: psutil.Process) -> bool:
+def _is_preload(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
-        return "flyte.runtime.base" in process.cmdline()
+        return "flyte.runtime.preload" in process.cmdline()
     return False
 
 

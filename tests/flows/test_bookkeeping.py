@@ -10,7 +10,7 @@ import os
 import pathlib
 
 import flyte
-from flyte.runtime import held, output
+from flyte.runtime import in_flight, output
 
 fresh_env = flyte.TaskEnvironment(name="fresh")
 kept_env = flyte.TaskEnvironment(name="kept", reusable=flyte.ReusePolicy(replicas=(1, 1)))
@@ -30,7 +30,7 @@ def full(name, then):
     return call
 
 
-held.Hand.holds = full("holds", held.Hand.holds)
+in_flight.InFlightSlot.holds = full("holds", in_flight.InFlightSlot.holds)
 output.Output.turn = full("turn", output.Output.turn)
 output.Output.name = full("name", output.Output.name)
 

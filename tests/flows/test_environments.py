@@ -289,7 +289,7 @@ def test_new_code_of_an_environment_in_use_is_forked_from_its_own_preload_proces
     key = Path(python).parent.parent.name
 
     def preload() -> list[int]:
-        words = (key, "flyte.runtime.base")
+        words = (key, "flyte.runtime.preload")
         return [one.pid for one in platform.processes() if all(word in " ".join(one.cmdline()) for word in words)]
 
     wait_for(preload, "there is a preload process in the environment", 20)

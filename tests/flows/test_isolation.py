@@ -86,7 +86,7 @@ def reach(home: str) -> dict[str, str]:
         "another's code": tried(lambda: os.mkdir(f"{home}/code/new")),
         "platform's logs": tried(lambda: os.listdir(f"{home}/logs/platform")),
         "new among them": tried(lambda: open(f"{home}/logs/platform/control.log", "w")),
-        "zygote": tried(lambda: os.kill(os.getppid(), 0)),
+        "fork server": tried(lambda: os.kill(os.getppid(), 0)),
     }
 
 
@@ -191,7 +191,7 @@ def test_the_platforms_own_things_are_out_of_reach(apart: Apart) -> None:
         "another's code": "OSError",
         "platform's logs": "[]",
         "new among them": "OSError",
-        "zygote": "PermissionError",
+        "fork_server": "PermissionError",
     }
 
 

@@ -1,4 +1,4 @@
-"""Replicas: ASGI applications, `@server` functions and commands, in real processes forked by a real zygote."""
+"""Replicas: ASGI applications, `@server` functions and commands, in real processes forked by a real fork server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from flyte import wire
 from flyte.runtime import apphost, command
 from tests import ports
-from tests.flyte.zygote_driver import Driver, Zygotes, lines, zygotes
+from tests.flyte.fork_server_driver import Driver, ForkServers, fork_servers, lines
 from tests.platform_fixture import wait_for
 
 
@@ -30,8 +30,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def zygote(tmp_path: Path, root: Path) -> Iterator[Zygotes]:
-    with zygotes(tmp_path) as make:
+def fork_server(tmp_path: Path, root: Path) -> Iterator[ForkServers]:
+    with fork_servers(tmp_path) as make:
         yield make
 
 
@@ -94,10 +94,10 @@ async def echo(socket: WebSocket):
 PARAMETERS = {"FLYTE_PARAMETERS": json.dumps({"greeting": "good morning", "unused": "x"})}
 
 
-def serve_app(zygote: Zygotes, root: Path, source: str = APP) -> tuple[Driver, int]:
+def serve_app(fork_server: ForkServers, root: Path, source: str = APP) -> tuple[Driver, int]:
     """A replica of the app in `source`; it is ready."""
     (root / "main.py").write_text(source)
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     assert driver.next(wire.PoolReady).forks
     port = driver.replica("asgi", "main:env", env=PARAMETERS)
@@ -108,17 +108,17 @@ def serve_app(zygote: Zygotes, root: Path, source: str = APP) -> tuple[Driver, i
 # ---------------------------------------------------------------------------------------------------------------- asgi
 
 
-def test_a_fastapi_app_is_served_on_the_units_port(zygote: Zygotes, root: Path) -> None:
-    driver, port = serve_app(zygote, root)
+def test_a_fastapi_app_is_served_on_the_units_port(fork_server: ForkServers, root: Path) -> None:
+    driver, port = serve_app(fork_server, root)
     answer = get(port).json()
     assert (answer["port"], answer["app"]) == (str(port), "app")
     driver.send(wire.SignalUnit(unit="r", signal=signal.SIGTERM))
     assert driver.next(wire.UnitExited) == wire.UnitExited(unit="r", code=0)
 
 
-def test_what_follows_a_body_is_not_taken_for_headers(zygote: Zygotes, root: Path) -> None:
+def test_what_follows_a_body_is_not_taken_for_headers(fork_server: ForkServers, root: Path) -> None:
     """Behind a chunked body a client may send trailers; the gateway cannot take them away."""
-    driver, port = serve_app(zygote, root)
+    driver, port = serve_app(fork_server, root)
     chunks = "3\r\nabc\r\n0\r\n"
     with socket.create_connection(("127.0.0.1", port), 10) as client:
         client.sendall(
@@ -132,8 +132,8 @@ def test_what_follows_a_body_is_not_taken_for_headers(zygote: Zygotes, root: Pat
     assert driver.process.poll() is None
 
 
-def test_the_hooks_run_around_the_lifespan_in_the_replica_alone(zygote: Zygotes, root: Path) -> None:
-    driver, _ = serve_app(zygote, root)
+def test_the_hooks_run_around_the_lifespan_in_the_replica_alone(fork_server: ForkServers, root: Path) -> None:
+    driver, _ = serve_app(fork_server, root)
     driver.send(wire.SignalUnit(unit="r", signal=signal.SIGTERM))
     driver.next(wire.UnitExited)
     said = [line for line in driver.log.read_text().splitlines() if not line.startswith("INFO")]
@@ -142,11 +142,11 @@ def test_the_hooks_run_around_the_lifespan_in_the_replica_alone(zygote: Zygotes,
         "lifespan begins in r",
         "lifespan ends",
         "on_shutdown",
-    ], "the zygote has rehearsed with an application of its own, not with the user's"
+    ], "the fork server has warmed up with an application of its own, not with the user's"
 
 
-def test_after_the_rehearsal_forks_are_still_safe(zygote: Zygotes, root: Path) -> None:
-    driver, first = serve_app(zygote, root)
+def test_after_the_warm_up_forks_are_still_safe(fork_server: ForkServers, root: Path) -> None:
+    driver, first = serve_app(fork_server, root)
     threads = Path(f"/proc/{driver.process.pid}/task")
     if threads.exists():
         assert len(list(threads.iterdir())) == 1
@@ -155,8 +155,8 @@ def test_after_the_rehearsal_forks_are_still_safe(zygote: Zygotes, root: Path) -
     assert get(first).json()["pid"] != get(second).json()["pid"]
 
 
-def test_a_signal_lets_open_requests_finish(zygote: Zygotes, root: Path) -> None:
-    driver, port = serve_app(zygote, root)
+def test_a_signal_lets_open_requests_finish(fork_server: ForkServers, root: Path) -> None:
+    driver, port = serve_app(fork_server, root)
     answers: list[httpx.Response] = []
     caller = threading.Thread(target=lambda: answers.append(get(port, "/slow?seconds=0.5")))
     caller.start()
@@ -167,8 +167,10 @@ def test_a_signal_lets_open_requests_finish(zygote: Zygotes, root: Path) -> None
     assert driver.next(wire.UnitExited).code == 0
 
 
-def test_a_second_signal_gives_up_on_open_requests_and_still_shuts_down_in_order(zygote: Zygotes, root: Path) -> None:
-    driver, port = serve_app(zygote, root)
+def test_a_second_signal_gives_up_on_open_requests_and_still_shuts_down_in_order(
+    fork_server: ForkServers, root: Path
+) -> None:
+    driver, port = serve_app(fork_server, root)
     errors: list[type[BaseException]] = []
 
     def call() -> None:
@@ -192,11 +194,11 @@ def test_a_second_signal_gives_up_on_open_requests_and_still_shuts_down_in_order
 @pytest.mark.parametrize("place", ["on_startup", "lifespan"])
 @pytest.mark.parametrize("wait", ["time.sleep(600)", "await asyncio.sleep(600)"])
 def test_a_replica_that_has_not_started_yet_ends_at_the_first_signal(
-    zygote: Zygotes, root: Path, place: str, wait: str
+    fork_server: ForkServers, root: Path, place: str, wait: str
 ) -> None:
     marker = 'print("on_startup", greeting)' if place == "on_startup" else 'print("lifespan begins in"'
     (root / "main.py").write_text(APP.replace(marker, f'print("begun"); import time; {wait}; {marker}'))
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     driver.replica("asgi", "main:env", env=PARAMETERS)
     lines(driver.log, lambda text: "begun" in text)
@@ -205,8 +207,8 @@ def test_a_replica_that_has_not_started_yet_ends_at_the_first_signal(
     assert driver.next(wire.UnitExited).code in (0, 3)
 
 
-def test_large_websocket_messages_pass(zygote: Zygotes, root: Path) -> None:
-    _, port = serve_app(zygote, root)
+def test_large_websocket_messages_pass(fork_server: ForkServers, root: Path) -> None:
+    _, port = serve_app(fork_server, root)
     with connect(f"ws://127.0.0.1:{port}/echo", max_size=None, proxy=None) as client:
         for size in (0, 1024 * 1024, 17 * 1024 * 1024):
             client.send(b"x" * size)
@@ -221,33 +223,33 @@ def test_a_websocket_client_may_be_silent_for_five_minutes() -> None:
     assert config.access_log is False
 
 
-def test_the_users_own_server_settings_are_kept_but_for_the_place(zygote: Zygotes, root: Path) -> None:
+def test_the_users_own_server_settings_are_kept_but_for_the_place(fork_server: ForkServers, root: Path) -> None:
     config = "uvicorn.Config(app, host='0.0.0.0', port=9, root_path='/x')"
     source = APP.replace("app=app)", f"app=app, uvicorn_config={config})")
     source += "\n@app.get('/root')\nasync def root(request: fastapi.Request): return request.scope['root_path']\n"
-    _, port = serve_app(zygote, root, "import fastapi, uvicorn\n" + source)
+    _, port = serve_app(fork_server, root, "import fastapi, uvicorn\n" + source)
     assert get(port, "/root").json() == "/x"
 
 
-def test_an_app_that_does_not_start_exits_with_its_traceback_in_the_log(zygote: Zygotes, root: Path) -> None:
+def test_an_app_that_does_not_start_exits_with_its_traceback_in_the_log(fork_server: ForkServers, root: Path) -> None:
     (root / "main.py").write_text(APP.replace('print("lifespan begins in"', 'raise RuntimeError("no database"'))
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     driver.replica("asgi", "main:env", env=PARAMETERS)
     assert driver.next(wire.UnitExited).code == 3
     assert "RuntimeError: ('no database', 'r')" in driver.log.read_text()
 
 
-def test_a_port_that_was_taken_meanwhile_has_an_exit_code_of_its_own(zygote: Zygotes, root: Path) -> None:
-    driver, port = serve_app(zygote, root)
+def test_a_port_that_was_taken_meanwhile_has_an_exit_code_of_its_own(fork_server: ForkServers, root: Path) -> None:
+    driver, port = serve_app(fork_server, root)
     spec = wire.ReplicaSpec(app="app", project="p", domain="d", version="v", kind="asgi", entry="main:env")
     driver.send(wire.ForkUnit(unit="late", kind="replica", replica=spec, port=port))
     assert driver.next(wire.UnitExited).code == apphost.PORT_TAKEN
 
 
-def test_an_entry_that_is_not_there_is_named(zygote: Zygotes, root: Path) -> None:
+def test_an_entry_that_is_not_there_is_named(fork_server: ForkServers, root: Path) -> None:
     (root / "main.py").touch()
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     driver.replica("asgi", "main:nothing")
     assert driver.next(wire.UnitExited).code == 1
@@ -278,10 +280,10 @@ async def bye():
 
 
 def test_a_server_function_gets_its_parameters_and_the_units_port_for_the_declared_one(
-    zygote: Zygotes, root: Path
+    fork_server: ForkServers, root: Path
 ) -> None:
     (root / "main.py").write_text(SERVER)
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     taken = [
         driver.replica("server", "main:env", unit=f"r{n}", env={"FLYTE_PARAMETERS": json.dumps({"word": f"w{n}"})})
@@ -294,7 +296,7 @@ def test_a_server_function_gets_its_parameters_and_the_units_port_for_the_declar
     assert "bye" in driver.log.read_text()
 
 
-def test_an_async_server_function_shares_its_loop_with_the_hooks(zygote: Zygotes, root: Path) -> None:
+def test_an_async_server_function_shares_its_loop_with_the_hooks(fork_server: ForkServers, root: Path) -> None:
     (root / "main.py").write_text(
         "import asyncio\n"
         "from flyte.app import AppEnvironment\n"
@@ -313,7 +315,7 @@ def test_an_async_server_function_shares_its_loop_with_the_hooks(zygote: Zygotes
         "@env.on_shutdown\n"
         "async def end(): print('loops', len({*loops, asyncio.get_running_loop()}))\n"
     )
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     port = driver.replica("server", "main:env", port=8081)
     assert get(port).text == "hello"
@@ -322,9 +324,9 @@ def test_an_async_server_function_shares_its_loop_with_the_hooks(zygote: Zygotes
     assert "loops 1" in driver.log.read_text()
 
 
-def test_a_server_function_that_asks_for_more_than_there_is_says_so(zygote: Zygotes, root: Path) -> None:
+def test_a_server_function_that_asks_for_more_than_there_is_says_so(fork_server: ForkServers, root: Path) -> None:
     (root / "main.py").write_text(SERVER.replace("def serve(word)", "def serve(word, colour)"))
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     driver.replica("server", "main:env", env={"FLYTE_PARAMETERS": '{"word": "w"}'})
     assert driver.next(wire.UnitExited).code == 1
@@ -334,28 +336,28 @@ def test_a_server_function_that_asks_for_more_than_there_is_says_so(zygote: Zygo
 # ------------------------------------------------------------------------------------------------------------ commands
 
 
-def test_two_commands_that_declare_the_same_port_both_run(zygote: Zygotes, root: Path) -> None:
+def test_two_commands_that_declare_the_same_port_both_run(fork_server: ForkServers, root: Path) -> None:
     (root / "page.txt").write_text("the page")
-    driver = zygote()
+    driver = fork_server()
     driver.load()
     argv = ["python", "-m", "http.server", "8080"]
     taken = [driver.replica("command", unit=f"r{n}", argv=argv) for n in range(2)]
     assert [get(port, "/page.txt").text for port in taken] == ["the page"] * 2
 
 
-def test_a_program_that_says_its_port_itself_gets_the_units(zygote: Zygotes, root: Path) -> None:
+def test_a_program_that_says_its_port_itself_gets_the_units(fork_server: ForkServers, root: Path) -> None:
     (root / "serve.py").write_text(
         "import http.server, os\n"
         "http.server.HTTPServer(('', 8080), http.server.SimpleHTTPRequestHandler).serve_forever()\n"
     )
-    driver = zygote()
+    driver = fork_server()
     driver.load()
     port = driver.replica("command", argv=["python", "serve.py"])
     assert get(port, "/serve.py").status_code == 200
 
 
-def test_a_command_that_does_not_exist_is_named(zygote: Zygotes, root: Path) -> None:
-    driver = zygote()
+def test_a_command_that_does_not_exist_is_named(fork_server: ForkServers, root: Path) -> None:
+    driver = fork_server()
     driver.load()
     driver.replica("command", argv=["no-such-program"])
     assert driver.next(wire.UnitExited).code == 1

@@ -1,4 +1,4 @@
-"""What units have to themselves, as a zygote arranges it: all of it, and what is left without namespaces."""
+"""What units have to themselves, as a fork server arranges it: all of it, and what is left without namespaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flyte import wire
-from tests.flyte.zygote_driver import Driver, Zygotes, gone, lines, zygotes
+from tests.flyte.fork_server_driver import Driver, ForkServers, fork_servers, gone, lines
 from tests.platform_fixture import ROOT
 
 LOOK = "code:import os, tempfile; print(sorted(os.listdir('.')), os.getcwd(), tempfile.gettempdir()); "
@@ -35,8 +35,8 @@ def root(home: Path) -> Path:
 
 
 @pytest.fixture
-def zygote(home: Path, root: Path) -> Iterator[Zygotes]:
-    with zygotes(home) as make:
+def fork_server(home: Path, root: Path) -> Iterator[ForkServers]:
+    with fork_servers(home) as make:
         yield make
 
 
@@ -51,9 +51,9 @@ def isolation(folder: Path, profile: str) -> wire.Isolation:
 
 
 def test_where_there_are_namespaces_the_code_is_shown_with_each_units_own_changes(
-    zygote: Zygotes, home: Path, root: Path
+    fork_server: ForkServers, home: Path, root: Path
 ) -> None:
-    driver = zygote()
+    driver = fork_server()
     (root / "mine.py").write_text("open('imported', 'w')\n")
     driver.load("mine", isolation=isolation(home, "tidy"))
     driver.next(wire.PoolReady)
@@ -74,8 +74,8 @@ def ended(driver: Driver, unit: str, code: str) -> None:
     assert driver.next(wire.UnitExited, unit).code == 0
 
 
-def test_a_room_in_which_nothing_was_left_is_the_next_units(zygote: Zygotes, home: Path) -> None:
-    driver = zygote()
+def test_a_room_in_which_nothing_was_left_is_the_next_units(fork_server: ForkServers, home: Path) -> None:
+    driver = fork_server()
     driver.load(isolation=isolation(home, "tidy"))
     tidied = "import tempfile; tempfile.TemporaryFile(dir='.').close(); tempfile.TemporaryDirectory().cleanup()"
     for number in range(8):
@@ -94,9 +94,9 @@ def test_a_room_in_which_nothing_was_left_is_the_next_units(zygote: Zygotes, hom
         "import os, tempfile; os.setxattr(tempfile.gettempdir(), 'user.mark', b'1')",
     ],
 )
-def test_a_room_in_which_something_was_left_is_nobody_elses(zygote: Zygotes, home: Path, code: str) -> None:
+def test_a_room_in_which_something_was_left_is_nobody_elses(fork_server: ForkServers, home: Path, code: str) -> None:
     """Its folder is left for the agent to remove."""
-    driver = zygote()
+    driver = fork_server()
     driver.load(isolation=isolation(home, "tidy"))
     ended(driver, "first", code)
     assert (home / "work" / "first").exists()
@@ -105,8 +105,8 @@ def test_a_room_in_which_something_was_left_is_nobody_elses(zygote: Zygotes, hom
     assert "0o40700" in said
 
 
-def test_a_room_in_which_a_process_was_left_is_nobody_elses(zygote: Zygotes, home: Path) -> None:
-    driver = zygote()
+def test_a_room_in_which_a_process_was_left_is_nobody_elses(fork_server: ForkServers, home: Path) -> None:
+    driver = fork_server()
     driver.load(isolation=isolation(home, "tidy"))
     pid = home.parent / "pid"
     daemon = f"""
@@ -130,9 +130,9 @@ os._exit(0)
     assert (home / "work" / "first").exists()
 
 
-def test_code_that_is_not_forked_is_kept_apart_as_well(zygote: Zygotes, home: Path, root: Path) -> None:
-    """Its zygote executes itself anew when it has found threads."""
-    driver = zygote()
+def test_code_that_is_not_forked_is_kept_apart_as_well(fork_server: ForkServers, home: Path, root: Path) -> None:
+    """Its fork server executes itself anew when it has found threads."""
+    driver = fork_server()
     threads = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
     (root / "mine.py").write_text(threads)
     driver.load("mine", isolation=isolation(home, "tidy"))
@@ -143,9 +143,9 @@ def test_code_that_is_not_forked_is_kept_apart_as_well(zygote: Zygotes, home: Pa
 
 
 def test_without_namespaces_the_working_directory_is_a_fresh_folder_with_links_to_the_shipped_files(
-    zygote: Zygotes, home: Path, root: Path
+    fork_server: ForkServers, home: Path, root: Path
 ) -> None:
-    driver = zygote()
+    driver = fork_server()
     driver.load(isolation=isolation(home, "links"))
     driver.next(wire.PoolReady)
     driver.worker("one", "code:open('new', 'w'); print(open('shipped.txt').read())", home.parent / "one.log")
@@ -157,17 +157,19 @@ def test_without_namespaces_the_working_directory_is_a_fresh_folder_with_links_t
 
 
 def test_a_folder_for_temporary_files_that_the_environment_names_is_kept(
-    zygote: Zygotes, home: Path, root: Path
+    fork_server: ForkServers, home: Path, root: Path
 ) -> None:
-    driver = zygote(TMPDIR="/var/tmp")
+    driver = fork_server(TMPDIR="/var/tmp")
     driver.load(isolation=isolation(home, "tidy"), env={"TMPDIR": "/var/tmp"})
     driver.next(wire.PoolReady)
     driver.worker("one", LOOK, home.parent / "one.log")
     assert "/var/tmp" in lines(home.parent / "one.log", lambda text: "[" in text)
 
 
-def test_what_cannot_be_prepared_is_a_fault_of_the_system_and_not_of_the_code(zygote: Zygotes, home: Path) -> None:
-    driver = zygote()
+def test_what_cannot_be_prepared_is_a_fault_of_the_system_and_not_of_the_code(
+    fork_server: ForkServers, home: Path
+) -> None:
+    driver = fork_server()
     driver.load(isolation=isolation(home, "links"))
     driver.next(wire.PoolReady)
     (home / "work").rmdir()
@@ -178,8 +180,8 @@ def test_what_cannot_be_prepared_is_a_fault_of_the_system_and_not_of_the_code(zy
     assert driver.next(wire.UnitExited, "one").code == 1
 
 
-def test_a_zygote_that_cannot_be_prepared_says_so(zygote: Zygotes, home: Path) -> None:
-    driver = zygote()
+def test_a_fork_server_that_cannot_be_prepared_says_so(fork_server: ForkServers, home: Path) -> None:
+    driver = fork_server()
     spec = isolation(home, "tidy")
     (home / "work").rmdir()
     driver.load(isolation=spec)
@@ -204,10 +206,10 @@ print(found, modes, pathlib.Path("/etc/passwd").read_text() == PASSWD, sorted(os
     "imports", ["", "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n"]
 )
 def test_secrets_that_are_mounted_are_files_which_only_the_units_of_the_pool_see(
-    zygote: Zygotes, home: Path, root: Path, imports: str
+    fork_server: ForkServers, home: Path, root: Path, imports: str
 ) -> None:
     """Whether a unit is forked from what imported the code, or imports it itself."""
-    driver, was_there = zygote(), SECRETS.exists()
+    driver, was_there = fork_server(), SECRETS.exists()
     (root / "mine.py").write_text(imports)
     driver.load("mine", isolation=isolation(home, "tidy"), secret_files={"PEM": "line1\nline2\n", "db/key": "grün"})
     assert driver.next(wire.PoolReady).forks is not bool(imports)
@@ -220,8 +222,10 @@ def test_secrets_that_are_mounted_are_files_which_only_the_units_of_the_pool_see
     assert SECRETS.exists() is was_there
 
 
-def test_without_namespaces_secrets_that_are_mounted_are_no_files(zygote: Zygotes, home: Path, root: Path) -> None:
-    driver = zygote()
+def test_without_namespaces_secrets_that_are_mounted_are_no_files(
+    fork_server: ForkServers, home: Path, root: Path
+) -> None:
+    driver = fork_server()
     driver.load(isolation=isolation(home, "links"), secret_files={"PEM": "line1"})
     driver.next(wire.PoolReady)
     driver.worker("one", f"code:import os; print('there', os.path.exists({str(SECRETS)!r}))", home.parent / "one.log")

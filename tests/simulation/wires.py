@@ -197,7 +197,7 @@ async def come_back(live: Callable[[], Awaitable[None]], old: Peer | None) -> No
 
 
 class SimGateway:
-    """The gateway's brain: it says that requests came, or that none did, and hears what is routed."""
+    """The gateway controller: it says that requests came, or that none did, and hears what is routed."""
 
     def __init__(self, world: World) -> None:
         self._world = world

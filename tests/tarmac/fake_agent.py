@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flyte import wire
-from flyte.runtime.held import Hand, place_of
+from flyte.runtime.in_flight import InFlightSlot, slot_of
 
 Behave = Callable[["Act"], Awaitable[Any]]
 
@@ -103,7 +103,7 @@ class FakeWorker:
         self.keys = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._jobs: set[asyncio.Task[None]] = set()
-        self.held: dict[tuple[str, str], wire.Held] = {}
+        self.held: dict[tuple[str, str], wire.InFlight] = {}
         self.kept: dict[object, wire.Frame] = {}
         """What has no answer yet; sent again with the next link."""
         self.deaf = False
@@ -123,9 +123,9 @@ class FakeWorker:
 
     def write_down(self) -> None:
         """Where the next control plane finds it: what this worker holds."""
-        hand = Hand(self.order.unit, self.order.env["FLYTE_HELD"])
-        hand.holds(self.held.values())
-        os.close(hand._file)
+        slot = InFlightSlot(self.order.unit, self.order.env["FLYTE_HELD"])
+        slot.write(self.held.values())
+        os.close(slot._file)
 
     def end(self) -> None:
         """The process is gone, with whatever it ran."""
@@ -146,7 +146,7 @@ class FakeWorker:
                 pool=self.order.env["FLYTE_POOL"],
                 reuse=self.order.reuse,
                 held=list(self.held.values()),
-                place=place_of(self.order.env["FLYTE_HELD"]),
+                place=slot_of(self.order.env["FLYTE_HELD"]),
                 spent=self.spent,
             ),
         )
@@ -161,7 +161,7 @@ class FakeWorker:
                 case wire.Assign():
                     self.agent.assigned.append(frame)
                     self.spent = not self.order.reuse
-                    self.held[frame.run, frame.action] = wire.Held(
+                    self.held[frame.run, frame.action] = wire.InFlight(
                         run=frame.run, action=frame.action, attempt=frame.attempt
                     )
                     self.write_down()

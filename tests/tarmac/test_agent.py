@@ -103,7 +103,7 @@ def alive(pid: int) -> bool:
 
 @pytest.fixture(autouse=True)
 def programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let zygotes find the stub of a worker."""
+    """Let fork servers find the stub of a worker."""
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT / "tests" / "programs"))))
     monkeypatch.setenv("PYTHONPATH", path)
 
@@ -323,7 +323,7 @@ async def test_stopping_what_does_not_exist_is_answered(scene: Scene) -> None:
     assert (await scene.control.exited("ghost")).reason == "there is no such process"
 
 
-async def test_zygotes_that_nobody_names_end_when_their_last_unit_has(scene: Scene) -> None:
+async def test_fork_servers_that_nobody_names_end_when_their_last_unit_has(scene: Scene) -> None:
     kept, dropped = scene.pool(env={"A": "1"}), scene.pool(env={"A": "2"})
     scene.start_worker("a", pool=kept)
     scene.start_worker("b", pool=dropped)
@@ -335,11 +335,13 @@ async def test_zygotes_that_nobody_names_end_when_their_last_unit_has(scene: Sce
     assert alive(parents[1]), "it still has a unit"
     scene.control.send(wire.StopUnit(unit="b"))
     await scene.control.exited("b")
-    await fact(lambda: not alive(parents[1]), "its zygote has ended")
+    await fact(lambda: not alive(parents[1]), "its fork server has ended")
     assert alive(parents[0]), "this one is named"
 
 
-async def test_when_a_zygote_is_killed_its_units_are_reported_and_the_next_unit_gets_a_new_one(scene: Scene) -> None:
+async def test_when_a_fork_server_is_killed_its_units_are_reported_and_the_next_unit_gets_a_new_one(
+    scene: Scene,
+) -> None:
     scene.start_worker("a", "deaf")
     pid = await scene.control.started("a")
     os.kill(psutil.Process(pid).ppid(), signal.SIGKILL)
@@ -403,52 +405,56 @@ async def test_an_import_that_is_too_old_is_as_one_whose_files_have_changed(scen
     assert (found.outdated[:16], found.units) == ("it was imported ", ["a"])
 
 
-async def test_a_zygote_that_dies_while_it_is_asked_has_nothing_old(scene: Scene) -> None:
+async def test_a_fork_server_that_dies_while_it_is_asked_has_nothing_old(scene: Scene) -> None:
     (scene.root / "mine.py").touch()
     pool = scene.pool("mine")
     scene.start_worker("a", pool=pool)
-    zygote = psutil.Process(await scene.control.started("a")).ppid()
-    os.kill(zygote, signal.SIGSTOP)
+    fork_server = psutil.Process(await scene.control.started("a")).ppid()
+    os.kill(fork_server, signal.SIGSTOP)
     scene.control.frames.clear()
     scene.control.send(wire.CheckPool(pool=pool.id))
     scene.start_worker("b")
     await scene.control.started("b")  # orders are obeyed one after the other
-    os.kill(zygote, signal.SIGKILL)
+    os.kill(fork_server, signal.SIGKILL)
     assert await scene.control.wait(wire.PoolChecked) == wire.PoolChecked(pool=pool.id)
 
 
-# ------------------------------------------------------------------------------------- what zygotes are forked from
+# ------------------------------------------------------------------------------------ what fork servers are forked from
 
 
-def bases() -> list[psutil.Process]:
+def preloads() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
-            if "flyte.runtime.base" in child.cmdline():
+            if "flyte.runtime.preload" in child.cmdline():
                 found.append(child)
     return found
 
 
-async def base_of(scene: Scene) -> psutil.Process:
-    """The process that zygotes are forked from."""
-    await fact(bases, "there is a base")
-    (found,) = bases()
+async def preload_of(scene: Scene) -> psutil.Process:
+    """The process that fork servers are forked from."""
+    await fact(preloads, "there is a preload process")
+    (found,) = preloads()
     return found
 
 
-async def base_of_apps(scene: Scene) -> None:
+async def preload_of_apps(scene: Scene) -> None:
     """Wait until there is one that has imported the server stack."""
-    base = scene.agent._nursery._preloads._own.apps
-    await fact(lambda: base.suits(scene.pool()) and base._warmth == "warm", "there is a base with the server stack", 30)
+    preload = scene.agent._pools._preloads._own.apps
+    await fact(
+        lambda: preload.suits(scene.pool()) and preload._warmth == "warm",
+        "there is a preload process with the server stack",
+        30,
+    )
 
 
-async def test_pools_forked_from_one_base_share_no_environment(scene: Scene) -> None:
+async def test_pools_forked_from_one_preload_share_no_environment(scene: Scene) -> None:
     (scene.root / "mine.py").write_text("import os\nprint('A' in os.environ, 'B' in os.environ, end=';')\n")
     for name in ("A", "B"):
         pool = scene.pool("mine", env={name: "1"})
         scene.start_worker(name, pool=pool)
-        zygote = psutil.Process(await scene.control.started(name)).ppid()
-        assert psutil.Process(zygote).ppid() == (await base_of(scene)).pid
+        fork_server = psutil.Process(await scene.control.started(name)).ppid()
+        assert psutil.Process(fork_server).ppid() == (await preload_of(scene)).pid
         assert (await scene.log(bool, pool)).startswith("True False;" if name == "A" else "False True;")
 
 
@@ -462,97 +468,97 @@ async def test_a_pool_with_variables_that_python_reads_at_its_start_gets_an_inte
     assert (await scene.log(bool, pool)).startswith("2")
 
 
-async def test_when_the_base_is_killed_its_units_are_reported_and_the_next_zygote_grows_from_another(
+async def test_when_the_preload_is_killed_its_units_are_reported_and_the_next_fork_server_grows_from_another(
     scene: Scene,
 ) -> None:
     pool = scene.pool()
     scene.start_worker("a", "deaf", pool)
     pid = await scene.control.started("a")
-    killed = await base_of(scene)
+    killed = await preload_of(scene)
     killed.kill()
     assert "was lost" in (await scene.control.exited("a")).reason
     await fact(lambda: not alive(pid), "the unit died with it")
-    await fact(lambda: bases() and killed not in bases(), "there is another base", limit=5)
+    await fact(lambda: preloads() and killed not in preloads(), "there is another preload process", limit=5)
     scene.start_worker("b", pool=pool)
-    zygote = psutil.Process(await scene.control.started("b")).parent()
-    assert zygote
-    assert zygote.parent() == await base_of(scene)
+    fork_server = psutil.Process(await scene.control.started("b")).parent()
+    assert fork_server
+    assert fork_server.parent() == await preload_of(scene)
 
 
-async def test_the_base_of_apps_that_is_killed_is_replaced_and_imports_the_server_stack_again(scene: Scene) -> None:
+async def test_the_preload_of_apps_that_is_killed_is_replaced_and_imports_the_server_stack_again(scene: Scene) -> None:
     (scene.root / "main.py").write_text(APP)
     scene.start_replica("r", "asgi", "main:env", ("main",))
     await scene.control.ready("r")
-    await base_of_apps(scene)
-    before = bases()
+    await preload_of_apps(scene)
+    before = preloads()
     for killed in before:
         killed.kill()
-    await fact(lambda: len(bases()) == 2 and not set(bases()) & set(before), "there are two others")
-    await base_of_apps(scene)
+    await fact(lambda: len(preloads()) == 2 and not set(preloads()) & set(before), "there are two others")
+    await preload_of_apps(scene)
 
 
-async def test_a_base_that_hangs_is_replaced_and_lives_as_long_as_what_was_forked_from_it(
+async def test_a_preload_that_hangs_is_replaced_and_lives_as_long_as_what_was_forked_from_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third = (scene.pool(env={"POOL": name}) for name in ("first", "second", "third"))
     scene.start_worker("a", pool=first)
     running = await scene.control.started("a")
-    hangs = await base_of(scene)
+    hangs = await preload_of(scene)
     hangs.suspend()
-    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 0.5)
+    monkeypatch.setattr("tarmac.agent.fork_server.HELLO_LIMIT", 0.5)
     scene.start_worker("b", pool=second)
     await scene.control.started("b")
-    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 30)
-    await fact(lambda: len(bases()) == 2, "there is another base")
-    (other,) = (base for base in bases() if base != hangs)
+    monkeypatch.setattr("tarmac.agent.fork_server.HELLO_LIMIT", 30)
+    await fact(lambda: len(preloads()) == 2, "there is another preload process")
+    (other,) = (preload for preload in preloads() if preload != hangs)
     scene.start_worker("c", pool=third)
-    zygote = psutil.Process(await scene.control.started("c")).parent()
-    assert zygote
-    assert zygote.parent() == other
+    fork_server = psutil.Process(await scene.control.started("c")).parent()
+    assert fork_server
+    assert fork_server.parent() == other
     assert alive(running)
     assert alive(hangs.pid)
     scene.control.send(wire.StopUnit(unit="a"))
     await scene.control.exited("a")
     scene.control.send(wire.KeepPools(pools=[second.id, third.id]))
-    await fact(lambda: not alive(hangs.pid), "the base that hung has ended with its last zygote")
-    assert bases() == [other]
+    await fact(lambda: not alive(hangs.pid), "the preload process that hung has ended with its last fork server")
+    assert preloads() == [other]
 
 
-async def test_a_base_that_hangs_is_killed_at_once_where_nothing_was_forked_from_it(
+async def test_a_preload_that_hangs_is_killed_at_once_where_nothing_was_forked_from_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hangs = await base_of(scene)
+    hangs = await preload_of(scene)
     hangs.suspend()
-    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 0.5)
+    monkeypatch.setattr("tarmac.agent.fork_server.HELLO_LIMIT", 0.5)
     scene.start_worker("w", "exit:3")
     assert (await scene.control.exited("w")).code == 3
     await fact(lambda: not alive(hangs.pid), "it is gone")
-    await fact(lambda: len(bases()) == 1, "there is another")
+    await fact(lambda: len(preloads()) == 1, "there is another")
 
 
-async def test_an_agent_ends_a_base_that_hangs_with_all_that_was_forked_from_it(
+async def test_an_agent_ends_a_preload_that_hangs_with_all_that_was_forked_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene(tmp_path)
     await scene.open()
     scene.start_worker("a")
     await scene.control.started("a")
-    hangs = await base_of(scene)
+    hangs = await preload_of(scene)
     hangs.suspend()
-    monkeypatch.setattr("tarmac.agent.zygote.HELLO_LIMIT", 0.5)
+    monkeypatch.setattr("tarmac.agent.fork_server.HELLO_LIMIT", 0.5)
     scene.start_worker("b", pool=scene.pool(env={"POOL": "second"}))
     await scene.control.started("b")
     await scene.close()
     assert not alive(hangs.pid)
 
 
-async def test_a_base_that_dies_at_an_order_is_done_without(scene: Scene) -> None:
-    base = await base_of(scene)
-    base.suspend()
+async def test_a_preload_that_dies_at_an_order_is_done_without(scene: Scene) -> None:
+    preload = await preload_of(scene)
+    preload.suspend()
     scene.start_worker("w", "exit:0")
     log = scene.home.logs / "pools" / f"{scene.pool().id}.log"
     await fact(log.exists, "the order is on its way")
-    base.kill()
+    preload.kill()
     assert (await scene.control.exited("w")).code == 0
 
 
@@ -570,15 +576,15 @@ async def impatient(tmp_path: Path) -> AsyncIterator[Scene]:
         await scene.close()
 
 
-async def test_a_zygote_that_is_stopped_while_it_imports_is_replaced(impatient: Scene) -> None:
+async def test_a_fork_server_that_is_stopped_while_it_imports_is_replaced(impatient: Scene) -> None:
     scene = impatient
     (scene.root / "mine.py").write_text(SLOW_ONCE)
     scene.start_worker("w", pool=scene.pool("mine"))
     await fact((scene.root / "begun").exists, "the import has begun")
-    (zygote,) = (await base_of(scene)).children()
-    zygote.suspend()
+    (fork_server,) = (await preload_of(scene)).children()
+    fork_server.suspend()
     await scene.control.started("w")
-    assert not alive(zygote.pid)
+    assert not alive(fork_server.pid)
 
 
 async def test_a_replica_that_is_stopped_is_ended_and_that_is_said_and_others_are_not(impatient: Scene) -> None:
@@ -615,17 +621,17 @@ if not begun.exists():
 """
 
 
-@pytest.mark.parametrize("victim", ["zygote", "base"])
+@pytest.mark.parametrize("victim", ["fork_server", "preload"])
 async def test_an_import_that_is_killed_is_done_once_more_and_fails_nothing(scene: Scene, victim: str) -> None:
     (scene.root / "mine.py").write_text(SLOW_ONCE)
     pool = scene.pool("mine")
     scene.start_worker("w", pool=pool)
     await fact((scene.root / "begun").exists, "the import has begun")
-    base = await base_of(scene)
-    (zygote,) = base.children()
-    (base if victim == "base" else zygote).kill()
+    preload = await preload_of(scene)
+    (fork_server,) = preload.children()
+    (preload if victim == "preload" else fork_server).kill()
     await scene.control.started("w")
-    assert not alive(zygote.pid)
+    assert not alive(fork_server.pid)
     assert not [frame for frame in scene.control.frames if isinstance(frame, wire.PoolFailed)]
 
 
@@ -711,7 +717,7 @@ def test_no_room_while_a_bundle_is_unpacked_is_no_fault_of_the_bundle(
 async def test_an_interpreter_that_cannot_be_started_for_a_moment_is_started_later(
     scene: Scene, short: None, monkeypatch: pytest.MonkeyPatch, times: int, kind: str
 ) -> None:
-    await base_of(scene)  # it has been started before
+    await preload_of(scene)  # it has been started before
     monkeypatch.setattr(subprocess, "Popen", failing(times, NO_PROCESS, subprocess.Popen))
     scene.start_worker("w", pool=scene.pool(env={"PYTHONOPTIMIZE": "2"}))
     if kind:

@@ -21,7 +21,7 @@ from tests.tarmac.test_agent import Scene, store
 
 @pytest.fixture(autouse=True)
 def programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let zygotes find the stub of a worker."""
+    """Let fork servers find the stub of a worker."""
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT / "tests" / "programs"))))
     monkeypatch.setenv("PYTHONPATH", path)
 

@@ -142,7 +142,7 @@ async def test_a_reused_worker_whose_result_was_taken_before_a_restart_goes_on(h
     await house.result("reused")
     worker = next(w for w in house.agent.workers.values() if w.order.reuse)
     last = house.agent.assigned[-1]
-    worker.held[last.run, last.action] = wire.Held(run=last.run, action=last.action, attempt=last.attempt)
+    worker.held[last.run, last.action] = wire.InFlight(run=last.run, action=last.action, attempt=last.attempt)
     worker.kept[last.run, last.action] = wire.Finished(
         run=last.run, action=last.action, attempt=last.attempt, outputs=wire.Value(inline=b"[2]")
     )
@@ -163,7 +163,7 @@ async def test_a_worker_that_still_runs_what_was_given_to_another_is_ended(house
     assert await eventually(lambda: len(house.agent.assigned) == 1)
     worker = next(w for w in house.agent.workers.values() if w.held)
     (key,) = worker.held
-    worker.held[key] = wire.Held(run=run.name, action="a0", attempt=7)
+    worker.held[key] = wire.InFlight(run=run.name, action="a0", attempt=7)
     await house.restart()
     assert await eventually(lambda: worker.order.unit in [order.unit for order in house.agent.stopped])
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from flyte.errors import CodeBundleError, NotFoundError
-from flyte.wire import HELD_PLACE
+from flyte.wire import SLOT_SIZE
 from tarmac import logs
 from tarmac.agent.bundle import unpack
 from tarmac.agent.last_lines import tail
 from tarmac.blobs import Blobs
-from tarmac.control.workers.holdings import LARGEST, Holdings
+from tarmac.control.workers.in_flight import LARGEST, InFlightFile
 from tarmac.gateway.access_log import append
 
 DIGEST = "a" * 64
@@ -68,7 +68,7 @@ def test_a_bundle_that_leads_elsewhere_is_named_and_fails_alone(planted: Path) -
 
 def test_the_platform_starts_however_long_a_worker_made_the_file_of_holdings(tmp_path: Path) -> None:
     path = tmp_path / "holdings"
-    path.write_bytes(b'{"unit":"w-1","held":[]}\n'.ljust(HELD_PLACE, b"\0"))
+    path.write_bytes(b'{"unit":"w-1","held":[]}\n'.ljust(SLOT_SIZE, b"\0"))
     os.truncate(path, 2**42)
-    assert list(Holdings(path).left) == [0]
+    assert list(InFlightFile(path).left) == [0]
     assert LARGEST < 2**27

@@ -34,7 +34,7 @@ def story(*notes: Note, child: Action = CHILD, root: Action = ROOT, attempts: tu
 
 
 def test_a_story_in_which_all_is_well_has_no_violation() -> None:
-    """A worker lost with its zygote, whose action is done by another."""
+    """A worker lost with its fork server, whose action is done by another."""
     child = replace(CHILD, attempt=2)
     again = note("began", 2, pid=20, parent=13), note("done", 2, pid=20, parent=13)
     assert evidence.violations(story(note("began"), *again, child=child, attempts=(lost(),))) == []
@@ -54,7 +54,7 @@ WRONG: dict[str, tuple[Check, Story]] = {
         evidence.lost_without_cause,
         story(note("began", parent=4), attempts=(lost(),)),
     ),
-    "a loss that counts though its zygote was killed": (
+    "a loss that counts though its fork server was killed": (
         evidence.losses_counted,
         story(note("began"), child=replace(CHILD, system_failures=1), attempts=(lost(),)),
     ),

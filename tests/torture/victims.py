@@ -32,13 +32,13 @@ class Victims:
 
     def of(self, kind: str) -> list[psutil.Process]:
         match kind:
-            case "zygote":
-                return self.world.zygotes()
-            case "base":
-                found = self.world.bases()
-                for base in found:
+            case "fork_server":
+                return self.world.fork_servers()
+            case "preload":
+                found = self.world.preloads()
+                for preload in found:
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        self.hurt(*(child.pid for child in base.children()))
+                        self.hurt(*(child.pid for child in preload.children()))
                 return found
             case "replica":
                 return [unit for unit in self.world.units() if unit.pid in self._replicas()]
@@ -59,16 +59,18 @@ class Victims:
         """A process in the middle of its import. The one that is done with it is killed first, so that there is one."""
         end = time.monotonic() + _IMPORT_PATIENCE
         while not (found := self._in_import()) and time.monotonic() < end:
-            for zygote in self.world.zygotes():
-                if zygote.pid in self._imported():
-                    self.hurt(zygote.pid)
+            for fork_server in self.world.fork_servers():
+                if fork_server.pid in self._imported():
+                    self.hurt(fork_server.pid)
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        zygote.kill()
+                        fork_server.kill()
             time.sleep(0.05)
         return found
 
     def _in_import(self) -> list[psutil.Process]:
-        return [zygote for zygote in self.world.zygotes() if (self.importing / str(zygote.pid)).exists()]
+        return [
+            fork_server for fork_server in self.world.fork_servers() if (self.importing / str(fork_server.pid)).exists()
+        ]
 
     def _imported(self) -> set[int]:
         done = self.importing.parent / "imported"

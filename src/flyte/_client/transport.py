@@ -1,6 +1,6 @@
 """HTTP to the platform: sessions, patience, and streams that survive a lost connection. `client` names the routes.
 
-One aiohttp session serves each event loop, whoever asks; it is closed when its loop ends (an asynchronous generator
+One aiohttp session serves all callers of an event loop; it is closed when its loop ends (an asynchronous generator
 holds it, and a loop closes those before it stops) or when the interpreter exits. A forked child forgets all of them
 without touching them: the sockets and the poll set still belong to its parent. Where the platform is on this machine, a
 `Line` takes the calls, and the session is opened only for what does not go that way.
@@ -9,7 +9,7 @@ Patience: while nothing is connected (refused), or the gateway says that nobody 
 again, with growing pauses, for `patience` seconds. When a connection broke *after* the call went out, only a call that
 may be made twice is made again. Then SystemUnavailableError, which names the address and the way out.
 
-A stream (`lines`) is one response read line by line; whoever follows one (see `follow`) opens it again from its last
+A stream (`lines`) is one response read line by line; a follower (see `follow`) opens it again after its last
 offset. An outage is measured from the moment the line fell silent to the next byte that arrives, and is bounded too.
 """
 

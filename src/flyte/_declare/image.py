@@ -51,7 +51,7 @@ class Layer:
     """The file that names the packages, where it was not found.
 
     On a platform, where only the code was sent, that is usual: what it said was registered when the code was deployed.
-    Whoever deploys is told (`Image.packages`); the process that declares the image cannot know which of both it is.
+    A deployment reports it (`Image.packages`); the process that declares the image cannot know which of both it is.
     """
 
     @property

@@ -291,10 +291,10 @@ def _free_port() -> int:
 
 def main(text: str) -> None:
     """The child: serve the app of this order until SIGTERM."""
-    from flyte.runtime import apphost, loader, offspring
+    from flyte.runtime import apphost, loader, unit_process
 
     order = msgspec.json.decode(text, type=_Order)
-    offspring.die_with(order.parent)
+    unit_process.die_with(order.parent)
     loader.enter(order.root, order.sys_path)
     apphost.serve(order.replica, order.port, order.ready_fd)
 

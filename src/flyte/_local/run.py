@@ -69,7 +69,7 @@ class LocalAction:
     ended: float | None = None
     error: ErrorInfo | None = None
     cause: BaseException | None = None
-    """The exception itself, for the traceback of whoever called."""
+    """The exception itself, for the caller's traceback."""
     outputs: bytes | None = None
     children: int = 0
     attempts: list[wire.Attempt] = field(default_factory=list)

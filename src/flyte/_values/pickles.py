@@ -1,7 +1,7 @@
 """Values of classes that are not known here: pickled, as text in a JSON object.
 
 A class that a script defines is `__main__.C` where the script runs, and `script.C` where a worker imports it. So a
-pickle made in a script also says which file it was, and whoever loads it looks for that file's module.
+pickle made in a script also contains the file's name, and loading it looks for that file's module.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ class AppEnvironment(Environment):
 
     @property
     def _passes_auth(self) -> bool:
-        """Whether the app needs to see the key of whoever calls it."""
+        """Whether the app needs to see its caller's key."""
         return False
 
     def environment_spec(self, root: Path) -> wire.EnvironmentSpec:

@@ -42,7 +42,7 @@ async def ended(call: Coroutine[Any, Any, Run]) -> Run:
 
 async def _given_up(starting: asyncio.Future[Run]) -> None:
     caller = current_caller()
-    if caller is not None and caller.is_ending:  # the call stands, and whoever takes the action up finds it
+    if caller is not None and caller.is_ending:  # the run goes on; the action's next attempt finds it
         starting.cancel()
         return
     await asyncio.wait([starting])

@@ -1,6 +1,6 @@
-"""What runs inside the processes that the platform starts: zygotes, workers and replicas.
+"""What runs inside the processes that the platform starts: fork servers, workers and replicas.
 
-Nothing here is for user code. The agent starts `flyte.runtime.zygote`, which imports the user's modules (`loader`) and
-forks *units*: a worker (`worker.serve`) claims actions and calls their functions, a replica (`apphost.serve`) is one
-process of an app.
+Nothing here is for user code. The agent starts `flyte.runtime.fork_server`, which imports the user's modules (`loader`)
+and forks *units*: a worker (`worker.serve`) claims actions and calls their functions, a replica (`apphost.serve`) is
+one process of an app.
 """

@@ -215,16 +215,16 @@ async def _run_server(environment: object, config: uvicorn.Config, sock: socket.
         await Server(config).serve(sockets=[sock])
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Serve one request of a small application of our own, to have the server stack imported and warm.
 
-    Called in a zygote: what is forked from it then answers in a fraction of the time. Nothing of the user's runs.
+    Called in a fork server: what is forked from it then answers in a fraction of the time. Nothing of the user's runs.
     """
     with contextlib.suppress(ImportError), asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_rehearsal())
+        runner.run(_warm_up())
 
 
-async def _rehearsal() -> None:
+async def _warm_up() -> None:
     import uvicorn
 
     sock = _listening_place(0)

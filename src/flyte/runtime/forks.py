@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 
 from flyte._context import forget
-from flyte.runtime import offspring
+from flyte.runtime import unit_process
 
 _SIGTERM = frozenset({signal.SIGTERM})
 
@@ -38,7 +38,7 @@ class Forks:
     def see_who_it_is(self, error: BaseException | None = None) -> None:
         """Return in the worker; end a process that the task has forked, as `error` says."""
         if self._is_fork:
-            offspring.leave(error)
+            unit_process.leave(error)
 
     def _block(self) -> None:
         self._mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGTERM)

@@ -47,7 +47,7 @@ _spare = _Spare()
 
 
 class _Ended:
-    """How a coroutine ended. Whoever reads it empties it: the greenlet that said it waits with it on its stack."""
+    """How a coroutine ended. Reading it empties it, since a waiting greenlet keeps it on its stack."""
 
     __slots__ = ("error", "result")
 
@@ -84,7 +84,7 @@ def _run_tasks(coro: Coroutine[Any, Any, Any]) -> _Ended:
 
 
 def _leave(item: Any) -> Any:
-    """Give `item` to whoever runs this greenlet now, and wait for what comes back."""
+    """Pass `item` to the greenlet that runs this one, and wait for the answer."""
     parent = getcurrent().parent
     assert parent is not None
     return parent.switch(item)

@@ -10,9 +10,9 @@ module, as a program, what the machine lets us do):
 - `links` (where namespaces cannot be had): the working directory is a fresh folder with links to the entries of the
   code's top level, and the agent has made the code read-only.
 
-The zygote calls `enter` before it imports the user's code, and `imported` after it; each unit calls `settle`. What the
-import writes is the zygote's own, and its units find it. With `tidy` the zygote has each unit's mounts ready before it
-is forked (`rooms`). The agent removes the folders.
+The fork server calls `enter` before it imports the user's code, and `imported` after it; each unit calls `settle`. What
+the import writes is the fork server's own, and its units find it. With `tidy` the fork server has each unit's mounts
+ready before it is forked (`rooms`). The agent removes the folders.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Tidy:
         self._capabilities: linux.Capabilities
 
     def enter(self) -> None:
-        """In the zygote, which has a single thread. Raises OSError."""
+        """In the fork server, which has a single thread. Raises OSError."""
         if not self._spec.entered:
             self._make_own()
             linux.own_mounts()
@@ -99,7 +99,7 @@ class Tidy:
             linux.mount_overlay(self._code, [self._code], f"{own}/code", f"{own}/code.work", self._user)
 
     def imported(self) -> None:
-        """In the zygote, when it has imported what it will, and will not execute itself anew. Raises OSError."""
+        """In the fork server, when it has imported what it will, and will not execute itself anew. Raises OSError."""
         own = self._spec.own
         if self._code is not None:
             self._code_below = [*_filled(f"{own}/code"), self._code]
@@ -117,7 +117,7 @@ class Tidy:
         return self._scope.is_there
 
     def _furnish(self, room: str) -> list[str]:
-        """Under the name that the zygote's has: what the import keeps of it goes on being right."""
+        """Under the name that the fork server's has: what the import keeps of it goes on being right."""
         for name in ("", "/code", "/code.work", "/tmp"):
             os.mkdir(room + name, 0o700)
         self._mount_temporary(room)
@@ -133,7 +133,7 @@ class Tidy:
         linux.mount_overlay(self._temporary, self._temporary_below, f"{room}/tmp", f"{room}/tmp.work", self._user)
 
     def lend(self, unit: str) -> None:
-        """In the zygote: have a room for a unit that is about to be forked. Raises OSError."""
+        """In the fork server: have a room for a unit that is about to be forked. Raises OSError."""
         self._rooms.lend(unit)
 
     def settle(self, unit: str) -> None:
@@ -145,11 +145,11 @@ class Tidy:
         self._capabilities.drop_others()
 
     def forked(self, unit: str, returns: bool) -> None:
-        """In the zygote. `returns`: the unit will soon end, and another may have its room."""
+        """In the fork server. `returns`: the unit will soon end, and another may have its room."""
         self._rooms.forked(unit, returns)
 
     def take_back(self, unit: str, units: Collection[int]) -> None:
-        """In the zygote: the unit has ended, or was never forked. `units`: the pids of those that live."""
+        """In the fork server: the unit has ended, or was never forked. `units`: the pids of those that live."""
         self._rooms.take_back(unit, units)
 
     @property
@@ -158,7 +158,7 @@ class Tidy:
         return self._rooms.is_short
 
     def prepare(self) -> None:
-        """In the zygote, while it has nothing to do."""
+        """In the fork server, while it has nothing to do."""
         self._rooms.prepare()
 
 
@@ -255,23 +255,23 @@ def probe(folder: str) -> bool:
     spec = Isolation("tidy", home=folder, kept=["code", "work"], link=f"{folder}/run/link", work=work, own=f"{work}/z")
     with open(f"{code}/file", "w") as file:
         file.write("before")
-    zygote = Tidy(spec, code)
-    zygote.enter()
-    zygote.imported()
-    _try_unit(zygote, f"{code}/file")
+    fork_server = Tidy(spec, code)
+    fork_server.enter()
+    fork_server.imported()
+    _try_unit(fork_server, f"{code}/file")
     with open(f"{code}/file") as file:
         if file.read() != "before":
             raise OSError("what a process writes into its overlay is seen by others")
-    return zygote.keeps_signals
+    return fork_server.keeps_signals
 
 
-def _try_unit(zygote: Tidy, file: str) -> None:
-    zygote.lend("unit")
+def _try_unit(fork_server: Tidy, file: str) -> None:
+    fork_server.lend("unit")
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            zygote.settle("unit")
+            fork_server.settle("unit")
             with open(file, "a") as output:
                 output.write("after")
         except OSError as error:
@@ -282,7 +282,7 @@ def _try_unit(zygote: Tidy, file: str) -> None:
     with open(reading, "rb") as said:
         problem = said.read().decode()
     os.waitpid(pid, 0)
-    zygote.take_back("unit", ())
+    fork_server.take_back("unit", ())
     if problem:
         raise OSError(problem)
 

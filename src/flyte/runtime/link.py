@@ -6,9 +6,9 @@ place: it answers pings while user code computes, so that a worker which is mere
 and brings the answers to calls. It takes over when the code has run for LONG seconds or asks for something (`watch`),
 and reads until the next order is there; a function that is over sooner never wakes it.
 
-What must not get lost (`keep`) is kept until it is answered; when the control plane goes away, whoever reads connects
-again, says what the worker holds, and sends what is kept once more. The control plane knows every such frame by its key
-or by the child it names, so that a frame which arrives twice does nothing twice.
+Frames that must not get lost (`keep`) are kept until they are answered; when the control plane ends, the reader
+connects again, says what the worker holds, and sends what is kept once more. The control plane knows every such frame
+by its key or by the child it names, so that a frame which arrives twice does nothing twice.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Link:
         self._kept: dict[Hashable, bytes] = {}
         self._posted: list[bytes] = []
         self._baton = threading.Lock()
-        """Whoever holds it reads."""
+        """The thread that has this lock reads."""
         self._bell = threading.Lock()
         self._bell.acquire()
         self._asleep = False

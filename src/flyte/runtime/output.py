@@ -5,7 +5,7 @@ write arrives there, and nothing that was written is ever lost. To make a file c
 (the file system's inodes, a folder for the run), and most small functions print nothing. So a worker has one file,
 `workers/<unit>.log`, made once; it is given the action's own name when the action is over, if anything stands in it,
 and only then another one is made. Until then, and when the process dies, readers find it under the worker's name
-(`tarmac.logs.Moving`). A zygote hands an empty file on to the next worker.
+(`tarmac.logs.Moving`). A fork server hands an empty file on to the next worker.
 
 Where the disk is full, what is printed is lost, and nothing else. (What a child process prints, it loses or not as it
 likes.)
@@ -17,7 +17,7 @@ process starts with the streams that the first one had.
 What was printed without an end of line reaches the file when somebody calls `flush_pending`: a worker's watcher does.
 
 With several actions at a time in one process only Python's `sys.stdout` and `sys.stderr` can be told apart, by the
-context of whoever writes; each action's file is made with its first line.
+context of the writing code; each action's file is made with its first line.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Rooms: mount namespaces with folders of their own, which units enter.
 
 To make one (folders, a namespace, mounts) costs a millisecond of work, and so does its end. Most actions write nothing
-beside their code and nothing among their temporary files, or clean it up. So the zygote makes a room while nobody
+beside their code and nothing among their temporary files, or clean it up. So the fork server makes a room while nobody
 waits for one, and a room that a unit left as it had found it is the next one's.
 
-A room is handed on only when nothing was written in it and nobody is left in it. The zygote adopts the orphans of its
-descendants, so what a unit left running is among its children.
+A room is handed on only when nothing was written in it and nobody is left in it. The fork server adopts the orphans of
+its descendants, so what a unit left running is among its children.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_FREE = 16
 """Rooms that are kept for the next units."""
 
 _MOST_LENT = 64
-"""Rooms that are held open to be handed on; each takes two of the zygote's file descriptors."""
+"""Rooms that are held open to be handed on; each takes two of the fork server's file descriptors."""
 
 _State = tuple[object, ...]
 
@@ -37,7 +37,7 @@ class Room:
 
 
 class Rooms:
-    """The rooms of one zygote. Raises OSError where they cannot be had.
+    """The rooms of one fork server. Raises OSError where they cannot be had.
 
     `folder`: where they are made. `left`: where the folder of one that is not handed on is moved, under its unit's
     name. `furnish` makes the folders below the one that it is given and mounts them, in the namespace of the new room;
@@ -117,7 +117,7 @@ class Rooms:
         return False
 
     def _put_away(self, folder: str, unit: str) -> None:
-        """Leave the folder to the agent, which removes it. What cannot be moved is removed with the zygote's own."""
+        """Leave the folder to the agent, which removes it. One that cannot be moved is removed with the fork server."""
         with contextlib.suppress(OSError):
             os.rename(folder, f"{self._left}/{unit}")
 

@@ -1,4 +1,5 @@
-"""What a zygote was given by the process that it was forked from: modules which are there before its pool is known.
+"""What a fork server was given by the process that it was forked from: modules which are there before its pool is
+known.
 
 They may stay as long as the pool would import the very same by itself.
 """

@@ -1,6 +1,6 @@
 """A worker process: take an action, run its function, tell how it ended; once, or again and again.
 
-The zygote has imported the user's code before the fork, so `serve` has little left to do: connect, say that it is
+The fork server has imported the user's code before the fork, so `serve` has little left to do: connect, say that it is
 ready, wait. A sync task runs on the main thread, an async one on an event loop there. SIGTERM cancels an async task and
 raises SystemExit in a sync one, so that `finally` blocks run before the grace period ends. What it cuts off is not
 told: the control plane has given the action up, or takes it for lost with its worker and has it tried again.
@@ -30,7 +30,7 @@ from flyte._context import entered, set_process_action
 from flyte._failure import plain
 from flyte._values.text import from_bytes
 from flyte.errors import ActionAbortedError, RuntimeSystemError
-from flyte.runtime import held, loader, offspring, output
+from flyte.runtime import in_flight, loader, output, unit_process
 from flyte.runtime.action import Answers, Job, JobKey, restore_environment, set_environment
 from flyte.runtime.forks import Forks
 from flyte.runtime.link import Link
@@ -77,9 +77,9 @@ class Worker:
 
     # ------------------------------------------------------------------ the link's side
 
-    def _held(self) -> list[wire.Held]:
+    def _in_flight(self) -> list[wire.InFlight]:
         return [
-            wire.Held(run=job.assign.run, action=job.assign.action, attempt=job.assign.attempt)
+            wire.InFlight(run=job.assign.run, action=job.assign.action, attempt=job.assign.attempt)
             for job in list(self._jobs.values())
         ]
 
@@ -92,13 +92,13 @@ class Worker:
             pool=os.environ.get("FLYTE_POOL", ""),
             reuse=self._reuse,
             concurrency=self._concurrency,
-            held=self._held(),
-            place=held.place_of(os.environ.get(held.PLACE, "")),
+            held=self._in_flight(),
+            place=in_flight.slot_of(os.environ.get(in_flight.VARIABLE, "")),
             spent=self._spent,
         )
 
     def receive(self, frames: list[wire.AnyFrame]) -> bool:
-        """On the thread that reads: hand every frame to whoever waits for it. True: there is an order among them."""
+        """On the reading thread: pass every frame to its waiter. True if an order is among them."""
         results: list[wire.CallResult | wire.TraceResult] = []
         ordered = False
         for frame in frames:
@@ -146,12 +146,12 @@ class Worker:
         self._forks.watch(self._link.abandon)
         runner = asyncio.Runner(loop_factory=new_loop)
         out = output.Output(os.environ[output.FILE])
-        hand = _hand()
+        slot = _slot()
         self._link.start()
         runner.get_loop()  # while nobody waits for it
         while (assign := self._next()) is not None:
             job = self._jobs[assign.run, assign.action, assign.attempt]
-            finished = self._unready(job, hand, out)
+            finished = self._unready(job, slot, out)
             self._link.busy(True)
             if finished is None:
                 finished = self.perform(job, runner)
@@ -161,7 +161,7 @@ class Worker:
             self._running = False
             self._link.busy(False)
             if not self._reuse:
-                offspring.finally_call(functools.partial(out.name, assign.log, last=True))
+                unit_process.finally_call(functools.partial(out.name, assign.log, last=True))
                 break
         runner.close()
         if not self._reuse:
@@ -180,14 +180,16 @@ class Worker:
             if not self._link.read_here(happened):
                 self._news.wait()
 
-    def _unready(self, job: Job, hand: held.Hand, out: output.Output | None = None) -> wire.Finished | None:
-        """Write down what is in hand, and turn the output; how the action ends where there is no room for that."""
+    def _unready(
+        self, job: Job, slot: in_flight.InFlightSlot, out: output.Output | None = None
+    ) -> wire.Finished | None:
+        """Write down what is in flight, and turn the output; how the action ends where there is no room for that."""
         try:
-            hand.holds(self._held())
+            slot.write(self._in_flight())
             if out is not None:
                 out.turn()
         except OSError as error:
-            message = f"the worker cannot write down what it has in hand: {error}"
+            message = f"the worker cannot write down what it has in flight: {error}"
             return job.failed(RuntimeSystemError("WorkerLostError", message))
         return None
 
@@ -236,7 +238,7 @@ class Worker:
     def _run(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
         """The task's result, whatever else runs on the loop.
 
-        asyncio stops a loop for a SystemExit or KeyboardInterrupt of any task. Whoever awaits that task gets it; it
+        asyncio stops a loop for a SystemExit or KeyboardInterrupt of any task. The awaiting code gets it; it
         may belong to another action, or to none any more. So the loop goes on, as after every other exception.
         """
         while True:
@@ -279,7 +281,7 @@ class Worker:
         self._retired = asyncio.Event()
         self._loop.add_signal_handler(signal.SIGTERM, self._leave)
         self._forks.watch(self._link.abandon)
-        self._hand = _hand()
+        self._slot = _slot()
         self._link.start()
         self._link.watch()
         await self._retired.wait()
@@ -296,7 +298,7 @@ class Worker:
             self._retired.set()
             return
         job = self._jobs[assign.run, assign.action, assign.attempt]
-        if (finished := self._unready(job, self._hand)) is not None:
+        if (finished := self._unready(job, self._slot)) is not None:
             self._finish(finished)
             return
         output.route(alone=not self._tasks)
@@ -344,8 +346,8 @@ class Worker:
         return task.interface.dump_outputs(await result if task.is_async else result)
 
 
-def _hand() -> held.Hand:
-    return held.Hand(os.environ["FLYTE_UNIT"], os.environ[held.PLACE])
+def _slot() -> in_flight.InFlightSlot:
+    return in_flight.InFlightSlot(os.environ["FLYTE_UNIT"], os.environ[in_flight.VARIABLE])
 
 
 async def _await(result: Awaitable[Any]) -> Any:

@@ -28,23 +28,23 @@ class Value(Frame, frozen=True, kw_only=True):
     size: rules.Position = 0
 
 
-class Held(Frame, frozen=True, kw_only=True):
-    """An action that a worker still has in hand when it (re)connects."""
+class InFlight(Frame, frozen=True, kw_only=True):
+    """An action that a worker still has in flight when it (re)connects."""
 
     run: rules.Line
     action: rules.Line
     attempt: rules.Count
 
 
-HELD_PLACE = 16_384
+SLOT_SIZE = 16_384
 """Bytes of a worker's place in the file of what workers hold."""
 
 
-class Holding(Struct, frozen=True):
+class InFlightRecord(Struct, frozen=True):
     """What one worker holds, as it stands in its place: a line of JSON."""
 
     unit: str
-    held: list[Held]
+    held: list[InFlight]
 
 
 class UnitState(Frame, frozen=True, kw_only=True):
@@ -136,13 +136,13 @@ class StopUnit(Frame, frozen=True, kw_only=True):
 
 
 class KeepPools(Frame, frozen=True, kw_only=True):
-    """The pools that may go on living; the agent ends the zygotes of all others."""
+    """The pools that may go on living; the agent ends the fork servers of all others."""
 
     pools: list[str]
 
 
 class CheckPool(Frame, frozen=True, kw_only=True):
-    """Is what the pool's processes have imported still what is on disk? Answered by `PoolChecked`, also of a zygote."""
+    """Are the files that the pool's processes have imported unchanged? Answered by `PoolChecked`."""
 
     pool: str
     age: float = 0
@@ -271,13 +271,13 @@ class PoolChecked(Frame, frozen=True, kw_only=True):
     """The pool's units that have what was outdated now, or at an earlier check."""
 
 
-# --- agent ⇄ zygote (a socket pair between parent and child). The zygote answers with frames that exist already:
-# PoolReady or PoolFailed once, then for each unit UnitStarted, UnitReady (a replica may be probed from now; no address)
-# and UnitExited (code and signal; the agent adds the words); and each CheckPool with a PoolChecked.
+# --- agent ⇄ fork server (a socket pair between parent and child). The fork server answers with frames that exist
+# already: PoolReady or PoolFailed once, then for each unit UnitStarted, UnitReady (a replica may be probed from now; no
+# address) and UnitExited (code and signal; the agent adds the words); and each CheckPool with a PoolChecked.
 
 
 class Isolation(Frame, frozen=True):
-    """What the units of a zygote have to themselves (`flyte.runtime.isolation`). All paths are absolute."""
+    """What the units of a fork server have to themselves (`flyte.runtime.isolation`). All paths are absolute."""
 
     profile: Literal["tidy", "links"]
     home: str
@@ -291,15 +291,15 @@ class Isolation(Frame, frozen=True):
     wrote something.
     """
     own: str
-    """The zygote's own folder, which it makes."""
+    """The fork server's own folder, which it makes."""
     entered: bool = False
-    """The zygote has executed itself anew, and its mounts are there."""
+    """The fork server has executed itself anew, and its mounts are there."""
     hidden: list[str] = []
     """Folders within `kept` that units do not need, and find empty."""
 
 
 class LoadPool(Frame, frozen=True, kw_only=True):
-    """The first order to a zygote: import the pool's modules, so that forks find them loaded."""
+    """The first order to a fork server: import the pool's modules, so that forks find them loaded."""
 
     pool: PoolSpec
     isolation: Isolation | None = None
@@ -312,7 +312,7 @@ class ForkUnit(Frame, frozen=True, kw_only=True):
     kind: Literal["worker", "replica"]
     env: dict[str, str] = field(default_factory=dict)
     log: str = ""
-    """Path of the file that gets stdout and stderr; empty: the zygote's own."""
+    """Path of the file that gets stdout and stderr; empty: the fork server's own."""
     reuse: bool = False
     concurrency: int = 1
     replica: ReplicaSpec | None = None
@@ -342,7 +342,7 @@ class Hello(Frame, frozen=True, kw_only=True):
     pool: rules.Line = ""
     reuse: bool = False
     concurrency: Annotated[int, rules.CONCURRENCY] = 1
-    held: list[Held] = field(default_factory=list)
+    held: list[InFlight] = field(default_factory=list)
     units: list[UnitState] = field(default_factory=list)
     place: rules.Count | None = None
     """Where the worker writes down what it holds."""
@@ -471,7 +471,7 @@ class TraceRecord(Frame, frozen=True, kw_only=True):
 
 
 class Progress(Frame, frozen=True, kw_only=True):
-    """A message from inside the action, for whoever watches."""
+    """A message from inside the action, for its watchers."""
 
     run: rules.Line
     action: rules.Line

@@ -1,11 +1,11 @@
-"""The agent: the parent of zygotes, workers and replicas on one machine.
+"""The agent: the parent of fork servers, workers and replicas on one machine.
 
 It obeys the orders of the control plane (StartUnit, StopUnit, KeepPools, CheckPool, and PrepareImage and RemoveImages
 for environments) and reports what becomes of the units. It knows nothing of runs and apps. It goes on when the control
 plane is away, and takes everything down when it ends.
 
-Each unit has one task, `_live`: wait for the pool's zygote, fork, for a replica wait until it answers, wait for the
-end, report. Orders never wait for each other.
+Each unit has one task, `_live`: wait for the pool's fork server, fork, for a replica wait until it answers, wait for
+the end, report. Orders never wait for each other.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 from flyte import wire
 from tarmac import process
 from tarmac.agent import probe, shortage
+from tarmac.agent.fork_server import WORKER, ForkServer, PoolBroken, environment
 from tarmac.agent.images import Images
 from tarmac.agent.isolation import Ground
 from tarmac.agent.last_lines import last_error, tail
 from tarmac.agent.life import Lives
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
-from tarmac.agent.nursery import Nursery
+from tarmac.agent.pools import Pools
 from tarmac.agent.unit import Unit, free_port, in_words, size
-from tarmac.agent.zygote import WORKER, PoolBroken, Zygote, environment
 from tarmac.home import Home
 
 log = logging.getLogger("tarmac.agent")
@@ -49,7 +49,7 @@ _SHORTAGE_PAUSE = 1.0
 class Agent:
     """`grace`: seconds between SIGTERM and SIGKILL where the agent itself decides that a unit must end.
 
-    `lease`: seconds without a heartbeat after which a zygote is killed, and for which others may be stopped.
+    `lease`: seconds without a heartbeat after which a fork server is killed, and for which others may be stopped.
     `worker`: the module whose `serve` is a worker's life. `common`: variables that the environments of all pools have.
     `isolation`: the setting. `image_timeout`: seconds that it may take to make one environment.
     """
@@ -74,7 +74,7 @@ class Agent:
         self._units: dict[str, Unit] = {}
         self._link = ControlLink(home.link_socket, home.token, self._states, self._obey, self._welcomed)
         self._tasks: asyncio.TaskGroup
-        self._nursery: Nursery
+        self._pools: Pools
         self._images: Images
         self._ground: Ground
         self._ended: dict[str, int] = {}
@@ -93,7 +93,7 @@ class Agent:
             self._tasks = tasks
             self._ground = Ground(self._home, self._isolation, environment(str(self._home.path), self._common))
             self._images = Images(self._home, self._link.send, tasks, self._image_timeout)
-            self._nursery = Nursery(
+            self._pools = Pools(
                 self._home,
                 self._worker,
                 self._link.send,
@@ -104,7 +104,7 @@ class Agent:
                 self._images.ensure,
             )
             link = tasks.create_task(self._link.run())
-            lives = Lives(self._lease, self._nursery, self._units)
+            lives = Lives(self._lease, self._pools, self._units)
             looks = (self._ground.look, self._sweep, self._look_at_memory, lives.look)
             others = [tasks.create_task(_over_and_over(look)) for look in looks]
             await self._stopping.wait()
@@ -131,7 +131,7 @@ class Agent:
         while self._units and asyncio.get_running_loop().time() < deadline:
             await asyncio.wait([unit.ended for unit in self._units.values()], timeout=0.1)
         self._images.end()
-        self._nursery.end_all()
+        self._pools.end_all()
         process.kill(process.orphaned_units(self._home.path))
         self._memory.close()
 
@@ -153,10 +153,10 @@ class Agent:
             case wire.StopUnit():
                 self._stop_unit(frame)
             case wire.KeepPools():
-                self._nursery.keep(frame.pools)
-                self._nursery.end_idle()
+                self._pools.keep(frame.pools)
+                self._pools.end_idle()
             case wire.CheckPool():
-                self._nursery.check(frame)
+                self._pools.check(frame)
             case wire.PrepareImage():
                 self._images.prepare(frame)
             case wire.RemoveImages():
@@ -169,7 +169,7 @@ class Agent:
 
     def _welcomed(self) -> None:
         """Between Hello and Welcome a unit may have got on: say where each stands."""
-        self._nursery.prepare()
+        self._pools.prepare()
         for unit in self._units.values():
             self._report(unit)
 
@@ -190,7 +190,7 @@ class Agent:
             self._report(known)
         else:
             replica = order.replica
-            log_file = Path(replica.log) if replica and replica.log else self._nursery.log(order.pool)
+            log_file = Path(replica.log) if replica and replica.log else self._pools.log(order.pool)
             unit = self._units[order.unit] = Unit(order, log_file)
             self._tasks.create_task(self._live(unit))
 
@@ -200,14 +200,14 @@ class Agent:
             self._link.send(wire.UnitExited(unit=order.unit, reason="there is no such process"))
             return
         unit.stop = order
-        if unit.zygote is None:
+        if unit.fork_server is None:
             unit.finish(wire.UnitExited(unit=unit.name))
         else:
-            self._tasks.create_task(self._see_ended(unit, unit.zygote, order.grace))
+            self._tasks.create_task(self._see_ended(unit, unit.fork_server, order.grace))
 
-    async def _see_ended(self, unit: Unit, zygote: Zygote, grace: float) -> None:
+    async def _see_ended(self, unit: Unit, fork_server: ForkServer, grace: float) -> None:
         try:
-            await _end(unit, zygote, grace)
+            await _end(unit, fork_server, grace)
         except Exception:  # the other units go on
             log.exception("%s does not stop on SIGTERM: killed", unit.name)
             process.signal_group(unit.pid, signal.SIGKILL)
@@ -227,7 +227,7 @@ class Agent:
         if unit.pid and (unit.order.kind == "replica" or exited.code != 0):
             self._ended[unit.name] = unit.pid
             self._sweep_wanted.set()
-        self._nursery.end_idle()
+        self._pools.end_idle()
 
     def _give_up(self, unit: Unit, error: Exception) -> wire.UnitExited:
         if unit.pid:
@@ -241,44 +241,44 @@ class Agent:
 
     async def _run(self, unit: Unit) -> wire.UnitExited:
         """From the order to the end, put into words."""
-        opening = self._nursery.zygote(unit.order.pool, for_app=unit.order.replica is not None)
+        opening = self._pools.fork_server(unit.order.pool, for_app=unit.order.replica is not None)
         if not opening.done():
             await asyncio.wait((opening, unit.ended), return_when=asyncio.FIRST_COMPLETED)
         if unit.ended.done():
             return in_words(unit, unit.ended.result())
         try:
-            unit.zygote = opening.result()
+            unit.fork_server = opening.result()
         except PoolBroken as broken:
             reason = f"its code cannot be loaded: {broken}"
             return wire.UnitExited(unit=unit.name, reason=reason, tail=broken.failure.tail)
         unit.log_start = size(unit.log)
         for _ in range(_PORT_ATTEMPTS):
-            why, exited = await self._run_once(unit, unit.zygote)
+            why, exited = await self._run_once(unit, unit.fork_server)
             if exited.code != PORT_TAKEN or unit.address or unit.stop or unit.order.replica is None:
                 break
             log.warning("%s: port %d was taken by somebody else; it gets another", unit.name, unit.port)
             await self._begin_again(unit)
         return in_words(unit, exited, why)
 
-    async def _run_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
+    async def _run_once(self, unit: Unit, fork_server: ForkServer) -> tuple[str, wire.UnitExited]:
         """One process: why we ended it, where we did, and its end. Where none can be made now, one is made later."""
-        why, exited = await self._try_once(unit, zygote)
+        why, exited = await self._try_once(unit, fork_server)
         for pause in shortage.PAUSES:
-            if exited.code is not None or exited.signal is not None or zygote.gone.is_set():
+            if exited.code is not None or exited.signal is not None or fork_server.gone.is_set():
                 break  # there was one, or there will be none
             log.warning("%s: %s; tried again in %g s", unit.name, exited.reason, pause)
             await asyncio.sleep(pause)
             if unit.stop is not None:
                 break
             await self._begin_again(unit)
-            why, exited = await self._try_once(unit, zygote)
+            why, exited = await self._try_once(unit, fork_server)
         return why, exited
 
     async def _begin_again(self, unit: Unit) -> None:
         await self._ground.again(unit.name)
         unit.begin_again()
 
-    async def _try_once(self, unit: Unit, zygote: Zygote) -> tuple[str, wire.UnitExited]:
+    async def _try_once(self, unit: Unit, fork_server: ForkServer) -> tuple[str, wire.UnitExited]:
         replica = unit.order.replica
         if replica is not None:
             try:
@@ -286,14 +286,14 @@ class Agent:
             except OSError as error:
                 unit.finish(wire.UnitExited(unit=unit.name, reason=f"no port is available: {error}"))
                 return "", unit.ended.result()
-        zygote.fork(unit, self._memory.admit(unit.name, unit.order.pool.memory))
+        fork_server.fork(unit, self._memory.admit(unit.name, unit.order.pool.memory))
         unit.started.add_done_callback(lambda _: self._report(unit))
-        why = await self._make_ready(unit, zygote, replica) if replica is not None else ""
+        why = await self._make_ready(unit, fork_server, replica) if replica is not None else ""
         exited = await unit.ended
         why = why or unit.verdict
         return why, self._memory.release(exited, unasked=not why and unit.stop is None)
 
-    async def _make_ready(self, unit: Unit, zygote: Zygote, replica: wire.ReplicaSpec) -> str:
+    async def _make_ready(self, unit: Unit, fork_server: ForkServer, replica: wire.ReplicaSpec) -> str:
         """Wait until the replica answers, or is over; if it takes too long, end it and say why."""
         asking = asyncio.ensure_future(_until_ready(unit, replica, self._say_why))
         await asyncio.wait((asking, unit.ended), return_when=asyncio.FIRST_COMPLETED)
@@ -305,9 +305,9 @@ class Agent:
             unit.address = f"127.0.0.1:{unit.port}"
             self._report(unit)
             if replica.kind == "asgi":
-                self._nursery.expect_apps()
+                self._pools.expect_apps()
             return ""
-        await _end(unit, zygote, self._grace)
+        await _end(unit, fork_server, self._grace)
         return f"did not become ready in {replica.start_timeout:g} s: {outcome.message}"
 
     # ------------------------------------------------------------------------------------------------------ sweeping
@@ -335,9 +335,9 @@ class Agent:
         sessions = [(unit.name, unit.pid) for unit in self._units.values() if unit.pid]
         for name in await asyncio.to_thread(self._memory.excess, sessions):
             unit = self._units.get(name)
-            if unit is not None and unit.zygote is not None:
+            if unit is not None and unit.fork_server is not None:
                 self._memory.condemn(name)
-                unit.zygote.signal(unit, signal.SIGKILL)
+                unit.fork_server.signal(unit, signal.SIGKILL)
 
 
 async def _over_and_over(look: Callable[[], Awaitable[None]]) -> None:
@@ -403,18 +403,18 @@ def _listening_ports(session: int) -> set[int]:
     return ports
 
 
-async def _end(unit: Unit, zygote: Zygote, grace: float) -> None:
+async def _end(unit: Unit, fork_server: ForkServer, grace: float) -> None:
     """SIGTERM to the unit's process group; SIGKILL if that has not ended it after `grace` seconds (0: at once)."""
     if grace > 0:
-        zygote.signal(unit, signal.SIGTERM)
+        fork_server.signal(unit, signal.SIGTERM)
         warning = min(LAST_WARNING, grace / 2) if unit.order.kind == "replica" else 0
         if not await _over(unit, grace - warning) and warning:
-            zygote.signal(unit, signal.SIGTERM)
+            fork_server.signal(unit, signal.SIGTERM)
             await _over(unit, warning)
     if not unit.ended.done():
-        zygote.signal(unit, signal.SIGKILL)
+        fork_server.signal(unit, signal.SIGKILL)
     if not await _over(unit, 2) and unit.pid:
-        log.warning("the fork server of %s does not obey; its unit %s is killed", zygote.pool.name, unit.name)
+        log.warning("the fork server of %s does not obey; its unit %s is killed", fork_server.pool.name, unit.name)
         process.signal_group(unit.pid, signal.SIGKILL)
 
 

@@ -58,7 +58,7 @@ def _extract(blob: Path, folder: Path) -> None:
 
 
 def _put(temporary: Path, folder: Path) -> None:
-    """Give the finished folder its name; whoever was quicker has put the same there."""
+    """Give the finished folder its name; a process that was quicker has put the same content there."""
     try:
         temporary.rename(folder)
     except OSError:

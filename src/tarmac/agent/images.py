@@ -22,7 +22,7 @@ import msgspec
 from flyte import wire
 from flyte.wire import ErrorInfo
 from tarmac import process
-from tarmac.agent.zygote import environment
+from tarmac.agent.fork_server import environment
 from tarmac.environments import interpreters, overlay
 from tarmac.environments.build import News, Order
 from tarmac.environments.place import Asked, Known, Place, Whole

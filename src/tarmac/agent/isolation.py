@@ -93,7 +93,7 @@ class Ground:
         remove(self._home.work.iterdir() if self._home.work.is_dir() else ())
         for folder in (self._home.work, self._home.files, self._home.link_socket.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._home.holdings.touch(mode=0o600)
+        self._home.in_flight.touch(mode=0o600)
 
     def _tried(self) -> Profile:
         place = self._home.work / f"probe-{secrets.token_hex(4)}"
@@ -112,7 +112,7 @@ class Ground:
         return Profile("tidy", "" if done.stdout.strip() == "kept" else "this kernel does not keep signals in")
 
     async def isolation(self, pool: wire.PoolSpec) -> wire.Isolation | None:
-        """What a zygote of `pool` is told; None where nothing isolates its units."""
+        """What a fork server of `pool` is told; None where nothing isolates its units."""
         profile = await asyncio.shield(self._profile)
         if profile.name == "open":
             return None

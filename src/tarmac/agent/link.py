@@ -24,7 +24,7 @@ MEMORY = 30.0
 """Seconds before the loss of a link for which ends are sent again."""
 
 _ENDS = (wire.UnitExited,)
-"""That an environment is broken is not among them: whoever asks for one of its units hears it anew."""
+"""PoolFailed is not among them: the next StartUnit for that pool reports it again."""
 
 
 class ControlLink:

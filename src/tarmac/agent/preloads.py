@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from flyte.wire import PoolSpec
-from tarmac.agent.base import Base
-from tarmac.agent.zygote import environment
+from tarmac.agent.fork_server import environment
+from tarmac.agent.preload import Preload
 from tarmac.home import Home
 
 log = logging.getLogger("tarmac.agent")
@@ -27,14 +27,14 @@ class Interpreter:
     """The preload processes of one Python."""
 
     def __init__(self, python: str, env: Mapping[str, str], log: Path, worker: str) -> None:
-        self.tasks = Base(env, log, worker, python)
-        self.apps = Base(env, log, worker, python)
+        self.tasks = Preload(env, log, worker, python)
+        self.apps = Preload(env, log, worker, python)
         """With the apps' server stack: a worker that is forked from that would be twice as large, and as slow."""
-        self.keepers: dict[Base, asyncio.Task[None]] = {}
+        self.keepers: dict[Preload, asyncio.Task[None]] = {}
 
-    def suiting(self, pool: PoolSpec, for_app: bool) -> Base | None:
-        bases = (self.apps, self.tasks) if for_app else (self.tasks,)
-        return next((base for base in bases if base.suits(pool)), None)
+    def suiting(self, pool: PoolSpec, for_app: bool) -> Preload | None:
+        preloads = (self.apps, self.tasks) if for_app else (self.tasks,)
+        return next((preload for preload in preloads if preload.suits(pool)), None)
 
 
 class Preloads:
@@ -45,13 +45,13 @@ class Preloads:
         self._worker = worker
         self._tasks = tasks
         self._common = common
-        log_file = home.logs / "pools" / "base.log"
+        log_file = home.logs / "pools" / "preload.log"
         self._own = Interpreter(sys.executable, environment(str(home.path), common), log_file, worker)
         self._made: dict[str, Interpreter] = {}
         """By the key of the environment."""
 
-    def suiting(self, pool: PoolSpec, for_app: bool) -> Base | None:
-        """What a zygote for `pool` may be forked from; None where it has to be an interpreter of its own."""
+    def suiting(self, pool: PoolSpec, for_app: bool) -> Preload | None:
+        """What a fork server for `pool` may be forked from; None where it has to be an interpreter of its own."""
         interpreter = self._made.get(pool.image) if pool.image else self._own
         return interpreter.suiting(pool, for_app) if interpreter is not None else None
 
@@ -72,7 +72,7 @@ class Preloads:
             if len(self._made) >= MOST_ENVIRONMENTS:
                 return
             env = environment(str(self._home.path), self._common, python=pool.python)
-            log_file = self._home.logs / "pools" / f"base-{pool.image}.log"
+            log_file = self._home.logs / "pools" / f"preload process-{pool.image}.log"
             self._made[pool.image] = Interpreter(pool.python, env, log_file, self._worker)
         interpreter = self._made[pool.image]
         if for_app:
@@ -88,16 +88,16 @@ class Preloads:
         for keeper in interpreter.keepers.values():
             keeper.cancel()
         await asyncio.gather(*interpreter.keepers.values(), return_exceptions=True)
-        for base in interpreter.keepers:
-            await asyncio.to_thread(base.end)
+        for preload in interpreter.keepers:
+            await asyncio.to_thread(preload.end)
 
-    def _keep(self, interpreter: Interpreter, base: Base) -> None:
-        if base not in interpreter.keepers:
-            interpreter.keepers[base] = self._tasks.create_task(self._keep_running(base))
+    def _keep(self, interpreter: Interpreter, preload: Preload) -> None:
+        if preload not in interpreter.keepers:
+            interpreter.keepers[preload] = self._tasks.create_task(self._keep_running(preload))
 
-    async def _keep_running(self, base: Base) -> None:
+    async def _keep_running(self, preload: Preload) -> None:
         try:
-            await base.keep()
+            await preload.keep()
         except Exception:  # it only makes starts faster
             log.exception("new pools start slowly from now on: their preload process cannot be kept running")
 

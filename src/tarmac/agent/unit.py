@@ -16,7 +16,7 @@ from tarmac.agent.last_lines import last_error, own_frames, tail
 from tarmac.process import describe_exit
 
 if TYPE_CHECKING:
-    from tarmac.agent.zygote import Zygote
+    from tarmac.agent.fork_server import ForkServer
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Unit:
     """`host:port`, once it is ready."""
     log_start: int = 0
     """Size of the log before it wrote anything."""
-    zygote: Zygote | None = None
+    fork_server: ForkServer | None = None
     """What forked it, once it has asked for a fork."""
     verdict: str = ""
     """Why the agent killed it, where it did so without being asked."""

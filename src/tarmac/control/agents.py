@@ -1,7 +1,7 @@
 """The control plane's view of the agent: which units it keeps alive for us, and the orders it gets.
 
 The agent is the parent of every unit, so a unit that it does not name when it (re)connects is gone. Orders that are
-given while it is away are not kept: whoever wants a unit hears of the agent's return and asks again.
+given while it is away are not kept: the units' owners hear of the agent's return and ask again.
 """
 
 from __future__ import annotations

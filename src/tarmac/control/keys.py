@@ -52,7 +52,7 @@ class Keys:
 
     @property
     def by_digest(self) -> Mapping[str, KeyRow]:
-        """sha256 of the key → the key; a live view for whoever authenticates."""
+        """sha256 of the key → the key; a live view for the authenticator."""
         return self._by_digest
 
     async def restore(self) -> None:

@@ -1,7 +1,7 @@
 """Our own package in an environment: a `.pth` line leads to it, so that an upgrade of ours changes one line.
 
 It comes last on the path, after what the image asked for, and is there also for programs that the user's code starts.
-Beside it stands the metadata of a distribution `flyte`: whoever installs a plugin into the environment finds that
+Beside it is the metadata of a distribution `flyte`: the installation of a plugin into the environment finds that
 `flyte` is there already.
 """
 

@@ -1,7 +1,7 @@
 """The control plane's end of every link: one unix socket, frames in, frames out.
 
-A link's first frame is Hello; whoever `accept` finds for it gets every later frame and, once, the news that the link
-is gone. Nothing here waits: a slow reader is cut off when too much is queued for it.
+A link's first frame is Hello; the peer that `accept` returns for it gets every later frame and, once, the news that the
+link is gone. Nothing here waits: a slow reader is cut off when too much is queued for it.
 
 A peer may have very much to say, a parent that calls 100,000 children for instance. In one turn of the loop AT_ONCE
 frames of a link are dealt with; what it says more is not even read until those are done, so that everybody else has
@@ -126,7 +126,7 @@ class Link(asyncio.Protocol):
                 log.warning("link to %s: a %s is ignored: %s", self.name, type(frame).__name__, problem)
                 peer.unfit(frame, str(problem))
         except Exception:
-            # What fails for one peer must not be the others' end. It will say Hello again, and what it has in hand.
+            # What fails for one peer must not be the others' end. It will say Hello again, and what it has in flight.
             log.exception("link to %s: its %s failed", self.name, type(frame).__name__)
             self.close()
 

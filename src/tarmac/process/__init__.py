@@ -8,7 +8,7 @@ Nothing of the platform may outlive it, whatever kills it. Four means, each for 
 2. A parent and its children are each in a session of their own, so that one signal reaches everything that a child
    started (`signal_group`).
 3. Every process but the supervisor carries a mark in its environment, which its descendants inherit: TARMAC_PLATFORM,
-   the folder of the platform. Whoever starts or ends a platform looks through the table of processes for that mark
+   the folder of the platform. Starting or ending a platform searches the table of processes for that mark
    (`marked`), and so finds what was orphaned, changed its session, or was started by something that is long gone.
 4. Beside the supervisor waits a process that does that as soon as the supervisor is gone (`supervisor.cleanup`).
 """

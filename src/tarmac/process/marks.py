@@ -17,7 +17,7 @@ LIFE = "TARMAC_LIFE"
 """The environment variable with a random word for the time from a start of the platform to its end."""
 
 UNIT_MARK = "TARMAC_AGENT"
-"""What the agent's offspring carries besides: the agent's pid."""
+"""What the agent's descendants carries besides: the agent's pid."""
 
 _LOOK_AGAIN = 0.02
 
@@ -28,12 +28,12 @@ def marked(home: Path) -> set[int]:
 
 
 def orphaned_units(home: Path) -> set[int]:
-    """Zygotes and units of the platform in `home`: for an agent that has started none, those of an earlier one."""
+    """Fork servers and units of the platform in `home`: for an agent that has started none, those of an earlier one."""
     return find(lambda env: env.get(MARK) == str(home) and UNIT_MARK in env, _hint(home)) - ancestry()
 
 
 def is_unit_of(pid: int, agent: int) -> bool:
-    """Whether `pid` is (still) a zygote or a unit of the agent with that pid."""
+    """Whether `pid` is (still) a fork server or a unit of the agent with that pid."""
     return environment(pid).get(UNIT_MARK) == str(agent)
 
 

@@ -26,7 +26,7 @@ _LINUX = sys.platform == "linux"
 
 
 def keep_files_private() -> None:
-    """Only the owner can read what this process and its offspring write from now on, but for users' processes."""
+    """Only the owner can read what this process and its descendants write from now on, but for users' processes."""
     before = os.umask(0o077)
     os.environ.setdefault(UMASK, f"{before:o}")
 
@@ -80,7 +80,7 @@ def die_with(parent: int, number: int = signal.SIGKILL) -> None:
 def adopt_orphans() -> bool:
     """Have whatever this process's descendants leave behind become its children; False where the kernel cannot.
 
-    Whoever adopts has to reap: see `reap_strangers`.
+    A process that adopts must also reap: see `reap_strangers`.
     """
     prctl = _prctl()
     return prctl is not None and prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0

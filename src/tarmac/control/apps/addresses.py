@@ -67,7 +67,7 @@ class Addresses:
                     )
 
     def _check_custom(self, app: str, name: str) -> None:
-        """Whoever has a name of the front door is sent the keys that are meant for the platform."""
+        """Refuse the front door's names: such an app would receive keys that are meant for the platform."""
         own = {"localhost", _plain(self._settings.host), _plain(self._settings.domain)}
         if name in own or name.endswith(f".{_plain(self._settings.domain)}") or _is_address(name):
             raise DeploymentError(

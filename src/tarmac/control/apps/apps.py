@@ -224,7 +224,7 @@ class Apps:
             self.route_changed(app)
             await committed
         await self._waking.wake(app)
-        await self._journal.commit(Change())  # whoever asked for it is answered with what is on disk
+        await self._journal.commit(Change())  # the answer waits until the present state is on disk
 
     async def deactivate(self, app: LiveApp, by: str, what: str = "deactivated") -> None:
         """Stop the app: no request starts it until it is activated."""

@@ -1,8 +1,8 @@
 """The life of an action: queued, given to a worker, finished, tried again, aborted, timed out. Decided here, in memory.
 
 Every step has the same shape: move the live action along the state table, write the row with its event, and only when
-that is on disk tell whoever waits (the caller, the parent action, the worker). What must not happen before the commit
-stands in the `then` of `Journal.post`.
+that is on disk notify its waiters (the caller, the parent action, the worker). Effects that must follow the commit
+are in the `then` of `Journal.post`.
 """
 
 from __future__ import annotations

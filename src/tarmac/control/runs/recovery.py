@@ -1,6 +1,6 @@
 """After a restart of the control plane: what its actions were in the middle of, as the disk and the workers say.
 
-First what is on disk is taken up (`resume`). Then the workers come back, and what one of them has in hand is its own
+First what is on disk is taken up (`resume`). Then the workers come back, and what one of them has in flight is its own
 again (`held`). What nobody comes back with was lost, and is tried again (`settled`, and `lost` for what had begun
 without anybody having written that down). None of it counts as a failure.
 """
@@ -75,8 +75,8 @@ class Recovery:
 
     # ------------------------------------------------------------------ what the workers say
 
-    def held(self, worker: Worker, held: wire.Held) -> LiveAction | None:
-        """The live action that a returning worker still has in hand, if it is still its own."""
+    def held(self, worker: Worker, held: wire.InFlight) -> LiveAction | None:
+        """The live action that a returning worker still has in flight, if it is still its own."""
         action = self._action(held)
         if action is None or action.worker not in (None, worker):
             return None
@@ -84,19 +84,19 @@ class Recovery:
             self._actions.runs_already(action)
         return action
 
-    def pool_of(self, held: wire.Held) -> Pool | None:
+    def pool_of(self, held: wire.InFlight) -> Pool | None:
         """The pool of an action that a worker held, if it is that attempt still, and nobody else's."""
         action = self._action(held)
         return None if action is None or action.worker is not None else action.pool
 
-    def _action(self, held: wire.Held) -> LiveAction | None:
+    def _action(self, held: wire.InFlight) -> LiveAction | None:
         run = self._runs.get(held.run)
         action = run.actions.get(held.action) if run else None
         return None if action is None or action.over or action.attempt != held.attempt else action
 
     # ------------------------------------------------------------------ what nobody came back with
 
-    def lost(self, holding: wire.Holding) -> None:
+    def lost(self, holding: wire.InFlightRecord) -> None:
         """A worker is gone, and this is what it had begun."""
         for held in holding.held:
             action = self._action(held)

@@ -91,7 +91,7 @@ class Runs:
         self._started: dict[tuple[str, str, str], None] = {}
         """Idempotency keys of runs that were started lately."""
         self._ended_lately: dict[str, wire.Run] = {}
-        """Runs that ended lately, as they will always be: whoever started one asks for it again."""
+        """Runs that ended lately, in their final state: their callers will ask for them again."""
         self.errands = Errands(journal)
         self.actions = Actions(journal, home, self._over, self.errands, clock, pools, dispatch)
         self.recovery = Recovery(store, self.live, self.actions, clock, home.stopping)
@@ -263,7 +263,7 @@ class Runs:
         return run.over.result() if run.over.done() else await self.get(name)
 
     def _over(self, run: LiveRun, shown: wire.Run) -> None:
-        """Its end is on disk: the run leaves memory, and whoever waits hears of it."""
+        """The run's end is on disk: remove it from memory and notify its waiters."""
         run.shown = shown
         self.live.pop(run.name, None)
         remember(self._ended_lately, run.name, shown, LATELY // 10)

@@ -1,7 +1,7 @@
-"""Workers that connect, for the first time or again: what they have in hand is compared with what is known here.
+"""Workers that connect, for the first time or again: what they have in flight is compared with what is known here.
 
 After a restart of the control plane a worker may come that only an earlier one knew. It is taken up, and what it has in
-hand is its own again, unless that was given to somebody else or is over.
+flight is its own again, unless that was given to somebody else or is over.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ class Arrivals:
         self._dispatch.pump(worker.pool)
         return worker
 
-    def _compare(self, worker: Worker, held: Sequence[wire.Held]) -> None:
-        """What the worker says it has in hand, with what we think it has."""
-        in_hand = {(each.run, each.action, each.attempt) for each in held}
+    def _compare(self, worker: Worker, held: Sequence[wire.InFlight]) -> None:
+        """What the worker says it has in flight, with what we think it has."""
+        in_flight = {(each.run, each.action, each.attempt) for each in held}
         for action in list(worker.actions.values()):
-            if (action.run.name, action.name, action.attempt) not in in_hand:
+            if (action.run.name, action.name, action.attempt) not in in_flight:
                 self._dispatch.release(action)
                 lost = ErrorInfo(code="WorkerLostError", message="the order to run it was lost", kind="system")
                 self._dispatch.lifecycle.failed(action, lost, counted=False)
         for each in held:
             self._take_back(worker, each)
 
-    def _take_back(self, worker: Worker, held: wire.Held) -> None:
-        """The worker still has an action in hand: it is that worker's again, or nobody's."""
+    def _take_back(self, worker: Worker, held: wire.InFlight) -> None:
+        """The worker still has an action in flight: it is that worker's again, or nobody's."""
         action = self._recovery.held(worker, held)
         if action is None:
             stray = (held.run, held.action, held.attempt)
@@ -64,7 +64,7 @@ class Arrivals:
         elif action.worker is not worker:
             self._dispatch.takes_up(worker, action)
 
-    def _keep(self, place: int, holding: wire.Holding) -> Worker | None:
+    def _keep(self, place: int, holding: wire.InFlightRecord) -> Worker | None:
         """A worker that has not come back owns what it wrote down; None where nothing of that is its own any more."""
         worker: Worker | None = None
         for held in holding.held:

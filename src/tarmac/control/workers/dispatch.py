@@ -276,7 +276,7 @@ class Dispatch:
     def _exited(self, worker: Worker, exit: wire.UnitExited, counted: bool = False) -> None:
         """The process is gone: what it ran has failed, and why is told from how it ended.
 
-        That it ended with the agent or its zygote is no fault of the action, and not `counted` as one.
+        That it ended with the agent or its fork server is no fault of the action, and not `counted` as one.
         """
         if not self.supply.remove(worker):
             return
@@ -290,7 +290,7 @@ class Dispatch:
             self.lifecycle.keep_log(action, worker.unit)
             self.release(action)
             self._failed(action, death(exit), counted or own)
-        self.lifecycle.on_disk(lambda: self.supply.holdings.give_back(worker.place))
+        self.lifecycle.on_disk(lambda: self.supply.in_flight.give_back(worker.place))
         if pool.failures >= REPLACE_AFTER:
             self._give_up(pool, ErrorInfo(code="WorkerLostError", message=never_started(pool, exit), kind="system"))
         if not worker.met:

@@ -2,7 +2,7 @@
 
 A process is a copy of one that has imported the code, perhaps for an earlier run. Before an action is given to it, and
 before a replica is started, the agent is asked whether a file that the import read has changed since. Where one has,
-the pool's next process imports anew, and those that have the old code are told to end by whoever owns them. Nothing is
+the pool's next process imports anew, and those that have the old code are told to end by their owners. Nothing is
 asked while nothing is started, and who asks waits PATIENCE seconds at most: an agent that does not answer keeps nobody.
 """
 

@@ -1,8 +1,8 @@
 """After a start of the control plane: nothing is given out until those who were there before have come back.
 
-The agent says which workers are alive, and each of them connects by itself and says what it has in hand. That takes
+The agent says which workers are alive, and each of them connects by itself and says what it has in flight. That takes
 some milliseconds; who is not back after SETTLE seconds will not come, with one exception. A worker that wrote down that
-it holds something (`holdings.py`) is at it: user code may keep the interpreter to itself for a while, and then nobody
+it holds something (`in_flight.py`) is at it: user code may keep the interpreter to itself for a while, and then nobody
 in that process can connect. It stays the owner of what it holds, and has the lease to come back, as any worker has that
 is silent.
 """
@@ -33,11 +33,11 @@ class Settling:
         dispatch: Dispatch,
         recovery: Returning,
         lease: float,
-        keep: Callable[[int, wire.Holding], Worker | None],
+        keep: Callable[[int, wire.InFlightRecord], Worker | None],
     ) -> None:
         self._dispatch = dispatch
         self._recovery = recovery
-        self._holdings = dispatch.supply.holdings
+        self._in_flight = dispatch.supply.in_flight
         self._lease = lease
         self._keep_worker = keep
         self._loop = asyncio.get_running_loop()
@@ -66,11 +66,11 @@ class Settling:
                 self.settle()
 
     def settle(self) -> None:
-        """Whoever was to come back has, or will not: from here on actions are given out."""
+        """End the recovery window: workers that have not reconnected are lost; start dispatching."""
         if self._dispatch.is_open:
             return
         self._dispatch.is_open = True
-        for place, holding in self._holdings.left.items():
+        for place, holding in self._in_flight.left.items():
             if holding.unit in self._awaited:
                 self._keep(place, holding)
         for unit in self._awaited.difference(self._dispatch.workers):
@@ -80,7 +80,7 @@ class Settling:
         self._recovery.settled()
         self._dispatch.pump_everything()
 
-    def _keep(self, place: int, holding: wire.Holding) -> None:
+    def _keep(self, place: int, holding: wire.InFlightRecord) -> None:
         """It is alive, silent, and at something that is still its own."""
         worker = self._keep_worker(place, holding)
         if worker is not None:
@@ -94,9 +94,9 @@ class Settling:
     def _take_over(self) -> None:
         """What workers held that are gone now had begun, whether or not anybody had written that down."""
         taken = {worker.place for worker in self._dispatch.workers.values()}
-        for place, holding in self._holdings.left.items():
+        for place, holding in self._in_flight.left.items():
             if holding.unit not in self._dispatch.workers:
                 self._recovery.lost(holding)
             if place not in taken:
-                self._dispatch.lifecycle.on_disk(functools.partial(self._holdings.give_back, place))
-        self._holdings.left.clear()
+                self._dispatch.lifecycle.on_disk(functools.partial(self._in_flight.give_back, place))
+        self._in_flight.left.clear()

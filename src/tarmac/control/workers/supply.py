@@ -11,7 +11,7 @@ from flyte import wire
 from tarmac.auth import Identities
 from tarmac.control.agents import Agent, Owner
 from tarmac.control.live import Pool, Worker
-from tarmac.control.workers.holdings import Holdings
+from tarmac.control.workers.in_flight import InFlightFile
 from tarmac.home import Home
 from tarmac.settings import Settings
 
@@ -35,7 +35,7 @@ class Supply:
         owner: Owner,
     ) -> None:
         self.workers: dict[str, Worker] = {}
-        self.holdings = Holdings(home.holdings)
+        self.in_flight = InFlightFile(home.in_flight)
         self._agent = agent
         self._settings = settings
         self._identities = identities
@@ -77,7 +77,7 @@ class Supply:
     def _start(self, pool: Pool) -> bool:
         unit = f"w-{secrets.token_hex(8)}"
         token = self._identities.mint(unit, "workload", pool.project, pool.domain, WORKER_IDENTITY)
-        worker = Worker(unit, pool, self.holdings.take(), born=self._loop.time(), token=token)
+        worker = Worker(unit, pool, self.in_flight.take(), born=self._loop.time(), token=token)
         order = wire.StartUnit(
             unit=unit,
             kind="worker",
@@ -87,7 +87,7 @@ class Supply:
             env=self._unit_environment(worker),
         )
         if not self._agent.start(order, self._owner):
-            self.holdings.give_back(worker.place)
+            self.in_flight.give_back(worker.place)
             return False
         self._expect(worker)
         return True
@@ -97,7 +97,7 @@ class Supply:
             "FLYTE_UNIT": worker.unit,
             "FLYTE_POOL": worker.pool.key,
             "FLYTE_OUTPUT": str(self._home.worker_log(worker.unit)),
-            "FLYTE_HELD": self.holdings.variable(worker.place),
+            "FLYTE_HELD": self.in_flight.variable(worker.place),
             "FLYTE_API_KEY": worker.token,
             "FLYTE_LINK_TOKEN": worker.token,
             **self._addresses(worker.pool.project, worker.pool.domain),
@@ -112,9 +112,9 @@ class Supply:
     def adopt(self, unit: str, pool: Pool, place: int | None) -> Worker:
         """A worker that an earlier control plane started."""
         if place is None:
-            place = self.holdings.take()
+            place = self.in_flight.take()
         else:
-            self.holdings.claim(place)
+            self.in_flight.claim(place)
         worker = Worker(unit, pool, place, born=self._loop.time())
         self._expect(worker)
         self._agent.adopt(unit, self._owner)

@@ -23,7 +23,7 @@ _OURS = ("FLYTE_", "TARMAC_")
 
 
 class Looked:
-    """Which variables the import of each code looked at, as its zygotes have told."""
+    """Which variables the import of each code looked at, as its fork servers have told."""
 
     def __init__(self) -> None:
         self._names: dict[str, set[str] | None] = {}

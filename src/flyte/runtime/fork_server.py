@@ -1,20 +1,20 @@
 """The parent of one pool's units: it imports the user's modules once, and then forks.
 
 A forked unit finds everything imported and is ready in milliseconds. The agent, at the other end of a socket pair,
-sends LoadPool, then ForkUnit and SignalUnit; the zygote answers with PoolReady or PoolFailed, and for each unit with
-UnitStarted, UnitReady and UnitExited. A Ping, which comes when the import is done, is answered by a Pong. It is
+sends LoadPool, then ForkUnit and SignalUnit; the fork server answers with PoolReady or PoolFailed, and for each unit
+with UnitStarted, UnitReady and UnitExited. A Ping, which comes when the import is done, is answered by a Pong. It is
 single-threaded and runs nothing of the user's but the import.
 
-*Code that must not be forked.* A child has only the thread that forked it; what other threads held is held for ever.
-So threads are counted after the import. Some libraries start threads on import and put them away before every fork
+*Code that must not be forked.* A child has only the thread that forked it; what other threads held is held for ever. So
+threads are counted after the import. Some libraries start threads on import and put them away before every fork
 (OpenBLAS under numpy does), so what counts is what is left after a trial fork. Where threads remain, or the user says
-`fork=False`, the zygote is a *launcher*: its units import the code themselves, ahead of need. A zygote that finds
-threads becomes one by executing itself anew; it keeps its pid and its socket, so the agent need not care.
+`fork=False`, the fork server is a *launcher*: its units import the code themselves, ahead of need. A fork server that
+finds threads becomes one by executing itself anew; it keeps its pid and its socket, so the agent need not care.
 
-*Ends.* A unit leads a session of its own, so that one signal reaches all it started. It dies with the zygote (Linux:
-PR_SET_PDEATHSIG). The zygote ends its units and itself when the agent's end of the socket pair is closed, which is also
-what happens when the agent is killed. When both are killed at once, other systems than Linux are left with units; the
-next agent finds them by their environment and ends them.
+*Ends.* A unit leads a session of its own, so that one signal reaches all it started. It dies with the fork server
+(Linux: PR_SET_PDEATHSIG). The fork server ends its units and itself when the agent's end of the socket pair is closed,
+which is also what happens when the agent is killed. When both are killed at once, other systems than Linux are left
+with units; the next agent finds them by their environment and ends them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from typing import NoReturn
 
 import msgspec
 
-from flyte.runtime import identity, imports, isolation, loader, offspring, output, shared, sources
+from flyte.runtime import identity, imports, isolation, loader, output, shared, sources, unit_process
 from flyte.wire import (
     AnyFrame,
     CheckPool,
@@ -72,11 +72,11 @@ _TRIAL_LIMIT = 2.0
 """Seconds for the trial fork."""
 
 
-class Zygote:
+class ForkServer:
     """`why_not`: the reason for leaving the import to the units, None to import here, before any fork.
 
-    `given`: None in an interpreter of its own; else it was forked by a `Base`, with these modules. Where there are any,
-    that has rehearsed. `installed`: the folders of packages as they were when that was started.
+    `given`: None in an interpreter of its own; else it was forked by a `Preload`, with these modules. Where there are
+    any, that has warmed up. `installed`: the folders of packages as they were when that was started.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Zygote:
         """Worker → the file of its output."""
         self._unused: list[str] = []
         """Such files into which nobody wrote."""
-        self._rehearsed = bool(self._given)
+        self._warmed_up = bool(self._given)
         self._wakeup, self._alarm = os.pipe()
         self._poll = select.poll()
         self._watch_children()
@@ -165,7 +165,7 @@ class Zygote:
             self._end()
 
     def _end(self) -> NoReturn:
-        """The agent is gone, or wants this zygote gone: nothing that it started stays."""
+        """The agent is gone, or wants this fork server gone: nothing that it started stays."""
         for pid in self._units:
             _signal_group(pid, signal.SIGKILL)
         for path in self._unused:
@@ -230,7 +230,7 @@ class Zygote:
             read.close(sources.shipped(self._pool))
             self._sources[""] = read
             if self._given is None:
-                rehearse(self._worker)
+                warm_up(self._worker)
             _warm(self._worker)
         finally:
             gc.enable()
@@ -250,15 +250,15 @@ class Zygote:
             arguments += ["--order", str(order.fileno()), *(["--why-not", why_not] if why_not else [])]
             for fd in (self._link.fileno(), order.fileno()):
                 os.set_inheritable(fd, True)
-            offspring.flush()
-            os.execv(sys.executable, [sys.executable, "-P", "-m", "flyte.runtime.zygote", *arguments])
+            unit_process.flush()
+            os.execv(sys.executable, [sys.executable, "-P", "-m", "flyte.runtime.fork_server", *arguments])
 
     # --------------------------------------------------------------------------------------------------------- units
 
     def _fork(self, order: ForkUnit) -> None:
         parent = os.getpid()
         try:
-            self._rehearse(order)
+            self._warm_up(order)
             self._hand_on(order)
             if self._walls is not None:
                 self._walls.lend(order.unit)
@@ -271,7 +271,7 @@ class Zygote:
             self._forget(reading)
             own = None if self._why_not is None else self._pool
             copied = None if self._why_not is not None else self._imports
-            offspring.live(order, own, self._worker, writing, parent, self._walls, copied)
+            unit_process.live(order, own, self._worker, writing, parent, self._walls, copied)
         os.close(writing)
         if self._walls is not None:
             self._walls.forked(order.unit, returns=order.kind == "worker" and not order.reuse)
@@ -303,24 +303,24 @@ class Zygote:
             self._unused.append(path)
 
     def _forget(self, reading: int) -> None:
-        """In the child: let go of what belongs to the zygote."""
+        """In the child: let go of what belongs to the fork server."""
         signal.set_wakeup_fd(-1)
         self._link.close()
         for fd in (self._wakeup, self._alarm, reading, *self._pipes):
             os.close(fd)
 
-    def _rehearse(self, order: ForkUnit) -> None:
+    def _warm_up(self, order: ForkUnit) -> None:
         """Before the first replica of an ASGI app: warm the server stack here, for it and for all that follow."""
-        if self._rehearsed or order.replica is None or order.replica.kind != "asgi" or self._why_not is not None:
+        if self._warmed_up or order.replica is None or order.replica.kind != "asgi" or self._why_not is not None:
             return
-        self._rehearsed = True
+        self._warmed_up = True
         from flyte.runtime import apphost
 
         try:
-            apphost.rehearse()
+            apphost.warm_up()
         finally:
             self._watch_children()
-            self._reap()  # whoever ended meanwhile
+            self._reap()  # units that ended meanwhile
         gc.freeze()
 
     def _hear(self, fd: int) -> None:
@@ -331,9 +331,9 @@ class Zygote:
         except BlockingIOError:
             return
         said += data
-        if (read := offspring.taken(said)) is not None:
+        if (read := unit_process.taken(said)) is not None:
             self._sources[unit] = read
-        if said.startswith(offspring.READY):
+        if said.startswith(unit_process.READY):
             self._send(UnitReady(unit=unit, address=""))
             self._hang_up(fd)
         elif not data:
@@ -341,7 +341,7 @@ class Zygote:
 
     def _hang_up(self, fd: int) -> None:
         _, said = self._pipes.pop(fd)
-        if said.startswith(offspring.FAILED):
+        if said.startswith(unit_process.FAILED):
             error = msgspec.json.decode(bytes(said[1:]), type=ErrorInfo)
             self._send(PoolFailed(pool=self._pool.id, error=error))
         self._poll.unregister(fd)
@@ -373,7 +373,7 @@ def _branch() -> tuple[int, int, int]:
     reading, writing = os.pipe()
     try:
         os.set_blocking(reading, False)
-        offspring.flush()
+        unit_process.flush()
         return os.fork(), reading, writing
     except OSError:
         os.close(reading)
@@ -430,12 +430,12 @@ def import_ours(worker: str) -> None:
         importlib.import_module(worker)
 
 
-def rehearse(worker: str) -> None:
+def warm_up(worker: str) -> None:
     """Let the worker's module write now what its children would otherwise each write for themselves."""
     if worker == WORKER and worker in sys.modules:
-        from flyte.runtime import rehearsal
+        from flyte.runtime import warm_up
 
-        rehearsal.rehearse()
+        warm_up.warm_up()
 
 
 def _warm(worker: str) -> None:
@@ -494,22 +494,22 @@ def _trial_fork() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """`python -P -m flyte.runtime.zygote --fd N`, where N is one end of a socket pair; the agent has the other."""
-    parser = argparse.ArgumentParser(prog="flyte.runtime.zygote", description=main.__doc__)
+    """`python -P -m flyte.runtime.fork_server --fd N`, where N is one end of a socket pair; the agent has the other."""
+    parser = argparse.ArgumentParser(prog="flyte.runtime.fork_server", description=main.__doc__)
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--worker", default=WORKER, help="module whose serve() is a worker's life")
     parser.add_argument("--order", type=int, help="a file with the LoadPool to begin with")
     parser.add_argument("--why-not", help="why units import the code themselves")
     given = parser.parse_args(arguments)
     os.set_inheritable(given.fd, False)
-    offspring.die_with(os.getppid())
-    offspring.write_lines()
-    zygote = Zygote(socket.socket(fileno=given.fd), given.worker, given.why_not)
+    unit_process.die_with(os.getppid())
+    unit_process.write_lines()
+    fork_server = ForkServer(socket.socket(fileno=given.fd), given.worker, given.why_not)
     if given.order is not None:
         with open(given.order, "rb") as file:
             for frame in Unpacker().feed(file.read()):
-                zygote._obey(frame)
-    zygote.run()
+                fork_server._obey(frame)
+    fork_server.run()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A zygote as its parent sees it: the process that imports a pool's code and forks the pool's units.
+"""A fork server as its parent sees it: the process that imports a pool's code and forks the pool's units.
 
-`flyte.runtime.zygote` is the process itself. The two talk over a socket pair; the end of either is the end of that
+`flyte.runtime.fork_server` is the process itself. The two talk over a socket pair; the end of either is the end of that
 conversation, so each notices when the other is killed.
 """
 
@@ -20,8 +20,8 @@ from typing import cast
 from flyte import wire
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac import process
-from tarmac.agent.base import Base, Trunk
 from tarmac.agent.last_lines import tail
+from tarmac.agent.preload import Preload, PreloadProcess
 from tarmac.agent.unit import Unit
 from tarmac.workload_files import open_to_append
 
@@ -31,7 +31,8 @@ IMPORT_LIMIT = 300.0
 """Seconds a pool's modules may take to be imported."""
 
 HELLO_LIMIT = 5.0
-"""Seconds in which a zygote that is forked from a base says who it is; it takes milliseconds, unless the base hangs."""
+"""Seconds in which a fork server that is forked from a preload process must send its pid. It takes milliseconds, unless
+the preload process hangs."""
 
 _LOST = "the process that forks this environment's processes was lost"
 
@@ -39,7 +40,7 @@ WORKER = "flyte.runtime.worker"
 
 
 class PoolBroken(Exception):
-    """Raised when a pool has no zygote and will not have one; `failure` is what the control plane is told.
+    """Raised when a pool has no fork server and will not have one; `failure` is what the control plane is told.
 
     `lost`: nobody has said that the code is to blame, so that another attempt may do better.
     """
@@ -55,7 +56,7 @@ def system_failure(pool: PoolSpec, message: str) -> wire.PoolFailed:
     return wire.PoolFailed(pool=pool.id, error=ErrorInfo(code="WorkerLostError", message=message, kind="system"))
 
 
-class Zygote(asyncio.Protocol):
+class ForkServer(asyncio.Protocol):
     """Start one with `start`; `loaded` is done when its import is, and raises PoolBroken where that failed."""
 
     def __init__(self, pool: PoolSpec, log: Path, isolation: wire.Isolation | None = None) -> None:
@@ -76,10 +77,10 @@ class Zygote(asyncio.Protocol):
         self.gone = asyncio.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self.pid = 0
-        """0 until one that is forked from the base has said who it is."""
+        """0 until one that is forked from the preload process has said who it is."""
         self._transport: asyncio.Transport
         self._unpacker = wire.Unpacker()
-        self._trunk: Trunk | None = None
+        self._preload_process: PreloadProcess | None = None
         """What it is forked from, where it is."""
         self._deadline = loop.call_later(IMPORT_LIMIT, self._too_slow)
 
@@ -91,34 +92,34 @@ class Zygote(asyncio.Protocol):
         log: Path,
         env: Mapping[str, str],
         worker: str,
-        base: Base | None = None,
+        preload: Preload | None = None,
         isolation: wire.Isolation | None = None,
-    ) -> Zygote:
+    ) -> ForkServer:
         """Start the process; it is not ready before `loaded` is done. Raises OSError where it cannot be started.
 
-        It is forked from `base`, or else an interpreter of its own with the environment `env`.
+        It is forked from `preload`, or else an interpreter of its own with the environment `env`.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with open_to_append(log) as output:
             ours, theirs = socket.socketpair()
-            zygote = Zygote(pool, log, isolation)
+            fork_server = ForkServer(pool, log, isolation)
             with theirs:
                 try:
-                    if base is not None:
-                        zygote._wait_for_hello(base.fork(theirs.fileno(), output.fileno()))
+                    if preload is not None:
+                        fork_server._wait_for_hello(preload.fork(theirs.fileno(), output.fileno()))
                     else:
-                        zygote._spawn(env, worker, theirs.fileno(), output.fileno())
+                        fork_server._spawn(env, worker, theirs.fileno(), output.fileno())
                 except Exception:
                     ours.close()
-                    zygote._deadline.cancel()
+                    fork_server._deadline.cancel()
                     raise
-        await asyncio.get_running_loop().create_connection(lambda: zygote, sock=ours)
-        zygote._send(wire.LoadPool(pool=pool, isolation=isolation))
-        return zygote
+        await asyncio.get_running_loop().create_connection(lambda: fork_server, sock=ours)
+        fork_server._send(wire.LoadPool(pool=pool, isolation=isolation))
+        return fork_server
 
     def _spawn(self, env: Mapping[str, str], worker: str, fd: int, output: int) -> None:
         # -P: the working directory, which is full of the user's modules, is not where ours are looked for
-        command = (self.pool.python, "-P", "-m", "flyte.runtime.zygote", "--fd", str(fd), "--worker", worker)
+        command = (self.pool.python, "-P", "-m", "flyte.runtime.fork_server", "--fd", str(fd), "--worker", worker)
         self._process = subprocess.Popen(
             command,
             env=env,
@@ -132,15 +133,15 @@ class Zygote(asyncio.Protocol):
         )
         self.pid = self._process.pid
 
-    def _wait_for_hello(self, trunk: Trunk) -> None:
-        self._trunk = trunk
+    def _wait_for_hello(self, preload_process: PreloadProcess) -> None:
+        self._preload_process = preload_process
         self._deadline.cancel()
         self._deadline = asyncio.get_running_loop().call_later(HELLO_LIMIT, self._never_forked)
 
     def _never_forked(self) -> None:
-        """What it was to be forked from hangs. Should that go on one day, the zygote finds nobody and exits."""
-        if self._trunk is not None:
-            self._trunk.retire()
+        """What it was to be forked from hangs. Should that go on one day, the fork server finds nobody and exits."""
+        if self._preload_process is not None:
+            self._preload_process.retire()
         self._transport.abort()
 
     def _greet(self, pid: int) -> None:
@@ -149,7 +150,7 @@ class Zygote(asyncio.Protocol):
         self._deadline = asyncio.get_running_loop().call_later(IMPORT_LIMIT, self._too_slow)
 
     def end(self) -> None:
-        """Hang up: the zygote kills what units it has and exits."""
+        """Hang up: the fork server kills what units it has and exits."""
         self._deadline.cancel()
         self._transport.close()
 
@@ -160,15 +161,15 @@ class Zygote(asyncio.Protocol):
             process.signal_group(self.pid, signal.SIGKILL)
         if self._process is not None:
             await process.ended(self._process)
-        if self._trunk is not None:
-            self._trunk.lost_one()
+        if self._preload_process is not None:
+            self._preload_process.lost_one()
 
     # -------------------------------------------------------------------------------------------------------- orders
 
     def fork(self, unit: Unit, group: str = "") -> None:
         """Ask for a process for `unit`, in the memory group that is entered at `group`.
 
-        Should the zygote be gone, the unit ends at once.
+        Should the fork server be gone, the unit ends at once.
         """
         order = unit.order
         if self.gone.is_set():
@@ -266,14 +267,14 @@ class Zygote(asyncio.Protocol):
         self._failed(wire.PoolFailed(pool=self.pool.id, error=ErrorInfo(code="ModuleLoadError", message=message)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The zygote has ended, or was told to: what it had forked is dead, or dies now."""
+        """The fork server has ended, or was told to: what it had forked is dead, or dies now."""
         self._deadline.cancel()
         self.gone.set()
         if not self.loaded.done():
             how = "ended before it was done" if self.pid else "was not forked"
             message = f"the process that imports {', '.join(self.pool.modules) or 'nothing'} {how}"
             self._failed(system_failure(self.pool, message), lost=True)
-        for _ in range(self._checks):  # whoever comes next imports anew
+        for _ in range(self._checks):  # the pool's next fork server imports anew
             self.on_checked(wire.PoolChecked(pool=self.pool.id))
         self._checks = 0
         for unit in list(self.units.values()):

@@ -1,4 +1,4 @@
-"""The agent asks its base process whether it is ready, and never waits for the answer."""
+"""The agent asks its preload process whether it is ready, and never waits for the answer."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from pathlib import Path
 import psutil
 
 from flyte.wire import PoolSpec
-from tarmac.agent.base import Base, pause
+from tarmac.agent.preload import Preload, pause
 from tests.platform_fixture import wait_for
 
 
-def test_a_base_that_imports_the_server_stack_is_passed_over_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_preload_that_imports_the_server_stack_is_passed_over_and_not_waited_for(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("FLYTE_", "TARMAC_"))}
     pool = PoolSpec(id="p", name="env@v1", python=sys.executable, root=str(tmp_path))
-    base = Base(env, tmp_path / "base.log", "flyte.runtime.worker")
-    base.start()
-    (process,) = (child for child in psutil.Process().children() if "flyte.runtime.base" in child.cmdline())
+    preload = Preload(env, tmp_path / "preload.log", "flyte.runtime.worker")
+    preload.start()
+    (process,) = (child for child in psutil.Process().children() if "flyte.runtime.preload" in child.cmdline())
     try:
-        assert base.suits(pool)
+        assert preload.suits(pool)
         os.kill(process.pid, signal.SIGSTOP)  # so that it cannot answer meanwhile
         wait_for(lambda: process.status() == psutil.STATUS_STOPPED, "it is stopped")
-        base.warm()
-        assert not base.suits(pool)
+        preload.warm()
+        assert not preload.suits(pool)
         assert process.status() == psutil.STATUS_STOPPED, "it was told without an answer of that process"
     finally:
         os.kill(process.pid, signal.SIGCONT)
-        base.end()
+        preload.end()
 
 
-def test_a_pool_that_only_says_what_the_base_was_told_is_forked_from_it(tmp_path: Path) -> None:
-    """Every pool is given the system's certificates, as the base was; one that wants others starts by itself."""
+def test_a_pool_that_only_says_what_the_preload_was_told_is_forked_from_it(tmp_path: Path) -> None:
+    """Every pool has the system's certificates, like the preload process; one with others is started by itself."""
     env = {"PATH": os.environ["PATH"], "SSL_CERT_DIR": "/etc/ssl/certs"}
-    base = Base(env, tmp_path / "base.log", "flyte.runtime.worker")
-    base.start()
+    preload = Preload(env, tmp_path / "preload.log", "flyte.runtime.worker")
+    preload.start()
     try:
         for variables, suits in (
             ({}, True),
@@ -45,11 +45,11 @@ def test_a_pool_that_only_says_what_the_base_was_told_is_forked_from_it(tmp_path
             ({"PYTHONHASHSEED": "1"}, False),
         ):
             pool = PoolSpec(id="p", name="env@v1", python=sys.executable, root=str(tmp_path), env=variables)
-            assert base.suits(pool) is suits, variables
+            assert preload.suits(pool) is suits, variables
     finally:
-        base.end()
+        preload.end()
 
 
-def test_a_base_that_dies_again_and_again_is_started_less_and_less_often() -> None:
+def test_a_preload_that_dies_again_and_again_is_started_less_and_less_often() -> None:
     assert [pause(deaths) for deaths in range(5)] == [0, 0, 0.1, 0.2, 0.4]
     assert pause(50) == 60

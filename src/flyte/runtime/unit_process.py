@@ -67,7 +67,7 @@ def live(
 
 
 def _prepare(order: ForkUnit, parent: int, pipe: int, walls: Tidy | Links | None) -> None:
-    """Raises BrokenImport, once the zygote has been told: nothing of the user's is to blame."""
+    """Raises BrokenImport, once the fork server has been told: nothing of the user's is to blame."""
     try:
         _settle(order, parent)
         if walls is not None:
@@ -140,7 +140,7 @@ def _enter(group: str) -> None:
 def die_with(parent: int) -> None:
     """Have the kernel kill this process when `parent` ends.
 
-    Where it cannot, the agent and its zygotes watch each other: each ends the units when the other is gone.
+    Where it cannot, the agent and its fork servers watch each other: each ends the units when the other is gone.
     """
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

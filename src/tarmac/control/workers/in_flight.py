@@ -1,6 +1,6 @@
 """The places where workers write down what they hold, and what those held that died while nobody looked.
 
-`flyte.runtime.held` says why. The file has a place of HELD_PLACE bytes for each worker. A place is another worker's
+`flyte.runtime.in_flight` says why. The file has a place of SLOT_SIZE bytes for each worker. A place is another worker's
 only when all that its last one held is on disk as it came out.
 """
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 import msgspec
 
-from flyte.wire import HELD_PLACE, Holding
+from flyte.wire import SLOT_SIZE, InFlightRecord
 from tarmac.workload_files import open_to_read
 
-LARGEST = 4096 * HELD_PLACE
+LARGEST = 4096 * SLOT_SIZE
 """Bytes of the file that are read."""
 
-log = logging.getLogger("tarmac.holdings")
+log = logging.getLogger("tarmac.in_flight")
 
 
-class Holdings:
+class InFlightFile:
     """`left` is what stands in the file from before, by place: no place in it is free until it is given back."""
 
     def __init__(self, path: Path) -> None:
@@ -49,19 +49,19 @@ class Holdings:
         return f"{self._path}:{place}"
 
 
-def _read(path: Path) -> dict[int, Holding]:
+def _read(path: Path) -> dict[int, InFlightRecord]:
     try:
         with open_to_read(path) as file:
             data = file.read(LARGEST)  # workers can make it longer, and memory must not depend on them
     except FileNotFoundError:
         return {}
     found = {}
-    for place in range(-(-len(data) // HELD_PLACE)):
-        line = data[place * HELD_PLACE : (place + 1) * HELD_PLACE].partition(b"\n")[0].strip(b"\0")
+    for place in range(-(-len(data) // SLOT_SIZE)):
+        line = data[place * SLOT_SIZE : (place + 1) * SLOT_SIZE].partition(b"\n")[0].strip(b"\0")
         if not line:
             continue
         try:
-            found[place] = msgspec.json.decode(line, type=Holding)
+            found[place] = msgspec.json.decode(line, type=InFlightRecord)
         except msgspec.DecodeError as error:
             log.warning("the in-flight record in slot %d of %s cannot be read: %s", place, path, error)
     return found

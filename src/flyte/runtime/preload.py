@@ -1,14 +1,14 @@
-"""The zygotes' own zygote: what all pools of one interpreter share is imported here, once, before they part.
+"""The fork servers' own fork server: what all pools of one interpreter share is imported here, once, before they part.
 
 A pool's first start otherwise pays for a new interpreter and our modules (0.1 s), and an app's also for FastAPI and
 uvicorn (0.6 s), at every new version of the code. The agent sends one byte for each order: FORK comes with two file
-descriptors, the new zygote's end of its socket pair and its log; WARM says that there are apps here, so that their
+descriptors, the new fork server's end of its socket pair and its log; WARM says that there are apps here, so that their
 server stack is worth its memory; it is answered by WARMED.
 
 What is imported here must be what the pool would import by itself. The agent sees to the environment: pools that set
-variables which Python or the shared packages read while they start get an interpreter of their own. The forked zygote
-looks at the files: where the pool's folders hide a shared package, or a package was installed anew since, it executes
-itself anew (`shared.changed`).
+variables which Python or the shared packages read while they start get an interpreter of their own. The forked fork
+server looks at the files: where the pool's folders hide a shared package, or a package was installed anew since, it
+executes itself anew (`shared.changed`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from flyte.runtime import offspring, shared, sources
-from flyte.runtime.zygote import WORKER, Zygote, import_ours, rehearse, unsafe_threads
+from flyte.runtime import shared, sources, unit_process
+from flyte.runtime.fork_server import WORKER, ForkServer, import_ours, unsafe_threads, warm_up
 
 FORK = b"F"
 WARM = b"W"
@@ -33,7 +33,7 @@ WARMED = b"w"
 SERVER_STACK = ("uvicorn", "fastapi")
 
 
-class Base:
+class Preload:
     def __init__(self, link: socket.socket, worker: str = WORKER) -> None:
         self._link = link
         self._worker = worker
@@ -42,9 +42,11 @@ class Base:
 
     def run(self) -> NoReturn:
         """Obey the agent until it is gone."""
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the agent watches zygotes by their sockets; none waits here
+        signal.signal(
+            signal.SIGCHLD, signal.SIG_IGN
+        )  # the agent watches fork servers by their sockets; none waits here
         import_ours(self._worker)
-        rehearse(self._worker)
+        warm_up(self._worker)
         gc.freeze()
         while True:
             order, fds, _, _ = socket.recv_fds(self._link, 1, 2)
@@ -64,7 +66,7 @@ class Base:
         for name in SERVER_STACK:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-        apphost.rehearse()
+        apphost.warm_up()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         if unsafe_threads():
             os._exit(1)
@@ -73,7 +75,7 @@ class Base:
         self._link.send(WARMED)
 
     def _fork(self, fds: Sequence[int]) -> None:
-        """Fork a zygote. Where that cannot be, both descriptors are closed, and the agent starts it without us."""
+        """Fork a fork server. Where that cannot be, both descriptors are closed, and the agent starts it without us."""
         parent = os.getpid()
         child = -1
         try:
@@ -82,33 +84,35 @@ class Base:
             print(f"no fork server can be forked: {error}", file=sys.stderr)
         if child == 0:
             link, log = fds
-            self._be_zygote(link, log, parent)
+            self._be_fork_server(link, log, parent)
         for fd in fds:
             os.close(fd)
 
-    def _be_zygote(self, link: int, log: int, parent: int) -> NoReturn:
+    def _be_fork_server(self, link: int, log: int, parent: int) -> NoReturn:
         os.setsid()
-        offspring.die_with(parent)
+        unit_process.die_with(parent)
         self._link.close()
         os.set_inheritable(link, False)  # descriptors that were sent arrive inheritable
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        zygote = Zygote(socket.socket(fileno=link), self._worker, given=self._shared, installed=self._installed)
-        zygote.say_hello()
-        zygote.run()
+        fork_server = ForkServer(
+            socket.socket(fileno=link), self._worker, given=self._shared, installed=self._installed
+        )
+        fork_server.say_hello()
+        fork_server.run()
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """`python -P -m flyte.runtime.base --fd N`, where N is one end of a socket pair; the agent has the other."""
-    parser = argparse.ArgumentParser(prog="flyte.runtime.base", description=main.__doc__)
+    """`python -P -m flyte.runtime.preload --fd N`, where N is one end of a socket pair; the agent has the other."""
+    parser = argparse.ArgumentParser(prog="flyte.runtime.preload", description=main.__doc__)
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--worker", default=WORKER)
     given = parser.parse_args(arguments)
     os.set_inheritable(given.fd, False)
-    offspring.die_with(os.getppid())
-    offspring.write_lines()
-    Base(socket.socket(fileno=given.fd), given.worker).run()
+    unit_process.die_with(os.getppid())
+    unit_process.write_lines()
+    Preload(socket.socket(fileno=given.fd), given.worker).run()
 
 
 if __name__ == "__main__":

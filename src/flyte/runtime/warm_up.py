@@ -1,4 +1,4 @@
-"""Small actions of our own, run in a zygote before anything is forked from it.
+"""Small actions of our own, run in a fork server before anything is forked from it.
 
 Python writes into the code it runs (it settles on faster forms of instructions after some calls, and keeps what it has
 looked up), and every page that is written after a fork has to be copied first: a fresh process spent more time on that
@@ -23,7 +23,7 @@ from flyte.runtime.link import Link
 TIMES = 24
 """Calls after which Python has settled on what it makes of a function."""
 
-_ENTRY = "flyte.runtime.rehearsal:nothing"
+_ENTRY = "flyte.runtime.warm_up:nothing"
 
 
 async def _nothing(x: int) -> int:
@@ -32,7 +32,7 @@ async def _nothing(x: int) -> int:
 
 
 def _declared() -> TaskTemplate[..., Any, Any]:
-    environment = TaskEnvironment(name="flyte-rehearsal")
+    environment = TaskEnvironment(name="flyte-warm-up")
     unregister(environment)
     return environment.task(_nothing)
 
@@ -52,7 +52,7 @@ class _Deaf:
     def watch(self) -> None: ...
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Run TIMES actions, each as a fresh process would; the environment is as it was when this returns."""
     before = dict(os.environ)
     frames = wire.Unpacker()
@@ -72,7 +72,7 @@ def rehearse() -> None:
 
 def _assign(number: int) -> wire.Assign:
     return wire.Assign(
-        run=f"rehearsal{number}",
+        run=f"warm-up{number}",
         action=wire.ROOT_ACTION,
         attempt=1,
         task=nothing.name,

@@ -1,6 +1,8 @@
-"""The process that new zygotes are forked from, as its parent sees it (`flyte.runtime.base` is the process itself).
+"""The process that new fork servers are forked from, as its parent sees it (`flyte.runtime.preload` is the process
+itself).
 
-It only makes starts faster: wherever it does not suit a pool, or is not there, the zygote is an interpreter of its own.
+It only makes starts faster: wherever it does not suit a pool, or is not there, the fork server is an interpreter of its
+own.
 """
 
 from __future__ import annotations
@@ -35,13 +37,13 @@ READ_AT_START = re.compile(r"PYTHON|LD_|DYLD_|LC_|LANG|TZ$|MALLOC_|GLIBC_|SSL_|O
 
 
 @dataclass(eq=False, slots=True)
-class Trunk:
+class PreloadProcess:
     """One such process. `left` is set when nothing more is to be forked from it."""
 
     process: subprocess.Popen[bytes]
     link: socket.socket
     left: asyncio.Event = field(default_factory=asyncio.Event)
-    zygotes: int = 0
+    fork_servers: int = 0
     """How many were asked for and have not ended."""
     retired: bool = False
 
@@ -54,12 +56,12 @@ class Trunk:
         self._end_if_bare()
 
     def lost_one(self) -> None:
-        """A zygote that was forked from it has ended."""
-        self.zygotes -= 1
+        """A fork server that was forked from it has ended."""
+        self.fork_servers -= 1
         self._end_if_bare()
 
     def _end_if_bare(self) -> None:
-        if self.retired and self.zygotes == 0:
+        if self.retired and self.fork_servers == 0:
             self.process.kill()
 
     def end(self) -> None:
@@ -72,11 +74,11 @@ class Trunk:
             self.process.wait()
 
 
-class Base:
+class Preload:
     """`env` is what all pools have in common.
 
     There is one process to fork from, which `keep` replaces when it has ended or hangs. One that hangs is not killed as
-    long as there are zygotes that were forked from it: they and their units run on, and would die with it.
+    long as there are fork servers that were forked from it: they and their units run on, and would die with it.
     """
 
     def __init__(self, env: Mapping[str, str], log: Path, worker: str, python: str = sys.executable) -> None:
@@ -84,8 +86,8 @@ class Base:
         self._python = python
         self._log = log
         self._worker = worker
-        self._trunk: Trunk | None = None
-        self._living: set[Trunk] = set()
+        self._preload_process: PreloadProcess | None = None
+        self._living: set[PreloadProcess] = set()
         self._for_apps = False
         self._warmth = "cold"
         """Or `warming`, `warm`, or `never`: it ended over it once."""
@@ -102,24 +104,24 @@ class Base:
 
     async def _once(self, lives: asyncio.TaskGroup) -> None:
         try:
-            trunk = self.start()
+            preload_process = self.start()
         except Exception as error:  # it only makes starts faster: the agent goes on without it
             known = isinstance(error, OSError)
             told = "new pools start slowly, since their preload process cannot be started: %s"
             log.warning(told, error, exc_info=None if known else error)
             return
-        lives.create_task(self._see_end(trunk))
-        await trunk.left.wait()
-        self._lose(trunk)
+        lives.create_task(self._see_end(preload_process))
+        await preload_process.left.wait()
+        self._lose(preload_process)
 
-    async def _see_end(self, trunk: Trunk) -> None:
-        await process.ended(trunk.process)
-        self._living.discard(trunk)
-        trunk.left.set()
-        if trunk.retired:
-            trunk.link.close()
+    async def _see_end(self, preload_process: PreloadProcess) -> None:
+        await process.ended(preload_process.process)
+        self._living.discard(preload_process)
+        preload_process.left.set()
+        if preload_process.retired:
+            preload_process.link.close()
 
-    def start(self) -> Trunk:
+    def start(self) -> PreloadProcess:
         """Have the process running. Raises OSError where it cannot be started."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with open_to_append(self._log) as output:
@@ -127,17 +129,17 @@ class Base:
             ours.settimeout(1)
             try:
                 with theirs:
-                    self._trunk = Trunk(self._spawn(theirs.fileno(), output.fileno()), ours)
+                    self._preload_process = PreloadProcess(self._spawn(theirs.fileno(), output.fileno()), ours)
             except Exception:
                 ours.close()
                 raise
-        self._living.add(self._trunk)
+        self._living.add(self._preload_process)
         if self._for_apps:
             self.warm()
-        return self._trunk
+        return self._preload_process
 
     def _spawn(self, fd: int, output: int) -> subprocess.Popen[bytes]:
-        command = (self._python, "-P", "-m", "flyte.runtime.base", "--fd", str(fd), "--worker", self._worker)
+        command = (self._python, "-P", "-m", "flyte.runtime.preload", "--fd", str(fd), "--worker", self._worker)
         return subprocess.Popen(
             command,
             env=self._env,
@@ -151,40 +153,48 @@ class Base:
         )
 
     def suits(self, pool: PoolSpec) -> bool:
-        """Whether a zygote forked from it is what an interpreter of the pool's own would be."""
-        if self._trunk is None or self._trunk.left.is_set() or self._trunk.process.poll() is not None:
+        """Whether a fork server forked from it is what an interpreter of the pool's own would be."""
+        if (
+            self._preload_process is None
+            or self._preload_process.left.is_set()
+            or self._preload_process.process.poll() is not None
+        ):
             return False
         if pool.python != self._python:
             return False
         told_otherwise = any(READ_AT_START.match(name) and self._env.get(name) != pool.env[name] for name in pool.env)
         return not self._is_warming() and not told_otherwise
 
-    def fork(self, link: int, output: int) -> Trunk:
-        """Ask for a zygote that has the socket `link` and writes to `output`; whose it will be. Raises OSError."""
-        if self._trunk is None:
+    def fork(self, link: int, output: int) -> PreloadProcess:
+        """Ask for a fork server that has the socket `link` and writes to `output`; whose it will be. Raises OSError."""
+        if self._preload_process is None:
             raise ProcessLookupError("it has ended")
-        socket.send_fds(self._trunk.link, [FORK], [link, output])
-        self._trunk.zygotes += 1
-        return self._trunk
+        socket.send_fds(self._preload_process.link, [FORK], [link, output])
+        self._preload_process.fork_servers += 1
+        return self._preload_process
 
     def warm(self) -> None:
         """There are apps here: let it import their server stack, for the next ones."""
         self._for_apps = True
-        if self._warmth == "cold" and self._trunk is not None:
+        if self._warmth == "cold" and self._preload_process is not None:
             with contextlib.suppress(OSError):
-                self._trunk.link.sendall(WARM)
+                self._preload_process.link.sendall(WARM)
                 self._warmth = "warming"
 
     def _is_warming(self) -> bool:
-        if self._warmth == "warming" and self._trunk is not None and _has_answered(self._trunk.link):
+        if (
+            self._warmth == "warming"
+            and self._preload_process is not None
+            and _has_answered(self._preload_process.link)
+        ):
             with contextlib.suppress(OSError):  # it has ended, which `keep` notices
-                if self._trunk.link.recv(1) == WARMED:
+                if self._preload_process.link.recv(1) == WARMED:
                     self._warmth = "warm"
         return self._warmth == "warming"
 
-    def _lose(self, trunk: Trunk) -> None:
+    def _lose(self, preload_process: PreloadProcess) -> None:
         """It hangs, or has ended by itself: over the server stack, and then that is not tried again, or otherwise."""
-        if trunk.process.returncode is None:
+        if preload_process.process.returncode is None:
             self._warmth = "cold"
         else:
             if self._is_warming():
@@ -193,15 +203,15 @@ class Base:
             else:
                 log.warning("the preload process has ended; another is started")
                 self._warmth = "cold"
-            trunk.link.close()
-        self._trunk = None
+            preload_process.link.close()
+        self._preload_process = None
 
     def end(self) -> None:
         """End all its processes. Nobody may `keep` it any more."""
-        for trunk in self._living:
-            trunk.end()
+        for preload_process in self._living:
+            preload_process.end()
         self._living.clear()
-        self._trunk = None
+        self._preload_process = None
 
 
 def pause(deaths: int) -> float:

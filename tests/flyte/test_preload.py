@@ -1,4 +1,4 @@
-"""The process that zygotes are forked from, driven as the agent drives it."""
+"""The process that fork servers are forked from, driven as the agent drives it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from flyte import wire
-from flyte.runtime import base, shared
-from tests.flyte.zygote_driver import Conversation, gone
+from flyte.runtime import preload, shared
+from tests.flyte.fork_server_driver import Conversation, gone
 from tests.platform_fixture import ROOT, wait_for
 
 
@@ -24,9 +24,9 @@ class BaseDriver:
     def __init__(self, folder: Path, worker: str = "stub_worker") -> None:
         self.link, theirs = socket.socketpair()
         self.link.settimeout(15)
-        self._log = folder / "base.log"
+        self._log = folder / "preload.log"
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "programs")])
-        command = [sys.executable, "-P", "-m", "flyte.runtime.base", "--fd", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "flyte.runtime.preload", "--fd", str(theirs.fileno())]
         with theirs, self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--worker", worker],
@@ -37,22 +37,22 @@ class BaseDriver:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        self.zygotes: list[Conversation] = []
+        self.fork_servers: list[Conversation] = []
 
     def warm(self) -> None:
-        self.link.sendall(base.WARM)
-        assert self.link.recv(1) == base.WARMED
+        self.link.sendall(preload.WARM)
+        assert self.link.recv(1) == preload.WARMED
 
-    def zygote(self, log: Path) -> Conversation:
+    def fork_server(self, log: Path) -> Conversation:
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
-            socket.send_fds(self.link, [base.FORK], [theirs.fileno(), output.fileno()])
-        self.zygotes.append(Conversation(ours, log))
-        return self.zygotes[-1]
+            socket.send_fds(self.link, [preload.FORK], [theirs.fileno(), output.fileno()])
+        self.fork_servers.append(Conversation(ours, log))
+        return self.fork_servers[-1]
 
     def end(self) -> None:
-        for zygote in self.zygotes:
-            zygote.link.close()
+        for fork_server in self.fork_servers:
+            fork_server.link.close()
         self.link.close()
         try:
             self.process.wait(5)
@@ -75,31 +75,31 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def load(zygote: Conversation, root: Path, **env: str) -> wire.PoolReady:
+def load(fork_server: Conversation, root: Path, **env: str) -> wire.PoolReady:
     pool = wire.PoolSpec(id="p", name="n", python=sys.executable, root=str(root), modules=["main"], env=env)
-    zygote.send(wire.LoadPool(pool=pool))
-    return zygote.next(wire.PoolReady)
+    fork_server.send(wire.LoadPool(pool=pool))
+    return fork_server.next(wire.PoolReady)
 
 
-def test_a_zygote_says_who_it_is_and_has_its_own_session_log_and_environment(
+def test_a_fork_server_says_who_it_is_and_has_its_own_session_log_and_environment(
     driver: BaseDriver, root: Path, tmp_path: Path
 ) -> None:
     (root / "main.py").write_text("import os\nprint(os.environ['COLOUR'], os.getcwd())\n")
     for colour in ("red", "blue"):
-        zygote = driver.zygote(tmp_path / colour)
-        hello = zygote.next(wire.UnitStarted)
+        fork_server = driver.fork_server(tmp_path / colour)
+        hello = fork_server.next(wire.UnitStarted)
         assert hello.unit == ""
         assert os.getsid(hello.pid) == hello.pid
-        assert load(zygote, root, COLOUR=colour).forks
+        assert load(fork_server, root, COLOUR=colour).forks
         assert (tmp_path / colour).read_text() == f"{colour} {root}\n"
 
 
 def test_the_server_stack_is_shared_once_there_are_apps(driver: BaseDriver, root: Path, tmp_path: Path) -> None:
     (root / "main.py").write_text("import sys\nprint('fastapi' in sys.modules, 'uvicorn' in sys.modules)\n")
     log = tmp_path / "log"
-    load(driver.zygote(log), root)
+    load(driver.fork_server(log), root)
     driver.warm()
-    load(driver.zygote(log), root)
+    load(driver.fork_server(log), root)
     assert log.read_text() == "False False\nTrue True\n"
 
 
@@ -111,9 +111,9 @@ def test_code_that_hides_a_shared_package_gets_its_own(
     (root / "main.py").write_text("import os, fastapi\nprint(fastapi.mine, os.environ['COLOUR'])\n")
     (root / place).parent.mkdir(exist_ok=True)
     (root / place).write_text("mine = 'my own'\n")
-    zygote = driver.zygote(tmp_path / "log")
-    pid = zygote.next(wire.UnitStarted).pid
-    assert load(zygote, root, COLOUR="red").forks
+    fork_server = driver.fork_server(tmp_path / "log")
+    pid = fork_server.next(wire.UnitStarted).pid
+    assert load(fork_server, root, COLOUR="red").forks
     assert (tmp_path / "log").read_text() == "my own red\n"
     assert not gone(pid), "it is the same process, begun anew"
 
@@ -135,45 +135,45 @@ def test_pythons_own_library_is_not_looked_after() -> None:
     assert "pytest" in shared.loaded()
 
 
-def test_zygotes_end_with_the_base(driver: BaseDriver, root: Path, tmp_path: Path) -> None:
+def test_fork_servers_end_with_the_preload(driver: BaseDriver, root: Path, tmp_path: Path) -> None:
     (root / "main.py").touch()
-    zygote = driver.zygote(tmp_path / "log")
-    pid = zygote.next(wire.UnitStarted).pid
-    load(zygote, root)
+    fork_server = driver.fork_server(tmp_path / "log")
+    pid = fork_server.next(wire.UnitStarted).pid
+    load(fork_server, root)
     if sys.platform == "linux":
         driver.process.kill()
     else:
-        zygote.link.close()
-    wait_for(lambda: gone(pid), "the zygote is gone")
+        fork_server.link.close()
+    wait_for(lambda: gone(pid), "the fork server is gone")
 
 
-def test_a_fork_that_fails_ends_no_other_zygote_and_leaves_no_descriptor(root: Path, tmp_path: Path) -> None:
+def test_a_fork_that_fails_ends_no_other_fork_server_and_leaves_no_descriptor(root: Path, tmp_path: Path) -> None:
     driver = BaseDriver(tmp_path, "no_forks")
     try:
         (root / "main.py").touch()
-        base = psutil.Process(driver.process.pid)
-        refused = driver.zygote(tmp_path / "refused")
+        preload = psutil.Process(driver.process.pid)
+        refused = driver.fork_server(tmp_path / "refused")
         assert refused.link.recv(1) == b"", "its socket is closed, so that it is started otherwise"
-        wait_for(lambda: not [file for file in base.open_files() if "refused" in file.path], "so is its log")
-        pid = driver.zygote(tmp_path / "log").next(wire.UnitStarted).pid
-        assert psutil.Process(pid).ppid() == base.pid
-        assert f"no fork server can be forked: [Errno {errno.EAGAIN}]" in (tmp_path / "base.log").read_text()
+        wait_for(lambda: not [file for file in preload.open_files() if "refused" in file.path], "so is its log")
+        pid = driver.fork_server(tmp_path / "log").next(wire.UnitStarted).pid
+        assert psutil.Process(pid).ppid() == preload.pid
+        assert f"no fork server can be forked: [Errno {errno.EAGAIN}]" in (tmp_path / "preload.log").read_text()
     finally:
         driver.end()
 
 
-def test_what_the_import_starts_does_not_hold_the_zygotes_link_open(
+def test_what_the_import_starts_does_not_hold_the_fork_servers_link_open(
     driver: BaseDriver, root: Path, tmp_path: Path
 ) -> None:
-    """Else the zygote's death would go unnoticed for as long as that runs."""
+    """Else the fork server's death would go unnoticed for as long as that runs."""
     (root / "main.py").write_text("import os\nos.system('sleep 600 & echo $! > started')\n")
-    zygote = driver.zygote(tmp_path / "log")
-    pid = zygote.next(wire.UnitStarted).pid
-    load(zygote, root)
+    fork_server = driver.fork_server(tmp_path / "log")
+    pid = fork_server.next(wire.UnitStarted).pid
+    load(fork_server, root)
     started = int((root / "started").read_text())
     try:
         os.kill(pid, signal.SIGKILL)
-        assert zygote.link.recv(1) == b""
+        assert fork_server.link.recv(1) == b""
         assert not gone(started)
     finally:
         os.kill(started, signal.SIGKILL)

@@ -13,26 +13,26 @@ from typing import Any
 import pytest
 
 from flyte import wire
-from flyte.runtime.held import Hand
-from flyte.wire import HELD_PLACE, ActionPhase, Held
+from flyte.runtime.in_flight import InFlightSlot
+from flyte.wire import SLOT_SIZE, ActionPhase, InFlight
 from tarmac.control.workers import settling
-from tarmac.control.workers.holdings import Holdings
+from tarmac.control.workers.in_flight import InFlightFile
 from tests.tarmac.fake_agent import Act, FakeWorker, Vanish
 from tests.tarmac.house import House, eventually, open_house
 
 
-def held(*actions: str, attempt: int = 1) -> list[Held]:
-    return [Held(run="r", action=action, attempt=attempt) for action in actions]
+def held(*actions: str, attempt: int = 1) -> list[InFlight]:
+    return [InFlight(run="r", action=action, attempt=attempt) for action in actions]
 
 
 def test_each_worker_has_a_place_and_the_next_control_plane_reads_them_all(tmp_path: Path) -> None:
     file = tmp_path / "holdings"
-    first = Holdings(file)
+    first = InFlightFile(file)
     places = [first.take() for _ in range(3)]
     for unit, place in zip(("w-a", "w-b", "w-c"), places, strict=True):
-        Hand(unit, first.variable(place)).holds(held(unit))
-    Hand("w-b", first.variable(places[1])).holds(held("later"))
-    left = Holdings(file).left
+        InFlightSlot(unit, first.variable(place)).write(held(unit))
+    InFlightSlot("w-b", first.variable(places[1])).write(held("later"))
+    left = InFlightFile(file).left
     assert {place: (found.unit, [one.action for one in found.held]) for place, found in left.items()} == {
         0: ("w-a", ["w-a"]),
         1: ("w-b", ["later"]),
@@ -42,19 +42,19 @@ def test_each_worker_has_a_place_and_the_next_control_plane_reads_them_all(tmp_p
 
 def test_a_place_from_before_is_free_only_when_it_was_given_back(tmp_path: Path) -> None:
     file = tmp_path / "holdings"
-    Hand("w-a", f"{file}:1").holds(held("a"))
-    holdings = Holdings(file)
-    assert [holdings.take(), holdings.take()] == [2, 3]
+    InFlightSlot("w-a", f"{file}:1").write(held("a"))
+    in_flight = InFlightFile(file)
+    assert [in_flight.take(), in_flight.take()] == [2, 3]
     for _ in range(2):  # it may be said twice
-        holdings.give_back(1)
-    assert [holdings.take(), holdings.take()] == [1, 4]
+        in_flight.give_back(1)
+    assert [in_flight.take(), in_flight.take()] == [1, 4]
 
 
 def test_of_more_than_there_is_room_for_the_newest_are_kept_and_nobody_elses_place_is_touched(tmp_path: Path) -> None:
     file = tmp_path / "holdings"
-    Hand("w-b", f"{file}:1").holds(held("b"))
-    Hand("w-a", f"{file}:0").holds(held(*(f"action-{number}" for number in range(1000))))
-    left = Holdings(file).left
+    InFlightSlot("w-b", f"{file}:1").write(held("b"))
+    InFlightSlot("w-a", f"{file}:0").write(held(*(f"action-{number}" for number in range(1000))))
+    left = InFlightFile(file).left
     assert left[0].held[-1].action == "action-999"
     assert 100 < len(left[0].held) < 1000
     assert [one.action for one in left[1].held] == ["b"]
@@ -62,11 +62,11 @@ def test_of_more_than_there_is_room_for_the_newest_are_kept_and_nobody_elses_pla
 
 def test_a_place_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     file = tmp_path / "holdings"
-    Hand("w-b", f"{file}:1").holds(held("b"))
+    InFlightSlot("w-b", f"{file}:1").write(held("b"))
     with file.open("r+b") as opened:
         opened.write(b"{nonsense\n")
-    assert list(Holdings(file).left) == [1]
-    assert os.path.getsize(file) <= 2 * HELD_PLACE
+    assert list(InFlightFile(file).left) == [1]
+    assert os.path.getsize(file) <= 2 * SLOT_SIZE
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_what_a_dead_worker_had_begun_is_a_new_attempt_and_what_nobody_beg
     house.control.dispatch.is_open = False  # nothing is given out any more
     begun, waiting = await house.run("add"), await house.run("add")
     await house.down()
-    Hand("w-dead", f"{house.home.holdings}:40").holds([Held(run=begun.name, action="a0", attempt=1)])
+    InFlightSlot("w-dead", f"{house.home.in_flight}:40").write([InFlight(run=begun.name, action="a0", attempt=1)])
     await house.up()
     for run in (begun, waiting):
         assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED

@@ -1,4 +1,4 @@
-"""What a worker has in hand, where the next control plane finds it when both are gone.
+"""What a worker has in flight, where the next control plane finds it when both are gone.
 
 That an action has begun is written into the database a moment later, and nobody waits for it. A control plane that dies
 in that moment learns of it from the worker, which comes back and says what it holds. When the worker dies as well,
@@ -14,30 +14,30 @@ from collections.abc import Iterable
 
 import msgspec
 
-from flyte.wire import HELD_PLACE, Held, Holding
+from flyte.wire import SLOT_SIZE, InFlight, InFlightRecord
 
-PLACE = "FLYTE_HELD"
+VARIABLE = "FLYTE_HELD"
 """The variable that says where: `file:number of the place`."""
 
 
-def place_of(variable: str) -> int | None:
+def slot_of(variable: str) -> int | None:
     """The number of the place; None for a worker that was given none."""
     number = variable.rpartition(":")[2]
     return int(number) if number else None
 
 
-class Hand:
+class InFlightSlot:
     """This worker's place in the file."""
 
     def __init__(self, unit: str, place: str) -> None:
         path, _, number = place.rpartition(":")
         self._unit = unit
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        self._begin = int(number) * HELD_PLACE
+        self._begin = int(number) * SLOT_SIZE
 
-    def holds(self, held: Iterable[Held]) -> None:
+    def write(self, held: Iterable[InFlight]) -> None:
         """Write it down; of more than there is room for, the newest."""
         kept = list(held)
-        while len(text := msgspec.json.encode(Holding(unit=self._unit, held=kept)) + b"\n") > HELD_PLACE:
+        while len(text := msgspec.json.encode(InFlightRecord(unit=self._unit, held=kept)) + b"\n") > SLOT_SIZE:
             del kept[0]
         os.pwrite(self._file, text, self._begin)

@@ -1,4 +1,4 @@
-"""A zygote, driven over its socket pair as the agent drives it."""
+"""A fork server, driven over its socket pair as the agent drives it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from flyte import wire
-from tests.flyte.zygote_driver import Zygotes, gone, lines, zygotes
+from tests.flyte.fork_server_driver import ForkServers, fork_servers, gone, lines
 from tests.platform_fixture import wait_for
 
 
@@ -26,17 +26,17 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def zygote(tmp_path: Path, root: Path) -> Iterator[Zygotes]:
-    with zygotes(tmp_path) as make:
+def fork_server(tmp_path: Path, root: Path) -> Iterator[ForkServers]:
+    with fork_servers(tmp_path) as make:
         yield make
 
 
 # ---------------------------------------------------------------------------------------------------------- importing
 
 
-def test_a_module_is_imported_once_and_shared_by_all_forks(zygote: Zygotes, root: Path) -> None:
+def test_a_module_is_imported_once_and_shared_by_all_forks(fork_server: ForkServers, root: Path) -> None:
     (root / "mine.py").write_text("print('imported')\nimport os\nwho = os.getpid()\n")
-    driver = zygote()
+    driver = fork_server()
     driver.load("mine")
     assert driver.next(wire.PoolReady) == wire.PoolReady(pool="pool", forks=True, variables=[])
     first, second = driver.worker("a", "exit:0"), driver.worker("b", "exit:0")
@@ -45,31 +45,31 @@ def test_a_module_is_imported_once_and_shared_by_all_forks(zygote: Zygotes, root
     assert driver.log.read_text().count("imported") == 1
 
 
-def test_the_root_comes_first_on_the_path_then_the_folders_below_it(zygote: Zygotes, root: Path) -> None:
+def test_the_root_comes_first_on_the_path_then_the_folders_below_it(fork_server: ForkServers, root: Path) -> None:
     (root / "main.py").write_text(
         "import os, sys, helper\nprint(os.getcwd(), helper.__file__, sys.path[:2], sys.argv)\n"
     )
     (root / "lib").mkdir()
     (root / "lib" / "helper.py").touch()
-    driver = zygote()
+    driver = fork_server()
     driver.load("main", sys_path=("lib",))
     driver.next(wire.PoolReady)
     assert f"{root} {root}/lib/helper.py ['{root}', '{root}/lib'] ['']" in driver.log.read_text()
 
 
-def test_a_users_module_does_not_replace_one_of_ours(zygote: Zygotes, root: Path) -> None:
+def test_a_users_module_does_not_replace_one_of_ours(fork_server: ForkServers, root: Path) -> None:
     (root / "flyte.py").write_text("raise SystemExit('the wrong flyte')\n")
     (root / "socket.py").write_text("raise SystemExit('the wrong socket')\n")
     (root / "main.py").write_text("import flyte.wire\n")
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     assert driver.next(wire.PoolReady).forks
 
 
-def test_a_broken_import_is_reported_with_the_users_own_frames(zygote: Zygotes, root: Path) -> None:
+def test_a_broken_import_is_reported_with_the_users_own_frames(fork_server: ForkServers, root: Path) -> None:
     (root / "main.py").write_text("import part\n")
     (root / "part.py").write_text("def load():\n    return 1 / 0\nload()\n")
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     error = driver.next(wire.PoolFailed).error
     assert error.code == "ModuleLoadError"
@@ -94,17 +94,17 @@ def test_a_broken_import_is_reported_with_the_users_own_frames(zygote: Zygotes, 
         ("import importlib, sys; sys.modules.pop('queue', None)\nfrom queue import Queue", "queue.py hides the module"),
     ],
 )
-def test_a_broken_import_says_what_to_do(zygote: Zygotes, root: Path, source: str, message: str) -> None:
+def test_a_broken_import_says_what_to_do(fork_server: ForkServers, root: Path, source: str, message: str) -> None:
     (root / "main.py").write_text(source)
     (root / "queue.py").touch()
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     assert message in driver.next(wire.PoolFailed).error.message
 
 
-def test_a_folder_that_is_not_there_is_named(zygote: Zygotes, root: Path) -> None:
+def test_a_folder_that_is_not_there_is_named(fork_server: ForkServers, root: Path) -> None:
     root.rmdir()
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     error = driver.next(wire.PoolFailed).error
     assert error.code == "CodeBundleError"
@@ -119,9 +119,11 @@ THREAD = (
 )
 
 
-def test_code_that_leaves_threads_running_is_not_forked_and_the_threads_are_named(zygote: Zygotes, root: Path) -> None:
+def test_code_that_leaves_threads_running_is_not_forked_and_the_threads_are_named(
+    fork_server: ForkServers, root: Path
+) -> None:
     (root / "main.py").write_text(f"{THREAD}print('imported', threading.active_count())\n")
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     ready = driver.next(wire.PoolReady)
     assert not ready.forks
@@ -131,9 +133,9 @@ def test_code_that_leaves_threads_running_is_not_forked_and_the_threads_are_name
     assert driver.log.read_text().count("imported 2") == 2, "the unit has imported it for itself"
 
 
-def test_code_that_says_fork_false_is_imported_by_its_units_alone(zygote: Zygotes, root: Path) -> None:
+def test_code_that_says_fork_false_is_imported_by_its_units_alone(fork_server: ForkServers, root: Path) -> None:
     (root / "main.py").write_text("print('imported')\n")
-    driver = zygote()
+    driver = fork_server()
     driver.load("main", fork=False)
     assert driver.next(wire.PoolReady) == wire.PoolReady(
         pool="pool", forks=False, message="its environment says fork=False"
@@ -144,9 +146,9 @@ def test_code_that_says_fork_false_is_imported_by_its_units_alone(zygote: Zygote
     assert "imported" in driver.log.read_text()
 
 
-def test_a_unit_that_cannot_import_its_code_fails_the_pool(zygote: Zygotes, root: Path) -> None:
+def test_a_unit_that_cannot_import_its_code_fails_the_pool(fork_server: ForkServers, root: Path) -> None:
     (root / "main.py").write_text("1 / 0\n")
-    driver = zygote()
+    driver = fork_server()
     driver.load("main", fork=False)
     driver.next(wire.PoolReady)
     driver.worker("w")
@@ -154,20 +156,20 @@ def test_a_unit_that_cannot_import_its_code_fails_the_pool(zygote: Zygotes, root
     assert driver.next(wire.UnitExited).code == 1
 
 
-def test_numpy_is_forked_although_its_import_starts_threads(zygote: Zygotes, root: Path) -> None:
+def test_numpy_is_forked_although_its_import_starts_threads(fork_server: ForkServers, root: Path) -> None:
     pytest.importorskip("numpy")
     (root / "main.py").write_text("import numpy, os\nprint('threads', len(os.listdir('/proc/self/task')))\n")
-    driver = zygote(OPENBLAS_NUM_THREADS="3")
+    driver = fork_server(OPENBLAS_NUM_THREADS="3")
     driver.load("main")
     assert driver.next(wire.PoolReady).forks
     if "threads 1" in driver.log.read_text():
         pytest.skip("this numpy starts no threads")
 
 
-def drawn(zygote: Zygotes, root: Path, folder: Path, program: str) -> list[list[str]]:
+def drawn(fork_server: ForkServers, root: Path, folder: Path, program: str) -> list[list[str]]:
     """What `draw` of the module `main` returns in two units."""
     (root / "main.py").write_text(program)
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     for unit in ("a", "b"):
         driver.worker(unit, "code:import main; print(*main.draw())", folder / unit)
@@ -175,7 +177,7 @@ def drawn(zygote: Zygotes, root: Path, folder: Path, program: str) -> list[list[
 
 
 def test_units_draw_different_numbers_from_generators_that_nobody_seeded(
-    zygote: Zygotes, root: Path, tmp_path: Path
+    fork_server: ForkServers, root: Path, tmp_path: Path
 ) -> None:
     program = """
 import random
@@ -183,12 +185,12 @@ own = random.Random()
 def draw():
     return random.random(), own.random()
 """
-    first, second = drawn(zygote, root, tmp_path, program)
+    first, second = drawn(fork_server, root, tmp_path, program)
     assert all(a != b for a, b in zip(first, second, strict=True))
 
 
 def test_generators_that_the_import_seeded_go_on_as_in_a_process_of_their_own(
-    zygote: Zygotes, root: Path, tmp_path: Path
+    fork_server: ForkServers, root: Path, tmp_path: Path
 ) -> None:
     program = """
 import random
@@ -200,10 +202,10 @@ def draw():
     python = random.Random(3)
     python.random()  # which the stub of a worker has printed
     expected = [str(python.random()), str(random.Random(5).random())]
-    assert drawn(zygote, root, tmp_path, program) == [expected, expected]
+    assert drawn(fork_server, root, tmp_path, program) == [expected, expected]
 
 
-def test_a_module_can_keep_the_function_that_seeds(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+def test_a_module_can_keep_the_function_that_seeds(fork_server: ForkServers, root: Path, tmp_path: Path) -> None:
     """As an attribute of a class, too, from where it is called as anywhere, and of which Python does not warn."""
     program = """
 import random, warnings
@@ -216,10 +218,10 @@ def draw():
     Dice().seed(4)
     return random.random(), type(Dice.seed).__name__
 """
-    assert drawn(zygote, root, tmp_path, program)[0] == [str(random.Random(4).random()), "method"]
+    assert drawn(fork_server, root, tmp_path, program)[0] == [str(random.Random(4).random()), "method"]
 
 
-def test_numpys_generators_are_no_different(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+def test_numpys_generators_are_no_different(fork_server: ForkServers, root: Path, tmp_path: Path) -> None:
     """The first seven nobody seeded, wherever the module keeps them; the last four the program did."""
     pytest.importorskip("numpy")
     program = """
@@ -240,7 +242,7 @@ def draw():
     return [each.random_sample() if each is old else each.random() for each in free] + [
         np.random.rand(), five.random(), large.random(), old_seven.random_sample(), model.seeded.random()]
 """
-    first, second = drawn(zygote, root, tmp_path, program)
+    first, second = drawn(fork_server, root, tmp_path, program)
     same = [a == b for a, b in zip(first, second, strict=True)]
     assert same == [False] * 7 + [True] * 4
 
@@ -249,9 +251,9 @@ def draw():
 
 
 def test_a_unit_leads_a_session_and_has_its_own_environment_and_log(
-    zygote: Zygotes, root: Path, tmp_path: Path
+    fork_server: ForkServers, root: Path, tmp_path: Path
 ) -> None:
-    driver = zygote(COLOUR="red")
+    driver = fork_server(COLOUR="red")
     driver.load()
     driver.next(wire.PoolReady)
     log = tmp_path / "deep" / "er" / "w.log"
@@ -264,9 +266,9 @@ def test_a_unit_leads_a_session_and_has_its_own_environment_and_log(
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 def test_the_last_words_of_a_unit_that_crashes_are_in_its_log(
-    zygote: Zygotes, tmp_path: Path, number: signal.Signals
+    fork_server: ForkServers, tmp_path: Path, number: signal.Signals
 ) -> None:
-    driver = zygote()
+    driver = fork_server()
     driver.load()
     log = tmp_path / "w.log"
     driver.worker("w", f"kill:{number.value}", log)
@@ -275,25 +277,27 @@ def test_the_last_words_of_a_unit_that_crashes_are_in_its_log(
     assert ("Fatal Python error" in log.read_text()) == (number == signal.SIGSEGV)
 
 
-def test_an_exception_that_nobody_caught_is_in_the_log(zygote: Zygotes, tmp_path: Path) -> None:
-    driver = zygote()
+def test_an_exception_that_nobody_caught_is_in_the_log(fork_server: ForkServers, tmp_path: Path) -> None:
+    driver = fork_server()
     driver.load()
     driver.worker("w", "raise:by nobody", tmp_path / "w.log")
     assert driver.next(wire.UnitExited).code == 1
     assert "RuntimeError: by nobody" in (tmp_path / "w.log").read_text()
 
 
-def test_what_modules_registered_for_the_end_runs_in_the_unit(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+def test_what_modules_registered_for_the_end_runs_in_the_unit(
+    fork_server: ForkServers, root: Path, tmp_path: Path
+) -> None:
     (root / "main.py").write_text("import atexit\natexit.register(print, 'goodbye')\n")
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     driver.worker("w", "exit:0", tmp_path / "w.log")
     driver.next(wire.UnitExited)
     assert "goodbye" in (tmp_path / "w.log").read_text()
 
 
-def test_a_signal_takes_the_whole_process_group(zygote: Zygotes, tmp_path: Path) -> None:
-    driver = zygote()
+def test_a_signal_takes_the_whole_process_group(fork_server: ForkServers, tmp_path: Path) -> None:
+    driver = fork_server()
     driver.load()
     log = tmp_path / "w.log"
     driver.worker("w", "children", log)
@@ -306,7 +310,9 @@ def test_a_signal_takes_the_whole_process_group(zygote: Zygotes, tmp_path: Path)
         os.kill(away, signal.SIGKILL)
 
 
-def test_what_a_unit_leaves_in_its_group_is_killed_when_it_ends(zygote: Zygotes, root: Path, tmp_path: Path) -> None:
+def test_what_a_unit_leaves_in_its_group_is_killed_when_it_ends(
+    fork_server: ForkServers, root: Path, tmp_path: Path
+) -> None:
     (root / "main.py").write_text(
         "import atexit, os, subprocess, sys\n"
         "def leave():\n"
@@ -314,7 +320,7 @@ def test_what_a_unit_leaves_in_its_group_is_killed_when_it_ends(zygote: Zygotes,
         "    print('left', child.pid)\n"
         "atexit.register(leave)\n"
     )
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     driver.worker("w", "exit:0", tmp_path / "w.log")
     assert driver.next(wire.UnitExited).code == 0
@@ -322,8 +328,8 @@ def test_what_a_unit_leaves_in_its_group_is_killed_when_it_ends(zygote: Zygotes,
     wait_for(lambda: gone(child), "the child is gone")
 
 
-def test_signals_for_units_that_are_gone_or_unknown_are_ignored(zygote: Zygotes) -> None:
-    driver = zygote()
+def test_signals_for_units_that_are_gone_or_unknown_are_ignored(fork_server: ForkServers) -> None:
+    driver = fork_server()
     driver.load()
     driver.send(wire.SignalUnit(unit="nobody", signal=signal.SIGKILL))
     driver.worker("w", "exit:0")
@@ -333,8 +339,8 @@ def test_signals_for_units_that_are_gone_or_unknown_are_ignored(zygote: Zygotes)
     assert driver.next(wire.UnitExited, "x").code == 0
 
 
-def test_when_the_agent_hangs_up_zygote_and_units_end(zygote: Zygotes) -> None:
-    driver = zygote()
+def test_when_the_agent_hangs_up_fork_server_and_units_end(fork_server: ForkServers) -> None:
+    driver = fork_server()
     driver.load()
     pid = driver.worker("w", "deaf")
     driver.link.close()
@@ -342,9 +348,11 @@ def test_when_the_agent_hangs_up_zygote_and_units_end(zygote: Zygotes) -> None:
     wait_for(lambda: gone(pid), "the unit is gone")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the agent ends the units of a zygote that was killed")
-def test_units_die_with_a_zygote_that_is_killed(zygote: Zygotes) -> None:
-    driver = zygote()
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere the agent ends the units of a fork server that was killed"
+)
+def test_units_die_with_a_fork_server_that_is_killed(fork_server: ForkServers) -> None:
+    driver = fork_server()
     driver.load()
     pid = driver.worker("w", "deaf")
     driver.process.kill()
@@ -371,10 +379,10 @@ signal.signal(signal.SIGUSR1, begin)
 
 
 def test_a_fork_that_fails_is_told_and_costs_the_other_units_nothing(
-    zygote: Zygotes, root: Path, tmp_path: Path
+    fork_server: ForkServers, root: Path, tmp_path: Path
 ) -> None:
     (root / "main.py").write_text(REFUSES_TWICE)
-    driver = zygote()
+    driver = fork_server()
     driver.load("main")
     driver.next(wire.PoolReady)
     process = psutil.Process(driver.process.pid)

@@ -1,4 +1,4 @@
-"""A zygote and whoever drives it: tests talk to it over its socket pair as the agent does."""
+"""A fork server and whoever drives it: tests talk to it over its socket pair as the agent does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMIT = 30.0
 
 
 class Conversation:
-    """The agent's end of a zygote's socket pair."""
+    """The agent's end of a fork server's socket pair."""
 
     def __init__(self, link: socket.socket, log: Path) -> None:
         self.link = link
@@ -42,18 +42,18 @@ class Conversation:
                     self._frames.remove(frame)
                     return frame
             data = self.link.recv(65536)
-            assert data, f"the zygote hung up; it wrote: {self.log.read_text()}"
+            assert data, f"the fork server hung up; it wrote: {self.log.read_text()}"
             self._frames += self._unpacker.feed(data)
 
 
 class Driver(Conversation):
-    """A zygote in an interpreter of its own, and the agent's end."""
+    """A fork server in an interpreter of its own, and the agent's end."""
 
     def __init__(self, log: Path, root: Path, free_port: Callable[[], int], env: dict[str, str]) -> None:
         self._root, self._free_port = root, free_port
         ours, theirs = socket.socketpair()
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "programs")])
-        command = [sys.executable, "-P", "-m", "flyte.runtime.zygote", "--fd", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "flyte.runtime.fork_server", "--fd", str(theirs.fileno())]
         with theirs, log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--worker", "stub_worker"],
@@ -117,19 +117,19 @@ class Driver(Conversation):
             self.process.wait()
 
 
-Zygotes = Callable[..., Driver]
+ForkServers = Callable[..., Driver]
 
 
 @contextmanager
-def zygotes(folder: Path) -> Iterator[Zygotes]:
-    """Make zygotes whose code is in `folder`/code; all are gone at the end."""
+def fork_servers(folder: Path) -> Iterator[ForkServers]:
+    """Make fork servers whose code is in `folder`/code; all are gone at the end."""
     drivers: list[Driver] = []
 
     def free_port() -> int:
         return stack.enter_context(ports.one())
 
     def make(**env: str) -> Driver:
-        drivers.append(Driver(folder / f"zygote{len(drivers)}.log", folder / "code", free_port, env))
+        drivers.append(Driver(folder / f"fork server{len(drivers)}.log", folder / "code", free_port, env))
         return drivers[-1]
 
     with ExitStack() as stack:
