@@ -178,7 +178,7 @@ class NotAuthenticatedError(_Coded):
 
 
 class NotAllowedError(_Coded):
-    """Raised when the caller is known and may not do this."""
+    """Raised when the caller is known and does not have the permission."""
 
     status = 403
 
@@ -220,7 +220,7 @@ class ModuleLoadError(_Coded):
 
 
 class InvalidPackageError(_Coded):
-    """Raised when a declared package cannot be had."""
+    """Raised when a declared package cannot be installed."""
 
 
 class CodeBundleError(_Coded):
@@ -278,7 +278,7 @@ class CustomError(_Coded):
 
 
 class NonRecoverableError(RuntimeUserError):
-    """Raise it in a task to fail the action at once, whatever `retries` says."""
+    """Raise it in a task to fail the action at once, without further retries."""
 
     def __init__(self, message: str = "", code: str = "NonRecoverableError") -> None:
         super().__init__(code, message)
@@ -289,7 +289,7 @@ class PrimaryContainerNotFoundError(_Coded):
 
 
 class NotInTaskContextError(_Coded):
-    """Raised when something that only a task may do is done elsewhere."""
+    """Raised when an operation that needs a running task is called outside of one."""
 
 
 class RemoteTaskUsageError(_Coded):
@@ -330,7 +330,7 @@ class SlowDownError(_Coded):
 
 
 class ResourceExhaustedError(_Coded):
-    """Flyte's answer where a quota is used up. Never raised here: there are none, and what has no room waits."""
+    """Flyte's answer when a quota is exhausted. Never raised here: there are no quotas, and actions wait for room."""
 
     status = 429
 
@@ -364,11 +364,10 @@ _OURS = re.compile(r"^flyte\.errors\.(?P<name>\w+)(?=: |$)", re.MULTILINE)
 
 
 def readable(traceback: str) -> str:
-    """A traceback as its reader wants it: the user's files by the path they have in the project, and from the first of
-    them on.
+    """A traceback for people: it begins at the first of the user's files, with their paths in the project.
 
-    Left out are the folder into which code is shipped, and the frames of Python's own with which a call begins, such
-    as `asyncio`'s. An exception that came from another action has the class it had there.
+    The folder with the shipped code is left out, and so are the first frames of Python's own code, such as `asyncio`'s.
+    An exception from another action has the class that it had there.
     """
     lines = _SHIPPED.sub("", traceback).split("\n")
     kept: list[str] = []

@@ -1,4 +1,4 @@
-"""What an app's process knows of where it runs."""
+"""The context of an app's process: the app's name, and whether it runs on a platform."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class AppContext:
     domain: str
     raw_data_path: str
     name: str | None = None
-    """The app that this process serves; None outside one."""
+    """The name of the app that this process serves; None in other processes."""
 
 
 def ctx() -> AppContext:

@@ -1,4 +1,4 @@
-"""Where a deployed app answers."""
+"""The addresses of deployed apps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _endpoints: dict[tuple[str, str, str, str], str] = {}
 
 
 def app_endpoint(name: str, project: str | None = None, domain: str | None = None) -> str:
-    """The address of a deployed app, asked of the platform once in this process. Blocks.
+    """The address of a deployed app, fetched from the platform once in this process. Blocks.
 
-    Raises AppNotFoundError, and InitializationError where no platform is configured.
+    Raises AppNotFoundError, and InitializationError if no platform is configured.
     """
     client = _init.client().scoped(project, domain)
     place = (client.endpoint, client.project, client.domain, name)

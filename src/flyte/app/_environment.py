@@ -1,4 +1,4 @@
-"""`AppEnvironment`: a program that answers requests, declared."""
+"""`AppEnvironment`: the declaration of a program that answers requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _local_endpoints: dict[str, str] = {}
 
 
 def set_local_endpoint(name: str, url: str | None) -> None:
-    """Tell this process where an app answers that it serves itself; None when it no longer does."""
+    """Set the address of an app that this process serves itself; None when it no longer serves it."""
     if url is None:
         _local_endpoints.pop(name, None)
     else:
@@ -40,9 +40,9 @@ class AppEnvironment(Environment):
     """
 
     type: str | None = None
-    """A word for people, such as "Streamlit"."""
+    """The kind of app, for display, such as "Streamlit"."""
     port: int | Port = 8080
-    """What the program believes it binds; several apps may say the same."""
+    """The port that the program believes it binds; several apps may declare the same."""
     args: list[str] | str | None = None
     command: list[str] | str | None = None
     requires_auth: bool = True
@@ -86,7 +86,7 @@ class AppEnvironment(Environment):
     # ---- what the app's process calls
 
     def server(self, func: F) -> F:
-        """Make `func`, sync or async, what the app's process runs; it gets the parameters that it names."""
+        """Have the app's process run `func`, sync or async; it receives the parameters that its signature names."""
         if self.command or self.args:
             raise ValueError(f"{self.name} has args= or command=; an app has those or a server function")
         self._server = func
@@ -121,8 +121,8 @@ class AppEnvironment(Environment):
     def endpoint(self) -> str:
         """Where the app answers, without a slash at the end.
 
-        A process of the platform was told; a process that serves the app itself knows; any other asks the platform.
-        Raises AppNotFoundError, and InitializationError where there is no platform to ask.
+        A process of the platform has it in its environment, a process that serves the app itself has set it, and any
+        other process asks the platform. Raises AppNotFoundError, and InitializationError if no platform is configured.
         """
         told = json.loads(os.environ.get("FLYTE_APP_ENDPOINTS") or "{}").get(self.name)
         found = told or _local_endpoints.get(self.name) or self._asked()
@@ -142,7 +142,7 @@ class AppEnvironment(Environment):
         return app_endpoint(self.name)
 
     def spec(self, root: Path) -> wire.AppSpec:  # type: ignore[override]
-        """The app's part of a deployment's request. Raises ValueError where there is nothing to run."""
+        """The app's part of a deployment's request. Raises ValueError if the app has nothing to run."""
         if self.kind == "command" and not self.argv:
             raise ValueError(f"the app {self.name!r} has nothing to run: give it args=, command= or an @env.server")
         domain = self.domain or Domain()
@@ -170,7 +170,7 @@ class AppEnvironment(Environment):
         return False
 
     def environment_spec(self, root: Path) -> wire.EnvironmentSpec:
-        """What the app shares with task environments."""
+        """The settings that the app has in common with task environments."""
         return super().spec(root)
 
     def _kind(self) -> Any:
@@ -184,7 +184,7 @@ class AppEnvironment(Environment):
     def clone_with(self, name: str, **fields: Any) -> AppEnvironment:
         """A new app like this one, with another name and the given fields instead of its own.
 
-        The server, startup and shutdown functions are the same. Raises TypeError for a field that there is not.
+        The server, startup and shutdown functions are the same. Raises TypeError for an unknown field.
         """
         clone = cast("AppEnvironment", super().clone_with(name, **fields))
         clone._server, clone._on_startup, clone._on_shutdown = self._server, self._on_startup, self._on_shutdown

@@ -1,6 +1,7 @@
-"""What an app is given when it starts: literals, other apps' addresses, outputs of runs, files.
+"""The parameters of an app: literals, other apps' addresses, outputs of runs, files.
 
-The platform resolves them, sets each one's environment variable and lists all of them for `get_parameter`.
+The platform resolves them when the app starts, sets the environment variable of each and lists them for
+`get_parameter`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppEndpoint:
-    """The address of another app, known when the app that asks for it starts."""
+    """The address of another app, resolved when the app with this parameter starts."""
 
     app_name: str
     public: bool = False
-    """Here one address serves both sides, so that this changes nothing."""
+    """Without effect here, where an app has a single address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +40,14 @@ class RunOutput:
     task_version: str | None = None
     task_auto_version: Literal["latest", "current"] | None = None
     getter: tuple[str | int, ...] = (0,)
-    """The way to the value inside the outputs: indices and names."""
+    """The path to the value inside of the outputs: indices and names."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "type", {str: "string", File: "file", Dir: "directory"}.get(self.type, self.type))
         object.__setattr__(self, "getter", tuple(self.getter))
 
     def check(self) -> None:
-        """Raise ValueError unless it names one run, or one task at one version."""
+        """Raise ValueError unless the fields name one run, or one task at one version."""
         if (self.run_name is None) == (self.task_name is None):
             raise ValueError("RunOutput takes either run_name or task_name")
         if self.task_version is not None and self.task_auto_version is not None:
@@ -55,7 +56,7 @@ class RunOutput:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactValue:
-    """A stored artifact by its name; this platform keeps none, and says so when an app that has one is deployed."""
+    """A stored artifact by its name; this platform has none, so deploying an app with one is refused."""
 
     name: str
     version: str | None = None
@@ -78,7 +79,7 @@ class Parameter:
     """The environment variable that gets the value; by default the name in upper case, with `_` for `-`."""
     download: bool = True
     mount: str | None = None
-    """Where a file or folder is put; a path that ends in `/` keeps the file's name."""
+    """The location for a file or folder; a path that ends in `/` keeps the file's name."""
     ignore_patterns: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
@@ -94,7 +95,7 @@ class Parameter:
 
     @property
     def env(self) -> str:
-        """The environment variable in force."""
+        """The name of the effective environment variable."""
         return self.env_var or self.name.upper().replace("-", "_")
 
     def to_wire(self) -> wire.ParameterSpec:
@@ -138,7 +139,7 @@ def all_parameters() -> dict[str, Any]:
 
 
 def get_parameter(name: str) -> str:
-    """A parameter of the app that this process serves. Raises ValueError that lists the ones there are."""
+    """A parameter of the app that this process serves. Raises ValueError that lists the app's parameters."""
     values = all_parameters()
     if name not in values:
         raise ValueError(f"the app has no parameter {name!r}; it has {', '.join(values) or 'none'}")

@@ -1,4 +1,4 @@
-"""The small values that an app environment is made of."""
+"""The settings of an app environment: port, links, scaling, time limits, host names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_REQUEST = dt.timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """The port that the app's program binds; what it really gets, and the app's address, are the platform's choice."""
+    """The port that the app's program binds; the platform chooses the real port, and the app's address."""
 
     port: int
     name: str | None = None
@@ -71,13 +71,13 @@ def _check_metric(value: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How many replicas an app has, and when there are more or fewer of them."""
+    """The number of an app's replicas, and the conditions for more or fewer of them."""
 
     replicas: int | tuple[int, int] = (0, 1)
-    """Exactly so many, or (at least, at most)."""
+    """The exact number, or (at least, at most)."""
     metric: Concurrency | RequestRate | None = None
     scaledown_after: int | dt.timedelta | None = None
-    """Seconds without a request."""
+    """Seconds without a request after which the app sleeps."""
 
     Concurrency = Concurrency
     RequestRate = RequestRate
@@ -131,7 +131,7 @@ def seconds(value: float | dt.timedelta | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Subdomain:
-    """How the app's own part of its host name is made."""
+    """The app's own part of its host name."""
 
     app_name: str | None = None
     project_domain_suffix: Literal["hash", "default"] | None = None
@@ -144,7 +144,7 @@ class Subdomain:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """Under which host names the app answers, besides its own address."""
+    """The host names under which the app answers, besides its own address."""
 
     subdomain: str | Subdomain | None = None
     custom_domain: str | None = None

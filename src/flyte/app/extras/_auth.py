@@ -1,6 +1,6 @@
-"""Apps that act as their caller: the caller's own credentials go on to the platform.
+"""Apps that act as their caller: they send the caller's own credentials to the platform.
 
-Use it together with `flyte.init_passthrough()`, which gives the process no key of its own.
+Use it together with `flyte.init_passthrough()`, with which the process has no key of its own.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Headers:
 
 
 HeaderExtractor = Callable[[Any], tuple[str, str] | None]
-"""Gets something with `.headers` (lower-case names) and gives (name, value), or None where there is none."""
+"""A function of an object with `.headers` (lower-case names); it returns (name, value), or None without credentials."""
 
 
 class FastAPIPassthroughAuthMiddleware:
-    """ASGI middleware that puts the caller's credentials in force for the SDK while it handles a request.
+    """ASGI middleware with which the SDK uses the caller's credentials during a request.
 
     Requests and WebSocket handshakes without credentials are refused (401 and 403), except on `excluded_paths`.
     """

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class FastAPIAppEnvironment(AppEnvironment):
     """A FastAPI application as an app.
 
-    The application is left as it is, and asked for when it is served: routes may be added, and its `state` filled,
-    before or after this is made.
+    The application is not changed or copied: routes may be added, and its `state` filled, before or after this
+    environment is created.
     """
 
     app: fastapi.FastAPI = field(default=cast("Any", None), kw_only=True)
     uvicorn_config: uvicorn.Config | None = field(default=None, kw_only=True)
-    """How uvicorn serves it, apart from address and port."""
+    """The configuration of uvicorn, apart from address and port."""
     type: str | None = "FastAPI"
 
     def __post_init__(self) -> None:
@@ -42,6 +42,6 @@ class FastAPIAppEnvironment(AppEnvironment):
         return "server" if self._server else "asgi"
 
     def server(self, func: Callable[..., Any]) -> Any:
-        """Serve the application by a function of one's own, in place of uvicorn."""
+        """Serve the application by this function, instead of uvicorn."""
         self._server = func
         return func

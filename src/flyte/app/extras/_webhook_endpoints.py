@@ -31,12 +31,12 @@ ENDPOINTS: dict[str, tuple[Group, str, str]] = {
 """Endpoint → its group, its method and its path."""
 
 OPEN_PATHS = frozenset({"/health", "/docs", "/openapi.json", "/redoc"})
-"""What may be asked without credentials."""
+"""The paths that need no credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The tasks, apps and triggers that a webhook app may touch; None allows all."""
+    """The tasks, apps and triggers that a webhook app may use; None allows all."""
 
     tasks: Sequence[str] | None
     apps: Sequence[str] | None

@@ -1,4 +1,4 @@
-"""What the webhook app's endpoints do. Needs FastAPI, so it is imported when such an app is made."""
+"""The functions behind the webhook app's endpoints. They need FastAPI: imported when such an app is made."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _explained(request: Request, error: Exception) -> JSONResponse:
-    """The platform's own status and sentence."""
+    """The platform's own status and message as an HTTP error."""
     assert isinstance(error, BaseRuntimeError)
     return JSONResponse({"detail": error.message, "code": error.code}, status_code=error.status)
 
@@ -58,7 +58,7 @@ class Handlers:
 
     def __init__(self, name: str, allowed: Allowed) -> None:
         self._name = name
-        """The webhook app's own."""
+        """The name of the webhook app itself."""
         self._allowed = allowed
 
     # ---- core
@@ -67,7 +67,7 @@ class Handlers:
         return {"status": "healthy"}
 
     async def me(self) -> dict[str, str]:
-        """Who the platform takes the caller for."""
+        """The caller's name and kind, as the platform has them."""
         user = await flyte.remote.User.get.aio()
         return {"subject": user.subject(), "name": user.name()}
 
@@ -144,7 +144,7 @@ class Handlers:
         payload: Annotated[Any, Body()] = None,
         query_params: Annotated[dict[str, str] | None, Body()] = None,
     ) -> Any:
-        """Send a request to another app, with the caller's credentials, and give its answer."""
+        """Send a request to another app, with the caller's credentials, and return its answer."""
         app = await self._app(name, domain, project)
         query = f"?{urllib.parse.urlencode(query_params)}" if query_params else ""
         url = f"{app.endpoint.rstrip('/')}/{path.lstrip('/')}{query}"
