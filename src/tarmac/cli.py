@@ -449,9 +449,9 @@ def _table(state: dict[str, Any]) -> str:
     lines = [f"The platform runs: {state.get('endpoint', 'it is being started')}   ({state['home']})"]
     for part in (*state.get("parts", ()), *filter(None, [state.get("fork_server"), state.get("cleanup")])):
         restarts = f"   restarts: {part['restarts']} (last: {part['last_end']})" if part["restarts"] else ""
-        lines.append(f"  {part['name']:<10} {part['state']:<8} pid {part['pid'] or '-'}{restarts}")
+        lines.append(f"  {part['name']:<11} {part['state']:<8} pid {part['pid'] or '-'}{restarts}")
     if isolation := state.get("isolation"):
         reason = f" ({isolation['reason']})" if isolation["reason"] else ""
-        lines.append(f"  {'isolation':<10} {isolation['profile']}{reason}")
+        lines.append(f"  {'isolation':<11} {isolation['profile']}{reason}")
     lines += _left_out_lines(state.get("left_out", []))
     return "\n".join(lines)
