@@ -54,6 +54,13 @@ def test_a_word_that_the_glossary_rules_out_is_not_used(word: str) -> None:
     assert [name for name in users_of(word) if not is_allowed(word, name)] == []
 
 
+def test_nothing_is_no_something() -> None:
+    """`is not a valid name`, never `is no name`; `there is no name` is plain English."""
+    odd = re.compile(r"(?<!there )(?<!that )\b(?:is|are) no (?!longer\b|more\b|other\b|better\b|reason\b)[a-z]+")
+    found = {name: odd.findall(text) for name, text in sources().items() if name.endswith(".py")}
+    assert {name: phrases for name, phrases in found.items() if phrases} == {}
+
+
 @pytest.mark.parametrize("word", sorted(NOT_YET))
 def test_a_word_that_is_renamed_leaves_the_table(word: str) -> None:
     used = list(users_of(word))

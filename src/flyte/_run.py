@@ -235,7 +235,7 @@ def with_runcontext(
     is what the code is deployed as, `copy_style` how it travels (`none` needs a version), `copy_bundle_to` a folder
     that gets a copy of it. A `dry_run` checks everything and sends nothing. `overwrite_cache` runs what is cached, and
     `disable_run_cache` too. `max_action_concurrency` limits how many of the run's actions are at work at the same time;
-    those that wait for their children do not count. 0 is no limit, 1 is refused, as in Flyte. The log settings reach
+    those that wait for their children do not count. 0 means no limit, 1 is refused, as in Flyte. The log settings reach
     the run as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
 
     Accepted, and without effect here: `service_account`, `interactive_mode`, `raw_data_path`, `run_base_dir`,
@@ -309,7 +309,7 @@ async def run(task: Any, /, *args: Any, **kwargs: Any) -> Run:
     in this process.
 
     Raises InvalidInputError (a ValueError) for missing and unknown inputs, also a TypeError for one of the wrong type,
-    TooLargeError for inputs above 100 MiB, TypeError for what is no task.
+    TooLargeError for inputs above 100 MiB, TypeError for other objects than tasks.
     """
     return await Runner(RunContext()).run.aio(task, *args, **kwargs)
 

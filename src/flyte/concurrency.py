@@ -13,7 +13,7 @@ from flyte.errors import InvalidInputError
 
 
 def check_limit(most: int | None) -> None:
-    """Raise InvalidInputError unless it may be a run's `max_action_concurrency`: None and 0 are no limit."""
+    """Raise InvalidInputError unless it may be a run's `max_action_concurrency`: None and 0 mean no limit."""
     if most is not None and (most < 0 or most == 1):
         raise InvalidInputError(
             f"max_action_concurrency is {most}; use 0 for no limit, or at least 2: "

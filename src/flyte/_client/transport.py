@@ -331,7 +331,7 @@ class Transport:
             raise self.unexpected(f"{_said(reply)} with {reply.content_type or 'no content type'} ({error})") from error
 
     def _elsewhere(self, reply: Reply) -> RuntimeSystemError:
-        """The error for the answer of something that is no platform, or only leads to one."""
+        """The error for an answer that does not come from a platform, but from a proxy or another program."""
         if not reply.location:
             return self.unexpected(f"{_said(reply)} with {reply.content_type or 'no content type'}")
         parts = urlsplit(reply.location)

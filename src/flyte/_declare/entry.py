@@ -21,7 +21,7 @@ def place_of(func: Any) -> tuple[str | None, int]:
 
 
 def entry_of(value: Any, func: Any, root: Path) -> str:
-    """Where a task's function is found again. Raises CodeBundleError where it is no variable of a module."""
+    """The module and variable of a task's function. Raises CodeBundleError if it is not a variable of a module."""
     name, module = getattr(func, "__name__", ""), getattr(func, "__module__", None) or ""
     if "<locals>" in getattr(func, "__qualname__", ""):
         raise CodeBundleError(

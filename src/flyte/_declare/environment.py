@@ -181,7 +181,7 @@ class Environment:
 
 
 def _checked_environments(env: Environment, others: Iterable[Any], expected: str = "Environment") -> list[Environment]:
-    """`others` as a list. Raises TypeError for what is no environment, ValueError for `env` itself."""
+    """`others` as a list. Raises TypeError for other values, ValueError for `env` itself."""
     checked = []
     if not isinstance(others, Iterable):
         raise TypeError(f"{env.name}: Expected {expected}, got {type(others)}")

@@ -86,7 +86,7 @@ def timedelta_of(value: Duration, what: str) -> dt.timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Timeout:
-    """Limits of time, each in seconds or as a timedelta; None is no limit."""
+    """Limits of time, each in seconds or as a timedelta; None means no limit."""
 
     max_runtime: Duration | None = None
     """For each attempt."""

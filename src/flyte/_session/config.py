@@ -239,7 +239,7 @@ def normal_endpoint(endpoint: str, insecure: bool | None = None) -> str:
     """`endpoint` as `http://…`, `https://…` or `unix:///path`, with no slash at its end.
 
     `dns:///host` and a bare `host:port` are read as Flyte writes them: https, unless `insecure` says otherwise or the
-    host is this machine. Raises InitializationError for what is no address.
+    host is this machine. Raises InitializationError for an invalid address.
     """
     text = endpoint.strip()
     if text.startswith("/"):

@@ -135,7 +135,7 @@ def plan(
 
 
 def _annotated(request: wire.DeployRequest, environments: tuple[Environment, ...]) -> wire.DeployRequest:
-    """The request with what has no effect in each spec. It is no part of the version: the list changes with ours."""
+    """The request with the settings that have no effect in each spec. The version does not depend on them."""
     shared = {env.name: _no_effect.of_environment(env) for env in environments}
     own = {task.name: _no_effect.of_task(task) for env in environments for task in _own_tasks(env)}
     tasks = [

@@ -6,7 +6,7 @@ the lists, mappings and unions and the table of all, `fields` what has fields, `
 
 The promise is `from_json(to_json(value, T), T) == value`. What comes from elsewhere (a webhook's body, the command
 line) is met half-way: 1 for a float, 1.0 for an int, ISO text for a date, an enum by name or value. It is not guessed
-at: "1" is no int and 5 is no str. A naive datetime is taken as UTC.
+at: "1" is not an int and 5 is not a str. A naive datetime is taken as UTC.
 
 Where the annotation is `Any` or missing (also inside a container: a bare `dict` holds `Any`), JSON-like values travel
 as they are, and a few standard types as an object with one key, such as `{"$datetime": "…"}`. Everything else there,

@@ -25,7 +25,7 @@ _SAYS_SOMETHING = frozenset({"type", "enum", "const", "anyOf", "oneOf", "allOf",
 
 
 def dump_inputs(values: Mapping[str, Any], declared: list[InputSpec]) -> dict[str, Any]:
-    """The inputs as a JSON object. Names are the platform's to check. Raises InvalidInputError for what is no data."""
+    """The inputs as a JSON object; the platform checks their names. Raises InvalidInputError."""
     schemas = {spec.name: spec.schema for spec in declared}
     return {name: _Dumper(f"input {name!r}", schemas.get(name, {})).dump(value) for name, value in values.items()}
 

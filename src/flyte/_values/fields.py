@@ -96,7 +96,7 @@ class StructCodec(Codec):
             return msgspec.convert(data, self.cls)
         except msgspec.ValidationError as error:
             problem = error
-        try:  # the words for what is no finite number are text to msgspec
+        try:  # msgspec reads the words for infinity and NaN as text
             return msgspec.convert(_changed(data, _unworded), self.cls)
         except msgspec.ValidationError:
             raise Mismatch(self.name, data, str(problem)) from None

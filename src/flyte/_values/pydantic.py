@@ -7,7 +7,7 @@ validated again at once, and travels in the first of these forms that gives the 
 1. pydantic's own, `model_dump(mode="json", round_trip=True)`, which is what other programs expect;
 2. the fields under the names that validation takes, excluded ones included, secrets in the clear;
 3. pydantic's own without the fields that were not given, whose defaults need not pass validation;
-4. `{"$model": …}`: the same with marks for what JSON has no word for (bytes that are no text, a set under `Any`).
+4. `{"$model": …}`: the same with marks for what JSON has no word for (bytes that are not text, a set under `Any`).
 
 All are loaded by the model's own validation, and nothing in them is unpickled. A model that comes back from none of
 them, because its validators change their own results or because it holds what has no JSON form, is refused by the
@@ -262,7 +262,7 @@ def _change(cls: Any, value: Any, back: Any) -> Change | None:
     """Where `back` is not what `value` was.
 
     Pydantic does not validate defaults and what is assigned: a `Path` may hold a str. Such a value is made what its
-    field declares on the way, which is no change, if validation alone does the same.
+    field declares on the way, which does not count as a change if validation alone does the same.
     """
     if _equal(value, back):
         return None

@@ -59,7 +59,7 @@ class Scalar(Codec):
 
 
 def _only(*types: type) -> Callable[[Any], Any]:
-    """The value itself, if it is exactly of one of the types: True is no int here."""
+    """The value itself, if it is exactly of one of the types: True is not an int here."""
 
     def check(value: Any) -> Any:
         if type(value) not in types:

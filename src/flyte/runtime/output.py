@@ -150,7 +150,7 @@ class Output:
 
 
 def flush() -> None:
-    """Empty what Python has buffered for standard output and error; whatever stands in their place is no obstacle."""
+    """Empty what Python has buffered for standard output and error; whatever user code has installed in their place."""
     for stream in (sys.stdout, sys.stderr, *_pending):
         with contextlib.suppress(Exception):  # a stranger's object, or closed
             stream.flush()

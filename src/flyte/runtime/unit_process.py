@@ -187,7 +187,8 @@ def finally_call(function: Callable[[], None]) -> None:
 def leave(error: BaseException | None = None) -> NoReturn:
     """End this process as an interpreter does: with a traceback, or the exit code that was asked for.
 
-    Threads that are no daemons are waited for, and what was registered with `atexit` is called, for LAST_WORDS seconds.
+    Threads that are not daemons are waited for, and what was registered with `atexit` is called, for LAST_WORDS
+    seconds.
     """
     code = 1
     try:
@@ -201,7 +202,7 @@ def leave(error: BaseException | None = None) -> NoReturn:
 
 
 def _limit_last_words(code: int) -> None:
-    """From now on SIGTERM is no news, and time is limited."""
+    """From now on SIGTERM is ignored, and time is limited."""
 
     def cut(number: int, frame: object) -> None:
         _say(f"its threads and atexit functions took longer than {LAST_WORDS:g} s after its end: cut off")

@@ -15,7 +15,7 @@ _decoder: msgspec.msgpack.Decoder[AnyFrame] = msgspec.msgpack.Decoder(AnyFrame)
 
 
 class FrameError(ValueError):
-    """The bytes on the link are no frames: the other side speaks something else, or is broken."""
+    """Raised when the bytes on the link are not frames: the other side uses another protocol, or is broken."""
 
 
 def pack(frame: Frame) -> bytes:

@@ -233,7 +233,7 @@ class RunRequest(Record, frozen=True, kw_only=True):
     spawned_by: rules.Line | None = None
     """`run/action` that created this run, where one did."""
     max_action_concurrency: Annotated[int, rules.ACTION_CONCURRENCY] | None = None
-    """How many of its actions are at work at the same time; None and 0 are no limit, 1 is refused."""
+    """How many of its actions are at work at the same time; None and 0 mean no limit, 1 is refused."""
     overwrite_cache: bool = False
 
 

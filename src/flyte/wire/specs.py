@@ -127,7 +127,7 @@ class RetrySpec(Record, frozen=True, kw_only=True):
 
 
 class TimeoutSpec(Record, frozen=True, kw_only=True):
-    """Seconds; None is no limit. `max_runtime` is for each attempt, `deadline` for all of them from the start."""
+    """Seconds; None means no limit. `max_runtime` is for each attempt, `deadline` for all of them from the start."""
 
     max_runtime: rules.Duration | None = None
     max_queued_time: rules.Duration | None = None

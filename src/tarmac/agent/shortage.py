@@ -43,7 +43,7 @@ def is_shortage(error: Exception) -> bool:
 async def patiently(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """The result of `attempt`, which is made again after a pause while the machine is short of something.
 
-    Raises what the last attempt raised, and at once what is no shortage.
+    Raises what the last attempt raised, and at once any error that is not a shortage.
     """
     for pause in PAUSES:
         try:

@@ -27,7 +27,7 @@ class Suspects:
         return key in self._deaths
 
     def may_start(self, key: str) -> bool:
-        """Whether it is no suspect, or no other one is being started."""
+        """Whether it is not a suspect, or no other suspect is being started."""
         return key not in self._deaths or self._trial in ("", key)
 
     async def turn(self, key: str) -> None:

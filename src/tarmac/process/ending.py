@@ -142,7 +142,7 @@ def describe_exit(code: int | None, number: int | None) -> str:
 
 
 def kill(pids: set[int], number: int = signal.SIGKILL) -> None:
-    """Send a signal to each; those that are gone are no error."""
+    """Send a signal to each; processes that have ended are ignored."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)

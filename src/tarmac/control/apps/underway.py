@@ -267,7 +267,7 @@ class Underway:
         )
 
     async def _unchanged(self, app: LiveApp, version: AppVersionRow) -> AppVersionRow | None:
-        """The version that serves, where it is no other than `version`."""
+        """The version that serves, if it is the same as `version`; else None."""
         row = app.row
         if row.version is None or row.status is AppStatus.FAILED:
             return None

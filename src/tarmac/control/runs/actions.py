@@ -39,7 +39,7 @@ log = logging.getLogger("tarmac.actions")
 _P = ActionPhase
 
 STOPPED = ErrorInfo(code="PlatformStopped", message="stopped by `flyte down`", kind="system")
-"""Why an attempt ended that was under way when the platform was stopped; it is no failure, and counts as none."""
+"""The reason of an attempt that `flyte down` ended; it does not count as a failure."""
 
 UNCOUNTED = 100
 """Attempts up to which the loss of a worker that was not its own fault costs an action nothing."""

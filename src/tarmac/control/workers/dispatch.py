@@ -276,7 +276,7 @@ class Dispatch:
     def _exited(self, worker: Worker, exit: wire.UnitExited, counted: bool = False) -> None:
         """The process is gone: what it ran has failed, and why is told from how it ended.
 
-        That it ended with the agent or its fork server is no fault of the action, and not `counted` as one.
+        That it ended with the agent or its fork server is not a fault of the action, and not `counted` as one.
         """
         if not self.supply.remove(worker):
             return
