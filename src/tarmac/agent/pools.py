@@ -15,6 +15,7 @@ from tarmac.agent import bundle
 from tarmac.agent.fork_server import ForkServer, PoolBroken, environment, system_failure
 from tarmac.agent.images import BuildFailed
 from tarmac.agent.isolation import Ground
+from tarmac.agent.preload import Preload
 from tarmac.agent.preloads import Preloads
 from tarmac.agent.shortage import is_shortage, patiently
 from tarmac.agent.unit import Unit
