@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -105,7 +106,7 @@ def new_run(name: str, seq: int, phase: ActionPhase = P.QUEUED, **fields: Any) -
 
 def moved(row: ActionRow, phase: ActionPhase, seq: int, **fields: Any) -> tuple[ActionRow, Change]:
     """The row in its new phase, and the change that moves it there."""
-    new = replace(row, phase=phase, **fields)
+    new = msgspec.structs.replace(row, phase=phase, **fields)
     write = ActionWrite(new, (row.attempt, row.phase))
     return new, Change(actions=(write,), events=(event(seq, f"run/{row.run}/{row.name}", phase.value),))
 
@@ -248,7 +249,7 @@ async def test_a_worker_that_lost_its_attempt_cannot_finish_the_action(place: Pl
     first, change = moved(action_row(), P.RUNNING, 2)
     await store.write(change)
     await store.write(moved(first, P.QUEUED, 3, attempt=2)[1])
-    await store.write(moved(replace(first, attempt=2, phase=P.QUEUED), P.RUNNING, 4)[1])
+    await store.write(moved(msgspec.structs.replace(first, attempt=2, phase=P.QUEUED), P.RUNNING, 4)[1])
     with pytest.raises(Conflict):
         await store.write(moved(first, P.SUCCEEDED, 5, outputs=b"[1]")[1])
     assert await phases_of(store) == ["queued", "running", "queued", "running"]
@@ -444,7 +445,7 @@ async def test_a_full_disk_is_said_clearly_and_loses_nothing_that_was_acknowledg
     async def write_until_it_fails() -> None:
         for n in range(1, 200):
             change = new_run(f"r{n}", n + 1)
-            action = replace(change.actions[0].row, inputs=os.urandom(50_000))
+            action = msgspec.structs.replace(change.actions[0].row, inputs=os.urandom(50_000))
             await store.write(replace(change, actions=(ActionWrite(action),)))
             acknowledged.append(f"r{n}")
 

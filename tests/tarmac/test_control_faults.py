@@ -390,7 +390,7 @@ async def test_an_abort_during_the_pause_before_a_retry_is_the_end(house: House)
 
     house.behave = behave
     run = await house.run("patient")
-    assert await eventually(lambda: "trying again in 60 s" in (house.control._runs.live[run.name].root.message))
+    assert await eventually(lambda: "trying again in 60 s" in (house.control._runs.live[run.name].root.row.message))
     aborted = await house.control.abort(run.name, "enough", "owner")
     assert aborted.phase is ActionPhase.ABORTED
     control = await house.restart()
@@ -404,7 +404,7 @@ async def test_the_pause_before_a_retry_goes_on_after_a_restart(house: House) ->
 
     house.behave = behave
     run = await house.run("patient")
-    assert await eventually(lambda: "trying again in 60 s" in (house.control._runs.live[run.name].root.message))
+    assert await eventually(lambda: "trying again in 60 s" in (house.control._runs.live[run.name].root.row.message))
     control = await house.restart()
     timer = control._runs.live[run.name].root.timers["retry"]
     assert 50 < timer.when() - asyncio.get_running_loop().time() <= 60

@@ -231,7 +231,7 @@ class Life:
         """Of what is not over: who has it, and what that one says."""
         live = self.house.control._runs.live.values()
         lines = [
-            f"{each.id} {each.task_name} {each.phase} {each.attempt}, with {each.worker and each.worker.unit}, "
+            f"{each.id} {each.row.task} {each.phase} {each.attempt}, with {each.worker and each.worker.unit}, "
             f"waits for {each.waiting}, timers {list(each.timers)}"
             for run in live
             for each in run.actions.values()

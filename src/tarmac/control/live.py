@@ -9,8 +9,10 @@ which moves only when a commit is done. When its root action is terminal and on 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -19,8 +21,10 @@ from flyte.concurrency import ActionLimit, limit_of
 from flyte.phases import move
 from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
 from tarmac.control.records import run_record
+from tarmac.events import Journal
 from tarmac.links.server import Link
-from tarmac.store import ActionRow, ActionWrite, AttemptRow, RunRow, TaskRow
+from tarmac.model import subject_of_action
+from tarmac.store import ActionRow, ActionWrite, AttemptRow, Change, RunRow, TaskRow, Was
 
 _encode = msgspec.json.Encoder().encode
 
@@ -30,31 +34,15 @@ class LiveAction:
     """One action that is not over, or that belongs to a run that is not."""
 
     run: LiveRun
-    name: str
-    parent: str | None
+    row: ActionRow
+    """The action as it is now; `step` moves it."""
     task: KnownTask | None
     """None for a recorded step (`flyte.trace`) and for an action whose task is not needed any more."""
-    task_name: str
-    version: str
-    created: float
-    kind: str = "task"
-    phase: ActionPhase = ActionPhase.QUEUED
-    attempt: int = 1
-    user_failures: int = 0
-    system_failures: int = 0
-    group: str | None = None
-    sequence: int = 0
-    inputs: bytes | None = None
-    inputs_blob: str | None = None
-    outputs: bytes | None = None
-    outputs_blob: str | None = None
+    stored: Was | None = None
+    """Attempt and phase as the last write left them, which the next write is compared with; None: nothing is stored."""
     error: ErrorInfo | None = None
-    message: str = ""
-    spec: bytes | None = None
-    custom_context: dict[str, str] = field(default_factory=dict)
-    started: float | None = None
+    """What `row.error` says."""
     attempt_started: float | None = None
-    ended: float | None = None
     since: float | None = None
     """After a restart: when its attempt began to run, or to wait in the queue; its limits began then."""
 
@@ -70,18 +58,28 @@ class LiveAction:
     callers: list[tuple[LiveAction, int]] = field(default_factory=list)
     """Who gets the result: the parent and its call number."""
     timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
-    over: bool = field(init=False, default=False)
+    over: bool = field(init=False)
     """Whether its phase is terminal."""
+    name: str = field(init=False)
     id: str = field(init=False)
     """`run/name`."""
     settled: bool = False
     """Whether its terminal phase is on disk."""
-    stored: tuple[int, ActionPhase] | None = None
-    """Attempt and phase as the last write left them; what the next write is compared with."""
 
     def __post_init__(self) -> None:
-        self.id = f"{self.run.name}/{self.name}"
-        self.over = self.phase.is_terminal
+        self.name = self.row.name
+        self.id = f"{self.row.run}/{self.name}"
+        self.over = self.row.phase.is_terminal
+        if self.row.error is not None:
+            self.error = msgspec.json.decode(self.row.error, type=ErrorInfo)
+
+    @property
+    def phase(self) -> ActionPhase:
+        return self.row.phase
+
+    @property
+    def attempt(self) -> int:
+        return self.row.attempt
 
     @property
     def is_root(self) -> bool:
@@ -90,70 +88,51 @@ class LiveAction:
     @property
     def task_spec(self) -> wire.TaskSpec:
         """What this action was called with: the task's own, or what overrides it."""
-        if self.spec is not None:
-            return msgspec.json.decode(self.spec, type=wire.TaskSpec)
+        if self.row.spec is not None:
+            return msgspec.json.decode(self.row.spec, type=wire.TaskSpec)
         assert self.task is not None, f"{self.id} has no task"
         return self.task.spec
 
-    def go(self, phase: ActionPhase, now: float) -> None:
-        """Move along the state table and keep the times that go with it."""
-        self.phase = move(self.phase, phase)
+    def becomes(self, phase: ActionPhase, now: float, **changes: Any) -> None:
+        """Move along the state table, or from queued to queued; keep the times that go with it, and what else changes.
+
+        Raises ForbiddenMove.
+        """
+        row = self.row
+        if phase is not ActionPhase.QUEUED or row.phase is not phase:
+            move(row.phase, phase)
         if phase is ActionPhase.RUNNING:
             self.attempt_started = now
-            self.started = self.started or now
+            changes["started"] = row.started or now
         elif phase.is_terminal:
             self.over = True
-            self.ended = now
+            changes["ended"] = now
+        self.row = msgspec.structs.replace(row, phase=phase, **changes)
 
     def write(self) -> ActionWrite:
         """The write that brings the stored row to this state; the next one will be compared with it."""
-        write = ActionWrite(self.row(), self.stored)
-        self.stored = (self.attempt, self.phase)
+        write = ActionWrite(self.row, self.stored)
+        self.stored = (self.row.attempt, self.row.phase)
         return write
 
-    def row(self) -> ActionRow:
-        return ActionRow(
-            run=self.run.name,
-            name=self.name,
-            parent=self.parent,
-            task=self.task_name,
-            version=self.version,
-            phase=self.phase,
-            attempt=self.attempt,
-            user_failures=self.user_failures,
-            system_failures=self.system_failures,
-            group=self.group,
-            sequence=self.sequence,
-            inputs=self.inputs,
-            inputs_blob=self.inputs_blob,
-            outputs=self.outputs,
-            outputs_blob=self.outputs_blob,
-            error=None if self.error is None else _encode(self.error),
-            message=self.message,
-            spec=self.spec,
-            custom_context=self.custom_context,
-            created=self.created,
-            started=self.started,
-            ended=self.ended,
-            kind=self.kind,
-        )
-
     def attempt_row(self) -> AttemptRow:
+        row = self.row
         return AttemptRow(
-            run=self.run.name,
-            action=self.name,
-            number=self.attempt,
-            phase=self.phase,
+            run=row.run,
+            action=row.name,
+            number=row.attempt,
+            phase=row.phase,
             started=self.attempt_started,
-            ended=self.ended,
-            error=None if self.error is None else _encode(self.error),
+            ended=row.ended,
+            error=row.error,
             unit=self.worker.unit if self.worker else None,
         )
 
     def result(self) -> wire.Value | None:
-        if self.phase not in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
+        row = self.row
+        if row.phase not in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
             return None
-        return wire.Value(inline=self.outputs, blob=self.outputs_blob)
+        return wire.Value(inline=row.outputs, blob=row.outputs_blob)
 
     def cancel_timers(self) -> None:
         for handle in self.timers.values():
@@ -192,8 +171,8 @@ class LiveRun:
 
     def add(self, action: LiveAction) -> None:
         self.actions[action.name] = action
-        if action.parent is not None:
-            self.children.setdefault(action.parent, []).append(action)
+        if action.row.parent is not None:
+            self.children.setdefault(action.row.parent, []).append(action)
 
     def below(self, action: LiveAction) -> list[LiveAction]:
         """Every action beneath `action`, nearest first."""
@@ -212,7 +191,54 @@ class LiveRun:
         return self.shown
 
     def record(self, seq: int) -> wire.Run:
-        return run_record(self.row, self.root.row(), self.url, len(self.actions), seq)
+        return run_record(self.row, self.root.row, self.url, len(self.actions), seq)
+
+
+def step(
+    journal: Journal,
+    action: LiveAction,
+    phase: ActionPhase,
+    message: str,
+    *,
+    error: ErrorInfo | None = None,
+    by: str = "",
+    **changes: Any,
+) -> Change:
+    """Move an action to `phase`: its row, that of its attempt once this has begun, and the event, as one change.
+
+    `error` is what it has from then on, `by` the person or key that asked for it, `changes` are other fields of the
+    row. Raises ForbiddenMove.
+    """
+    action.error = error
+    encoded = None if error is None else _encode(error)
+    action.becomes(phase, time.time(), message=message, error=encoded, **changes)
+    return Change(
+        actions=(action.write(),),
+        attempts=() if action.attempt_started is None else (action.attempt_row(),),
+        events=(event_of(journal, action, message, {"by": by} if by else None),),
+    )
+
+
+def together(steps: list[Change]) -> Change:
+    """Steps of several actions as one change."""
+    if len(steps) == 1:
+        return steps[0]
+    return Change(
+        actions=tuple(write for change in steps for write in change.actions),
+        attempts=tuple(attempt for change in steps for attempt in change.attempts),
+        events=tuple(event for change in steps for event in change.events),
+    )
+
+
+def accepted(journal: Journal, action: LiveAction) -> Change:
+    """A new action, which waits to be queued."""
+    return Change(actions=(action.write(),), events=(event_of(journal, action, "accepted"),))
+
+
+def event_of(journal: Journal, action: LiveAction, message: str, body: dict[str, object] | None = None) -> wire.Event:
+    """The next event of an action, as it is now."""
+    row = action.row
+    return journal.event(subject_of_action(row.run, row.name), row.phase.value, message, row.attempt, body)
 
 
 def result_of_call(key: int, child: LiveAction) -> wire.CallResult:

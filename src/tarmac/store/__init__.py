@@ -24,6 +24,7 @@ from tarmac.store.changes import (
     StoreError,
     StoreUnavailable,
     Unwritable,
+    Was,
     WriterLockLost,
     WriterLockTaken,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "StoreUnavailable",
     "TaskRow",
     "Unwritable",
+    "Was",
     "WholeAction",
     "WholeRun",
     "WriterLockLost",

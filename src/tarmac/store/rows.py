@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
+import msgspec
+
 from flyte.wire import ActionPhase, AppStatus, DeploymentPhase
 
 T = TypeVar("T")
@@ -39,9 +41,11 @@ class RunKeyRow:
     run: str
 
 
-@dataclass(frozen=True, slots=True)
-class ActionRow:
-    """The current state of one action. `created`, `parent` and `kind` are never changed by a later write."""
+class ActionRow(msgspec.Struct, frozen=True):
+    """The current state of one action. `created`, `parent` and `kind` are never changed by a later write.
+
+    A struct of msgspec's, since the control plane makes another one at each step of an action (`live.step`).
+    """
 
     run: str
     name: str
@@ -63,7 +67,7 @@ class ActionRow:
     message: str = ""
     spec: bytes | None = None
     """The TaskSpec, if it was overridden."""
-    custom_context: dict[str, str] = field(default_factory=dict)
+    custom_context: dict[str, str] = msgspec.field(default_factory=dict)
     created: float = 0.0
     started: float | None = None
     ended: float | None = None

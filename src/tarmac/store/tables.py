@@ -76,13 +76,19 @@ def _coder(hint: Any) -> tuple[Callable[[Any], Any] | None, Callable[[Any], Any]
     return (clean, None) if hint is str else (None, None)
 
 
+def _fields(row: type[Any]) -> tuple[str, ...]:
+    if issubclass(row, msgspec.Struct):
+        return row.__struct_fields__
+    return tuple(field.name for field in fields(row))
+
+
 class Table(Generic[R]):
     """The rows of one class."""
 
     def __init__(self, row: type[R], key: int) -> None:
         """`key`: how many of the first fields are the key, which an upsert leaves alone."""
         hints = get_type_hints(row)
-        self._fields = tuple(field.name for field in fields(row))  # type: ignore[arg-type]
+        self._fields = _fields(row)
         self._get: Callable[[R], tuple[Any, ...]] = attrgetter(*self._fields)
         self._row = row
         coders = [(at, name, *_coder(hints[name])) for at, name in enumerate(self._fields)]

@@ -13,8 +13,9 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -24,15 +25,14 @@ from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
-from tarmac.control.live import LiveAction, LiveRun, Pool, Worker, result_of_call
+from tarmac.control.live import LiveAction, LiveRun, Pool, Worker, result_of_call, step, together
 from tarmac.control.ports import Lifecycle
 from tarmac.control.runs.limits import TIMED_OUT, Limits
 from tarmac.control.workers.dispatch import Dispatch
 from tarmac.control.workers.pools import Pools
 from tarmac.events import Journal
 from tarmac.home import Home
-from tarmac.model import subject_of_action
-from tarmac.store import Change, StoreError
+from tarmac.store import ActionRow, Change, StoreError
 
 log = logging.getLogger("tarmac.actions")
 
@@ -74,42 +74,36 @@ class Actions:
 
     def began(self, action: LiveAction, worker: Worker) -> wire.Assign:
         """A worker takes the action; the answer is what it is told."""
-        now = time.time()
         self.limits.stop(action, "max_queued_time")
-        action.go(_P.RUNNING, now)
-        action.message = "running" if action.attempt == 1 else f"running, attempt {action.attempt}"
+        message = "running" if action.attempt == 1 else f"running, attempt {action.attempt}"
+        change = step(self._journal, action, _P.RUNNING, message)
         self.limits.start(action, "max_runtime")
-        run = action.run
-        event = self.event(action, action.message)
-        change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
-        self._journal.post(change, self._show(action, event.seq), lazy=True)
+        self._journal.post(change, self._show(action, change), lazy=True)
+        run, row = action.run, action.row
         request = run.request
         return wire.Assign(
             run=run.name,
-            action=action.name,
-            attempt=action.attempt,
-            task=action.task_name,
-            version=action.version,
+            action=row.name,
+            attempt=row.attempt,
+            task=row.task,
+            version=row.version,
             entry=action.task_spec.entry,
             project=run.row.project,
             domain=run.row.domain,
-            inputs=wire.Value(inline=action.inputs, blob=action.inputs_blob),
-            parent=action.parent,
-            group=action.group,
+            inputs=wire.Value(inline=row.inputs, blob=row.inputs_blob),
+            parent=row.parent,
+            group=row.group,
             env=request.env_vars,
-            custom_context=action.custom_context,
-            log=f"{run.logs}/{action.name}.{action.attempt}.log",
+            custom_context=row.custom_context,
+            log=f"{run.logs}/{row.name}.{row.attempt}.log",
             started=run.row.created,
             url=run.url,
-            failures=action.user_failures,
+            failures=row.user_failures,
         )
 
     def initializing(self, action: LiveAction, message: str) -> None:
-        action.go(_P.INITIALIZING, time.time())
-        action.message = message
-        event = self.event(action, message)
-        change = Change(actions=(action.write(),), events=(event,))
-        self._journal.post(change, self._show(action, event.seq))
+        change = step(self._journal, action, _P.INITIALIZING, message)
+        self._journal.post(change, self._show(action, change))
 
     def runs_already(self, action: LiveAction) -> None:
         """A worker was given the action, and the commit that said so was lost."""
@@ -117,11 +111,9 @@ class Actions:
         self.limits.stop(action, "max_queued_time")
         if action.run.limit is not None:
             action.run.limit.goes_on(action.name)
-        action.go(_P.RUNNING, time.time())
+        change = step(self._journal, action, _P.RUNNING, "running")
         self.limits.start(action, "max_runtime")
-        event = self.event(action, "running")
-        change = Change(actions=(action.write(),), attempts=(action.attempt_row(),), events=(event,))
-        self._journal.post(change, self._show(action, event.seq))
+        self._journal.post(change, self._show(action, change))
 
     def on_disk(self, then: Callable[[], None]) -> None:
         """Call `then` when everything that was changed until now is on disk."""
@@ -199,7 +191,7 @@ class Actions:
     async def make_pool(self, action: LiveAction) -> BaseRuntimeError | None:
         assert action.task is not None, f"{action.id} has no task"
         try:
-            override = action.task_spec if action.spec else None
+            override = action.task_spec if action.row.spec else None
             action.pool = await self._pools.make(action.task, override, action.run.request.env_vars)
         except BaseRuntimeError as problem:
             return problem
@@ -214,8 +206,7 @@ class Actions:
             self.failed(action, frame.error, ack)
         else:
             value = frame.outputs or wire.Value(inline=b"[null]")
-            action.outputs, action.outputs_blob = value.inline, value.blob
-            self.end(action, _P.SUCCEEDED, "", ack)
+            self.end(action, _P.SUCCEEDED, "done", ack, outputs=value.inline, outputs_blob=value.blob)
 
     def failed(
         self, action: LiveAction, error: ErrorInfo, ack: wire.Frame | None = None, *, counted: bool = True
@@ -228,40 +219,31 @@ class Actions:
             return
         if error.kind == "system" and self._home.stopping.exists():
             error, counted = STOPPED, False
-        if error.kind == "system":
-            action.system_failures += 1 if counted or action.attempt > UNCOUNTED else 0
-        else:
-            action.user_failures += 1
-        retries, timed_out = action.task_spec.retries, error.code in TIMED_OUT
-        verdict = after_failure(error, retries, action.user_failures, action.system_failures, timed_out)
-        action.error = error
+        user, system = _failures(action.row, error, counted)
+        verdict = after_failure(error, action.task_spec.retries, user, system, error.code in TIMED_OUT)
+        counts: dict[str, Any] = {"user_failures": user, "system_failures": system}
         if verdict.phase is _P.QUEUED:
-            self._try_again(action, error, verdict.delay, ack)
+            self._try_again(action, error, verdict.delay, ack, counts)
         else:
-            self.end(action, verdict.phase, sentence(error), ack)
+            self.end(action, verdict.phase, sentence(error), ack, error=error, **counts)
 
-    def _try_again(self, action: LiveAction, error: ErrorInfo, delay: float, ack: wire.Frame | None) -> None:
-        worker = action.worker
-        last = action.attempt_row()
-        pool = action.pool
+    def _try_again(
+        self, action: LiveAction, error: ErrorInfo, delay: float, ack: wire.Frame | None, counts: Mapping[str, Any]
+    ) -> None:
+        worker, pool, last = action.worker, action.pool, action.attempt_row()
         self.limits.stop(action, "max_runtime")
         self.dispatch.release(action)
-        if action.phase is not _P.QUEUED:
-            action.go(_P.QUEUED, time.time())
-        action.attempt += 1
-        action.error, action.attempt_started = None, None
+        action.attempt_started = None
         action.callers = [caller for caller in action.callers if not caller[0].over]
-        when = f" in {delay:g} s" if delay else ""
         was_stopped = error.code == STOPPED.code
-        what = STOPPED.message if was_stopped else "failed"
-        why = "" if was_stopped else f": {sentence(error)}"
-        action.message = f"attempt {action.attempt - 1} {what}, trying again{when}{why}"
-        event = self.event(action, action.message)
-        ended = replace(
-            last, phase=_P.ABORTED if was_stopped else _P.FAILED, ended=time.time(), error=msgspec.json.encode(error)
-        )
-        change = Change(actions=(action.write(),), attempts=(ended,), events=(event,))
-        shown = self._show(action, event.seq)
+        when = f" in {delay:g} s" if delay else ""
+        why = STOPPED.message if was_stopped else "failed"
+        cause = "" if was_stopped else f": {sentence(error)}"
+        message = f"attempt {last.number} {why}, trying again{when}{cause}"
+        change = step(self._journal, action, _P.QUEUED, message, attempt=last.number + 1, **counts)
+        phase = _P.ABORTED if was_stopped else _P.FAILED
+        ended = replace(last, phase=phase, ended=time.time(), error=msgspec.json.encode(error))
+        shown = self._show(action, change)
 
         def then() -> None:
             shown()
@@ -272,7 +254,7 @@ class Actions:
             if not action.over:
                 self.queue_after(delay, action, pool)
 
-        self._journal.post(change, then)
+        self._journal.post(replace(change, attempts=(ended,)), then)
 
     def _time_over(self, action: LiveAction, error: ErrorInfo) -> None:
         try:
@@ -295,18 +277,27 @@ class Actions:
         self.dispatch.forget(action)
         if action.worker is not None:
             self.dispatch.end(action, message)
-        action.error = ErrorInfo(code="RuntimeSystemError", message=message, kind="system", retryable=False)
-        self.end(action, _P.FAILED, message)
+        error = ErrorInfo(code="RuntimeSystemError", message=message, kind="system", retryable=False)
+        self.end(action, _P.FAILED, message, error=error)
 
     # ------------------------------------------------------------------ over
 
-    def end(self, action: LiveAction, phase: ActionPhase, message: str, ack: wire.Frame | None = None) -> None:
+    def end(
+        self,
+        action: LiveAction,
+        phase: ActionPhase,
+        message: str,
+        ack: wire.Frame | None = None,
+        *,
+        error: ErrorInfo | None = None,
+        **changes: Any,
+    ) -> None:
         """A terminal phase, for the action and for whatever is still running beneath it."""
-        worker = action.worker
-        ended = [action, *self._close(action, phase, message)]
-        self._journal.post(*self._ends(ended, (worker, ack) if worker and ack else None))
+        worker, below = action.worker, _still_below(action)
+        steps = [*self._cut_short(action, below), step(self._journal, action, phase, message, error=error, **changes)]
+        self._journal.post(together(steps), self._ended(action, below, steps[-1], worker, ack))
         self.dispatch.release(action)
-        for child in ended[1:]:
+        for child in below:
             self.dispatch.end(child, "its parent ended")
 
     def abort(self, action: LiveAction, reason: str, by: str = "") -> asyncio.Future[None]:
@@ -314,60 +305,53 @@ class Actions:
         if action.over:  # its end may still be on its way to the disk
             return self._journal.commit(Change())
         message = f"aborted: {reason}" if reason else "aborted"
-        action.error = ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
-        ended = [action, *self._close(action, _P.ABORTED, message)]
-        committed = self._journal.commit(*self._ends(ended, by=by))
-        for each in ended:
+        error = ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
+        below = _still_below(action)
+        steps = [
+            *self._cut_short(action, below),
+            step(self._journal, action, _P.ABORTED, message, error=error, by=by),
+        ]
+        committed = self._journal.commit(together(steps), self._ended(action, below, steps[-1]))
+        for each in (action, *below):
             self.dispatch.end(each, message)
         return committed
 
-    def _close(self, action: LiveAction, phase: ActionPhase, message: str) -> list[LiveAction]:
-        """Move `action` to `phase` and what is below it to aborted; answer those below."""
-        now = time.time()
-        action.go(phase, now)
-        action.message = message or ("done" if phase is _P.SUCCEEDED else str(phase))
-        action.cancel_timers()
-        if action.name not in action.run.children:
-            return []
-        below = [child for child in action.run.below(action) if not child.over]
-        for child in below:
-            child.go(_P.ABORTED, now)
-            child.message = f"aborted: {action.task_name} ended before it"
-            child.error = ErrorInfo(code="ActionAbortedError", message=child.message, retryable=False)
-            child.cancel_timers()
-        return below
+    def _cut_short(self, action: LiveAction, below: list[LiveAction]) -> list[Change]:
+        """Abort what is below an action that ends.
 
-    def _ends(
-        self, actions: list[LiveAction], ack: tuple[Worker, wire.Frame] | None = None, by: str = ""
-    ) -> tuple[Change, Callable[[], None]]:
-        """The terminal phases with their events, and what comes after their commit: the callers are told, and a run is
-        closed with its root.
-
-        `actions` are an action and those below it. Their events are numbered from the deepest up, so that a stream,
-        which is over with its root, has told of all ends before that. `by`: who ended the first of them.
+        The deepest come first: a stream, which is over with its root, has told of all ends before that.
         """
-        first, actions = actions[0], actions[::-1]
-        body: dict[str, object] | None = {"by": by} if by else None
-        events = tuple(self.event(action, action.message, body if action is first else None) for action in actions)
-        change = Change(
-            actions=tuple(action.write() for action in actions),
-            attempts=tuple(action.attempt_row() for action in actions if action.attempt_started is not None),
-            events=events,
-        )
-        seq = events[-1].seq
+        if not below:
+            return []
+        message = f"aborted: {action.row.task} ended before it"
+        error = ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
+        return [step(self._journal, child, _P.ABORTED, message, error=error) for child in reversed(below)]
+
+    def _ended(
+        self,
+        action: LiveAction,
+        below: list[LiveAction],
+        change: Change,
+        worker: Worker | None = None,
+        ack: wire.Frame | None = None,
+    ) -> Callable[[], None]:
+        """What comes after the commit of an end: the callers are told, and a run is closed with its root."""
+        ended, seq = (*reversed(below), action), change.events[-1].seq
+        for each in ended:
+            each.cancel_timers()
 
         def then() -> None:
-            if ack is not None:
-                ack[0].acknowledge(ack[1])
-            for action in actions:
-                action.settled = True
-                self._tell_callers(action)
-                if action.run.limit is not None:
-                    action.run.limit.ends(action.name)
-                if action.is_root:
-                    self._run_over(action.run, action.run.record(seq))
+            if worker is not None and ack is not None:
+                worker.acknowledge(ack)
+            for each in ended:
+                each.settled = True
+                self._tell_callers(each)
+                if each.run.limit is not None:
+                    each.run.limit.ends(each.name)
+                if each.is_root:
+                    self._run_over(each.run, each.run.record(seq))
 
-        return change, then
+        return then
 
     def _tell_callers(self, action: LiveAction) -> None:
         callers, action.callers = action.callers, []
@@ -380,15 +364,11 @@ class Actions:
 
     # ------------------------------------------------------------------ small steps
 
-    def event(self, action: LiveAction, message: str, body: dict[str, object] | None = None) -> wire.Event:
-        subject = subject_of_action(action.run.name, action.name)
-        return self._journal.event(subject, action.phase.value, message, action.attempt, body)
-
-    def _show(self, action: LiveAction, seq: int) -> Callable[[], None]:
+    def _show(self, action: LiveAction, change: Change) -> Callable[[], None]:
         """What to do after the commit so that others see a root's new phase."""
         if not action.is_root:
             return _nothing
-        record = action.run.record(seq)
+        record = action.run.record(change.events[-1].seq)
 
         def show() -> None:
             action.run.shown = record
@@ -398,6 +378,23 @@ class Actions:
 
 def _nothing() -> None:
     """After commits that nobody needs to be shown."""
+
+
+def _failures(row: ActionRow, error: ErrorInfo, counted: bool) -> tuple[int, int]:
+    """How often it has failed by the user's and by the platform's fault, this time included where it is `counted`."""
+    user, system = row.user_failures, row.system_failures
+    if error.kind != "system":
+        user += 1
+    elif counted or row.attempt > UNCOUNTED:
+        system += 1
+    return user, system
+
+
+def _still_below(action: LiveAction) -> list[LiveAction]:
+    """What is below it and not over, nearest first."""
+    if action.name not in action.run.children:
+        return []
+    return [child for child in action.run.below(action) if not child.over]
 
 
 def sentence(error: ErrorInfo) -> str:

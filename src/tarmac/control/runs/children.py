@@ -17,12 +17,12 @@ from flyte.names import child_names
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac import checks
 from tarmac.control.errands import Errands
-from tarmac.control.live import KnownTask, LiveAction, Pool, Worker, result_of_call
+from tarmac.control.live import KnownTask, LiveAction, Pool, Worker, accepted, result_of_call
 from tarmac.control.runs.actions import Actions
 from tarmac.control.runs.registry import Registry, task_row
 from tarmac.control.workers.pools import Pools
 from tarmac.events import Journal
-from tarmac.store import Change, CurrentTaskRow, Store, TaskRow
+from tarmac.store import ActionRow, Change, CurrentTaskRow, Store, TaskRow
 
 _P = ActionPhase
 
@@ -60,7 +60,7 @@ class Children:
             self._await(parent, child, frame.key)
             return
         row = parent.run.row
-        known = self._registry.at_hand(row.project, row.domain, frame.task, parent.version)
+        known = self._registry.at_hand(row.project, row.domain, frame.task, parent.row.version)
         override = frame.spec if frame.overridden else None
         pool = self._pools.at_hand(known, override, parent.run.request.env_vars) if known else None
         if known is None or pool is None:
@@ -90,23 +90,23 @@ class Children:
     async def _prepare(self, parent: LiveAction, frame: wire.Call) -> ErrorInfo | None:
         """Have the child's task and pool at hand; otherwise say why that cannot be."""
         row = parent.run.row
-        stored = await self._store.task(row.project, row.domain, frame.task, parent.version)
+        stored = await self._store.task(row.project, row.domain, frame.task, parent.row.version)
         if stored is None and frame.spec is not None and parent.task is not None:
             spec = _spec(frame.spec)
             code = parent.task.row
             request = wire.DeployRequest(
                 project=row.project,
                 domain=row.domain,
-                version=parent.version,
+                version=parent.row.version,
                 bundle=code.bundle,
                 root=code.root,
                 sys_path=code.sys_path,
             )
             await self._register(stored := task_row(request, spec, time.time()))
         if stored is None:
-            message = f"no task named {frame.task!r} in {row.project}/{row.domain} at {parent.version}"
+            message = f"no task named {frame.task!r} in {row.project}/{row.domain} at {parent.row.version}"
             return ErrorInfo(code="RemoteTaskNotFoundError", message=message)
-        known = self._registry.at_hand(row.project, row.domain, frame.task, parent.version)
+        known = self._registry.at_hand(row.project, row.domain, frame.task, parent.row.version)
         known = known or self._registry.remember(stored)
         override = _spec(frame.spec) if frame.spec and frame.overridden else None
         try:
@@ -124,20 +124,31 @@ class Children:
 
     def _start_child(self, parent: LiveAction, known: KnownTask, pool: Pool, name: str, frame: wire.Call) -> None:
         run = parent.run
-        child = LiveAction(run, name, parent.name, known, known.row.name, known.row.version, time.time())
-        child.inputs, child.inputs_blob = frame.inputs.inline, frame.inputs.blob
-        child.group, child.sequence = frame.group, frame.sequence
-        child.spec = frame.spec if frame.overridden else None
-        child.custom_context = frame.custom_context if frame.custom_context is not None else parent.custom_context
+        row = ActionRow(
+            run=run.name,
+            name=name,
+            parent=parent.name,
+            task=known.row.name,
+            version=known.row.version,
+            phase=_P.QUEUED,
+            group=frame.group,
+            sequence=frame.sequence,
+            inputs=frame.inputs.inline,
+            inputs_blob=frame.inputs.blob,
+            spec=frame.spec if frame.overridden else None,
+            custom_context=parent.row.custom_context if frame.custom_context is None else frame.custom_context,
+            created=time.time(),
+        )
+        child = LiveAction(run, row, known)
         run.add(child)
         self._await(parent, child, frame.key)
-        event = self._actions.event(child, "accepted")
+        change = accepted(self._journal, child)
 
         def then() -> None:
             run.stored += 1
             self._actions.queue(child, pool)
 
-        self._journal.post(Change(actions=(child.write(),), events=(event,)), then)
+        self._journal.post(change, then)
 
     def _await(self, parent: LiveAction, child: LiveAction, key: int) -> None:
         parent.calls[key] = child
@@ -172,7 +183,7 @@ def _child(parent: LiveAction, frame: wire.Call) -> tuple[str, LiveAction | None
     running; what *failed* in an earlier attempt is called anew.
     """
     sent = (frame.inputs.inline, frame.inputs.blob, frame.sequence, frame.group)
-    for name in child_names(parent.name, parent.user_failures, frame.task, *sent):
+    for name in child_names(parent.name, parent.row.user_failures, frame.task, *sent):
         child = parent.run.actions.get(name)
         if child is None or not child.over or child.result() is not None:
             break

@@ -37,7 +37,7 @@ class Limits:
         whole = getattr(action.task_spec.timeout, limit)
         if whole is None:
             return
-        since = action.created if limit == "deadline" else action.since
+        since = action.row.created if limit == "deadline" else action.since
         gone = 0.0 if since is None else self._clock.since(since)
         self.stop(action, limit)
         action.timers[limit] = self._loop.call_later(max(whole - max(gone, 0.0), least), self._over, action, limit)

@@ -47,15 +47,15 @@ class Recovery:
 
     async def resume(self, action: LiveAction) -> None:
         if action.task is None:
-            message = f"task {action.task_name} {action.version} is not registered any more; deploy it again"
-            action.error = ErrorInfo(code="RemoteTaskNotFoundError", message=message, retryable=False)
-            self._actions.end(action, _P.FAILED, message)
+            message = f"task {action.row.task} {action.row.version} is not registered any more; deploy it again"
+            error = ErrorInfo(code="RemoteTaskNotFoundError", message=message, retryable=False)
+            self._actions.end(action, _P.FAILED, message, error=error)
             return
         is_new = action.attempt == 1 and action.phase is not _P.RUNNING
         attempts = [] if is_new else await self._store.attempts(action.run.name, action.name)
         _resume_clock(action, attempts)
         if action.phase is _P.INITIALIZING:
-            action.go(_P.QUEUED, time.time())
+            action.becomes(_P.QUEUED, time.time())
         if action.phase is _P.QUEUED:
             if await self._actions.has_pool(action):
                 self._actions.queue_after(self._rest_of_pause(action, attempts), action, action.pool)
@@ -70,7 +70,8 @@ class Recovery:
         if last is None or last.error is None or last.ended is None:
             return 0
         error = msgspec.json.decode(last.error, type=ErrorInfo)
-        verdict = after_failure(error, action.task_spec.retries, action.user_failures, action.system_failures)
+        row = action.row
+        verdict = after_failure(error, action.task_spec.retries, row.user_failures, row.system_failures)
         return min(verdict.delay, verdict.delay - self._clock.since(last.ended))
 
     # ------------------------------------------------------------------ what the workers say
@@ -108,7 +109,7 @@ class Recovery:
         """What was running and did not come back with its worker is tried again; the limits of the rest go on."""
         for run in list(self._runs.values()):
             for action in list(run.actions.values()):
-                if action.phase is not _P.RUNNING or action.kind != "task":
+                if action.phase is not _P.RUNNING or action.row.kind != "task":
                     continue
                 if action.worker is None:
                     self._lose(action, action.unit)
@@ -140,9 +141,9 @@ def _resume_clock(action: LiveAction, attempts: Sequence[AttemptRow]) -> None:
     current = next((attempt for attempt in attempts if attempt.number == action.attempt), None)
     if action.phase is _P.RUNNING:
         action.unit = current.unit if current else None
-        action.attempt_started = action.since = current.started if current else action.started
+        action.attempt_started = action.since = current.started if current else action.row.started
     elif action.attempt == 1:
-        action.since = action.created
+        action.since = action.row.created
     else:
         ends = [attempt.ended for attempt in attempts if attempt.ended is not None]
         action.since = max(ends) if ends else None

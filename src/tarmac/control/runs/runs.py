@@ -27,12 +27,12 @@ from flyte.errors import (
     TooLargeError,
 )
 from flyte.names import run_name
-from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
+from flyte.wire import ROOT_ACTION, ActionPhase
 from tarmac import inputs as declared
 from tarmac.blobs import Blobs
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
-from tarmac.control.live import KnownTask, LiveAction, LiveRun
+from tarmac.control.live import KnownTask, LiveAction, LiveRun, accepted
 from tarmac.control.ports import Lifecycle
 from tarmac.control.recent import remember
 from tarmac.control.records import run_record
@@ -47,7 +47,7 @@ from tarmac.events import Journal
 from tarmac.home import Home
 from tarmac.logs import LogFile, Moving
 from tarmac.settings import Settings
-from tarmac.store import ActionRow, AttemptRow, Change, RunRow, Store, WholeAction, WholeRun
+from tarmac.store import ActionRow, AttemptRow, RunRow, Store, WholeAction, WholeRun
 
 REQUEST_LIMIT = 1024 * 1024
 """Bytes of a request to run without its inputs: variables, labels, context and overrides travel in every order."""
@@ -177,24 +177,38 @@ class Runs:
             labels=request.labels,
         )
         run = self._live_run(row, request)
-        root = LiveAction(run, ROOT_ACTION, None, known, known.row.name, known.row.version, now)
-        root.inputs, root.inputs_blob = await stored_inputs(request, self._blobs)
-        root.spec = None if request.overrides is None else msgspec.json.encode(request.overrides)
-        root.custom_context = request.custom_context
+        inputs, blob = await stored_inputs(request, self._blobs)
+        root = LiveAction(
+            run,
+            ActionRow(
+                run=row.name,
+                name=ROOT_ACTION,
+                parent=None,
+                task=row.task,
+                version=row.version,
+                phase=ActionPhase.QUEUED,
+                inputs=inputs,
+                inputs_blob=blob,
+                spec=None if request.overrides is None else msgspec.json.encode(request.overrides),
+                custom_context=request.custom_context,
+                created=now,
+            ),
+            known,
+        )
         pool = await self._pools.make(known, request.overrides, request.env_vars)
         run.add(root)
         self.live[row.name] = run
         if request.idempotency_key is not None:
             remember(self._started, _key_of(request), None, LATELY)
-        event = self.actions.event(root, "accepted")
-        record = run.record(event.seq)
+        change = dataclasses.replace(accepted(self._journal, root), runs=(row,))
+        record = run.record(change.events[-1].seq)
 
         def then() -> None:
             run.stored = 1
             run.shown = run.shown or record
             self.actions.queue(root, pool)
 
-        await self._journal.commit(Change(runs=(row,), actions=(root.write(),), events=(event,)), then)
+        await self._journal.commit(change, then)
         return run.now(self._journal.told) or record
 
     def _live_run(self, row: RunRow, request: wire.RunRequest) -> LiveRun:
@@ -341,7 +355,7 @@ class Runs:
             request = wire.RunRequest(task=row.task, project=row.project, domain=row.domain)
             run = self._live_run(row, request)
             for stored in rows:
-                run.add(_restored(run, dataclasses.replace(stored, error=None), None))
+                run.add(_restored(run, msgspec.structs.replace(stored, error=None), None))
             run.stored = len(run.actions)
             run.shown = run.record(self._journal.told)
             self.live[row.name] = run
@@ -393,14 +407,4 @@ def _marks(request: wire.RunRequest) -> list[str]:
 
 
 def _restored(run: LiveRun, row: ActionRow, task: KnownTask | None) -> LiveAction:
-    action = LiveAction(run, row.name, row.parent, task, row.task, row.version, row.created, row.kind, row.phase)
-    action.attempt = row.attempt
-    action.user_failures, action.system_failures = row.user_failures, row.system_failures
-    action.group, action.sequence = row.group, row.sequence
-    action.inputs, action.inputs_blob = row.inputs, row.inputs_blob
-    action.outputs, action.outputs_blob = row.outputs, row.outputs_blob
-    action.error = None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
-    action.message, action.spec, action.custom_context = row.message, row.spec, row.custom_context
-    action.started, action.ended = row.started, row.ended
-    action.stored = (row.attempt, row.phase)
-    return action
+    return LiveAction(run, row, task, stored=(row.attempt, row.phase))

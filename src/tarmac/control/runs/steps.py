@@ -10,10 +10,10 @@ from typing import Any
 from flyte import wire
 from flyte.names import step_name
 from flyte.wire import ActionPhase
-from tarmac.control.live import LiveAction, Worker
+from tarmac.control.live import LiveAction, Worker, event_of, step
 from tarmac.control.runs.actions import Actions, sentence
 from tarmac.events import Journal
-from tarmac.store import Change, ReportRow
+from tarmac.store import ActionRow, Change, ReportRow
 
 _P = ActionPhase
 
@@ -25,11 +25,11 @@ class Steps:
 
     def look_up(self, worker: Worker, frame: wire.TraceLookup) -> None:
         parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
-        step = _recorded(parent, frame.step) if parent else None
-        if step is None or not step.over:
+        known = _recorded(parent, frame.step) if parent else None
+        if known is None or not known.over:
             worker.send(wire.TraceResult(key=frame.key))
         else:
-            worker.send(wire.TraceResult(key=frame.key, found=True, outputs=step.result(), error=step.error))
+            worker.send(wire.TraceResult(key=frame.key, found=True, outputs=known.result(), error=known.error))
 
     def record(self, worker: Worker, frame: wire.TraceRecord) -> None:
         parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
@@ -37,9 +37,30 @@ class Steps:
         if parent is None or _recorded(parent, frame.step) is not None:  # it may be on its way to the disk
             self._journal.post(Change(), lambda: worker.send(answer))
             return
-        step = _step(parent, frame)
-        parent.run.add(step)
-        change = Change(actions=(step.write(),), events=(self._actions.event(step, step.message),))
+        row = ActionRow(
+            run=parent.run.name,
+            name=step_name(parent.name, frame.step),
+            parent=parent.name,
+            task=frame.name,
+            version=parent.row.version,
+            phase=_P.RUNNING,
+            created=frame.started,
+            started=frame.started,
+            kind="trace",
+        )
+        recorded = LiveAction(parent.run, row, None)
+        parent.run.add(recorded)
+        value = frame.outputs or wire.Value()
+        phase, message = (_P.SUCCEEDED, "recorded") if frame.error is None else (_P.FAILED, sentence(frame.error))
+        change = step(
+            self._journal,
+            recorded,
+            phase,
+            message,
+            error=frame.error,
+            outputs=value.inline,
+            outputs_blob=value.blob,
+        )
 
         def then() -> None:
             parent.run.stored += 1
@@ -51,7 +72,7 @@ class Steps:
         action = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
         if action is not None:
             body, reports = _apart(action, frame.body)
-            event = self._actions.event(action, frame.message, {"progress": body})
+            event = event_of(self._journal, action, frame.message, {"progress": body})
             self._journal.post(Change(events=(event,), reports=reports))
 
 
@@ -70,16 +91,4 @@ def _apart(action: LiveAction, body: dict[str, Any]) -> tuple[dict[str, Any], tu
 def _recorded(parent: LiveAction, step: str) -> LiveAction | None:
     """What this action recorded of the step; version 0.1 named steps without their action."""
     found = parent.run.actions.get(step_name(parent.name, step)) or parent.run.actions.get(step)
-    return found if found is not None and found.parent == parent.name else None
-
-
-def _step(parent: LiveAction, frame: wire.TraceRecord) -> LiveAction:
-    name = step_name(parent.name, frame.step)
-    step = LiveAction(parent.run, name, parent.name, None, frame.name, parent.version, frame.started, kind="trace")
-    step.go(_P.RUNNING, frame.started)
-    step.error = frame.error
-    if frame.outputs is not None:
-        step.outputs, step.outputs_blob = frame.outputs.inline, frame.outputs.blob
-    step.go(_P.SUCCEEDED if frame.error is None else _P.FAILED, time.time())
-    step.message = "recorded" if frame.error is None else sentence(frame.error)
-    return step
+    return found if found is not None and found.row.parent == parent.name else None
