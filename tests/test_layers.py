@@ -69,7 +69,9 @@ INSIDE_CONTROL: dict[str, set[str]] = {
     "apps": CONTROL_GROUND | {"workers", "runs"},
     "builds": CONTROL_GROUND,
     "keys": CONTROL_GROUND,
+    "projects": CONTROL_GROUND,
     "inbox": CONTROL_GROUND | {"workers", "runs"},
+    "watching": CONTROL_GROUND | {"runs", "apps"},
 }
 """What is below reports to what is above through `ports`. `control/__init__.py` puts the parts together."""
 
@@ -171,6 +173,11 @@ def _module(name: str, named: Mapping[str, Path]) -> str:
     while name and name not in named:
         name = name.rpartition(".")[0]
     return name
+
+
+@pytest.mark.parametrize("path", modules("tarmac/control"), ids=lambda path: str(path.relative_to(SRC)))
+def test_no_module_of_the_control_plane_is_longer_than_400_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
 
 
 def test_the_table_names_no_part_that_is_gone() -> None:

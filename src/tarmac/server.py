@@ -56,7 +56,7 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     control = Control(store, home, settings, endpoint, settings.port, failed)
     await control.start()
     authenticator = Authenticator(
-        home.token(), control.identities, control.key_rows, control.ended_sessions, control.key_used
+        home.token(), control.identities, control.keys.by_digest, control.ended_sessions, control.keys.used
     )
     app = make_app(control, authenticator, settings)
     server = _http(app, home.api_socket)

@@ -44,7 +44,7 @@ class World:
         house = self.house
         control = house.control
         authenticator = Authenticator(
-            house.home.token(), control.identities, control.key_rows, control.ended_sessions, control.key_used
+            house.home.token(), control.identities, control.keys.by_digest, control.ended_sessions, control.keys.used
         )
         settings = all_settings.load(house.home.path, house.environ)
         app = make_app(house.control, authenticator, settings)
@@ -73,10 +73,10 @@ class World:
 
     async def settled(self) -> None:
         """Wait until nothing that was taken is under way."""
-        runs = self.house.control._runs.live
-        assert await eventually(lambda: not self.house.control._deployments._tasks)
+        runs = self.house.control.runs.live
+        assert await eventually(lambda: not self.house.control.deployments._tasks)
         for run in list(runs.values()):
-            await self.house.control.abort(run.row.name, "", "owner")
+            await self.house.control.runs.abort(run.row.name, "", "owner")
         assert await eventually(lambda: not runs)
 
     async def check(self) -> None:
@@ -86,7 +86,7 @@ class World:
         control = self.house.control
         run = await self.result("bystander.add", project="bystander")
         assert run.phase is ActionPhase.SUCCEEDED
-        app = await control.app("bystander", "development", "bystander-app")
+        app = await control.apps.get("bystander", "development", "bystander-app")
         assert app.status is AppStatus.ACTIVE, app
         assert [replica.phase for replica in app.replicas] == ["ready"]
         for path in ("health", "runs", "tasks", "apps", "secrets", "keys", "projects", "me"):
@@ -100,10 +100,10 @@ class World:
         await self.client.aclose()
         await self.house.restart()
         await self.up()
-        app = await self.house.control.app("bystander", "development", "bystander-app")
+        app = await self.house.control.apps.get("bystander", "development", "bystander-app")
         assert await eventually(lambda: self.house.control.agent.present)
         assert await eventually(lambda: bool(self.house.control._apps.live))
-        await self.house.control.activate("bystander", "development", "bystander-app", 5, "owner")
+        await self.house.control.apps.activate("bystander", "development", "bystander-app", 5, "owner")
         assert app.name == "bystander-app"
         await self.check()
 

@@ -189,23 +189,23 @@ class Chaos:
             if asked.run not in self._seen:
                 self._seen.append(asked.run)
 
-        await self._ask(asked, lambda control: control.create_run(request, "owner"), read)
+        await self._ask(asked, lambda control: control.runs.create(request, "owner"), read)
 
     async def _get(self, asked: Asked, name: str) -> None:
-        await self._ask(asked, lambda control: control.run(name), self._answered(asked))
+        await self._ask(asked, lambda control: control.runs.get(name), self._answered(asked))
 
     async def _wait(self, asked: Asked, name: str) -> None:
-        await self._ask(asked, lambda control: control.wait(name, 0.2), self._answered(asked))
+        await self._ask(asked, lambda control: control.runs.wait(name, 0.2), self._answered(asked))
 
     async def _abort(self, asked: Asked, name: str) -> None:
-        await self._ask(asked, lambda control: control.abort(name, "", "owner"), self._answered(asked))
+        await self._ask(asked, lambda control: control.runs.abort(name, "", "owner"), self._answered(asked))
 
     async def _abort_action(self, asked: Asked, name: str) -> None:
         def read(action: wire.Action) -> None:
             asked.kind, asked.answer = "abort", action.phase.value
             asked.says.append((name, action.phase.value, action.attempt, asked.till or 0))
 
-        await self._ask(asked, lambda control: control.abort_action(name, "a0", "", "owner"), read)
+        await self._ask(asked, lambda control: control.actions.abort(name, "a0", "", "owner"), read)
 
     async def _list(self, asked: Asked, _: str) -> None:
         asked.name = None
@@ -216,7 +216,7 @@ class Chaos:
             for run in runs:
                 self._shows(asked, run)
 
-        await self._ask(asked, lambda control: control.runs(project=PLACE[0], domain=PLACE[1], limit=1000), read)
+        await self._ask(asked, lambda control: control.runs.list(project=PLACE[0], domain=PLACE[1], limit=1000), read)
 
     async def _actions(self, asked: Asked, name: str) -> None:
         def read(actions: list[wire.Action]) -> None:
@@ -224,7 +224,7 @@ class Chaos:
             roots = [action for action in actions if action.name == wire.ROOT_ACTION]
             asked.says += [(name, root.phase.value, root.attempt, asked.till or 0) for root in roots]
 
-        await self._ask(asked, lambda control: control.actions(name, limit=1000), read)
+        await self._ask(asked, lambda control: control.actions.list(name, limit=1000), read)
 
     async def _stream(self, asked: Asked, name: str) -> None:
         job = asyncio.ensure_future(self._watch(asked, name))
@@ -241,7 +241,7 @@ class Chaos:
 
         async def follow(control: Control) -> bool:
             nonlocal after
-            async for kind, seq, record in control.watch_run(name, after):
+            async for kind, seq, record in control.watching.run(name, after):
                 phase = getattr(record.phase, "value", record.phase)
                 if kind == "snapshot":
                     stream.snapshot = (seq, phase)
@@ -368,7 +368,7 @@ class Chaos:
         world = self._world
         await world.up()
         request = wire.DeployRequest(version="v1", root="/", tasks=DEPLOYED)
-        await world.call(lambda control: control.deploy(request, "owner"))
+        await world.call(lambda control: control.deployments.start(request, "owner"))
         self._until = world.loop.now + self._seconds
         await asyncio.gather(self._kill(), self._hurt(), *(self._client() for _ in range(6)))
         self._full_until = 0

@@ -220,7 +220,7 @@ class Driver:
 
     def _compare_memory(self) -> None:
         control, actions = self.world.control, self.state.actions.values()
-        live = control._runs.live
+        live = control.runs.live
         if live.keys() != (alive := {a.id[0] for a in actions if not a.id[1] and not a.over}):
             raise Differs(f"live runs {sorted(live)}, by the specification {sorted(alive)}")
         waiting = Counter(worker for worker, _ in self.state.calls)
@@ -270,7 +270,7 @@ class Driver:
     async def start(self) -> None:
         await self.world.up()
         request = wire.DeployRequest(version="v1", root="/", tasks=TASKS)
-        await self.world.call(lambda control: control.deploy(request, "owner"))
+        await self.world.call(lambda control: control.deployments.start(request, "owner"))
         self._present = self.world.loop.now
 
     async def one(self, operation: Operation) -> None:
@@ -329,7 +329,7 @@ class Driver:
         given: list[str] = []
 
         async def ask() -> Any:
-            run, is_new = await self.world.call(lambda control: control.create_run(request, "owner"))
+            run, is_new = await self.world.call(lambda control: control.runs.create(request, "owner"))
             return ("created" if is_new else "found", run.name)
 
         try:
@@ -359,7 +359,7 @@ class Driver:
         run = self._some_run(op.a)
 
         async def ask() -> Any:
-            shown = await self.world.call(lambda control: control.run(run))
+            shown = await self.world.call(lambda control: control.runs.get(run))
             outcome: Any = json.loads(bytes(shown.outputs))[0] if shown.outputs is not None else None
             outcome = shown.error.code if shown.error is not None and shown.phase.is_terminal else outcome
             return _plain(shown.phase), shown.attempt, outcome
@@ -376,7 +376,7 @@ class Driver:
         run = self._some_run(op.a)
 
         async def ask() -> Any:
-            return _plain((await self.world.call(lambda control: control.abort(run, "", "owner"))).phase)
+            return _plain((await self.world.call(lambda control: control.runs.abort(run, "", "owner"))).phase)
 
         met = self._phase((run, ()))
         return met, await self._client(lambda state: state.abort(run), ask, lambda answer: answer[0])
@@ -390,7 +390,9 @@ class Driver:
 
         async def ask() -> Any:
             name = self._name(id)
-            return _plain((await self.world.call(lambda control: control.abort_action(id[0], name, "", "owner"))).phase)
+            return _plain(
+                (await self.world.call(lambda control: control.actions.abort(id[0], name, "", "owner"))).phase
+            )
 
         met = self._phase(id) + (", has children" if any(a.is_below(id) for a in self.state.actions.values()) else "")
         return met, await self._client(lambda state: state.abort_action(id), ask)
@@ -566,7 +568,7 @@ class Driver:
         request = wire.DeployRequest(version=version, root=f"/{version}", apps=apps, order=order)
         if broken:
             self.world.agent.slow.add(broken)
-        id = (await self.world.call(lambda control: control.deploy(request, "owner"))).id
+        id = (await self.world.call(lambda control: control.deployments.start(request, "owner"))).id
         answer = self.apply(lambda state: state.deploy(id, version, levels, broken))
         met = ", ".join(before[app].status if app in before else "new" for app in chosen)
         return f"{met}, levels {len(levels)}", answer

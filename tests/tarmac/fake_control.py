@@ -90,6 +90,13 @@ class FakeRun:
     actions: dict[str, FakeAction] = field(default_factory=dict)
 
 
+class _Part:
+    """One of the parts that answer requests; what it knows is the fake's."""
+
+    def __init__(self, fake: FakeControl) -> None:
+        self._fake = fake
+
+
 class FakeControl:
     """Control, without a store, workers or a gateway."""
 
@@ -99,15 +106,25 @@ class FakeControl:
         self.endpoint = endpoint
         self.blobs = FakeBlobs()
         self.journal = Journal(lambda: self.now)
-        self._runs: dict[str, FakeRun] = {}
-        self._by_key: dict[str, str] = {}
-        self._tasks: dict[tuple[str, str, str], list[wire.Task]] = {}
-        self._apps: dict[tuple[str, str, str], wire.App] = {}
-        self._deployments: dict[str, wire.Deployment] = {}
-        self._secrets: dict[tuple[str, str, str], wire.SecretInfo] = {}
-        self._keys: dict[str, wire.KeyInfo] = {}
-        self._projects: dict[str, wire.Project] = {}
-        self._numbers = itertools.count(1)
+        self.known_runs: dict[str, FakeRun] = {}
+        self.run_by_key: dict[str, str] = {}
+        self.known_tasks: dict[tuple[str, str, str], list[wire.Task]] = {}
+        self.known_apps: dict[tuple[str, str, str], wire.App] = {}
+        self.known_deployments: dict[str, wire.Deployment] = {}
+        self.known_secrets: dict[tuple[str, str, str], wire.SecretInfo] = {}
+        self.known_keys: dict[str, wire.KeyInfo] = {}
+        self.known_projects: dict[str, wire.Project] = {}
+        self.numbers = itertools.count(1)
+        self.deployments = FakeDeployments(self)
+        self.runs = FakeRuns(self)
+        self.actions = FakeActions(self)
+        self.tasks = FakeTasks(self)
+        self.apps = FakeApps(self)
+        self.watching = FakeWatching(self)
+        self.secrets = FakeSecrets(self)
+        self.keys = FakeKeys(self)
+        self.projects = FakeProjects(self)
+        self.builds = FakeBuilds(self)
         self.did: list[tuple[str, str]] = []
         """(what, by) for everything that was asked for in somebody's name."""
 
@@ -115,7 +132,7 @@ class FakeControl:
 
     def add_task(self, spec: wire.TaskSpec, version: str = "v1") -> wire.Task:
         project, domain = wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN
-        known = self._tasks.setdefault((project, domain, spec.name), [])
+        known = self.known_tasks.setdefault((project, domain, spec.name), [])
         task = wire.Task(
             project=project,
             domain=domain,
@@ -142,7 +159,7 @@ class FakeControl:
         attempt: int | None = None,
     ) -> None:
         """An action goes to `phase`, and everybody who watches is told."""
-        held = self._runs[run].actions[action]
+        held = self.known_runs[run].actions[action]
         old = held.action
         held.action = replace(
             old,
@@ -159,7 +176,7 @@ class FakeControl:
 
     def child(self, run: str, name: str, parent: str = ROOT_ACTION, task: str = "env.child", **more: Any) -> None:
         """A new action below `parent`."""
-        actions = self._runs[run].actions
+        actions = self.known_runs[run].actions
         actions[name] = FakeAction(
             wire.Action(
                 run=run,
@@ -177,15 +194,15 @@ class FakeControl:
         self.journal.add(f"run/{run}/{name}", "queued")
 
     def add_app(self, app: wire.App) -> None:
-        self._apps[app.project, app.domain, app.name] = app
+        self.known_apps[app.project, app.domain, app.name] = app
 
     def app_status(self, name: str, status: AppStatus, message: str = "", **more: Any) -> None:
         key = (wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN, name)
-        self._apps[key] = replace(self._apps[key], status=status, message=message, updated=self.now, **more)
+        self.known_apps[key] = replace(self.known_apps[key], status=status, message=message, updated=self.now, **more)
         self.journal.add(f"app/{'/'.join(key)}", status.value, message)
 
     def finish_deployment(self, id: str, phase: wire.DeploymentPhase) -> None:
-        self._deployments[id] = replace(self._deployments[id], phase=phase)
+        self.known_deployments[id] = replace(self.known_deployments[id], phase=phase)
         self.journal.add(f"deployment/{id}", phase.value)
 
     def log_file(self, run: str, action: str = ROOT_ACTION, attempt: int = 1) -> Path:
@@ -202,57 +219,63 @@ class FakeControl:
     def health(self) -> wire.Health:
         return wire.Health(status="ok", version="0.1.0", pid=1, components={"control": "ok", "agent": "ok"})
 
-    async def build_images(self, request: wire.BuildRequest) -> list[wire.ImageBuild]:
+
+class FakeBuilds(_Part):
+    async def build(self, request: wire.BuildRequest) -> list[wire.ImageBuild]:
         return [wire.ImageBuild(environment=spec.name, state="own") for spec in request.environments]
 
-    def image_records(self) -> list[wire.ImageRecord]:
-        return []
-
-    async def image_log(self, id: str) -> wire.ImageLog:
+    async def log(self, id: str) -> wire.ImageLog:
         raise NotFoundError(f"there is no build log of an image {id!r}")
 
-    async def prune_images(self, request: wire.PruneRequest) -> list[wire.ImageRecord]:
+    async def prune(self, request: wire.PruneRequest) -> list[wire.ImageRecord]:
         return []
 
-    async def deploy(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
-        self.did.append(("deploy", by))
+    def list(self) -> list[wire.ImageRecord]:
+        return []
+
+
+class FakeDeployments(_Part):
+    async def start(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
+        self._fake.did.append(("deploy", by))
         for spec in request.tasks:
-            self.add_task(spec, request.version)
+            self._fake.add_task(spec, request.version)
         deployment = wire.Deployment(
-            id=f"d{next(self._numbers)}",
+            id=f"d{next(self._fake.numbers)}",
             project=request.project,
             domain=request.domain,
             version=request.version,
             phase=wire.DeploymentPhase.RUNNING,
             environments=[wire.DeployedEnvironment(name=name, kind="task") for name in request.order],
-            created=self.now,
+            created=self._fake.now,
         )
-        self._deployments[deployment.id] = deployment
+        self._fake.known_deployments[deployment.id] = deployment
         return deployment
 
-    async def deployment(self, id: str) -> wire.Deployment:
-        if id not in self._deployments:
+    async def get(self, id: str) -> wire.Deployment:
+        if id not in self._fake.known_deployments:
             raise NotFoundError(f"no deployment {id!r}")
-        return replace(self._deployments[id], seq=self.journal.seq)
+        return replace(self._fake.known_deployments[id], seq=self._fake.journal.seq)
 
-    async def create_run(self, request: wire.RunRequest, by: str, fresh: bool = False) -> tuple[wire.Run, bool]:
-        task = await self.task(request.project, request.domain, request.task, request.version)
+
+class FakeRuns(_Part):
+    async def create(self, request: wire.RunRequest, by: str, fresh: bool = False) -> tuple[wire.Run, bool]:
+        task = await self._fake.tasks.get(request.project, request.domain, request.task, request.version)
         if request.inputs_blob is None:
             assert task.spec is not None
             declared.check(task.name, task.spec.interface, bytes(request.inputs))
-        for found in (self._by_key.get(request.idempotency_key or ""), request.name):
-            if found in self._runs:
-                return await self.run(found), False
-        name = request.name or f"r{next(self._numbers):019}"
+        for found in (self._fake.run_by_key.get(request.idempotency_key or ""), request.name):
+            if found in self._fake.known_runs:
+                return await self.get(found), False
+        name = request.name or f"r{next(self._fake.numbers):019}"
         if request.idempotency_key:
-            self._by_key[request.idempotency_key] = name
+            self._fake.run_by_key[request.idempotency_key] = name
         root = wire.Action(
             run=name,
             name=ROOT_ACTION,
             task=task.name,
             short_name=task.short_name,
             phase=ActionPhase.QUEUED,
-            created=self.now,
+            created=self._fake.now,
         )
         run = wire.Run(
             name=name,
@@ -261,20 +284,20 @@ class FakeControl:
             task=task.name,
             version=task.version,
             phase=ActionPhase.QUEUED,
-            url=f"{self.endpoint}/v2/domain/{request.domain}/project/{request.project}/runs/{name}",
-            created=self.now,
+            url=f"{self._fake.endpoint}/v2/domain/{request.domain}/project/{request.project}/runs/{name}",
+            created=self._fake.now,
             labels=request.labels,
             created_by=by,
         )
-        self._runs[name] = FakeRun(run, {ROOT_ACTION: FakeAction(root, bytes(request.inputs))})
-        self.journal.add(f"run/{name}/{ROOT_ACTION}", "queued", "accepted")
-        self.did.append(("create_run", by))
-        return await self.run(name), True
+        self._fake.known_runs[name] = FakeRun(run, {ROOT_ACTION: FakeAction(root, bytes(request.inputs))})
+        self._fake.journal.add(f"run/{name}/{ROOT_ACTION}", "queued", "accepted")
+        self._fake.did.append(("create_run", by))
+        return await self.get(name), True
 
-    async def run(self, name: str) -> wire.Run:
-        if name not in self._runs:
+    async def get(self, name: str) -> wire.Run:
+        if name not in self._fake.known_runs:
             raise RunNotFoundError(f"no run named {name!r}; list them with `flyte get run`")
-        held = self._runs[name]
+        held = self._fake.known_runs[name]
         root = held.actions[ROOT_ACTION]
         outputs = msgspec.Raw(root.outputs) if root.outputs is not None else None
         return replace(
@@ -287,22 +310,26 @@ class FakeControl:
             message=root.action.message,
             outputs=outputs,
             actions=len(held.actions),
-            seq=self.journal.seq,
+            seq=self._fake.journal.seq,
         )
 
     async def wait(self, name: str, seconds: float) -> wire.Run:
         async def over() -> None:
-            async for _ in self.watch_run(name, None, "root"):
+            async for _ in self._fake.watching.run(name, None, "root"):
                 pass
 
-        await self.run(name)
+        await self.get(name)
         try:
             await asyncio.wait_for(over(), seconds)
         except TimeoutError:
             pass
-        return await self.run(name)
+        return await self.get(name)
 
-    async def runs(
+    async def abort(self, name: str, reason: str, by: str) -> wire.Run:
+        await self._fake.actions.abort(name, ROOT_ACTION, reason, by)
+        return await self.get(name)
+
+    async def list(
         self,
         *,
         project: str,
@@ -318,9 +345,9 @@ class FakeControl:
         before_run: str | None = None,
     ) -> list[wire.Run]:
         if before_run is not None:
-            await self.run(before_run)
-        names = list(reversed(self._runs))
-        every = [await self.run(name) for name in names[names.index(before_run) + 1 if before_run else 0 :]]
+            await self.get(before_run)
+        names = list(reversed(self._fake.known_runs))
+        every = [await self.get(name) for name in names[names.index(before_run) + 1 if before_run else 0 :]]
         return [
             run
             for run in every
@@ -334,41 +361,15 @@ class FakeControl:
             and (before is None or run.created < before)
         ][:limit]
 
-    async def abort(self, name: str, reason: str, by: str) -> wire.Run:
-        await self.abort_action(name, ROOT_ACTION, reason, by)
-        return await self.run(name)
 
-    async def watch_run(
-        self, name: str, after: int | None, actions: Literal["root", "all"] = "root"
-    ) -> AsyncIterator[Seen]:
-        run = await self.run(name)
-        root = f"run/{name}/{ROOT_ACTION}"
-        if after is None:
-            yield "snapshot", run.seq, run
-            if run.phase.is_terminal:
-                return
-            after = run.seq
-        prefix = root if actions == "root" else f"run/{name}/"
-        async for event in self.journal.after(after, lambda event: event.subject.startswith(prefix)):
-            yield "event", event.seq, event
-            if event.subject == root and ActionPhase(event.phase).is_terminal:
-                return
-
-    async def actions(
-        self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 100, offset: int = 0
-    ) -> list[wire.Action]:
-        await self.run(run)
-        every = [held.action for held in self._runs[run].actions.values()]
-        found = [a for a in every if parent in (None, a.parent) and phase in (None, a.phase)]
-        return found[offset : offset + limit]
-
-    async def action(self, run: str, name: str) -> wire.ActionDetails:
-        await self.run(run)
-        held = self._runs[run].actions.get(name)
+class FakeActions(_Part):
+    async def get(self, run: str, name: str) -> wire.ActionDetails:
+        await self._fake.runs.get(run)
+        held = self._fake.known_runs[run].actions.get(name)
         if held is None:
             raise ActionNotFoundError(f"run {run!r} has no action {name!r}; see `flyte get action {run}`")
         action = held.action
-        known = self._tasks.get((wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN, action.task))
+        known = self._fake.known_tasks.get((wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN, action.task))
         spec = known[0].spec if known else None
         return wire.ActionDetails(
             action=action,
@@ -380,156 +381,194 @@ class FakeControl:
             interface=spec.interface if spec else wire.InterfaceSpec(),
         )
 
-    async def abort_action(self, run: str, action: str, reason: str, by: str) -> wire.Action:
-        held = (await self.action(run, action)).action
-        self.did.append((f"abort {run}/{action}: {reason}", by))
+    async def abort(self, run: str, action: str, reason: str, by: str) -> wire.Action:
+        held = (await self.get(run, action)).action
+        self._fake.did.append((f"abort {run}/{action}: {reason}", by))
         if not held.phase.is_terminal:
             error = wire.ErrorInfo(code="ActionAbortedError", message=f"aborted by {by}: {reason}")
-            self.move(run, ActionPhase.ABORTED, reason, action=action, error=error)
-        return (await self.action(run, action)).action
+            self._fake.move(run, ActionPhase.ABORTED, reason, action=action, error=error)
+        return (await self.get(run, action)).action
 
     async def report(self, run: str, name: str, attempt: int | None) -> wire.Report:
-        action = (await self.action(run, name)).action
+        action = (await self.get(run, name)).action
         if attempt not in (None, action.attempt):
             raise NotFoundError(f"attempt {attempt} of the action {run}/{name} has no report")
-        return wire.Report(attempt=action.attempt, at=self.now, html=f"<p>{action.task}</p>")
+        return wire.Report(attempt=action.attempt, at=self._fake.now, html=f"<p>{action.task}</p>")
 
-    async def action_log(self, run: str, action: str, attempt: int | None) -> tuple[Path, IsOver, int]:
-        number = attempt or (await self.action(run, action)).action.attempt
+    async def log(self, run: str, action: str, attempt: int | None) -> tuple[Path, IsOver, int]:
+        number = attempt or (await self.get(run, action)).action.attempt
         return *self.attempt_log(run, action, number), number
 
     def attempt_log(self, run: str, action: str, attempt: int) -> tuple[Path, IsOver]:
         def is_over() -> bool:
-            found = self._runs[run].actions[action].action
+            found = self._fake.known_runs[run].actions[action].action
             return found.phase.is_terminal or found.attempt != attempt
 
-        return self.log_file(run, action, attempt), is_over
+        return self._fake.log_file(run, action, attempt), is_over
 
-    async def tasks(
+    async def list(
+        self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 100, offset: int = 0
+    ) -> list[wire.Action]:
+        await self._fake.runs.get(run)
+        every = [held.action for held in self._fake.known_runs[run].actions.values()]
+        found = [a for a in every if parent in (None, a.parent) and phase in (None, a.phase)]
+        return found[offset : offset + limit]
+
+
+class FakeTasks(_Part):
+    async def get(self, project: str, domain: str, name: str, version: str | None = None) -> wire.Task:
+        for key, versions in self._fake.known_tasks.items():
+            if key[:2] != (project, domain) or name not in (key[2], key[2].rpartition(".")[2]):
+                continue
+            for task in versions:
+                if version in (None, task.version):
+                    return replace(task, versions=[known.version for known in versions])
+        there = ", ".join(key[2] for key in self._fake.known_tasks) or "none"
+        raise RemoteTaskNotFoundError(f"no task named {name!r} in {project}/{domain}; there is {there}")
+
+    async def list(
         self, project: str, domain: str, name: str | None = None, env: str | None = None, limit: int = 100
     ) -> list[wire.Task]:
-        latest = [versions[0] for key, versions in self._tasks.items() if key[:2] == (project, domain)]
+        latest = [versions[0] for key, versions in self._fake.known_tasks.items() if key[:2] == (project, domain)]
         return [
             replace(task, spec=None)
             for task in reversed(latest)
             if name in (None, task.name, task.short_name) and env in (None, task.environment)
         ][:limit]
 
-    async def task(self, project: str, domain: str, name: str, version: str | None = None) -> wire.Task:
-        for key, versions in self._tasks.items():
-            if key[:2] != (project, domain) or name not in (key[2], key[2].rpartition(".")[2]):
-                continue
-            for task in versions:
-                if version in (None, task.version):
-                    return replace(task, versions=[known.version for known in versions])
-        there = ", ".join(key[2] for key in self._tasks) or "none"
-        raise RemoteTaskNotFoundError(f"no task named {name!r} in {project}/{domain}; there is {there}")
 
-    async def apps(self, project: str, domain: str, limit: int = 100) -> list[wire.App]:
-        return [app for key, app in self._apps.items() if key[:2] == (project, domain)][:limit]
-
-    async def app(self, project: str, domain: str, name: str) -> wire.App:
-        found = self._apps.get((project, domain, name))
+class FakeApps(_Part):
+    async def get(self, project: str, domain: str, name: str) -> wire.App:
+        found = self._fake.known_apps.get((project, domain, name))
         if found is None:
             raise AppNotFoundError(f"no app named {name!r} in {project}/{domain}; list them with `flyte get app`")
-        return replace(found, seq=self.journal.seq)
+        return replace(found, seq=self._fake.journal.seq)
 
     async def activate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
-        await self.app(project, domain, name)
-        self.did.append((f"activate {name}", by))
-        self.app_status(name, AppStatus.ACTIVE, wanted="active")
-        return await self.app(project, domain, name)
+        await self.get(project, domain, name)
+        self._fake.did.append((f"activate {name}", by))
+        self._fake.app_status(name, AppStatus.ACTIVE, wanted="active")
+        return await self.get(project, domain, name)
 
     async def deactivate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
-        await self.app(project, domain, name)
-        self.did.append((f"deactivate {name}", by))
-        self.app_status(name, AppStatus.STOPPED, wanted="stopped", replicas=[])
-        return await self.app(project, domain, name)
+        await self.get(project, domain, name)
+        self._fake.did.append((f"deactivate {name}", by))
+        self._fake.app_status(name, AppStatus.STOPPED, wanted="stopped", replicas=[])
+        return await self.get(project, domain, name)
 
-    async def delete_app(self, project: str, domain: str, name: str, by: str) -> None:
-        await self.app(project, domain, name)
-        del self._apps[project, domain, name]
+    async def delete(self, project: str, domain: str, name: str, by: str) -> None:
+        await self.get(project, domain, name)
+        del self._fake.known_apps[project, domain, name]
 
-    async def watch_app(self, project: str, domain: str, name: str, after: int | None) -> AsyncIterator[Seen]:
-        record = await self.app(project, domain, name)
+    async def logs(self, project: str, domain: str, name: str, replica: str | None) -> list[tuple[str, Path, IsOver]]:
+        app = await self.get(project, domain, name)
+        names = [found.name for found in app.replicas if replica in (None, found.name)]
+
+        def is_over(replica: str) -> bool:
+            return all(found.name != replica for found in self._fake.known_apps[project, domain, name].replicas)
+
+        return [(found, self._fake.replica_log(name, found), lambda found=found: is_over(found)) for found in names]  # type: ignore[misc]
+
+    async def access_log(self, project: str, domain: str, name: str) -> Path:
+        await self.get(project, domain, name)
+        return self._fake.access_file(name)
+
+    async def list(self, project: str, domain: str, limit: int = 100) -> list[wire.App]:
+        return [app for key, app in self._fake.known_apps.items() if key[:2] == (project, domain)][:limit]
+
+
+class FakeWatching(_Part):
+    async def run(self, name: str, after: int | None, actions: Literal["root", "all"] = "root") -> AsyncIterator[Seen]:
+        run = await self._fake.runs.get(name)
+        root = f"run/{name}/{ROOT_ACTION}"
+        if after is None:
+            yield "snapshot", run.seq, run
+            if run.phase.is_terminal:
+                return
+            after = run.seq
+        prefix = root if actions == "root" else f"run/{name}/"
+        async for event in self._fake.journal.after(after, lambda event: event.subject.startswith(prefix)):
+            yield "event", event.seq, event
+            if event.subject == root and ActionPhase(event.phase).is_terminal:
+                return
+
+    async def app(self, project: str, domain: str, name: str, after: int | None) -> AsyncIterator[Seen]:
+        record = await self._fake.apps.get(project, domain, name)
         subject = f"app/{project}/{domain}/{name}"
         if after is None:
             yield "snapshot", record.seq, record
             after = record.seq
-        async for event in self.journal.after(after, lambda event: event.subject == subject):
+        async for event in self._fake.journal.after(after, lambda event: event.subject == subject):
             yield "event", event.seq, event
 
-    async def watch_deployment(self, id: str, after: int | None) -> AsyncIterator[Seen]:
-        record = await self.deployment(id)
+    async def deployment(self, id: str, after: int | None) -> AsyncIterator[Seen]:
+        record = await self._fake.deployments.get(id)
         subject = f"deployment/{id}"
         if after is None:
             yield "snapshot", record.seq, record
             if record.phase is not wire.DeploymentPhase.RUNNING:
                 return
             after = record.seq
-        async for event in self.journal.after(after, lambda event: event.subject == subject):
+        async for event in self._fake.journal.after(after, lambda event: event.subject == subject):
             yield "event", event.seq, event
             if event.phase != "running":
                 return
 
-    async def app_log(
-        self, project: str, domain: str, name: str, replica: str | None
-    ) -> list[tuple[str, Path, IsOver]]:
-        app = await self.app(project, domain, name)
-        names = [found.name for found in app.replicas if replica in (None, found.name)]
 
-        def is_over(replica: str) -> bool:
-            return all(found.name != replica for found in self._apps[project, domain, name].replicas)
-
-        return [(found, self.replica_log(name, found), lambda found=found: is_over(found)) for found in names]  # type: ignore[misc]
-
-    async def access_log(self, project: str, domain: str, name: str) -> Path:
-        await self.app(project, domain, name)
-        return self.access_file(name)
-
-    async def create_secret(self, request: wire.SecretRequest, by: str) -> wire.SecretInfo:
+class FakeSecrets(_Part):
+    async def create(self, request: wire.SecretRequest, by: str) -> wire.SecretInfo:
         info = wire.SecretInfo(
-            name=request.name, project=request.project, domain=request.domain, created=self.now, updated=self.now
+            name=request.name,
+            project=request.project,
+            domain=request.domain,
+            created=self._fake.now,
+            updated=self._fake.now,
         )
-        self._secrets[request.project, request.domain, request.name] = info
+        self._fake.known_secrets[request.project, request.domain, request.name] = info
         return info
 
-    async def secrets(self, project: str, domain: str) -> list[wire.SecretInfo]:
-        return [info for key, info in self._secrets.items() if key[:2] == (project, domain)]
-
-    async def secret(self, project: str, domain: str, name: str) -> wire.SecretInfo:
-        if (project, domain, name) not in self._secrets:
+    async def get(self, project: str, domain: str, name: str) -> wire.SecretInfo:
+        if (project, domain, name) not in self._fake.known_secrets:
             raise SecretNotFoundError(f"no secret {name!r}; create it with: flyte create secret {name}")
-        return self._secrets[project, domain, name]
+        return self._fake.known_secrets[project, domain, name]
 
-    async def delete_secret(self, project: str, domain: str, name: str, by: str) -> None:
-        await self.secret(project, domain, name)
-        del self._secrets[project, domain, name]
+    async def delete(self, project: str, domain: str, name: str, by: str) -> None:
+        await self.get(project, domain, name)
+        del self._fake.known_secrets[project, domain, name]
 
-    async def create_key(self, request: wire.KeyRequest, by: str) -> wire.KeyInfo:
-        info = wire.KeyInfo(id=f"k{next(self._numbers)}", name=request.name, created=self.now, scopes=request.scopes)
-        self._keys[info.id] = info
+    async def list(self, project: str, domain: str) -> list[wire.SecretInfo]:
+        return [info for key, info in self._fake.known_secrets.items() if key[:2] == (project, domain)]
+
+
+class FakeKeys(_Part):
+    async def create(self, request: wire.KeyRequest, by: str) -> wire.KeyInfo:
+        info = wire.KeyInfo(
+            id=f"k{next(self._fake.numbers)}", name=request.name, created=self._fake.now, scopes=request.scopes
+        )
+        self._fake.known_keys[info.id] = info
         return replace(info, key="fk_new")
 
-    async def keys(self) -> list[wire.KeyInfo]:
-        return list(self._keys.values())
-
-    async def delete_key(self, id: str, by: str) -> None:
-        if self._keys.pop(id, None) is None:
+    async def delete(self, id: str, by: str) -> None:
+        if self._fake.known_keys.pop(id, None) is None:
             raise NotFoundError(f"no API key {id!r}; list them with: flyte get api-key")
 
-    async def projects(self) -> list[wire.Project]:
-        return [wire.Project(id=wire.DEFAULT_PROJECT, name=wire.DEFAULT_PROJECT), *self._projects.values()]
+    async def list(self) -> list[wire.KeyInfo]:
+        return list(self._fake.known_keys.values())
 
-    async def update_project(self, project: wire.Project, by: str) -> wire.Project:
-        known = [each.id for each in await self.projects()]
+
+class FakeProjects(_Part):
+    async def update(self, project: wire.Project, by: str) -> wire.Project:
+        known = [each.id for each in await self.list()]
         if project.id not in known:
             raise NotFoundError(f"no project {project.id!r}; there are: {', '.join(known)}")
-        self._projects[project.id] = project
+        self._fake.known_projects[project.id] = project
         return project
 
-    async def create_project(self, project: wire.Project, by: str) -> wire.Project:
+    async def create(self, project: wire.Project, by: str) -> wire.Project:
         if not project.id:
             raise InvalidInputError("a project needs an id")
-        self._projects[project.id] = project
+        self._fake.known_projects[project.id] = project
         return project
+
+    async def list(self) -> list[wire.Project]:
+        return [wire.Project(id=wire.DEFAULT_PROJECT, name=wire.DEFAULT_PROJECT), *self._fake.known_projects.values()]

@@ -285,12 +285,12 @@ class House:
 
     async def run(self, task_name: str, /, **options: Any) -> wire.Run:
         inputs = msgspec.Raw(json.dumps({"x": options.pop("x", 1)}).encode())
-        run, _ = await self.control.create_run(wire.RunRequest(task=task_name, inputs=inputs, **options), "owner")
+        run, _ = await self.control.runs.create(wire.RunRequest(task=task_name, inputs=inputs, **options), "owner")
         return run
 
     async def result(self, task_name: str, /, **options: Any) -> wire.Run:
         run = await self.run(task_name, **options)
-        return await self.control.wait(run.name, 10)
+        return await self.control.runs.wait(run.name, 10)
 
     async def history(self, run: str) -> list[tuple[int, str]]:
         """The root's (attempt, phase) pairs, as the event log has them."""
@@ -319,7 +319,7 @@ async def open_house(folder: Path, **environ: str) -> AsyncIterator[House]:
     house = House(folder / "home")
     house.environ |= environ
     control = await house.up()
-    await control.deploy(wire.DeployRequest(version="v1", root="/", tasks=TASKS), "owner")
+    await control.deployments.start(wire.DeployRequest(version="v1", root="/", tasks=TASKS), "owner")
     yield house
     await house.agent.close()
     with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ def raising(server: Server, error: BaseException) -> None:
     async def run(name: str) -> None:
         raise error
 
-    server.control.run = run  # type: ignore[method-assign,assignment]
+    server.control.runs.get = run  # type: ignore[method-assign,assignment]
 
 
 async def test_an_unknown_route_is_a_404_that_says_where_the_routes_are(server: Server) -> None:

@@ -139,7 +139,7 @@ async def test_a_session_changes_nothing_from_anywhere_else(server: Server, head
             method, path, headers=headers | {"Accept": "application/json"}, json={"name": "x"}
         )
         assert (answer.status_code, told(answer).code) == (403, "NotAllowedError")
-    assert (await server.control.run(name)).phase == "queued"
+    assert (await server.control.runs.get(name)).phase == "queued"
 
 
 async def test_a_session_reads_from_anywhere_a_browser_lets_it(server: Server) -> None:

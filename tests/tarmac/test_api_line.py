@@ -218,7 +218,7 @@ async def test_what_a_caller_began_to_change_is_changed_though_it_is_gone(
 ) -> None:
     """Broken off between memory and disk it would leave them apart."""
     begun, goes_on, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    create = server.control.create_run
+    create = server.control.runs.create
 
     async def slowly(*args: Any, **options: Any) -> Any:
         begun.set()
@@ -233,7 +233,7 @@ async def test_what_a_caller_began_to_change_is_changed_though_it_is_gone(
         lost(caller, link)
         gone.set()
 
-    monkeypatch.setattr(server.control, "create_run", slowly)
+    monkeypatch.setattr(server.control.runs, "create", slowly)
     monkeypatch.setattr(Caller, "lost", noticed)
     line = await Line.connect(link, OWNER)
     body = {"task": "env.add", "inputs": {"x": 1}, "name": "left-alone"}
@@ -246,4 +246,4 @@ async def test_what_a_caller_began_to_change_is_changed_though_it_is_gone(
         await gone.wait()
         goes_on.set()
         await over.wait()
-    assert (await server.control.run("left-alone")).name == "left-alone"
+    assert (await server.control.runs.get("left-alone")).name == "left-alone"

@@ -138,7 +138,7 @@ async def test_runs_are_listed_newest_first_and_by_what_is_asked(server: Server)
     assert await listed(task="env.other") == []
     assert await listed(version="v1", project="flytesnacks") == names[::-1]
     assert await listed(domain="production") == []
-    second = (await server.control.run(names[1])).created
+    second = (await server.control.runs.get(names[1])).created
     assert await listed(created_before=repr(second)) == [names[0]]
     assert await listed(before_run=names[2], limit=1) == [names[1]]
     assert (await server.client().get("/v1/runs?before_run=nobody")).status_code == 404
@@ -183,7 +183,7 @@ async def test_an_action_is_aborted_alone(server: Server) -> None:
     server.control.child(name, "c1")
     answer = await server.client().post(f"/v1/runs/{name}/actions/c1/abort", json={"reason": "slow"})
     assert answer.json()["phase"] == "aborted"
-    assert (await server.control.run(name)).phase is ActionPhase.QUEUED
+    assert (await server.control.runs.get(name)).phase is ActionPhase.QUEUED
 
 
 async def test_actions_are_listed_by_parent_and_phase_and_page(server: Server) -> None:

@@ -95,7 +95,7 @@ async def test_a_silent_stream_gives_heartbeats(server: Server, monkeypatch: pyt
 async def test_a_reader_that_goes_away_ends_what_it_followed(server: Server) -> None:
     name = await add(server)
     ended = asyncio.Event()
-    watch_run = server.control.watch_run
+    watch_run = server.control.watching.run
 
     async def watched(*args: Any) -> AsyncIterator[Any]:
         try:
@@ -104,7 +104,7 @@ async def test_a_reader_that_goes_away_ends_what_it_followed(server: Server) -> 
         finally:
             ended.set()
 
-    server.control.watch_run = watched  # type: ignore[method-assign,assignment]
+    server.control.watching.run = watched  # type: ignore[method-assign,assignment]
     async with server.client().stream("GET", f"/v1/runs/{name}/events") as response:
         await next_of(messages(response))
     await asyncio.wait_for(ended.wait(), 10)

@@ -248,12 +248,12 @@ async def test_a_failed_run_shows_its_error_and_traceback(server: Server) -> Non
 
 async def test_a_value_in_the_blob_store_is_a_link(server: Server) -> None:
     name = await add(server)
-    details = await server.control.action(name, "a0")
+    details = await server.control.actions.get(name, "a0")
 
     async def large(run: str, action: str) -> ActionDetails:
         return msgspec.structs.replace(details, inputs=None, inputs_blob="b" * 64)
 
-    server.control.action = large  # type: ignore[method-assign,assignment]
+    server.control.actions.get = large  # type: ignore[method-assign,assignment]
     assert "/v1/blobs/" + "b" * 64 in (await page(server, f"/runs/{name}")).links()
 
 
@@ -271,7 +271,7 @@ async def test_a_run_is_aborted_with_a_button(server: Server) -> None:
     (form,) = (await page(server, f"/runs/{name}")).all("form", action=f"{HOME}/runs/{name}/abort")
     answer = await server.browser("github").post(str(form["action"]))
     assert (answer.status_code, answer.headers["location"]) == (303, f"{HOME}/runs/{name}")
-    assert (await server.control.run(name)).phase is ActionPhase.ABORTED
+    assert (await server.control.runs.get(name)).phase is ActionPhase.ABORTED
     assert server.control.did[-1][1] == "github"
 
 
@@ -281,7 +281,7 @@ async def test_an_action_is_aborted_with_a_button(server: Server) -> None:
     found = await page(server, f"/runs/{name}?action=c1")
     assert found.all("form", action=f"{HOME}/runs/{name}/actions/c1/abort")
     await server.browser().post(f"{HOME}/runs/{name}/actions/c1/abort")
-    assert (await server.control.action(name, "c1")).action.phase is ActionPhase.ABORTED
+    assert (await server.control.actions.get(name, "c1")).action.phase is ActionPhase.ABORTED
 
 
 async def test_a_run_of_another_project_is_shown_at_its_own_address(server: Server) -> None:
@@ -355,7 +355,7 @@ async def test_each_row_folds_and_unfolds_with_a_link(server: Server) -> None:
 
 async def test_a_hundred_thousand_children_are_shown_page_by_page(server: Server) -> None:
     name = await add(server)
-    held = server.control._runs[name]
+    held = server.control.known_runs[name]
     server.control.child(name, "c0")
     root, child = held.actions["a0"], held.actions["c0"]
     for n in range(1, 100_000):
@@ -423,9 +423,9 @@ async def test_a_run_is_started_with_the_form(server: Server) -> None:
     answer = await browser.post(f"{HOME}/tasks/env.add", data=sent)
     assert answer.status_code == 303
     name = answer.headers["location"].rpartition("/")[2]
-    details = await server.control.action(name, "a0")
+    details = await server.control.actions.get(name, "a0")
     assert bytes(details.inputs or b"") == b'{"x":41}'
-    assert (await server.control.run(name)).created_by == "github"
+    assert (await server.control.runs.get(name)).created_by == "github"
     again = await browser.post(f"{HOME}/tasks/env.add", data=sent)
     assert again.headers["location"] == answer.headers["location"], "a form that is sent twice starts one run"
 
@@ -444,7 +444,7 @@ async def test_what_the_platform_refuses_is_said_above_the_form(server: Server) 
     async def refuse(*_: object) -> object:
         raise InvalidInputError("input 'x' of env.add is 41, which is too much")
 
-    server.control.create_run = refuse  # type: ignore[method-assign,assignment]
+    server.control.runs.create = refuse  # type: ignore[method-assign,assignment]
     answer = await server.browser().post(f"{HOME}/tasks/env.add", data={"input.x": "41"})
     assert answer.status_code == 422
     assert "which is too much" in Page(answer).text
@@ -524,7 +524,7 @@ async def test_hostile_names_and_values_are_text_on_every_page(server: Server) -
     async def log(*_: object) -> Path:
         return server.control.folder / "evil.jsonl"
 
-    server.control.access_log = log  # type: ignore[method-assign,assignment]
+    server.control.apps.access_log = log  # type: ignore[method-assign,assignment]
     entry = {"time": 1, "method": EVIL, "path": EVIL, "status": 200, "total_ms": 1, "caller": EVIL}
     put(server.control.folder / "evil.jsonl", json.dumps(entry))
     place = Place()

@@ -59,12 +59,12 @@ async def test_a_task_is_found_by_its_bare_name_and_a_wrong_name_lists_what_ther
 
 async def test_a_task_that_was_looked_at_before_shows_what_was_deployed_since(house: House) -> None:
     async def versions() -> tuple[str, list[str]]:
-        shown = await house.control.task("flytesnacks", "development", "env.add")
+        shown = await house.control.tasks.get("flytesnacks", "development", "env.add")
         return shown.version, shown.versions
 
     assert await versions() == ("v1", ["v1"])
     assert await versions() == ("v1", ["v1"])
-    await house.control.deploy(wire.DeployRequest(version="v2", root="/", tasks=TASKS), "owner")
+    await house.control.deployments.start(wire.DeployRequest(version="v2", root="/", tasks=TASKS), "owner")
     assert await versions() == ("v2", ["v2", "v1"])
     await house.restart()
     assert await versions() == ("v2", ["v2", "v1"])
@@ -72,7 +72,7 @@ async def test_a_task_that_was_looked_at_before_shows_what_was_deployed_since(ho
 
 async def test_a_task_is_unchanged_where_only_the_list_of_what_has_no_effect_differs(house: House) -> None:
     noted = [msgspec.structs.replace(spec, no_effect=["cache= has no effect"]) for spec in TASKS]
-    again = await house.control.deploy(wire.DeployRequest(version="v1", root="/", tasks=noted), "owner")
+    again = await house.control.deployments.start(wire.DeployRequest(version="v1", root="/", tasks=noted), "owner")
     assert {env.phase for env in again.environments} == {"unchanged"}
 
 
@@ -80,12 +80,12 @@ async def test_more_than_the_machine_has_is_a_warning_and_an_error_if_strict(hou
     wanted = wire.EnvironmentSpec(name="env", kind="task", resources=wire.ResourcesSpec(cpu=5000, memory=2**60))
     tasks = [msgspec.structs.replace(spec, environment=wanted) for spec in TASKS]
     request = wire.DeployRequest(version="big", root="/", tasks=tasks)
-    cores, memory = (await house.control.deploy(request, "owner")).warnings
+    cores, memory = (await house.control.deployments.start(request, "owner")).warnings
     assert "5000 cores" in cores
     assert "1073741824.0 GiB" in memory
     strict = msgspec.structs.replace(request, version="bigger", strict=True)
     with pytest.raises(InvalidInputError, match=r"strict: .*5000 cores"):
-        await house.control.deploy(strict, "owner")
+        await house.control.deployments.start(strict, "owner")
     with pytest.raises(RemoteTaskNotFoundError):
         await house.run("add", version="bigger")
 
@@ -104,35 +104,35 @@ PEM = wire.SecretSpec(key="pem", env="PEM", mount="/etc/flyte/secrets")
 async def test_a_secret_that_cannot_be_mounted_on_this_machine_is_a_warning_at_its_deployment(
     house: House, profile: str, warns: bool
 ) -> None:
-    await house.control.create_secret(wire.SecretRequest(name="pem", value="x"), "owner")
+    await house.control.secrets.create(wire.SecretRequest(name="pem", value="x"), "owner")
     house.home.isolation.write_text(json.dumps({"profile": profile, "reason": ""}))
-    warnings = (await house.control.deploy(mounting(PEM), "owner")).warnings
+    warnings = (await house.control.deployments.start(mounting(PEM), "owner")).warnings
     assert ["'env' mounts pem at /etc/flyte/secrets; no file is made" in line for line in warnings] == [True] * warns
     strict = msgspec.structs.replace(mounting(PEM), strict=True)
     with pytest.raises(InvalidInputError, match="mounts pem") if warns else contextlib.nullcontext():
-        await house.control.deploy(strict, "owner")
+        await house.control.deployments.start(strict, "owner")
 
 
 async def test_a_secret_and_a_group_that_would_be_one_file_are_refused(house: House) -> None:
     for name in ("pem", "pem_key"):
-        await house.control.create_secret(wire.SecretRequest(name=name, value="x"), "owner")
+        await house.control.secrets.create(wire.SecretRequest(name=name, value="x"), "owner")
     grouped = wire.SecretSpec(key="key", group="pem", env="KEY", mount="/etc/flyte/secrets")
     with pytest.raises(InvalidInputError, match="a secret and a group of secrets at /etc/flyte/secrets/pem"):
-        await house.control.deploy(mounting(PEM, grouped), "owner")
+        await house.control.deployments.start(mounting(PEM, grouped), "owner")
 
 
 async def deployed(house: House, version: str, **options: Any) -> str:
     """Deploy the tasks at a version, and say what the deployment says of their environment."""
     request = wire.DeployRequest(version=version, root=f"/{version}", tasks=TASKS, **options)
-    found = await house.control.deploy(request, "owner")
+    found = await house.control.deployments.start(request, "owner")
     return found.environments[0].phase
 
 
 async def latest(house: House) -> set[str]:
     """The version of `env.add` by every way of asking for the latest."""
     scope = ("flytesnacks", "development")
-    listed = [task.version for task in await house.control.tasks(*scope) if task.name == "env.add"]
-    shown = [await house.control.task(*scope, name) for name in ("env.add", "add")]
+    listed = [task.version for task in await house.control.tasks.list(*scope) if task.name == "env.add"]
+    shown = [await house.control.tasks.get(*scope, name) for name in ("env.add", "add")]
     versions = [task.version for task in shown] + [task.current for task in shown]
     return {*listed, *versions, (await house.run("add")).version, (await house.run("env.add")).version}
 
@@ -162,8 +162,8 @@ async def test_a_task_that_was_never_deployed_is_current_at_what_was_run_last(ho
 
     async def current(version: str, *, moves_current: bool) -> str:
         request = wire.DeployRequest(version=version, root="/", tasks=[spec], moves_current=moves_current)
-        await house.control.deploy(request, "owner")
-        return (await house.control.task("flytesnacks", "development", "new.task")).version
+        await house.control.deployments.start(request, "owner")
+        return (await house.control.tasks.get("flytesnacks", "development", "new.task")).version
 
     assert [await current(version, moves_current=False) for version in ("a", "b", "a")] == ["a", "b", "a"]
     assert await current("a", moves_current=True) == "a"
@@ -173,7 +173,7 @@ async def test_a_task_that_was_never_deployed_is_current_at_what_was_run_last(ho
 async def test_a_fresh_key_that_comes_twice_starts_one_run(house: House) -> None:
     """A call that broke is made again as one that may have been heard; its first words may still arrive after it."""
     request = wire.RunRequest(task="add", inputs=msgspec.Raw(b'{"x": 1}'), idempotency_key="made-for-it")
-    runs = [await house.control.create_run(request, "owner", fresh=fresh) for fresh in (True, False, True)]
+    runs = [await house.control.runs.create(request, "owner", fresh=fresh) for fresh in (True, False, True)]
     assert [created for _, created in runs] == [True, False, False]
     assert len({run.name for run, _ in runs}) == 1
 
@@ -192,15 +192,15 @@ async def test_a_caller_that_hangs_up_too_early_and_calls_again_finds_its_run(
 
     monkeypatch.setattr(house.control.journal, "commit", held)
     request = wire.RunRequest(task="add", inputs=msgspec.Raw(b'{"x": 1}'), idempotency_key="key")
-    calls = [asyncio.ensure_future(house.control.create_run(request, "owner")) for _ in range(2)]
+    calls = [asyncio.ensure_future(house.control.runs.create(request, "owner")) for _ in range(2)]
     await begun.wait()
     calls[0].cancel()
     await asyncio.wait(calls[:1])
     goes_on.set()
     run, created = await calls[1]
     assert (calls[0].cancelled(), created) == (True, False)
-    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
-    assert len(await house.control.runs(project="flytesnacks", domain="development")) == 1
+    assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+    assert len(await house.control.runs.list(project="flytesnacks", domain="development")) == 1
 
 
 async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
@@ -209,7 +209,7 @@ async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
     """Also when all of them were created in the same instant."""
     monkeypatch.setattr("tarmac.control.runs.runs.time.time", lambda: 1_700_000_000.0)
     names = {(await house.run("add")).name for _ in range(5)}
-    listed = partial(house.control.runs, project="flytesnacks", domain="development", limit=2)
+    listed = partial(house.control.runs.list, project="flytesnacks", domain="development", limit=2)
     found = [run.name for run in await listed()]
     while page := await listed(before_run=found[-1]):
         found += [run.name for run in page]
@@ -219,7 +219,7 @@ async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
 async def test_wrong_inputs_create_nothing(house: House) -> None:
     with pytest.raises(InvalidInputError, match=r"input 'x' of env\.add is \"one\", not an int"):
         await house.run("add", x="one")
-    assert await house.control.runs(project="flytesnacks", domain="development") == []
+    assert await house.control.runs.list(project="flytesnacks", domain="development") == []
 
 
 @pytest.mark.parametrize("options", [{"name": "no spaces"}, {"name": "x" * 101}, {"idempotency_key": "k" * 201}])
@@ -244,7 +244,7 @@ async def test_a_key_that_comes_with_the_name_of_a_run_means_that_run_from_then_
     for key in ("k1", "k2"):
         assert (await house.run("add", idempotency_key=key)).name == "nightly"
         assert (await house.run("add", name="nightly", idempotency_key=key)).name == "nightly"
-    assert len(await house.control.runs(project="flytesnacks", domain="development")) == 1
+    assert len(await house.control.runs.list(project="flytesnacks", domain="development")) == 1
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ async def test_a_key_that_comes_with_another_call_is_refused(house: House, other
                 other.get("task", "add"), idempotency_key=key, **{k: v for k, v in other.items() if k != "task"}
             )
     assert (await house.run("add", idempotency_key="k1")).name == run.name
-    assert len(await house.control.runs(project="flytesnacks", domain="development")) == 2
+    assert len(await house.control.runs.list(project="flytesnacks", domain="development")) == 2
 
 
 async def test_the_reports_of_an_action_are_read_at_once_and_are_not_in_its_events(house: House) -> None:
@@ -279,9 +279,9 @@ async def test_the_reports_of_an_action_are_read_at_once_and_are_not_in_its_even
 
     house.behave = behave
     run = await house.run("flaky")
-    assert (await house.control.wait(run.name, 10)).attempt == 3
+    assert (await house.control.runs.wait(run.name, 10)).attempt == 3
     for attempt, number in ((None, 3), (1, 1), (2, 2)):
-        report = await house.control.report(run.name, "a0", attempt)
+        report = await house.control.actions.report(run.name, "a0", attempt)
         assert (report.attempt, report.html[:13]) == (number, f"<p>2 of {number}</p>")
     told = [event.body["progress"] for event in await house.store.events(f"run/{run.name}/a0") if event.body]
     assert told == [{"report": {"characters": 100_013}, "other": page} for _ in range(3) for page in range(3)]
@@ -297,7 +297,7 @@ async def test_a_parent_gets_its_childrens_results(house: House) -> None:
     house.behave = behave
     run = await house.result("tree")
     assert bytes(run.outputs or b"") == b"[210]"
-    assert (await house.control.run(run.name)).actions == 21
+    assert (await house.control.runs.get(run.name)).actions == 21
 
 
 async def test_a_tree_deeper_than_the_slots_and_the_pool_does_not_lock_up(house: House) -> None:
@@ -324,7 +324,7 @@ async def test_a_failure_is_tried_again_as_often_as_the_task_says(house: House) 
     assert (run.phase, bytes(run.outputs or b"")) == (ActionPhase.SUCCEEDED, b"[3]")
     failed = await house.result("add")
     assert (failed.phase, failed.error and failed.error.code) == (ActionPhase.FAILED, "ValueError")
-    attempts = (await house.control.action(run.name, "a0")).attempts
+    attempts = (await house.control.actions.get(run.name, "a0")).attempts
     assert [attempt.phase for attempt in attempts] == [ActionPhase.FAILED, ActionPhase.FAILED, ActionPhase.SUCCEEDED]
 
 
@@ -375,12 +375,12 @@ async def test_a_worker_that_lost_its_action_cannot_finish_it_or_act_for_it(
     stranger = next(w for w in house.control.dispatch.workers.values() if w.link and not w.actions)
     for worker, attempt in ((house.control.dispatch.workers[owner.order.unit], 1), (stranger, 2), (stranger, 1)):
         WorkerPeer(worker, house.control._inbox).frame(stale(run.name, attempt))
-        root = house.control._runs.live[run.name].root
+        root = house.control.runs.live[run.name].root
         assert (root.phase, root.attempt, root.waiting) == (ActionPhase.RUNNING, 2, 0)
     opens.set()
-    done = await house.control.wait(run.name, 10)
+    done = await house.control.runs.wait(run.name, 10)
     assert (done.phase, done.attempt, bytes(done.outputs or b"")) == (ActionPhase.SUCCEEDED, 2, b'["second"]')
-    assert (done.actions, len(await house.control.actions(run.name))) == (1, 1)
+    assert (done.actions, len(await house.control.actions.list(run.name))) == (1, 1)
 
 
 async def test_aborting_an_action_aborts_what_is_below_it_and_ends_the_processes(house: House) -> None:
@@ -395,9 +395,9 @@ async def test_aborting_an_action_aborts_what_is_below_it_and_ends_the_processes
     house.behave = behave
     run = await house.run("tree")
     await asyncio.wait_for(started.wait(), 5)
-    aborted = await house.control.abort(run.name, "enough", "owner")
+    aborted = await house.control.runs.abort(run.name, "enough", "owner")
     assert aborted.phase is ActionPhase.ABORTED
-    phases = {action.phase for action in await house.control.actions(run.name)}
+    phases = {action.phase for action in await house.control.actions.list(run.name)}
     assert phases == {ActionPhase.ABORTED}
     assert await eventually(lambda: len(house.agent.stopped) == 2)
 
@@ -426,7 +426,7 @@ async def test_children_end_with_their_parent(house: House) -> None:
     house.behave = behave
     run = await house.result("tree")
     assert run.phase is ActionPhase.SUCCEEDED
-    phases = {action.task: action.phase for action in await house.control.actions(run.name)}
+    phases = {action.task: action.phase for action in await house.control.actions.list(run.name)}
     assert phases == {"env.tree": ActionPhase.SUCCEEDED, "env.add": ActionPhase.ABORTED}
 
 
@@ -440,16 +440,16 @@ async def test_a_watcher_gets_a_snapshot_and_every_later_event_once_and_in_order
     house.behave = behave
     run = await house.run("add")
     seen = []
-    async for kind, seq, record in house.control.watch_run(run.name, None, "root"):
+    async for kind, seq, record in house.control.watching.run(run.name, None, "root"):
         seen.append((kind, seq, str(record.phase)))
         go.set()
     assert seen[0][0] == "snapshot"
     assert seen[-1][2] == "succeeded"
     numbers = [seq for _, seq, _ in seen]
     assert numbers == sorted(set(numbers))
-    again = [seq async for _, seq, _ in house.control.watch_run(run.name, numbers[0], "root")]
+    again = [seq async for _, seq, _ in house.control.watching.run(run.name, numbers[0], "root")]
     assert again == numbers[1:]
-    assert [seq async for _, seq, _ in house.control.watch_run(run.name, numbers[-1], "root")] == []
+    assert [seq async for _, seq, _ in house.control.watching.run(run.name, numbers[-1], "root")] == []
 
 
 async def _ends_by_failure(house: House, run: str) -> None:
@@ -461,7 +461,7 @@ async def _ends_by_time(house: House, run: str) -> None:
 
 
 async def _ends_by_abort(house: House, run: str) -> None:
-    await house.control.abort(run, "enough", "owner")
+    await house.control.runs.abort(run, "enough", "owner")
 
 
 @pytest.mark.parametrize(
@@ -497,19 +497,19 @@ async def test_a_watcher_of_all_actions_hears_of_every_end_and_of_the_roots_last
     await ends(house, run.name)
     seen = await asyncio.wait_for(watched, 5)
     last = {subject: told for _, subject, told in seen}
-    children = [last[f"run/{run.name}/{action.name}"] for action in await house.control.actions(run.name)][1:]
+    children = [last[f"run/{run.name}/{action.name}"] for action in await house.control.actions.list(run.name)][1:]
     assert children == ["aborted"] * 3
     assert seen[-1][1:] == (f"run/{run.name}/a0", phase)
     numbers = [seq for seq, _, _ in seen]
     assert numbers == sorted(set(numbers))
     for offset in (before, numbers[-2]):
         assert await _watched(house, run.name, offset) == [each for each in seen if each[0] > offset]
-    assert (await house.control.run(run.name)).seq == numbers[-1]
+    assert (await house.control.runs.get(run.name)).seq == numbers[-1]
 
 
 async def _watched(house: House, run: str, after: int | None) -> list[tuple[int, str, str]]:
     """(number, subject, phase) of every event."""
-    stream = house.control.watch_run(run, after, "all")
+    stream = house.control.watching.run(run, after, "all")
     return [(seq, record.subject, record.phase) async for kind, seq, record in stream if kind == "event"]
 
 
@@ -534,7 +534,7 @@ async def test_a_restarted_control_plane_finds_running_actions_and_does_not_star
                     run=held.run, action=held.action, attempt=held.attempt, outputs=wire.Value(inline=b'["once"]')
                 )
             )
-    done = await control.wait(run.name, 10)
+    done = await control.runs.wait(run.name, 10)
     assert (done.phase, done.attempt, bytes(done.outputs or b"")) == (ActionPhase.SUCCEEDED, 1, b'["once"]')
     assert len(house.agent.assigned) == 1
     go.set()
@@ -552,7 +552,7 @@ async def test_a_restarted_control_plane_starts_again_what_was_lost_with_its_wor
     await house.down()
     house.agent.workers.clear()
     control = await house.up()
-    done = await control.wait(run.name, 10)
+    done = await control.runs.wait(run.name, 10)
     assert (done.phase, bytes(done.outputs or b"")) == (ActionPhase.SUCCEEDED, b"[2]")
 
 
@@ -590,12 +590,12 @@ async def test_what_was_stopped_with_the_platform_did_not_fail_and_is_run_again(
     house.home.stopping.touch()
     first, second = (house.worker_of(act) for act in sorted(begun, key=lambda act: int(act.inputs["x"])))
     house.agent.exited(first, signal=15)
-    assert await eventually(lambda: house.control._runs.live[runs[0].name].root.attempt == 2)
+    assert await eventually(lambda: house.control.runs.live[runs[0].name].root.attempt == 2)
     house.agent.lose(second)
     await house.restart()
     for run in runs:
-        assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
-        attempts = (await house.control.action(run.name, "a0")).attempts
+        assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+        attempts = (await house.control.actions.get(run.name, "a0")).attempts
         assert [attempt.phase.value for attempt in attempts] == ["aborted", "succeeded"]
         assert attempts[0].error is not None
         assert attempts[0].error.message == "stopped by `flyte down`"
@@ -615,16 +615,17 @@ async def test_who_did_it_is_in_the_event_of_every_change(house: House) -> None:
 
     house.behave = blocks
     run = await house.run("add")
-    await control.abort(run.name, "enough", "ann")
-    deployed_by = (await control.deploy(wire.DeployRequest(version="v1", root="/", tasks=TASKS), "ben")).created_by
-    await control.create_secret(wire.SecretRequest(name="s", value="1"), "cleo")
-    await control.create_secret(wire.SecretRequest(name="s", value="2"), "dora")
-    await control.delete_secret(*scope, "s", "ed")
-    key = await control.create_key(wire.KeyRequest(name="ci"), "fred")
+    await control.runs.abort(run.name, "enough", "ann")
+    deployment = await control.deployments.start(wire.DeployRequest(version="v1", root="/", tasks=TASKS), "ben")
+    deployed_by = deployment.created_by
+    await control.secrets.create(wire.SecretRequest(name="s", value="1"), "cleo")
+    await control.secrets.create(wire.SecretRequest(name="s", value="2"), "dora")
+    await control.secrets.delete(*scope, "s", "ed")
+    key = await control.keys.create(wire.KeyRequest(name="ci"), "fred")
     with contextlib.suppress(SystemUnavailableError):  # there is no gateway that could confirm it
-        await control.delete_key(key.id, "gina")
-    await control.create_project(wire.Project(id="shop"), "hal")
-    await control.update_project(wire.Project(id="shop", name="Shop"), "ida")
+        await control.keys.delete(key.id, "gina")
+    await control.projects.create(wire.Project(id="shop"), "hal")
+    await control.projects.update(wire.Project(id="shop", name="Shop"), "ida")
 
     async def told(subject: str) -> list[tuple[str, str]]:
         events = await house.store.events(subject, 0, 1000)

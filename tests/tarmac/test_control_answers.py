@@ -63,15 +63,15 @@ async def asked_before_it_is_there(house: House, ask: Callable[[], Coroutine[Any
 
 async def test_an_abort_that_is_answered_while_its_run_is_being_created_is_not_lost(house: House) -> None:
     house.behave = forever
-    asking = await asked_before_it_is_there(house, lambda: house.control.abort("new", "enough", "owner"))
+    asking = await asked_before_it_is_there(house, lambda: house.control.runs.abort("new", "enough", "owner"))
     assert (await asyncio.wait_for(asking, 10)).phase is ActionPhase.ABORTED
-    assert (await house.control.run("new")).phase is ActionPhase.ABORTED
+    assert (await house.control.runs.get("new")).phase is ActionPhase.ABORTED
     assert on_disk(house, "new") == "aborted"
 
 
 async def test_an_abort_of_an_action_while_its_run_is_being_created_is_not_lost(house: House) -> None:
     house.behave = forever
-    asking = await asked_before_it_is_there(house, lambda: house.control.abort_action("new", "a0", "enough", "owner"))
+    asking = await asked_before_it_is_there(house, lambda: house.control.actions.abort("new", "a0", "enough", "owner"))
     assert (await asyncio.wait_for(asking, 10)).phase is ActionPhase.ABORTED
     assert on_disk(house, "new") == "aborted"
 
@@ -84,8 +84,8 @@ async def test_who_waits_for_a_run_that_is_being_created_waits_for_its_end(house
         return 7
 
     house.behave = behave
-    asking = await asked_before_it_is_there(house, lambda: house.control.wait("new", 30))
-    assert await eventually(lambda: bool(house.control._runs.live["new"].over) or asking.done())
+    asking = await asked_before_it_is_there(house, lambda: house.control.runs.wait("new", 30))
+    assert await eventually(lambda: bool(house.control.runs.live["new"].over) or asking.done())
     assert not asking.done()
     end.set()
     assert (await asyncio.wait_for(asking, 10)).phase is ActionPhase.SUCCEEDED
@@ -93,28 +93,29 @@ async def test_who_waits_for_a_run_that_is_being_created_waits_for_its_end(house
 
 async def test_what_is_nowhere_is_not_found(house: House) -> None:
     await house.result("add", name="there")
-    for ask in (house.control.wait("none", 5), house.control.abort("none", "", "owner"), house.control.run("none")):
+    runs = house.control.runs
+    for ask in (runs.wait("none", 5), runs.abort("none", "", "owner"), runs.get("none")):
         with pytest.raises(RunNotFoundError, match="none"):
             await ask
     with pytest.raises(RunNotFoundError, match="none"):
-        await house.control.abort_action("none", "a0", "", "owner")
+        await house.control.actions.abort("none", "a0", "", "owner")
     with pytest.raises(ActionNotFoundError, match="other"):
-        await house.control.abort_action("there", "other", "", "owner")
+        await house.control.actions.abort("there", "other", "", "owner")
 
 
 async def test_a_run_that_nobody_moves_is_not_waited_for_and_its_abort_is_not_acknowledged(house: House) -> None:
     """It is on disk, not over, and this control plane left it out when it started."""
     house.behave = forever
     await house.run("add", name="new")
-    left_out = house.control._runs.live.pop("new")
+    left_out = house.control.runs.live.pop("new")
     for ask in (
-        house.control.abort("new", "", "owner"),
-        house.control.abort_action("new", "a0", "", "owner"),
-        house.control.wait("new", 30),
+        house.control.runs.abort("new", "", "owner"),
+        house.control.actions.abort("new", "a0", "", "owner"),
+        house.control.runs.wait("new", 30),
     ):
         with pytest.raises(SystemUnavailableError, match="was left out"):
             await asyncio.wait_for(ask, 10)
-    house.control._runs.live["new"] = left_out
+    house.control.runs.live["new"] = left_out
 
 
 # ------------------------------------------------------------------------- a record and its number belong together
@@ -125,15 +126,15 @@ T = TypeVar("T")
 
 
 async def _single(house: House, name: str) -> wire.Run:
-    return await house.control.run(name)
+    return await house.control.runs.get(name)
 
 
 async def _listed(house: House, name: str) -> wire.Run:
-    return next(run for run in await house.control.runs(**SCOPE) if run.name == name)
+    return next(run for run in await house.control.runs.list(**SCOPE) if run.name == name)
 
 
 async def _snapshot(house: House, name: str) -> wire.Run:
-    async for kind, seq, record in house.control.watch_run(name, None):
+    async for kind, seq, record in house.control.watching.run(name, None):
         assert (kind, seq) == ("snapshot", record.seq)
         assert isinstance(record, wire.Run)
         return record
@@ -152,7 +153,7 @@ async def read_as_it_is_created(
     assert await eventually(lambda: house.reads.waiting == 1)
     house.news.go_on()
     await creating
-    await house.control.wait("new", 10)
+    await house.control.runs.wait("new", 10)
     gate.set()
     return asking
 
@@ -162,13 +163,13 @@ async def test_who_watches_from_the_number_of_a_record_misses_nothing(house: Hou
     run = await asyncio.wait_for(await read_as_it_is_created(house, record), 10)
     events = await house.store.events("run/new/a0")
     assert [event.phase for event in events if event.seq <= run.seq][-1] == run.phase
-    seen = [event async for _, _, event in house.control.watch_run("new", run.seq)]
+    seen = [event async for _, _, event in house.control.watching.run("new", run.seq)]
     assert seen == [event for event in events if event.seq > run.seq]
 
 
 async def test_a_stream_that_begins_as_its_run_is_created_tells_everything_and_ends(house: House) -> None:
     async def watch(house: House, name: str) -> Any:
-        return [(kind, seq, str(record.phase)) async for kind, seq, record in house.control.watch_run(name, None)]
+        return [(kind, seq, str(record.phase)) async for kind, seq, record in house.control.watching.run(name, None)]
 
     (first, *rest) = await asyncio.wait_for(await read_as_it_is_created(house, watch), 10)
     events = await house.store.events("run/new/a0")
@@ -184,7 +185,7 @@ async def test_a_stream_from_a_number_that_was_never_given_out_ends_with_its_run
         await end.wait()
 
     async def watch() -> list[str]:
-        return [str(event.phase) async for _, _, event in house.control.watch_run("new", 10**9)]
+        return [str(event.phase) async for _, _, event in house.control.watching.run("new", 10**9)]
 
     house.behave = behave
     await house.run("add", name="new")
@@ -203,17 +204,17 @@ async def _phase_listed(house: House) -> str:
 
 
 async def _phase_of_action(house: House) -> str:
-    return (await house.control.actions("new"))[0].phase
+    return (await house.control.actions.list("new"))[0].phase
 
 
 async def _phase_of_details(house: House) -> str:
-    return (await house.control.action("new", "a0")).action.phase
+    return (await house.control.actions.get("new", "a0")).action.phase
 
 
 async def _phase_told(house: House) -> str:
     """The last that a stream tells of what is on disk when it begins."""
     last = ""
-    async for _, _, event in house.control.watch_run("new", 0):
+    async for _, _, event in house.control.watching.run("new", 0):
         last = str(event.phase)
         if last == on_disk(house, "new"):
             break
@@ -232,7 +233,7 @@ async def test_what_one_answer_shows_the_next_one_does_not_take_back(
 
     house.behave = behave
     await house.run("add", name="new")
-    live = house.control._runs.live["new"]
+    live = house.control.runs.live["new"]
     assert await eventually(lambda: live.shown is not None and live.shown.phase is ActionPhase.RUNNING)
     house.news.hold()
     end.set()
@@ -240,10 +241,10 @@ async def test_what_one_answer_shows_the_next_one_does_not_take_back(
     asking = asyncio.create_task(ask(house))
     assert await eventually(lambda: asking.done() or bool(house.control.journal._behind))
     assert not asking.done()
-    assert (await house.control.run("new")).phase is ActionPhase.RUNNING
+    assert (await house.control.runs.get("new")).phase is ActionPhase.RUNNING
     house.news.go_on()
     assert await asyncio.wait_for(asking, 10) == "succeeded"
-    assert (await house.control.run("new")).phase is ActionPhase.SUCCEEDED
+    assert (await house.control.runs.get("new")).phase is ActionPhase.SUCCEEDED
 
 
 # ------------------------------------------------------------------------------------------------ counts, and queries
@@ -261,18 +262,18 @@ async def test_a_run_has_as_many_actions_as_its_list_says_while_they_run_and_aft
     async def counts() -> list[int]:
         records = [await record(house, "new") for record in (_single, _listed, _snapshot)]
         assert {record.seq for record in records} <= set(range(house.control.journal.told + 1))
-        return [*(record.actions for record in records), len(await house.control.actions("new"))]
+        return [*(record.actions for record in records), len(await house.control.actions.list("new"))]
 
     house.behave = behave
     run = await house.run("tree", name="new")
     assert run.actions == 1
-    live = house.control._runs.live["new"]
+    live = house.control.runs.live["new"]
     assert await eventually(lambda: live.stored == 21)
     assert await counts() == [21] * 4
-    assert [action.children for action in await house.control.actions("new")] == [20] + [0] * 20
-    assert (await house.control.action("new", "a0")).action.children == 20
+    assert [action.children for action in await house.control.actions.list("new")] == [20] + [0] * 20
+    assert (await house.control.actions.get("new", "a0")).action.children == 20
     end.set()
-    assert (await house.control.wait("new", 10)).actions == 21
+    assert (await house.control.runs.wait("new", 10)).actions == 21
     assert await counts() == [21] * 4
     await house.restart()
     assert await counts() == [21] * 4
@@ -286,12 +287,12 @@ async def test_a_count_does_not_run_ahead_of_the_disk(house: House) -> None:
     house.behave = behave
     house.environ["TARMAC_SLOTS"] = "1"
     await house.run("tree", name="new")
-    live = house.control._runs.live["new"]
+    live = house.control.runs.live["new"]
     house.disk.hold()
     assert await eventually(lambda: len(live.actions) == 2)
     assert [(await record(house, "new")).actions for record in (_single, _listed)] == [1, 1]
     house.disk.go_on()
-    assert (await house.control.wait("new", 10)).actions == 2
+    assert (await house.control.runs.wait("new", 10)).actions == 2
 
 
 @pytest.fixture
@@ -320,11 +321,11 @@ async def test_a_list_takes_as_many_queries_for_many_entries_as_for_one(house: H
         await house.result("add")
     control = house.control
     lists: list[tuple[int, Callable[[int], Awaitable[list[Any]]]]] = [
-        (20, lambda limit: control.runs(**SCOPE, limit=limit)),
-        (20, lambda limit: control.runs(**SCOPE, phases=[ActionPhase.SUCCEEDED], limit=limit)),
-        (20, lambda limit: control.actions("new", limit=limit)),
-        (20, lambda limit: control.actions("new", parent="a0", limit=limit)),
-        (10, lambda limit: control.tasks(**SCOPE, limit=limit)),
+        (20, lambda limit: control.runs.list(**SCOPE, limit=limit)),
+        (20, lambda limit: control.runs.list(**SCOPE, phases=[ActionPhase.SUCCEEDED], limit=limit)),
+        (20, lambda limit: control.actions.list("new", limit=limit)),
+        (20, lambda limit: control.actions.list("new", parent="a0", limit=limit)),
+        (10, lambda limit: control.tasks.list(**SCOPE, limit=limit)),
     ]
     for many, ask in lists:
         numbers = []
@@ -336,7 +337,7 @@ async def test_a_list_takes_as_many_queries_for_many_entries_as_for_one(house: H
 
 
 async def test_what_a_name_means_is_read_once_until_a_deployment_changes_it(house: House, queries: list[str]) -> None:
-    registry = house.control.registry
+    registry = house.control.tasks
 
     async def version(name: str, wanted: str | None = None) -> tuple[str, int]:
         """The version that is found, and the queries that it took."""
@@ -347,23 +348,23 @@ async def test_what_a_name_means_is_read_once_until_a_deployment_changes_it(hous
     for name, wanted in (("add", None), ("env.add", None), ("add", "v1"), ("env.add", "v1")):
         assert (await version(name, wanted))[0] == "v1"
         assert await version(name, wanted) == ("v1", 0)
-    await house.control.deploy(wire.DeployRequest(version="v2", root="/", tasks=TASKS), "owner")
+    await house.control.deployments.start(wire.DeployRequest(version="v2", root="/", tasks=TASKS), "owner")
     assert [(await version(name))[0] for name in ("add", "env.add", "add")] == ["v2"] * 3
     assert (await version("add", "v1"))[0] == "v1"
     other = msgspec.structs.replace(TASKS[0], name="other.add")
-    await house.control.deploy(wire.DeployRequest(version="v2", root="/", tasks=[other]), "owner")
+    await house.control.deployments.start(wire.DeployRequest(version="v2", root="/", tasks=[other]), "owner")
     with pytest.raises(RemoteTaskNotFoundError, match="is the name of 2 tasks"):
         await version("add")
 
 
 async def test_what_is_kept_of_overridden_tasks_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tarmac.control.workers.pools.OVERRIDES_KEPT", 3)
-    pools = house.control._pools
+    pools = house.control.runs._pools
     for count in range(10):
         overrides = msgspec.structs.replace(TASKS[0], retries=wire.RetrySpec(count=count))
         assert (await house.result("add", overrides=overrides)).phase is ActionPhase.SUCCEEDED
     assert len(pools._overridden) == 3
-    registry = house.control.registry
+    registry = house.control.tasks
     assert (await house.result("add")).phase is ActionPhase.SUCCEEDED
     assert len(pools._made) == 1
     registry._known.clear()

@@ -41,7 +41,7 @@ async def deploy(house: House, *apps: wire.AppSpec, version: str = "v1", **reque
     """Begin a deployment, each app in a level of its own."""
     names = [spec.name for spec in apps]
     order = request.pop("order", {name: names[:number] for number, name in enumerate(names)})
-    return await house.control.deploy(
+    return await house.control.deployments.start(
         wire.DeployRequest(version=version, root="/", apps=list(apps), order=order, **request), "owner"
     )
 
@@ -53,13 +53,13 @@ async def deployed(house: House, *apps: wire.AppSpec, version: str = "v1", **req
 
 async def ended(house: House, begun: wire.Deployment) -> wire.Deployment:
     """The deployment when it is over."""
-    while (found := await house.control.deployment(begun.id)).phase is DeploymentPhase.RUNNING:  # noqa: ASYNC110
+    while (found := await house.control.deployments.get(begun.id)).phase is DeploymentPhase.RUNNING:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return found
 
 
 async def shown(house: House, name: str) -> wire.App:
-    return await house.control.app(*DEFAULT, name)
+    return await house.control.apps.get(*DEFAULT, name)
 
 
 async def until(fact: Callable[[], Any]) -> None:
@@ -140,7 +140,7 @@ async def test_a_deployment_is_done_when_the_gateway_has_its_route_and_not_befor
     begun = await deploy(house, app("front"))
     await until(lambda: gateway.barriers)
     assert gateway.replicas("front")
-    assert (await house.control.deployment(begun.id)).phase is DeploymentPhase.RUNNING
+    assert (await house.control.deployments.get(begun.id)).phase is DeploymentPhase.RUNNING
     gateway.apply()
     assert (await ended(house, begun)).phase is DeploymentPhase.SUCCEEDED
 
@@ -258,8 +258,8 @@ async def test_an_app_that_falls_asleep_serves_again_after_a_restart_of_the_cont
 
 async def test_an_activation_is_on_disk_when_it_is_told(house: House) -> None:
     await deployed(house, app("front"))
-    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
-    told = asyncio.ensure_future(house.control.activate(*DEFAULT, "front", 5, "owner"))
+    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
+    told = asyncio.ensure_future(house.control.apps.activate(*DEFAULT, "front", 5, "owner"))
     replicas = len(house.agent.started)
     await until(lambda: len(house.agent.started) > replicas)  # nothing is begun before that either
     row = next(row for row in await house.store.apps(None, None) if row.name == "front")
@@ -315,9 +315,9 @@ async def test_an_app_that_is_stopped_or_deployed_while_it_falls_asleep_is_what_
     assert (await shown(house, "front")).version == "v2"
     gateway.quiet("front")
     await until(lambda: not gateway.replicas("front"))
-    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
     gateway.parted("front")
-    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
     assert (await shown(house, "front")).status is AppStatus.STOPPED
 
 
@@ -371,7 +371,7 @@ async def cut_off(house: House, *apps: wire.AppSpec, stuck: str, version: str, *
     await until(is_stuck)
     control = await house.restart()
     await until(lambda: control.agent.present)
-    return await control.deployment(begun.id)
+    return await control.deployments.get(begun.id)
 
 
 async def test_a_deployment_that_was_cut_off_is_taken_back(house: House) -> None:
@@ -443,7 +443,7 @@ async def test_tasks_and_first_apps_of_a_deployment_that_was_cut_off_are_gone(ho
 
 async def current(house: House) -> tuple[str, bool]:
     found = {row.name: row for row in await house.store.current_tasks(*DEFAULT)}["env.add"]
-    shown = await house.control.task(*DEFAULT, "env.add")
+    shown = await house.control.tasks.get(*DEFAULT, "env.add")
     assert (shown.version, shown.current) == (found.version, found.version)
     return found.version, found.deployed
 
@@ -483,7 +483,7 @@ async def test_a_deployment_that_was_complete_but_for_its_last_commit_is_finishe
         begun = await deploy(house, app("front", scaledown_after=1), version="v2")
         await reached.wait()
     control = await house.restart()
-    assert (await control.deployment(begun.id)).phase is DeploymentPhase.SUCCEEDED
+    assert (await control.deployments.get(begun.id)).phase is DeploymentPhase.SUCCEEDED
     await until(lambda: [o.replica.version for o in house.agent.replicas.values() if o.replica] == ["v2"])
     assert (await shown(house, "front")).version == "v2"
 
@@ -508,8 +508,8 @@ async def statuses(house: House, name: str) -> list[str]:
 
 async def test_an_app_that_is_stopped_and_started_again_moves_along_its_table(house: House) -> None:
     await deployed(house, app("front"))
-    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
-    await house.control.activate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.activate(*DEFAULT, "front", 5, "owner")
     found = await statuses(house, "front")
     assert found == ["deploying", "active", "stopped", "sleeping", "active"]
     table = {(str(row.old), str(row.new)) for row in APP_TRANSITIONS}
@@ -525,7 +525,7 @@ async def test_an_app_that_is_stopped_while_a_request_wakes_it_stays_stopped(hou
     house.agent.slow.add("front")
     gateway.wake("front")
     await until(lambda: house.agent.replicas)
-    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
     await until(lambda: gateway.woken)
     assert not gateway.woken[0].ok
     assert (await shown(house, "front")).status is AppStatus.STOPPED
@@ -536,7 +536,7 @@ async def test_a_replica_that_was_told_to_end_is_stopped_and_one_that_dies_has_f
     first, second = house.control._apps.find(*DEFAULT, "front").replicas.values()
     house.agent.end_replica(first.unit)
     await first.gone
-    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
     assert (first.phase, second.phase) == ("failed", "stopped")
 
 
@@ -565,12 +565,12 @@ async def test_an_app_is_shown_as_it_is_on_disk_and_its_number_too(house: House,
     assert (await deployed(house, app("front"))).phase is DeploymentPhase.SUCCEEDED
     before = await shown(house, "front")
     house.disk.hold()
-    stopping = asyncio.create_task(house.control.deactivate(*DEFAULT, "front", None, "owner"))
+    stopping = asyncio.create_task(house.control.apps.deactivate(*DEFAULT, "front", None, "owner"))
     live = house.control._apps.live[*DEFAULT, "front"]
     await until(lambda: live.row.status is AppStatus.STOPPED)
     now = await shown(house, "front")
     assert (now.status, now.wanted, now.seq) == (AppStatus.ACTIVE, "active", before.seq)
-    assert [each.status for each in await house.control.apps(*DEFAULT)] == [AppStatus.ACTIVE]
+    assert [each.status for each in await house.control.apps.list(*DEFAULT)] == [AppStatus.ACTIVE]
     house.disk.go_on()
     assert (await stopping).status is AppStatus.STOPPED
     events = await house.store.events("app/" + "/".join((*DEFAULT, "front")))
@@ -579,8 +579,8 @@ async def test_an_app_is_shown_as_it_is_on_disk_and_its_number_too(house: House,
 
 async def test_an_app_that_is_activated_is_answered_as_it_is_on_disk(house: House, gateway: Gateway) -> None:
     await deployed(house, app("front"))
-    await house.control.deactivate(*DEFAULT, "front", 5, "owner")
-    assert (await house.control.activate(*DEFAULT, "front", 5, "owner")).status is AppStatus.ACTIVE
+    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
+    assert (await house.control.apps.activate(*DEFAULT, "front", 5, "owner")).status is AppStatus.ACTIVE
     assert [row.status for row in await house.store.apps(*DEFAULT)] == [AppStatus.ACTIVE]
 
 
@@ -588,7 +588,7 @@ async def test_an_app_whose_creation_is_not_on_disk_is_not_there(house: House, g
     begun = await deploy(house, app("front"))
     house.disk.hold()
     await until(lambda: (*DEFAULT, "front") in house.control._apps.live)
-    assert await house.control.apps(*DEFAULT) == []
+    assert await house.control.apps.list(*DEFAULT) == []
     with pytest.raises(AppNotFoundError, match="front"):
         await shown(house, "front")
     house.disk.go_on()
@@ -602,9 +602,9 @@ async def test_a_deployment_is_shown_as_it_is_on_disk(house: House, gateway: Gat
     await until(lambda: gateway.barriers)
     house.disk.hold()
     gateway.apply()
-    deployments = house.control._deployments
+    deployments = house.control.deployments
     await until(lambda: deployments._underway[begun.id].now.environments[0].phase == "ready")
-    assert (await house.control.deployment(begun.id)).environments[0].phase == "starting"
+    assert (await house.control.deployments.get(begun.id)).environments[0].phase == "starting"
     house.disk.go_on()
     gateway.is_slow = False
     assert (await ended(house, begun)).phase is DeploymentPhase.SUCCEEDED
@@ -627,10 +627,10 @@ async def test_an_app_that_ends_the_agent_whenever_it_starts_has_failed_and_the_
         "deploy another version of it, or try once more: flyte update app bad --activate"
     )
     with pytest.raises(DeploymentError):
-        await house.control.activate(*DEFAULT, "bad", 5, "owner")
+        await house.control.apps.activate(*DEFAULT, "bad", 5, "owner")
     assert house.agent.deaths == 4
     house.agent.deadly.clear()
-    assert (await house.control.activate(*DEFAULT, "bad", 5, "owner")).status is AppStatus.ACTIVE
+    assert (await house.control.apps.activate(*DEFAULT, "bad", 5, "owner")).status is AppStatus.ACTIVE
 
 
 # ---------------------------------------------------------------------------------------------------------------- names
@@ -650,7 +650,7 @@ def named(name: str, **names: str) -> wire.AppSpec:
 async def test_no_app_is_given_a_name_of_the_front_door(house: House, name: str) -> None:
     with pytest.raises((DeploymentError, InvalidInputError)):
         await deploy(house, named("evil", custom_domain=name))
-    assert await house.control.apps(*DEFAULT) == []
+    assert await house.control.apps.list(*DEFAULT) == []
 
 
 async def test_an_app_with_the_name_of_another_is_refused_and_says_whose_it_is(house: House) -> None:
@@ -658,7 +658,7 @@ async def test_an_app_with_the_name_of_another_is_refused_and_says_whose_it_is(h
     for other in (named("two", subdomain="one"), named("two", custom_domain="APP.example")):
         with pytest.raises(DeploymentError, match="the app flytesnacks/development/one has that name"):
             await deploy(house, other)
-    assert [each.name for each in await house.control.apps(*DEFAULT)] == ["one"]
+    assert [each.name for each in await house.control.apps.list(*DEFAULT)] == ["one"]
 
 
 async def test_two_apps_of_one_deployment_do_not_share_a_name(house: House) -> None:
@@ -674,7 +674,7 @@ async def test_an_app_keeps_its_names_when_it_is_deployed_again(house: House) ->
 
 async def test_of_two_that_take_a_name_at_the_same_time_one_gets_it(house: House) -> None:
     begun = [
-        await house.control.deploy(
+        await house.control.deployments.start(
             wire.DeployRequest(
                 version="v1", root="/", project=project, apps=[named("one", custom_domain="app.example")]
             ),
@@ -688,9 +688,9 @@ async def test_of_two_that_take_a_name_at_the_same_time_one_gets_it(house: House
 
 async def test_who_stopped_started_and_deleted_an_app_is_in_its_events(house: House) -> None:
     await deployed(house, app("front"))
-    await house.control.deactivate(*DEFAULT, "front", 5, "ann")
-    await house.control.activate(*DEFAULT, "front", 5, "ben")
-    await house.control.delete_app(*DEFAULT, "front", "cleo")
+    await house.control.apps.deactivate(*DEFAULT, "front", 5, "ann")
+    await house.control.apps.activate(*DEFAULT, "front", 5, "ben")
+    await house.control.apps.delete(*DEFAULT, "front", "cleo")
     events = await house.store.events("/".join(("app", *DEFAULT, "front")))
     said = [(event.message, event.body["by"]) for event in events if "by" in event.body]
     assert said == [("deactivated", "ann"), ("activated", "ben"), ("deleted", "cleo")]

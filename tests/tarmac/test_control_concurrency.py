@@ -52,7 +52,7 @@ class Fan:
 
 
 def limit(house: House, run: str) -> ActionLimit:
-    found = house.control._runs.live[run].limit
+    found = house.control.runs.live[run].limit
     assert found is not None
     return found
 
@@ -65,7 +65,7 @@ async def begun(house: House, fan: Fan, run: str) -> None:
 
 async def ended(house: House, fan: Fan, run: str) -> None:
     fan.gate.set()
-    done = await house.control.wait(run, 10)
+    done = await house.control.runs.wait(run, 10)
     assert (done.phase, bytes(done.outputs or b"")) == (ActionPhase.SUCCEEDED, b"[6]")
 
 
@@ -127,8 +127,8 @@ async def test_an_aborted_run_begins_nothing_more(house: House) -> None:
     house.behave = fan = Fan()
     run = await house.run("tree", max_action_concurrency=2)
     await begun(house, fan, run.name)
-    assert (await house.control.abort(run.name, "enough", "owner")).phase is ActionPhase.ABORTED
-    actions = await house.control.actions(run.name)
+    assert (await house.control.runs.abort(run.name, "enough", "owner")).phase is ActionPhase.ABORTED
+    actions = await house.control.actions.list(run.name)
     assert {action.phase for action in actions} == {ActionPhase.ABORTED}
     assert sum(action.started is not None for action in actions) == 3
 

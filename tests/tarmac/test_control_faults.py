@@ -50,7 +50,7 @@ async def test_a_result_never_reaches_the_call_of_another_worker_that_has_the_sa
         if number == 1:
             raise Vanish
         opens[1].set()  # the first attempt's child ends while this one's call of the same number is open
-        children = house.control._runs.live[act.assign.run].children["a0"]
+        children = house.control.runs.live[act.assign.run].children["a0"]
         assert await eventually(lambda: children[0].settled)
         assert (await act.call("env.add", x=3)).phase is ActionPhase.SUCCEEDED  # its answer comes behind any other
         assert not call.done()
@@ -114,7 +114,7 @@ async def test_a_reused_worker_that_dies_is_given_nothing_while_it_is_taken_down
 
     house.behave = behave
     runs = await asyncio.gather(*(house.run("reused", x=n) for n in range(4)))
-    done = await asyncio.gather(*(house.control.wait(run.name, 10) for run in runs))
+    done = await asyncio.gather(*(house.control.runs.wait(run.name, 10) for run in runs))
     assert [run.phase for run in done] == [ActionPhase.SUCCEEDED] * 4
 
 
@@ -132,8 +132,8 @@ async def test_what_waits_behind_an_aborted_action_gets_another_process(house: H
     first = await house.run("reused", x=1)
     await asyncio.wait_for(started.wait(), 5)
     second = await house.run("reused", x=2)
-    await house.control.abort(first.name, "", "owner")
-    done = await house.control.wait(second.name, 10)
+    await house.control.runs.abort(first.name, "", "owner")
+    done = await house.control.runs.wait(second.name, 10)
     assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 1)
 
 
@@ -202,7 +202,7 @@ async def test_an_idle_worker_is_not_taken_for_lost_when_it_is_given_work_at_las
         assert await eventually(lambda: any(pool.idle for pool in dispatch.pools.values()) or not dispatch.pools)
         house.clock.forward(10 * lease)
         begun = await house.run("add")
-        run = await control.wait(begun.name, 100 * lease)  # by the clock that is put forward
+        run = await control.runs.wait(begun.name, 100 * lease)  # by the clock that is put forward
         assert (run.phase, run.attempt) == (ActionPhase.SUCCEEDED, 1)
 
 
@@ -246,7 +246,7 @@ async def test_a_control_plane_that_was_stopped_itself_takes_nobody_for_lost(hou
     house.clock.forward(3 * lease)  # this is the stop: nothing is read meanwhile
     control.dispatch.tidy()
     go.set()
-    done = await control.wait(run.name, 5)
+    done = await control.runs.wait(run.name, 5)
     assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 1)
 
 
@@ -276,7 +276,7 @@ async def test_what_ends_the_agent_whenever_it_is_started_is_given_up_and_what_s
     house: House,
 ) -> None:
     tasks = [elsewhere("bad", "bad"), elsewhere("other", "other")]
-    await house.control.deploy(wire.DeployRequest(version="v1", root="/", tasks=tasks), "owner")
+    await house.control.deployments.start(wire.DeployRequest(version="v1", root="/", tasks=tasks), "owner")
     house.agent.deadly.add("bad")
     bad, other, add = await asyncio.gather(*(house.result(name) for name in ("bad.bad", "other.other", "add")))
     assert bad.error is not None
@@ -366,7 +366,7 @@ async def test_a_task_that_is_not_registered_any_more_does_not_keep_the_platform
     gone = Delete("tasks", ("flytesnacks", "development", "env.add", "v1"))
     await house.store.write(Change(deletes=(gone,)))
     control = await house.restart()
-    done = await control.wait(run.name, 5)
+    done = await control.runs.wait(run.name, 5)
     assert (done.phase, done.error and done.error.code) == (ActionPhase.FAILED, "RemoteTaskNotFoundError")
 
 
@@ -390,11 +390,11 @@ async def test_an_abort_during_the_pause_before_a_retry_is_the_end(house: House)
 
     house.behave = behave
     run = await house.run("patient")
-    assert await eventually(lambda: "trying again in 60 s" in (house.control._runs.live[run.name].root.row.message))
-    aborted = await house.control.abort(run.name, "enough", "owner")
+    assert await eventually(lambda: "trying again in 60 s" in (house.control.runs.live[run.name].root.row.message))
+    aborted = await house.control.runs.abort(run.name, "enough", "owner")
     assert aborted.phase is ActionPhase.ABORTED
     control = await house.restart()
-    assert (await control.run(run.name)).phase is ActionPhase.ABORTED
+    assert (await control.runs.get(run.name)).phase is ActionPhase.ABORTED
     assert control.dispatch.busy == 0
 
 
@@ -404,9 +404,9 @@ async def test_the_pause_before_a_retry_goes_on_after_a_restart(house: House) ->
 
     house.behave = behave
     run = await house.run("patient")
-    assert await eventually(lambda: "trying again in 60 s" in (house.control._runs.live[run.name].root.row.message))
+    assert await eventually(lambda: "trying again in 60 s" in (house.control.runs.live[run.name].root.row.message))
     control = await house.restart()
-    timer = control._runs.live[run.name].root.timers["retry"]
+    timer = control.runs.live[run.name].root.timers["retry"]
     assert 50 < timer.when() - asyncio.get_running_loop().time() <= 60
     assert control.dispatch.pools == {} or not any(pool.queue for pool in control.dispatch.pools.values())
 
@@ -429,12 +429,12 @@ async def test_a_limit_goes_on_where_it_was_when_the_control_plane_restarts(
         monkeypatch.setattr(time, "time", lambda gone=gone: wall() + gone)
         monkeypatch.setattr(time, "clock_gettime", lambda clock, gone=gone: steady(clock) + gone)
         control = await house.restart()
-        timers = control._runs.live[run.name].root.timers
+        timers = control.runs.live[run.name].root.timers
         assert await eventually(lambda timers=timers: "max_runtime" in timers)  # type: ignore[misc]
         left = timers["max_runtime"].when() - house.clock.time()
         assert 50 - gone - 10 < left <= 50 - gone
     house.clock.forward(10)
-    done = await control.wait(run.name, 5)
+    done = await control.runs.wait(run.name, 5)
     assert (done.phase, done.error and done.error.code) == (ActionPhase.TIMED_OUT, "MaxRuntimeExceededError")
     assert [order.reason for order in house.agent.stopped] == ["it ran longer than 50 s (max_runtime)"]
 
@@ -453,7 +453,7 @@ async def test_a_result_that_was_ready_in_time_counts_however_long_the_control_p
     house.behave = behave
     run = await house.run("limited")
     await asyncio.wait_for(started.wait(), 5)
-    live = house.control._runs.live[run.name]
+    live = house.control.runs.live[run.name]
     assert await eventually(lambda: live.shown is not None and live.shown.phase is ActionPhase.RUNNING)
     await house.crash()
     goes_on.set()
@@ -461,7 +461,7 @@ async def test_a_result_that_was_ready_in_time_counts_however_long_the_control_p
     monkeypatch.setattr(time, "time", lambda: wall() + 200)
     monkeypatch.setattr(time, "clock_gettime", lambda clock: steady(clock) + 200)
     control = await house.up()
-    done = await control.wait(run.name, 5)
+    done = await control.runs.wait(run.name, 5)
     assert (done.phase, done.error) == (ActionPhase.SUCCEEDED, None)
 
 
@@ -478,7 +478,7 @@ async def test_the_attempt_after_a_lost_one_has_all_of_its_time(house: House, mo
     house.behave = behave
     run = await house.run("limited")
     await asyncio.wait_for(started.wait(), 5)
-    live = house.control._runs.live[run.name]
+    live = house.control.runs.live[run.name]
     assert await eventually(lambda: live.shown is not None and live.shown.phase is ActionPhase.RUNNING)
     await house.crash()
     house.agent.lose(*house.agent.workers.values())
@@ -486,7 +486,7 @@ async def test_the_attempt_after_a_lost_one_has_all_of_its_time(house: House, mo
     monkeypatch.setattr(time, "time", lambda: wall() + 200)
     monkeypatch.setattr(time, "clock_gettime", lambda clock: steady(clock) + 200)
     control = await house.up()
-    done = await control.wait(run.name, 5)
+    done = await control.runs.wait(run.name, 5)
     assert (done.phase, done.error) == (ActionPhase.SUCCEEDED, None)
 
 
@@ -504,7 +504,7 @@ async def test_thousands_of_queued_runs_are_taken_up_again_and_none_is_told_to_s
     control = await house.restart()
     assert control.journal.seq - before < 50
     hold.set()
-    done = await asyncio.gather(*(control.wait(run.name, 30) for run in runs))
+    done = await asyncio.gather(*(control.runs.wait(run.name, 30) for run in runs))
     assert {run.phase for run in done} == {ActionPhase.SUCCEEDED}
     assert [json.loads(bytes(run.outputs or b"")) for run in done] == [[n] for n in range(2000)]
 
@@ -516,10 +516,10 @@ async def test_a_deployment_that_was_under_way_has_failed_after_a_restart_and_sa
     )
     house.agent.broken = None
     request = wire.DeployRequest(version="v2", root="/", apps=[app], order={"front": []})
-    deployment = await house.control.deploy(request, "owner")
+    deployment = await house.control.deployments.start(request, "owner")
     assert deployment.phase is wire.DeploymentPhase.RUNNING
     control = await house.restart()
-    found = await control.deployment(deployment.id)
+    found = await control.deployments.get(deployment.id)
     assert found.phase is wire.DeploymentPhase.FAILED
     assert found.error
     assert "deploy again" in found.error.message
@@ -601,7 +601,7 @@ async def test_a_result_that_arrives_twice_is_taken_once(house: House) -> None:
             wire.Finished(run=last.run, action=last.action, attempt=1, outputs=wire.Value(inline=b'["other"]'))
         )
     assert (await house.result("reused", x=4)).phase is ActionPhase.SUCCEEDED
-    assert bytes((await house.control.run(last.run)).outputs or b"") == b"[2]"
+    assert bytes((await house.control.runs.get(last.run)).outputs or b"") == b"[2]"
     events = await house.store.events(f"run/{last.run}/a0", before, 100)
     assert events == []
 
@@ -619,7 +619,7 @@ async def test_a_name_that_is_taken_by_other_inputs_is_refused(house: House) -> 
 async def test_a_request_that_is_too_large_to_travel_is_refused(house: House) -> None:
     with pytest.raises(TooLargeError, match=r"is 2,.* bytes without its inputs; the limit is 1,048,576 bytes"):
         await house.run("add", env_vars={f"X{n}": "x" * 90_000 for n in range(23)})
-    assert await house.control.runs(project="flytesnacks", domain="development") == []
+    assert await house.control.runs.list(project="flytesnacks", domain="development") == []
 
 
 async def test_the_event_log_has_no_gap_after_crashes(house: House) -> None:
@@ -658,5 +658,5 @@ async def test_a_clock_that_is_set_while_the_control_plane_is_away_times_nothing
     monkeypatch.setattr(time, "time", lambda: real() + 3600)
     control = await house.up()
     opens.set()
-    done = await control.wait(run.name, 10)
+    done = await control.runs.wait(run.name, 10)
     assert (done.phase, done.error) == (ActionPhase.SUCCEEDED, None)

@@ -166,9 +166,9 @@ class Life:
         if name in self.to_abort:
             for _ in range(self.chance.randrange(60)):
                 await asyncio.sleep(0)
-            done = await self.house.control.abort(name, "enough", "owner")
+            done = await self.house.control.runs.abort(name, "enough", "owner")
         else:
-            done = await self.house.control.wait(name, 60)
+            done = await self.house.control.runs.wait(name, 60)
         self._told(done)
 
     def _told(self, run: wire.Run) -> None:
@@ -212,7 +212,7 @@ class Life:
     async def is_there(self, name: str) -> None:
         """Still what a client was told of it."""
         try:
-            run = await self.house.control.run(name)
+            run = await self.house.control.runs.get(name)
         except RunNotFoundError:
             self.ledger.wrong.append(f"{name} was acknowledged and is not there")
             return
@@ -229,7 +229,7 @@ class Life:
 
     def _state(self) -> str:
         """Of what is not over: who has it, and what that one says."""
-        live = self.house.control._runs.live.values()
+        live = self.house.control.runs.live.values()
         lines = [
             f"{each.id} {each.row.task} {each.phase} {each.attempt}, with {each.worker and each.worker.unit}, "
             f"waits for {each.waiting}, timers {list(each.timers)}"
@@ -288,14 +288,14 @@ async def test_whatever_moment_it_is_killed_at_no_run_is_lost_doubled_or_changed
 async def test_what_was_not_committed_never_was_and_nobody_was_told(house: House) -> None:
     house.disk.hold()
     asking = asyncio.create_task(house.run("add", name="early"))
-    assert await eventually(lambda: house.store._writer.thread.queue.empty() and bool(house.control._runs.live))
+    assert await eventually(lambda: house.store._writer.thread.queue.empty() and bool(house.control.runs.live))
     assert not asking.done()
     assert house.agent.assigned == []
     asking.cancel()
     await house.crash("handed over")
     await house.up()
     with pytest.raises(RunNotFoundError):
-        await house.control.run("early")
+        await house.control.runs.get("early")
     assert (await house.result("add", name="early")).phase is ActionPhase.SUCCEEDED
     numbers = _numbers(house)
     assert numbers == list(range(1, len(numbers) + 1))
@@ -318,14 +318,14 @@ async def test_a_result_whose_commit_was_lost_is_told_again_by_its_worker(house:
 
     house.behave = behave
     run = await house.run("tree")
-    assert await eventually(lambda: any(action.over for action in house.control._runs.live[run.name].actions.values()))
+    assert await eventually(lambda: any(action.over for action in house.control.runs.live[run.name].actions.values()))
     assert told == []
     if loses == "gathered":  # what the thread has in hand by then is committed a moment before the end
         house.disk.go_on()
     await house.crash(loses)
     assert told == []
     await house.up()
-    done = await house.control.wait(run.name, 10)
+    done = await house.control.runs.wait(run.name, 10)
     assert (done.phase, done.attempt, bytes(done.outputs or b"")) == (ActionPhase.SUCCEEDED, 1, b"[7]")
     assert (called, told) == (["env.tree", "env.add"], ["succeeded"])
 
@@ -341,7 +341,7 @@ async def test_a_result_that_is_told_twice_is_acknowledged_when_it_is_on_disk(ho
 
     house.behave = behave
     run = await house.run("add")
-    assert await eventually(lambda: bool(called) and house.control._runs.live[run.name].root.over)
+    assert await eventually(lambda: bool(called) and house.control.runs.live[run.name].root.over)
     (worker,) = [each for each in house.agent.workers.values() if each.held]
     worker.cut()
     peer = house.control.dispatch.workers[worker.order.unit]
@@ -351,7 +351,7 @@ async def test_a_result_that_is_told_twice_is_acknowledged_when_it_is_on_disk(ho
     assert not await eventually(lambda: not worker.kept, seconds=0.3), "it was acknowledged"
     await house.crash("handed over")
     await house.up()
-    done = await house.control.wait(run.name, 10)
+    done = await house.control.runs.wait(run.name, 10)
     assert (done.phase, done.attempt, bytes(done.outputs or b"")) == (ActionPhase.SUCCEEDED, 1, b"[7]")
     assert called == [1]
 
@@ -373,5 +373,5 @@ async def test_an_attempt_that_died_with_the_control_plane_is_not_called_twice(h
     await house.crash("handed over")
     house.agent.lose(*list(house.agent.workers.values()))
     await house.up()
-    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+    assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
     assert attempts == [1, 2]

@@ -64,7 +64,7 @@ async def test_a_busy_worker_with_old_code_finishes_what_it_has_and_gets_nothing
     assert await eventually(lambda: house.control.dispatch.workers[used[0]].outdated)
     goes_on.set()
     for run in (first, second):
-        assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+        assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
     assert used[0] != used[1]
     assert len(house.agent.assigned) == 2
 
@@ -93,7 +93,7 @@ async def test_an_agent_that_does_not_answer_keeps_no_run(house: House) -> None:
     await until_asked(house)
     assert house.agent.assigned == []
     house.clock.forward(2)
-    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+    assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
 
 
 async def test_an_agent_that_ends_while_it_is_asked_keeps_no_run_either(house: House) -> None:
@@ -101,15 +101,15 @@ async def test_an_agent_that_ends_while_it_is_asked_keeps_no_run_either(house: H
     run = await house.run("add")
     await until_asked(house)
     house.agent.die()
-    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+    assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
 
 
 async def test_a_run_that_is_aborted_while_it_is_asked_is_not_begun(house: House) -> None:
     house.agent.mute = True
     run = await house.run("add")
     await until_asked(house)
-    await house.control.abort(run.name, "not wanted", "owner")
-    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.ABORTED
+    await house.control.runs.abort(run.name, "not wanted", "owner")
+    assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.ABORTED
     house.clock.forward(2)
     house.agent.mute = False
     assert (await house.result("add")).phase is ActionPhase.SUCCEEDED

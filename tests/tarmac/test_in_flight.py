@@ -90,9 +90,9 @@ async def test_what_a_dead_worker_had_begun_is_a_new_attempt_and_what_nobody_beg
     InFlightSlot("w-dead", f"{house.home.in_flight}:40").write([InFlight(run=begun.name, action="a0", attempt=1)])
     await house.up()
     for run in (begun, waiting):
-        assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+        assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
     assert attempts == {begun.name: 2, waiting.name: 1}
-    found = await house.control.action(begun.name, "a0")
+    found = await house.control.actions.get(begun.name, "a0")
     assert [(one.number, one.phase) for one in found.attempts][-1] == (2, ActionPhase.SUCCEEDED)
 
 
@@ -110,7 +110,7 @@ async def test_what_a_living_worker_holds_stays_its_own(house: House) -> None:
     assert await eventually(lambda: len(gate) == 1)
     await house.restart()
     opens.set()
-    done = await house.control.wait(run.name, 10)
+    done = await house.control.runs.wait(run.name, 10)
     assert (done.phase, done.attempt, len(gate)) == (ActionPhase.SUCCEEDED, 1, 1)
 
 
@@ -152,9 +152,9 @@ async def test_a_worker_that_is_too_busy_to_come_back_keeps_what_it_holds(
     assert await eventually(lambda: house.control.dispatch.is_open)
     opens.set()
     assert (await house.result("add")).phase is ActionPhase.SUCCEEDED  # others are served meanwhile
-    assert (await house.control.run(run.name)).phase is ActionPhase.RUNNING
+    assert (await house.control.runs.get(run.name)).phase is ActionPhase.RUNNING
     house.agent.run(worker.live())
-    done = await house.control.wait(run.name, 10)
+    done = await house.control.runs.wait(run.name, 10)
     assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 1)
 
 
@@ -168,9 +168,9 @@ async def test_a_worker_that_never_comes_back_is_lost_after_the_lease(
     await house.down()
     await house.up(busy=[worker])
     opens.set()
-    done = await house.control.wait(run.name, 10)
+    done = await house.control.runs.wait(run.name, 10)
     assert (done.phase, done.attempt) == (ActionPhase.SUCCEEDED, 2)
-    attempts = (await house.control.action(run.name, "a0")).attempts
+    attempts = (await house.control.actions.get(run.name, "a0")).attempts
     assert "sent no heartbeat for 1 s" in str(attempts[0].error)
     assert worker.order.unit in {order.unit for order in house.agent.stopped}
 
@@ -179,7 +179,7 @@ async def test_of_what_a_worker_held_all_along_the_time_in_the_queue_is_over(hou
     """That it runs was never written; its limit on waiting must not strike, and the one on running must."""
     run, _, _ = await begun(house, "hasty")
     await crash(house, run)
-    done = await house.control.wait(run.name, 10)
+    done = await house.control.runs.wait(run.name, 10)
     assert (done.phase, done.error and done.error.code) == (ActionPhase.TIMED_OUT, "MaxRuntimeExceededError")
 
 
@@ -202,7 +202,7 @@ async def test_one_failure_of_what_was_held_all_along_is_counted_once(house: Hou
     await crash(house, run)
     assert await eventually(lambda: house.agent.welcomes > 1 and house.control.dispatch.is_open)
     opens.set()
-    done = await house.control.wait(run.name, 10)
+    done = await house.control.runs.wait(run.name, 10)
     assert (done.phase, done.attempt, calls) == (ActionPhase.SUCCEEDED, 2, [1, 2])
 
 
@@ -226,7 +226,7 @@ async def test_what_was_held_all_along_is_given_to_nobody_else_when_its_worker_d
     await crash(house, run)
     assert await eventually(lambda: house.control.dispatch.is_open and len(house.agent.workers) > 1)
     dies.set()
-    done = await house.control.wait(run.name, 10)
+    done = await house.control.runs.wait(run.name, 10)
     assert (done.phase, done.attempt, calls) == (ActionPhase.SUCCEEDED, 2, [1, 2])
 
 
@@ -253,7 +253,7 @@ async def test_no_two_living_workers_have_the_same_place(house: House) -> None:
     told = [worker.order.env["FLYTE_HELD"] for worker in house.agent.workers.values()]
     assert len(set(told)) == len(told)
     opens.set()
-    assert {(await house.control.wait(run.name, 10)).phase for run in runs} == {ActionPhase.SUCCEEDED}
+    assert {(await house.control.runs.wait(run.name, 10)).phase for run in runs} == {ActionPhase.SUCCEEDED}
 
 
 async def test_a_fresh_worker_that_had_its_action_is_given_nothing_after_a_restart(house: House) -> None:
@@ -274,7 +274,7 @@ async def test_a_fresh_worker_that_had_its_action_is_given_nothing_after_a_resta
     worker = house.agent.workers[calls[0]]
     worker.lingers = True
     opens.set()
-    assert (await house.control.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+    assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
     assert await eventually(lambda: not worker.held)
     await house.restart()
     assert await eventually(lambda: worker.order.unit in house.control.dispatch.workers)

@@ -50,14 +50,14 @@ async def gateway(house: House) -> AsyncIterator[list[wire.Keys]]:
 
 
 async def make(house: House, name: str) -> wire.KeyInfo:
-    return await house.control.create_key(KeyRequest(name=name), "owner")
+    return await house.control.keys.create(KeyRequest(name=name), "owner")
 
 
 @pytest.mark.parametrize("name", ["owner", "Owner", "anonymous", "w-1", "r-42", "W-x", "r-"])
 async def test_no_key_is_called_as_the_owner_or_a_unit_is(house: House, name: str) -> None:
     with pytest.raises(InvalidInputError, match="a key cannot be called"):
         await make(house, name)
-    assert await house.control.keys() == []
+    assert await house.control.keys.list() == []
 
 
 async def test_a_name_is_given_once_also_to_two_who_ask_at_the_same_time(house: House) -> None:
@@ -65,18 +65,18 @@ async def test_a_name_is_given_once_also_to_two_who_ask_at_the_same_time(house: 
     assert [type(each) for each in made].count(AlreadyExistsError) == 2
     with pytest.raises(AlreadyExistsError, match="there is an API key 'ci'"):
         await make(house, "ci")
-    assert [key.name for key in await house.control.keys()] == ["ci"]
+    assert [key.name for key in await house.control.keys.list()] == ["ci"]
 
 
 async def test_scopes_are_refused_until_they_mean_something(house: House) -> None:
     with pytest.raises(InvalidInputError, match="keys have no scopes yet"):
-        await house.control.create_key(KeyRequest(name="ci", scopes=["read"]), "owner")
+        await house.control.keys.create(KeyRequest(name="ci", scopes=["read"]), "owner")
 
 
 async def test_a_revoked_key_is_gone_when_the_gateway_refuses_it_and_its_name_is_free(house: House) -> None:
     async with gateway(house) as told:
         key = await make(house, "ci")
-        await house.control.delete_key("ci", "owner")
+        await house.control.keys.delete("ci", "owner")
         assert key.key is not None
         assert told[-1].keys == {hashlib.sha256(house.home.token().encode()).hexdigest(): "owner"}
         assert (await make(house, "ci")).id != key.id
@@ -88,14 +88,14 @@ async def test_a_revocation_that_the_gateway_has_not_confirmed_says_so(
     monkeypatch.setattr(gateway_link, "GATEWAY_PATIENCE", 0.05)
     await make(house, "ci")
     with pytest.raises(SystemUnavailableError, match=r"the API refuses it, but the gateway has not confirmed"):
-        await house.control.delete_key("ci", "owner")
-    assert await house.control.keys() == []
+        await house.control.keys.delete("ci", "owner")
+    assert await house.control.keys.list() == []
     with pytest.raises(SystemUnavailableError, match=r"apps may still take the key"):  # clients ask again by themselves
-        await house.control.delete_key("ci", "owner")
+        await house.control.keys.delete("ci", "owner")
     async with gateway(house):
-        await house.control.delete_key("ci", "owner")
+        await house.control.keys.delete("ci", "owner")
         with pytest.raises(NotFoundError):
-            await house.control.delete_key("ci", "owner")
+            await house.control.keys.delete("ci", "owner")
 
 
 async def test_of_keys_from_before_names_were_unique_one_is_deleted_by_its_id(house: House) -> None:
@@ -103,10 +103,10 @@ async def test_of_keys_from_before_names_were_unique_one_is_deleted_by_its_id(ho
     await house.control.journal.commit(Change(keys=tuple(rows)))
     await house.restart()
     with pytest.raises(InvalidInputError, match="2 keys are called 'ci'; delete one by its id: k"):
-        await house.control.delete_key("ci", "owner")
+        await house.control.keys.delete("ci", "owner")
     async with gateway(house):
-        await house.control.delete_key("k0", "owner")
-    assert [key.id for key in await house.control.keys()] == ["k1"]
+        await house.control.keys.delete("k0", "owner")
+    assert [key.id for key in await house.control.keys.list()] == ["k1"]
 
 
 async def test_when_a_key_was_used_is_shown_at_once_and_written_down_once_a_minute(house: House) -> None:
@@ -129,16 +129,16 @@ async def test_when_a_key_was_used_is_shown_at_once_and_written_down_once_a_minu
 async def test_that_an_app_was_called_with_a_key_counts_as_use(house: House) -> None:
     await make(house, "ci")
     house.control._apps.gateway.frame(wire.KeysUsed(callers=["ci", "owner", "r-1"]))
-    [key] = await house.control.keys()
+    [key] = await house.control.keys.list()
     assert key.last_used is not None
     assert key.last_used >= key.created
 
 
 async def test_use_that_is_written_down_does_not_bring_a_deleted_key_back(house: House) -> None:
     async with gateway(house):
-        keys = house.control._keys
+        keys = house.control.keys
         made = await make(house, "ci")
         keys.used(hashlib.sha256((made.key or "").encode()).hexdigest())
         keys._written = 0
-        await asyncio.gather(house.control.delete_key("ci", "owner"), keys.write_use())
+        await asyncio.gather(house.control.keys.delete("ci", "owner"), keys.write_use())
     assert await house.store.keys() == []

@@ -42,7 +42,7 @@ async def asking(house: House) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API, as its owner, and of the console's pages."""
     control = house.control
     authenticator = Authenticator(
-        house.home.token(), control.identities, control.key_rows, control.ended_sessions, control.key_used
+        house.home.token(), control.identities, control.keys.by_digest, control.ended_sessions, control.keys.used
     )
     app = make_app(control, authenticator, all_settings.load(house.home.path, house.environ))
     transport = httpx.ASGITransport(app=cast(Any, app), raise_app_exceptions=False)
@@ -66,11 +66,11 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         ]
         tasks = [task(f"old_{number}") for number in range(len(NAMES))]
         deployment = wire.DeployRequest(version="v1", root="/", apps=apps, tasks=tasks)
-        begun = await house.control.deploy(deployment, "owner")
-        await house.control._deployments._tasks[begun.id]
+        begun = await house.control.deployments.start(deployment, "owner")
+        await house.control.deployments._tasks[begun.id]
         for number in range(len(NAMES)):
             secret = wire.SecretRequest(name=f"old_{number}", value="x")
-            await house.control.create_secret(secret, "owner")
+            await house.control.secrets.create(secret, "owner")
         await house.down()
         rename(house.home.database)
         await house.up()
@@ -139,10 +139,10 @@ async def test_text_that_is_not_utf_8_is_shown_with_escapes_and_hides_nothing_el
     """A database that was written by hand, or damaged: the platform comes up, and what is there can be deleted."""
     async with open_house(tmp_path) as house:
         for name in ("bad", "good"):
-            await house.control.create_key(wire.KeyRequest(name=name), "owner")
-            await house.control.create_secret(wire.SecretRequest(name=name, value="x"), "owner")
-            await house.control.create_project(wire.Project(id=name, name=name), "owner")
-        await house.control.deploy(
+            await house.control.keys.create(wire.KeyRequest(name=name), "owner")
+            await house.control.secrets.create(wire.SecretRequest(name=name, value="x"), "owner")
+            await house.control.projects.create(wire.Project(id=name, name=name), "owner")
+        await house.control.deployments.start(
             wire.DeployRequest(version="v1", root="/", tasks=[task("bad"), task("good")]), "owner"
         )
         await house.down()

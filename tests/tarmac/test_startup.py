@@ -67,13 +67,13 @@ async def test_a_run_that_cannot_be_loaded_fails_with_the_reason_and_the_others_
     await house.run("tree", name="bad")
     good = await house.run("add", name="good")
     await with_rows_changed(house, change)
-    bad = await house.control.wait("bad", 5)
+    bad = await house.control.runs.wait("bad", 5)
     assert bad.phase is ActionPhase.FAILED
     assert bad.error is not None
     assert "the platform could not take up this run after a restart: it cannot be loaded" in bad.error.message
     [told] = aside.read(house.home)
     assert told.what == "run bad"
-    assert (await house.control.run(good.name)).phase in (ActionPhase.QUEUED, ActionPhase.RUNNING)
+    assert (await house.control.runs.get(good.name)).phase in (ActionPhase.QUEUED, ActionPhase.RUNNING)
     aside.clear(house.home)  # as the next `flyte up` does
     await house.restart()
     await linked(house)
@@ -87,7 +87,7 @@ async def test_a_row_that_cannot_even_be_read_is_left_out(house: House) -> None:
     await with_rows_changed(house, "update runs set labels = 'no JSON' where name = 'bad'")
     [told] = aside.read(house.home)
     assert (told.what, "its row cannot be read" in told.why) == ("run bad", True)
-    assert (await house.control.run("good")).phase in (ActionPhase.QUEUED, ActionPhase.RUNNING)
+    assert (await house.control.runs.get("good")).phase in (ActionPhase.QUEUED, ActionPhase.RUNNING)
 
 
 async def test_an_app_that_cannot_be_loaded_has_failed_until_another_version_is_deployed(house: House) -> None:
@@ -113,7 +113,7 @@ async def test_an_app_that_ended_the_control_plane_twice_can_be_deleted(house: H
     bad = await shown(house, "bad")
     assert bad.status is AppStatus.FAILED
     assert "loading it has ended the control plane 2 times in a row" in bad.message
-    await house.control.delete_app(*DEFAULT, "bad", "owner")
+    await house.control.apps.delete(*DEFAULT, "bad", "owner")
     await house.restart()
     await linked(house)
     assert aside.read(house.home) == []
@@ -123,7 +123,7 @@ async def test_a_deployment_that_cannot_be_taken_back_has_failed(house: House) -
     begun = await deploy(house, app("a"))
     await ended(house, begun)
     await with_rows_changed(house, f"update deployments set record = '{{}}', phase = 'running' where id = '{begun.id}'")
-    found = await house.control.deployment(begun.id)
+    found = await house.control.deployments.get(begun.id)
     assert (found.phase, "could not be taken back" in str(found.error)) == (DeploymentPhase.FAILED, True)
     assert [told.what for told in aside.read(house.home)] == [f"deployment {begun.id}"]
 
@@ -142,10 +142,10 @@ async def test_what_ended_the_control_plane_twice_is_left_out_at_the_third_start
     house.behave = forever
     await house.run("tree", name="bad")
     await ended_while_loading(house, "run bad", 1)
-    assert not (await house.control.run("bad")).phase.is_terminal
+    assert not (await house.control.runs.get("bad")).phase.is_terminal
     assert Starting(house.home, "control").deaths("run bad") == 0  # it could be loaded after all
     await ended_while_loading(house, "run bad", 2)
-    done = await house.control.wait("bad", 5)
+    done = await house.control.runs.wait("bad", 5)
     assert done.error is not None
     assert "loading it has ended the control plane 2 times in a row" in done.error.message
     assert [told.what for told in aside.read(house.home)] == ["run bad"]
@@ -183,7 +183,7 @@ async def test_a_stored_concurrency_of_zero_is_one(house: House) -> None:
 
 async def with_spec(house: House, spec: wire.TaskSpec) -> None:
     """Register a task as if nobody had checked it."""
-    await house.control.deploy(wire.DeployRequest(version="v1", root="/", tasks=[task("odd")]), "owner")
+    await house.control.deployments.start(wire.DeployRequest(version="v1", root="/", tasks=[task("odd")]), "owner")
     await linked(house)
     await house.down()
     with sqlite3.connect(house.home.database) as database:
@@ -215,7 +215,7 @@ async def test_an_error_in_giving_out_fails_that_pools_actions_alone(
 async def test_an_error_in_taking_up_a_frame_fails_the_action_that_it_speaks_of(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    actions = house.control._runs.actions
+    actions = house.control.runs.actions
     finished = actions.finished
 
     def odd(worker: Any, frame: wire.Finished) -> None:

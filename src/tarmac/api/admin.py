@@ -31,13 +31,13 @@ async def list_secrets(
     control: Control, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN, limit: Limit = 100
 ) -> list[wire.SecretInfo]:
     """The names of all secrets; a value is never returned."""
-    return (await control.secrets(project, domain))[:limit]
+    return (await control.secrets.list(project, domain))[:limit]
 
 
 @post("/secrets", status_code=201, summary="Create a secret")
 async def create_secret(data: JSONBody[wire.SecretRequest], control: Control, by: By) -> wire.SecretInfo:
     """Stores the value encrypted; an existing secret gets the new value."""
-    return await control.create_secret(data, by)
+    return await control.secrets.create(data, by)
 
 
 @get("/secrets/{name:str}", summary="Look at a secret")
@@ -45,7 +45,7 @@ async def get_secret(
     name: Name, control: Control, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
 ) -> wire.SecretInfo:
     """When the secret was created and changed; its value is never returned."""
-    return await control.secret(project, domain, name)
+    return await control.secrets.get(project, domain, name)
 
 
 @delete("/secrets/{name:str}", status_code=204, summary="Delete a secret")
@@ -53,35 +53,35 @@ async def delete_secret(
     name: Name, control: Control, by: By, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
 ) -> None:
     """Running processes keep the value; processes that start later do not have it."""
-    await control.delete_secret(project, domain, name, by)
+    await control.secrets.delete(project, domain, name, by)
 
 
 @get("/keys", summary="List API keys")
 async def list_keys(control: Control, limit: Limit = 100) -> list[wire.KeyInfo]:
     """The names of all keys and when each was last used; a key itself is never returned again."""
-    return (await control.keys())[:limit]
+    return (await control.keys.list())[:limit]
 
 
 @post("/keys", status_code=201, summary="Create an API key")
 async def create_key(data: JSONBody[wire.KeyRequest], control: Control, by: By) -> wire.KeyInfo:
     """The answer contains the key, which cannot be read again."""
-    return await control.create_key(data, by)
+    return await control.keys.create(data, by)
 
 
 @delete("/keys/{id:str}", status_code=204, summary="Delete an API key")
 async def delete_key(id: Name, control: Control, by: By) -> None:
     """The key is refused from now on."""
-    await control.delete_key(id, by)
+    await control.keys.delete(id, by)
 
 
 @get("/projects", summary="List projects")
 async def list_projects(control: Control, limit: Limit = 100) -> list[wire.Project]:
-    return (await control.projects())[:limit]
+    return (await control.projects.list())[:limit]
 
 
 @post("/projects", status_code=201, summary="Create a project")
 async def create_project(data: JSONBody[wire.Project], control: Control, by: By) -> wire.Project:
-    return await control.create_project(data, by)
+    return await control.projects.create(data, by)
 
 
 @put("/projects/{id:str}", status_code=200, summary="Change a project")
@@ -91,7 +91,7 @@ async def update_project(id: Name, data: JSONBody[wire.Project], control: Contro
         raise InvalidInputError(
             f"the body is the project {data.id!r}, the address is of {id!r}; a project keeps its id"
         )
-    return await control.update_project(data, by)
+    return await control.projects.update(data, by)
 
 
 @post("/login-codes", status_code=201, summary="Open the console")

@@ -111,22 +111,22 @@ class Caller:
         if given is None:
             return None
         project, domain = given.get("project", wire.DEFAULT_PROJECT), given.get("domain", wire.DEFAULT_DOMAIN)
-        return _answer(ask, await self._control.task(project, domain, name, given.get("version")))
+        return _answer(ask, await self._control.tasks.get(project, domain, name, given.get("version")))
 
     async def _run(self, ask: Ask, name: str, query: str) -> Answer | None:
         wait = _wait(query)
         if wait is None:
             return None
-        return _answer(ask, await (self._control.wait(name, wait) if wait else self._control.run(name)))
+        return _answer(ask, await (self._control.runs.wait(name, wait) if wait else self._control.runs.get(name)))
 
     async def _create(self, ask: Ask, query: str) -> Answer | None:
         wait = _wait(query)
         if wait is None:
             return None
         request = with_key(decoded(_run_request, ask.body), ask.headers.get("Idempotency-Key"))
-        run, created = await self._control.create_run(request, self._principal.subject, fresh=ask.fresh)
+        run, created = await self._control.runs.create(request, self._principal.subject, fresh=ask.fresh)
         if wait and not run.phase.is_terminal:
-            run = await self._control.wait(run.name, wait)
+            run = await self._control.runs.wait(run.name, wait)
         return _answer(ask, run, 201 if created else 200)
 
     # ------------------------------------------------------------------ all others

@@ -35,7 +35,7 @@ async def read_run_log(
     Present lines are sent action by action, in the order of their creation. With `follow` the answer goes on with
     later lines until the run is over; it begins with the last `tail` lines of each action.
     """
-    record = await control.run(run)
+    record = await control.runs.get(run)
     if follow and not record.phase.is_terminal:
         return streams.lines(_followed(control, run, tail, partial))
     return streams.lines(_written(control, run) if tail is None else _last(control, run, tail))
@@ -44,7 +44,7 @@ async def read_run_log(
 async def _actions(control: ControlPlane, run: str) -> AsyncIterator[Action]:
     """All actions of a run in the order of their creation."""
     offset = 0
-    while page := await control.actions(run, None, None, PAGE, offset):
+    while page := await control.actions.list(run, None, None, PAGE, offset):
         for action in page:
             yield action
         offset += len(page)
@@ -54,7 +54,7 @@ async def _written(control: ControlPlane, run: str, tail: int | None = None) -> 
     """The present content of the logs."""
     async for action in _actions(control, run):
         for number in range(1, action.attempt + 1):
-            path, _ = control.attempt_log(run, action.name, number)
+            path, _ = control.actions.attempt_log(run, action.name, number)
             async for batch in logs.batches(path, None, lambda: True, tail):
                 yield [_of(line, action.name, number) for line in batch]
 
@@ -82,7 +82,7 @@ class _Begun:
 
     async def watch(self) -> None:
         """Collect the attempts until the run is over."""
-        async for _, _, record in self._control.watch_run(self._run, None, "all"):
+        async for _, _, record in self._control.watching.run(self._run, None, "all"):
             if isinstance(record, Run):
                 await self._list()
             elif isinstance(record, Event) and _has_begun(ActionPhase(record.phase)):
@@ -101,7 +101,7 @@ class _Begun:
 
     def _add(self, action: str, attempt: int) -> None:
         if (action, attempt) not in self._attempts:
-            path, is_over = self._control.attempt_log(self._run, action, attempt)
+            path, is_over = self._control.actions.attempt_log(self._run, action, attempt)
             self._attempts[action, attempt] = (f"{action}/{attempt}", path, is_over)
 
 

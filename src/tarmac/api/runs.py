@@ -57,9 +57,9 @@ async def create_run(
     data: JSONBody[wire.RunRequest], control: Control, by: By, wait: Wait = 0, idempotency_key: IdempotencyKey = None
 ) -> Response[wire.Run]:
     """Starts a task and answers when the run is on disk; with `wait`, when it is over or the time is up."""
-    run, created = await control.create_run(with_key(data, idempotency_key), by)
+    run, created = await control.runs.create(with_key(data, idempotency_key), by)
     if wait and not run.phase.is_terminal:
-        run = await control.wait(run.name, wait)
+        run = await control.runs.wait(run.name, wait)
     return Response(run, status_code=201 if created else 200)
 
 
@@ -99,7 +99,7 @@ async def list_runs(
     limit: Limit = 100,
 ) -> list[wire.Run]:
     """The runs of a project, newest first. Runs of the same instant have a fixed order, so that pages lose none."""
-    return await control.runs(
+    return await control.runs.list(
         project=project,
         domain=domain,
         phases=[phase_of(name) for name in _split(phase)],
@@ -142,13 +142,13 @@ def labels_of(written: list[str]) -> dict[str, str]:
 @get("/runs/{run:str}", summary="Look at a run")
 async def get_run(run: Name, control: Control, wait: Wait = 0) -> wire.Run:
     """The present state of the run; with `wait`, answers when the run is over or the time is up."""
-    return await (control.wait(run, wait) if wait else control.run(run))
+    return await (control.runs.wait(run, wait) if wait else control.runs.get(run))
 
 
 @post("/runs/{run:str}/abort", status_code=200, summary="Abort a run")
 async def abort_run(run: Name, control: Control, by: By, data: JSONBody[wire.AbortRequest | None] = None) -> wire.Run:
     """Aborts the run and everything below it; a run that is over stays as it is."""
-    return await control.abort(run, data.reason if data else "", by)
+    return await control.runs.abort(run, data.reason if data else "", by)
 
 
 @get("/runs/{run:str}/events", summary="Watch a run", media_type="text/event-stream")
@@ -162,8 +162,8 @@ async def watch_run(
     last_event_id: LastEventId = None,
 ) -> Stream:
     """Server-sent events: a snapshot (unless `after` is given), then every later event, until the run is over."""
-    await control.run(run)
-    return streams.events(control.watch_run(run, last_event_id if last_event_id is not None else after, actions))
+    await control.runs.get(run)
+    return streams.events(control.watching.run(run, last_event_id if last_event_id is not None else after, actions))
 
 
 @get("/runs/{run:str}/actions", summary="List a run's actions")
@@ -178,13 +178,13 @@ async def list_actions(
     ] = 0,
 ) -> list[wire.Action]:
     """Actions in the order of their creation."""
-    return await control.actions(run, parent, phase_of(phase) if phase else None, limit, offset)
+    return await control.actions.list(run, parent, phase_of(phase) if phase else None, limit, offset)
 
 
 @get("/runs/{run:str}/actions/{action:str}", summary="Look at an action")
 async def get_action(run: Name, action: Name, control: Control) -> wire.ActionDetails:
     """The action with its inputs, outputs and attempts."""
-    return await control.action(run, action)
+    return await control.actions.get(run, action)
 
 
 @post("/runs/{run:str}/actions/{action:str}/abort", status_code=200, summary="Abort an action")
@@ -192,7 +192,7 @@ async def abort_action(
     run: Name, action: Name, control: Control, by: By, data: JSONBody[wire.AbortRequest | None] = None
 ) -> wire.Action:
     """Aborts the action and everything below it."""
-    return await control.abort_action(run, action, data.reason if data else "", by)
+    return await control.actions.abort(run, action, data.reason if data else "", by)
 
 
 @get("/runs/{run:str}/actions/{action:str}/report", summary="Read an action's report")
@@ -205,7 +205,7 @@ async def read_report(
     ] = None,
 ) -> wire.Report:
     """The last HTML report of the action. The task wrote it: display it in a sandbox."""
-    return await control.report(run, action, attempt)
+    return await control.actions.report(run, action, attempt)
 
 
 @get("/runs/{run:str}/actions/{action:str}/logs", summary="Read an action's log", media_type="application/x-ndjson")
@@ -234,7 +234,7 @@ async def read_action_log(
     """
     if from_attempt is not None and (attempt is not None or not follow):
         raise InvalidInputError("from_attempt goes with follow, and not with attempt; name one attempt, or follow")
-    first = await control.action_log(run, action, attempt or from_attempt)
+    first = await control.actions.log(run, action, attempt or from_attempt)
     if not follow:
         return streams.lines(_attempt(first, after, tail, _yes))
     if attempt is not None:
@@ -266,10 +266,10 @@ async def _attempts(
     while True:
         async for batch in _attempt(log, after, tail, log[1], partial):
             yield batch
-        _, _, last = await control.action_log(run, action, None)
+        _, _, last = await control.actions.log(run, action, None)
         if last <= log[2]:
             return
-        log, after, tail = await control.action_log(run, action, log[2] + 1), None, None
+        log, after, tail = await control.actions.log(run, action, log[2] + 1), None, None
 
 
 def _yes() -> bool:

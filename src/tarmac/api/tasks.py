@@ -23,7 +23,7 @@ async def list_tasks(
     limit: Limit = 100,
 ) -> list[wire.Task]:
     """The latest version of each task, newest first."""
-    return await control.tasks(project, domain, name, env, limit)
+    return await control.tasks.list(project, domain, name, env, limit)
 
 
 @get("/tasks/{name:str}", summary="Look at a task")
@@ -35,7 +35,7 @@ async def get_task(
     version: Annotated[str | None, QueryParameter(description="The latest when absent.")] = None,
 ) -> wire.Task:
     """One version of a task, with its interface; a bare function name is enough if only one task has it."""
-    return await control.task(project, domain, name, version)
+    return await control.tasks.get(project, domain, name, version)
 
 
 ROUTES = Router("/v1", route_handlers=[list_tasks, get_task], tags=["tasks"])

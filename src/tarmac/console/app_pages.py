@@ -40,7 +40,13 @@ async def apps_page(
     """The apps of a project."""
     place = Place(project, domain)
     return await page(
-        control, place, "apps.html", fragment, apps=await control.apps(project, domain, 1000), links=links_of, every=2
+        control,
+        place,
+        "apps.html",
+        fragment,
+        apps=await control.apps.list(project, domain, 1000),
+        links=links_of,
+        every=2,
     )
 
 
@@ -55,8 +61,8 @@ async def app_page(
 ) -> Response[str]:
     """One app."""
     place = Place(project, domain)
-    record = await control.app(project, domain, app)
-    access_log = await control.access_log(project, domain, app)
+    record = await control.apps.get(project, domain, app)
+    access_log = await control.apps.access_log(project, domain, app)
     return await page(
         control,
         place,
@@ -90,7 +96,7 @@ def links_of(app: App) -> list[tuple[str, str]]:
 async def activate(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], app: FromPath[str]
 ) -> Redirect:
-    await control.activate(project, domain, app, None, by)
+    await control.apps.activate(project, domain, app, None, by)
     return _back(project, domain, app)
 
 
@@ -98,7 +104,7 @@ async def activate(
 async def deactivate(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], app: FromPath[str]
 ) -> Redirect:
-    await control.deactivate(project, domain, app, None, by)
+    await control.apps.deactivate(project, domain, app, None, by)
     return _back(project, domain, app)
 
 

@@ -34,7 +34,7 @@ STATIC = {
 async def page(control: ControlPlane, place: Place, template: str, fragment: bool, **context: Any) -> Response[str]:
     """A page of the console, or only its changing parts."""
     shared: dict[str, Any] = {"events": None, "every": None, "status": 200, "now": time.time()}
-    projects = [] if fragment else await control.projects()
+    projects = [] if fragment else await control.projects.list()
     shared |= {"place": place, "fragment": fragment, "projects": projects, **context}
     return Response(render(template, **shared), status_code=shared["status"], media_type="text/html")
 

@@ -45,7 +45,7 @@ async def runs_page(
     """The runs of a project, newest first."""
     place = Place(project, domain)
     phases = [name for name in phase or [] if name]
-    found = await control.runs(
+    found = await control.runs.list(
         project=project,
         domain=domain,
         phases=[phase_of(name) for name in phases],
@@ -58,7 +58,7 @@ async def runs_page(
     is_filtered = bool(phases or task or since)
     others = 0
     if is_filtered and not shown:
-        others = len(await control.runs(project=project, domain=domain, limit=COUNTED))
+        others = len(await control.runs.list(project=project, domain=domain, limit=COUNTED))
     here = partial(place.page, "runs", phase=phases, task=task, since=since)
     return await page(
         control,
@@ -102,14 +102,14 @@ async def run_page(
     fragment: Fragment = False,
 ) -> Response[Any]:
     """One run. Children are shown below each action that is expanded by the address."""
-    record = await control.run(run)
+    record = await control.runs.get(run)
     place = Place(record.project, record.domain)
     if place != Place(project, domain):
         return Redirect(place.page("runs", run), status_code=303)
     opened = tree.Unfolded.read(unfolded)
     here = partial(_address, place, run, {"open": unfolded, "action": action, "phase": phase, "page": number})
     rows, more = await _rows(control, run, opened, phase, number)
-    details = await control.action(run, action)
+    details = await control.actions.get(run, action)
     return await page(
         control,
         place,
@@ -149,7 +149,7 @@ async def _rows(
     """The tree's lines or, with a phase, one page of the actions in that phase; and whether there are more."""
     if not phase:
         return await tree.rows(control, run, unfolded), False
-    found = await control.actions(run, None, phase_of(phase), tree.PAGE + 1, number * tree.PAGE)
+    found = await control.actions.list(run, None, phase_of(phase), tree.PAGE + 1, number * tree.PAGE)
     return [tree.Row(0, action) for action in found[: tree.PAGE]], len(found) > tree.PAGE
 
 
@@ -204,7 +204,7 @@ def _results(count: int) -> list[str]:
 async def abort_run(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], run: FromPath[str]
 ) -> Redirect:
-    await control.abort(run, f"by {by}, in the console", by)
+    await control.runs.abort(run, f"by {by}, in the console", by)
     return Redirect(Place(project, domain).page("runs", run), status_code=303)
 
 
@@ -212,14 +212,14 @@ async def abort_run(
 async def abort_action(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], run: FromPath[str], action: FromPath[str]
 ) -> Redirect:
-    await control.abort_action(run, action, f"by {by}, in the console", by)
+    await control.actions.abort(run, action, f"by {by}, in the console", by)
     return Redirect(Place(project, domain).page("runs", run, action=action), status_code=303)
 
 
 async def inputs_of(control: ControlPlane, run: str) -> dict[str, Any]:
     """The inputs of an earlier run, to fill the form; none if the run is gone or they are too large."""
     try:
-        details = await control.action(run, ROOT_ACTION)
+        details = await control.actions.get(run, ROOT_ACTION)
     except RunNotFoundError:
         return {}
     if details.inputs is None:

@@ -32,7 +32,7 @@ async def tasks_page(
     fragment: Fragment = False,
 ) -> Response[str]:
     """The current version of each task."""
-    found = await control.tasks(project, domain, None, None, 1000)
+    found = await control.tasks.list(project, domain, None, None, 1000)
     wanted = [task for task in found if (name or "").lower() in task.name.lower()]
     return await page(
         control, Place(project, domain), "tasks.html", fragment, tasks=wanted, name=name, total=len(found), every=5
@@ -50,7 +50,7 @@ async def task_page(
     fragment: Fragment = False,
 ) -> Response[str]:
     """One version of a task; `like` names a run whose inputs fill the form."""
-    record = await control.task(project, domain, task, version)
+    record = await control.tasks.get(project, domain, task, version)
     given = await inputs_of(control, like) if like else None
     fields = forms.fields(_interface(record), given)
     return await _task_page(control, Place(project, domain), record, fields, fragment=fragment)
@@ -68,7 +68,7 @@ async def start(
     """Start a run with the submitted inputs; an error is shown beside its field."""
     form = await submitted.form(request)
     place = Place(project, domain)
-    record = await control.task(project, domain, task, form.get("version") or None)
+    record = await control.tasks.get(project, domain, task, form.get("version") or None)
     typed = {name.removeprefix(_INPUT): value for name, value in form.items() if name.startswith(_INPUT)}
     try:
         inputs = forms.inputs(_interface(record), typed)
@@ -83,7 +83,7 @@ async def start(
         idempotency_key=form.get("key") or None,
     )
     try:
-        run, _ = await control.create_run(wanted, by)
+        run, _ = await control.runs.create(wanted, by)
     except (InvalidInputError, TooLargeError) as error:
         fields = forms.fields(_interface(record), msgspec.json.decode(inputs))
         return await _task_page(control, place, record, fields, error=str(error), status=422)
@@ -111,7 +111,7 @@ async def _task_page(
         error=error,
         status=status,
         key=secrets.token_hex(16),
-        runs=await control.runs(project=place.project, domain=place.domain, task=task.name, limit=10),
+        runs=await control.runs.list(project=place.project, domain=place.domain, task=task.name, limit=10),
         every=3,
     )
 

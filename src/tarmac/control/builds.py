@@ -10,6 +10,7 @@ import msgspec
 
 from flyte import wire
 from flyte.errors import BaseRuntimeError, NotFoundError
+from tarmac import checks
 from tarmac.control.images import Environment, Images
 from tarmac.home import Home
 from tarmac.images import request_of
@@ -40,6 +41,7 @@ class Builds:
 
         Raises ImageBuildError for a requirement that nobody could read.
         """
+        checks.check(request)
         specs = {spec.name: spec for spec in request.environments}.values()
         running = [self._begun(request, spec) for spec in specs if self._images.needs_none(spec) is None]
         if running:
@@ -78,6 +80,7 @@ class Builds:
 
     async def prune(self, request: wire.PruneRequest) -> list[wire.ImageRecord]:
         """Remove what no deployment asked for that long, nothing deployed names and nothing runs in; what that was."""
+        checks.check(request)
         limit, in_use = time.time() - request.older, self._in_use()
         found = [
             record
@@ -106,3 +109,6 @@ class Builds:
             raise NotFoundError(f"there is no build log of an image {id!r}; `flyte images list` shows what there is")
         text = await asyncio.to_thread(path.read_bytes)
         return wire.ImageLog(id=record.id, text=text[-LONGEST_LOG:].decode(errors="replace"))
+
+    def list(self) -> list[wire.ImageRecord]:
+        return self._images.records()

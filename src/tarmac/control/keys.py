@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from flyte import wire
 from flyte.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SystemUnavailableError
+from tarmac import checks
 from tarmac.auth import OWNER, is_reserved, new_key, subject_of
 from tarmac.control.gateway import Gateway
 from tarmac.events import Journal
@@ -71,6 +72,7 @@ class Keys:
 
         Raises InvalidInputError for a name that cannot be had, AlreadyExistsError for one that is taken.
         """
+        checks.check(request)
         name = request.name
         self._check(request)
         self._names.add(name)
@@ -155,10 +157,6 @@ class Keys:
             if subject_of(row) in frame.callers:
                 self.used(row.digest)
 
-    async def list(self) -> list[wire.KeyInfo]:
-        rows = sorted(self._by_digest.values(), key=lambda row: row.created)
-        return [_info(self._seen(row)) for row in rows]
-
     def _seen(self, row: KeyRow) -> KeyRow:
         used = self._used.get(row.digest)
         return row if used is None else replace(row, last_used=max(used, row.last_used or 0.0))
@@ -176,6 +174,12 @@ class Keys:
             self._by_digest.update({row.digest: row for row in rows})
             await self._journal.commit(Change(keys=tuple(rows)))
 
+    async def list(self) -> list[wire.KeyInfo]:
+        """The keys, the oldest first; one that the gateway cannot tell apps of says why."""
+        rows = sorted(self._by_digest.values(), key=lambda row: row.created)
+        why = self._gateway.left_out
+        return [_info(self._seen(row), message=why.get(row.digest, "")) for row in rows]
+
 
 def _named(name: str, keys: Mapping[str, KeyRow]) -> list[KeyRow]:
     """The key with this id, or else those with this name."""
@@ -183,7 +187,13 @@ def _named(name: str, keys: Mapping[str, KeyRow]) -> list[KeyRow]:
     return [row for row in rows if row.id == name] or [row for row in rows if row.name == name]
 
 
-def _info(row: KeyRow, key: str | None = None) -> wire.KeyInfo:
+def _info(row: KeyRow, key: str | None = None, message: str = "") -> wire.KeyInfo:
     return wire.KeyInfo(
-        id=row.id, name=row.name, created=row.created, last_used=row.last_used, scopes=list(row.scopes), key=key
+        id=row.id,
+        name=row.name,
+        created=row.created,
+        last_used=row.last_used,
+        scopes=list(row.scopes),
+        key=key,
+        message=message,
     )

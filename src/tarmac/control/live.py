@@ -134,6 +134,12 @@ class LiveAction:
             return None
         return wire.Value(inline=row.outputs, blob=row.outputs_blob)
 
+    def still_below(self) -> list[LiveAction]:
+        """What is below it and not over, nearest first."""
+        if self.name not in self.run.children:
+            return []
+        return [child for child in self.run.below(self) if not child.over]
+
     def cancel_timers(self) -> None:
         for handle in self.timers.values():
             handle.cancel()

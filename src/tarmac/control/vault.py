@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from flyte import rules, wire
 from flyte.errors import InvalidInputError, SecretNotFoundError
+from tarmac import checks
 from tarmac.events import Journal
 from tarmac.model import subject_of_secret
 from tarmac.secrets import Sealer
@@ -37,6 +38,7 @@ class Secrets:
 
     async def create(self, request: wire.SecretRequest, by: str) -> wire.SecretInfo:
         """Create a secret, or give it a new value."""
+        checks.check(request)
         now = time.time()
         old = await self._store.secret(request.project, request.domain, request.name)
         sealed = self._sealer.seal(request.project, request.domain, request.name, request.value)
@@ -45,9 +47,6 @@ class Secrets:
         event = self._journal.act(subject, "updated" if old else "created", by)
         await self._journal.write(Change(secrets=(row,), events=(event,)), self._changed)
         return _info(row)
-
-    async def list(self, project: str, domain: str) -> list[wire.SecretInfo]:
-        return [_info(row) for row in await self._store.secrets(project, domain)]
 
     async def get(self, project: str, domain: str, name: str) -> wire.SecretInfo:
         return _info(await self._row(project, domain, name))
@@ -89,6 +88,9 @@ class Secrets:
                 f"no secret {name!r} in {project}/{domain}{who}; create it with: flyte create secret {name}"
             )
         return row
+
+    async def list(self, project: str, domain: str) -> list[wire.SecretInfo]:
+        return [_info(row) for row in await self._store.secrets(project, domain)]
 
 
 def full_name(spec: wire.SecretSpec) -> str:

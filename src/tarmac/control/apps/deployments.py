@@ -23,9 +23,11 @@ from flyte import wire
 from flyte.errors import DeploymentError, InvalidInputError, NotFoundError
 from flyte.names import deployment_name
 from flyte.wire import DeployedEnvironment, DeploymentPhase
+from tarmac import checks
 from tarmac.control.apps.apps import Apps
 from tarmac.control.apps.parameters import RunOutputs
-from tarmac.control.apps.underway import Underway, Undo, Unfinished, environment_specs
+from tarmac.control.apps.underway import Underway, environment_specs
+from tarmac.control.apps.undo import Undo, Unfinished
 from tarmac.control.images import Images
 from tarmac.control.runs.registry import Registry
 from tarmac.control.startup import Startup
@@ -88,6 +90,7 @@ class Deployments:
         A deployment of tasks alone, whose environments are there, is done when this returns; others go on, and their
         events tell how.
         """
+        checks.check(request)
         plan = levels({**{environment: [] for environment in _environments(request)}, **request.order})
         warnings = await self._check(request)
         if request.strict and warnings:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import msgspec
 
@@ -14,51 +14,17 @@ from flyte import wire
 from flyte.errors import BaseRuntimeError, DeploymentError, InvalidInputError
 from flyte.wire import AppStatus, DeploymentPhase, ErrorInfo
 from tarmac.control.apps.apps import Apps
+from tarmac.control.apps.undo import Found, Undo, Unfinished, WasCurrent
 from tarmac.control.images import Environment, Images
 from tarmac.control.live_apps import LiveApp, LiveReplica
 from tarmac.control.runs.registry import Registry
 from tarmac.control.vault import Secrets, full_name
 from tarmac.events import Journal
 from tarmac.model import check_deployment, check_environment, subject_of_deployment
-from tarmac.store import AppRow, AppVersionRow, Change, CurrentTaskRow, Delete, DeploymentRow, Store, TaskRow
+from tarmac.store import AppVersionRow, Change, CurrentTaskRow, Delete, DeploymentRow, Store, TaskRow
 
 LOOK = 1.0
 """Seconds between two looks at what keeps replicas from being ready."""
-
-
-class Found(wire.Record, frozen=True, kw_only=True):
-    """How an app was before a deployment touched it."""
-
-    name: str
-    row: AppRow | None = None
-    """None: there was none."""
-    served: AppVersionRow | None = None
-
-
-class WasCurrent(wire.Record, frozen=True, kw_only=True):
-    """Which version of a task was current before a deployment moved that."""
-
-    name: str
-    row: CurrentTaskRow | None = None
-    """None: the task was not registered."""
-
-
-class Unfinished(wire.Deployment, frozen=True, kw_only=True):
-    """A deployment as it is stored while it is under way: with all that it takes to undo it."""
-
-    found: list[Found] = msgspec.field(default_factory=list)
-    new_tasks: list[str] = msgspec.field(default_factory=list)
-    was_current: list[WasCurrent] = msgspec.field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Undo:
-    """What a deployment has changed so far, and how it was before."""
-
-    found: list[Found] = field(default_factory=list)
-    new_tasks: list[str] = field(default_factory=list)
-    was_current: list[WasCurrent] = field(default_factory=list)
-    old_replicas: list[LiveReplica] = field(default_factory=list)
 
 
 class Underway:

@@ -293,7 +293,7 @@ class Actions:
         **changes: Any,
     ) -> None:
         """A terminal phase, for the action and for whatever is still running beneath it."""
-        worker, below = action.worker, _still_below(action)
+        worker, below = action.worker, action.still_below()
         steps = [*self._cut_short(action, below), step(self._journal, action, phase, message, error=error, **changes)]
         self._journal.post(together(steps), self._ended(action, below, steps[-1], worker, ack))
         self.dispatch.release(action)
@@ -306,7 +306,7 @@ class Actions:
             return self._journal.commit(Change())
         message = f"aborted: {reason}" if reason else "aborted"
         error = ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
-        below = _still_below(action)
+        below = action.still_below()
         steps = [
             *self._cut_short(action, below),
             step(self._journal, action, _P.ABORTED, message, error=error, by=by),
@@ -388,13 +388,6 @@ def _failures(row: ActionRow, error: ErrorInfo, counted: bool) -> tuple[int, int
     elif counted or row.attempt > UNCOUNTED:
         system += 1
     return user, system
-
-
-def _still_below(action: LiveAction) -> list[LiveAction]:
-    """What is below it and not over, nearest first."""
-    if action.name not in action.run.children:
-        return []
-    return [child for child in action.run.below(action) if not child.over]
 
 
 def sentence(error: ErrorInfo) -> str:

@@ -6,12 +6,12 @@ A task version never changes once it is registered, so what was read once is kep
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from flyte import wire
 from flyte.errors import AlreadyExistsError, RemoteTaskNotFoundError
+from flyte.names import path_part
+from tarmac.control.images import Images
 from tarmac.control.live import KnownTask
 from tarmac.control.recent import remember
 from tarmac.store import Store, TaskRow
@@ -20,8 +20,10 @@ _KEPT = 5000
 
 
 class Registry:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, endpoint: str, images: Images) -> None:
         self._store = store
+        self._endpoint = endpoint
+        self._images = images
         self._known: dict[tuple[str, str, str, str], KnownTask] = {}
         self._shown: dict[tuple[str, str, str, str | None], wire.Task] = {}
         """What was answered to who asked for a task, since one was registered or taken back."""
@@ -54,9 +56,10 @@ class Registry:
         self._known[row.project, row.domain, row.name, row.version] = known
         return known
 
-    async def show(
-        self, project: str, domain: str, name: str, version: str | None, url: Callable[[TaskRow], str]
-    ) -> wire.Task:
+    def _url(self, row: TaskRow) -> str:
+        return f"{self._endpoint}/v2/domain/{row.domain}/project/{row.project}/tasks/{path_part(row.name)}"
+
+    async def get(self, project: str, domain: str, name: str, version: str | None = None) -> wire.Task:
         """The task as the API shows it, with the versions there are. Raises RemoteTaskNotFoundError."""
         key = (project, domain, name, version)
         shown = self._shown.get(key)
@@ -65,10 +68,11 @@ class Registry:
             known = await self.find(project, domain, name, version)
             versions = [row.version for row in await self._store.task_versions(project, domain, known.row.name)]
             current = await self._store.current_task(project, domain, known.row.name)
-            shown = task_record(known.row, url(known.row), versions[:100], current.version if current else "")
+            shown = task_record(known.row, self._url(known.row), versions[:100], current.version if current else "")
             if state == self._changes and len(self._shown) < _KEPT:  # what was read may be out of date already
                 self._shown[key] = shown
-        return shown
+        image = self._images.record_of(shown.spec.environment) if shown.spec is not None else None
+        return shown if image is None else msgspec.structs.replace(shown, image=image)
 
     def changed(self) -> None:
         """Tasks were registered, made current, or taken back; to be called when that is on disk."""
@@ -130,6 +134,12 @@ class Registry:
         return f"no task named {name!r} in {where}; " + (
             f"tasks there: {listed}" if listed else "none is deployed there; deploy one with `flyte deploy FILE`"
         )
+
+    async def list(
+        self, project: str, domain: str, name: str | None = None, env: str | None = None, limit: int = 100
+    ) -> list[wire.Task]:
+        rows = await self._store.tasks(project, domain, name=name, env=env, limit=limit)
+        return [task_record(row, self._url(row)) for row in rows]
 
 
 def task_row(request: wire.DeployRequest, spec: wire.TaskSpec, now: float) -> TaskRow:

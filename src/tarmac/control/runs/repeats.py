@@ -81,3 +81,15 @@ async def stored_inputs(request: wire.RunRequest, blobs: Blobs) -> tuple[bytes |
         return None, request.inputs_blob
     inputs = bytes(request.inputs)
     return (inputs, None) if len(inputs) <= INLINE_LIMIT else (None, await blobs.put(inputs))
+
+
+def key_of(request: wire.RunRequest) -> tuple[str, str, str]:
+    return request.project, request.domain, request.idempotency_key or ""
+
+
+def marks_of(request: wire.RunRequest) -> list[str]:
+    """What makes two requests the same run."""
+    marks = [] if request.name is None else [f"name {request.name}"]
+    if request.idempotency_key is not None:
+        marks.append(f"key {request.project}/{request.domain}/{request.idempotency_key}")
+    return marks

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,6 @@ import msgspec
 from flyte import wire
 from flyte.concurrency import check_limit
 from flyte.errors import (
-    ActionNotFoundError,
     InvalidInputError,
     RemoteTaskNotFoundError,
     RunNotFoundError,
@@ -28,6 +27,7 @@ from flyte.errors import (
 )
 from flyte.names import run_name
 from flyte.wire import ROOT_ACTION, ActionPhase
+from tarmac import checks
 from tarmac import inputs as declared
 from tarmac.blobs import Blobs
 from tarmac.control.clock import Clock
@@ -39,20 +39,19 @@ from tarmac.control.records import run_record
 from tarmac.control.runs.actions import Actions
 from tarmac.control.runs.recovery import Recovery
 from tarmac.control.runs.registry import Registry
-from tarmac.control.runs.repeats import Repeats, stored_inputs
+from tarmac.control.runs.repeats import Repeats, key_of, marks_of, stored_inputs
 from tarmac.control.startup import Startup
 from tarmac.control.workers.dispatch import Dispatch
 from tarmac.control.workers.pools import Pools
 from tarmac.events import Journal
 from tarmac.home import Home
-from tarmac.logs import LogFile, Moving
 from tarmac.settings import Settings
-from tarmac.store import ActionRow, AttemptRow, RunRow, Store, WholeAction, WholeRun
+from tarmac.store import ActionRow, RunQuery, RunRow, Store, WholeRun
 
 REQUEST_LIMIT = 1024 * 1024
 """Bytes of a request to run without its inputs: variables, labels, context and overrides travel in every order."""
 
-_LOOKS = 3
+LOOKS = 3
 """Looks at memory and the store, one after the other, until a run is found in memory or over; two are enough."""
 
 LATELY = 50_000
@@ -102,13 +101,14 @@ class Runs:
     # ------------------------------------------------------------------ create
 
     async def create(self, request: wire.RunRequest, by: str, fresh: bool = False) -> tuple[wire.Run, bool]:
-        """Start a run, or find the one that the same name or idempotency key already started.
+        """Start a run, or find the one that the same name or idempotency key already started; and whether it started.
 
         A `fresh` key cannot have started one before this control plane did. When this returns the run is on disk. A key
         that comes with the name of a run that exists means that run from then on. Raises RemoteTaskNotFoundError,
         InvalidInputError, TooLargeError, and RunAlreadyExistsError for a name or a key that belongs to a run with
         another task or other inputs, and for a key that belongs to a run with another name.
         """
+        checks.check(request)
         check_limit(request.max_action_concurrency)
         known = await self._registry.find(request.project, request.domain, request.task, request.version)
         rest = _without_inputs(request)
@@ -123,8 +123,8 @@ class Runs:
     async def _find_or_create(
         self, request: wire.RunRequest, rest: bytes, known: KnownTask, by: str, fresh: bool
     ) -> tuple[wire.Run, bool]:
-        async with self._alone(_marks(request)):
-            is_new = fresh and request.name is None and _key_of(request) not in self._started
+        async with self._alone(marks_of(request)):
+            is_new = fresh and request.name is None and key_of(request) not in self._started
             found = None if is_new else await self._repeats.find(request, known, keeps_key=not fresh)
             if found is not None:
                 return await self.get(found), False
@@ -199,7 +199,7 @@ class Runs:
         run.add(root)
         self.live[row.name] = run
         if request.idempotency_key is not None:
-            remember(self._started, _key_of(request), None, LATELY)
+            remember(self._started, key_of(request), None, LATELY)
         change = dataclasses.replace(accepted(self._journal, root), runs=(row,))
         record = run.record(change.events[-1].seq)
 
@@ -243,27 +243,13 @@ class Runs:
         in memory by then, or over by then. Raises SystemUnavailableError for one that is neither: it was left out when
         this control plane started.
         """
-        for _ in range(_LOOKS):
+        for _ in range(LOOKS):
             if (live := self.live.get(name)) is not None:
                 return live
             shown = await self.get(name)
             if shown.phase.is_terminal:
                 return shown
-        raise _left_out(name)
-
-    def log_of(self, run: str, action: str, attempt: int, current: Callable[[], LiveAction | None]) -> LogFile:
-        """The log of an attempt; `current` gives its action as long as it runs."""
-        final = self._home.action_log(run, action, attempt)
-        found = current()
-        if found is None or found.worker is None:
-            return final
-        worker = found.worker
-
-        def runs() -> bool:
-            now = current()
-            return now is not None and now.worker is worker
-
-        return Moving(final, self._home.worker_log(worker.unit), runs)
+        raise left_out(name)
 
     async def wait(self, name: str, seconds: float) -> wire.Run:
         """The run when it is over, or as it is after `seconds`."""
@@ -298,36 +284,8 @@ class Runs:
         run = await self._live_or_over(name)
         if isinstance(run, wire.Run):
             return run
-        await self.actions.abort(run.root, reason, by)
+        await self.actions.abort(run.root, reason or f"by {by}", by)
         return await self.get(name)
-
-    async def abort_action(self, name: str, action_name: str, reason: str, by: str) -> None:
-        """Abort an action and everything beneath it; when this returns that is on disk.
-
-        Raises RunNotFoundError, ActionNotFoundError, and SystemUnavailableError for a run that was left out.
-        """
-        for _ in range(_LOOKS):
-            if (action := self._live_action(name, action_name)) is not None:
-                await self.actions.abort(action, reason, by)
-                return
-            stored = (await self.read_action(name, action_name))[0].action
-            if stored.phase.is_terminal:
-                return
-        raise _left_out(name)
-
-    def _live_action(self, run: str, action: str) -> LiveAction | None:
-        live = self.live.get(run)
-        return live.actions.get(action) if live else None
-
-    async def read_action(self, run: str, name: str) -> tuple[WholeAction, list[AttemptRow]]:
-        """An action and its attempts as of the last commit. Raises RunNotFoundError and ActionNotFoundError."""
-        snapshot = await self._store.action_and_attempts(run, name)
-        await self._journal.reach(snapshot.seq)
-        found, attempts = snapshot.found
-        if found is None:
-            await self.get(run)
-            raise ActionNotFoundError(f"run {run!r} has no action {name!r}; see `flyte get action {run}`")
-        return found, attempts
 
     # ------------------------------------------------------------------ after a restart
 
@@ -383,8 +341,41 @@ class Runs:
             else:
                 await self.recovery.resume(action)
 
+    async def list(
+        self,
+        *,
+        project: str,
+        domain: str,
+        phases: Sequence[ActionPhase] = (),
+        task: str | None = None,
+        task_contains: str | None = None,
+        version: str | None = None,
+        labels: dict[str, str] | None = None,
+        created_after: float | None = None,
+        limit: int = 100,
+        before: float | None = None,
+        before_run: str | None = None,
+    ) -> list[wire.Run]:
+        """Runs, newest first, as of the last commit. Raises RunNotFoundError where `before_run` is none."""
+        query = RunQuery(
+            project=project,
+            domain=domain,
+            phases=tuple(phases),
+            task=task,
+            task_contains=task_contains,
+            version=version,
+            labels=labels or {},
+            created_after=created_after,
+            created_before=before,
+            limit=limit,
+            before_name=before_run,
+        )
+        snapshot = await self._store.runs(query)
+        await self._journal.reach(snapshot.seq)
+        return [self.shown(whole, snapshot.seq) for whole in snapshot.found]
 
-def _left_out(name: str) -> SystemUnavailableError:
+
+def left_out(name: str) -> SystemUnavailableError:
     return SystemUnavailableError(
         f"run {name!r} was left out when the control plane started, and nothing moves it; see `flyte status`"
     )
@@ -392,18 +383,6 @@ def _left_out(name: str) -> SystemUnavailableError:
 
 def _without_inputs(request: wire.RunRequest) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(request, inputs=msgspec.Raw(b"{}")))
-
-
-def _key_of(request: wire.RunRequest) -> tuple[str, str, str]:
-    return request.project, request.domain, request.idempotency_key or ""
-
-
-def _marks(request: wire.RunRequest) -> list[str]:
-    """What makes two requests the same run."""
-    marks = [] if request.name is None else [f"name {request.name}"]
-    if request.idempotency_key is not None:
-        marks.append(f"key {request.project}/{request.domain}/{request.idempotency_key}")
-    return marks
 
 
 def _restored(run: LiveRun, row: ActionRow, task: KnownTask | None) -> LiveAction:
