@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import http.server
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -388,7 +391,64 @@ def test_options_that_have_no_meaning_for_something_new_are_left_out() -> None:
     assert uv.sources(options) == ["--index-url", "https://x/simple"]
 
 
-def test_variables_of_secrets_are_replaced_in_options_and_left_to_uv_in_requirements() -> None:
-    secrets = {"TOKEN": "s3cret"}
-    assert uv.expanded("https://$TOKEN:${TOKEN}@x/$OTHER", secrets) == "https://s3cret:s3cret@x/$OTHER"
-    assert uv.in_braces("pkg @ git+https://$TOKEN@x/y?z=$OTHER", secrets) == "pkg @ git+https://${TOKEN}@x/y?z=$OTHER"
+def test_an_index_that_names_a_secret_goes_into_a_file_where_uv_replaces_it() -> None:
+    options = ["--index=https://$TOKEN@x", "--find-links", "/here", "--extra-index-url", "https://${TOKEN}@y/$OTHER"]
+    assert uv.apart_from_secrets(options, ["TOKEN"]) == (
+        ["--find-links", "/here"],
+        ["--extra-index-url https://${TOKEN}@x", "--extra-index-url https://${TOKEN}@y/$OTHER"],
+    )
+    assert uv.in_braces("pkg @ git+https://$TOKEN@x/y?z=$OTHER", ["TOKEN"]) == "pkg @ git+https://${TOKEN}@x/y?z=$OTHER"
+
+
+def test_a_secret_opens_an_index_and_is_neither_in_the_log_nor_on_a_command_line(yard: Yard, tmp_path: Path) -> None:
+    with guarded_index(Wheelhouse(tmp_path / "far").wheel("guarded", "2.1"), "user", "s3cret-token") as url:
+        options = ["--index-url", url.replace("//", "//user:$TOKEN@")]
+        order = yard.order(yard.request("guarded", options=options), secrets={"TOKEN": "s3cret-token"})
+        news = carried_out(order)
+    assert news.error == ""
+    assert yard.python(news.key, "import guarded; print(guarded.VERSION)") == "2.1"
+    kept = [yard.log, *(file for file in yard.place.path.rglob("*") if file.suffix in {".txt", ".json"})]
+    assert [file for file in kept if "s3cret-token" in file.read_text()] == []
+
+
+def test_what_a_build_prints_of_a_secret_is_masked(yard: Yard) -> None:
+    yard.house.source("talker", ["raise SystemExit(os.environ['TOKEN'])"])
+    news = carried_out(yard.order(yard.request("talker"), secrets={"TOKEN": "s3cret-token"}))
+    assert "${TOKEN}" in news.error
+    assert "s3cret-token" not in news.error + yard.log.read_text()
+
+
+@contextlib.contextmanager
+def guarded_index(wheel: Path, user: str, password: str) -> Iterator[str]:
+    """The URL of an index with one package, for those who know the password."""
+    expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers.get("Authorization") == expected
+            if known and self.path.endswith(wheel.name):
+                self._answer(200, wheel.read_bytes(), "application/octet-stream")
+            elif known and self.path.startswith("/simple/guarded"):
+                self._answer(200, f'<a href="/files/{wheel.name}">{wheel.name}</a>'.encode(), "text/html")
+            else:
+                self._answer(404 if known else 401, b"", "text/plain")
+
+        def _answer(self, status: int, body: bytes, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

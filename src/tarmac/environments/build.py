@@ -24,7 +24,7 @@ from tarmac.environments import interpreters, overlay
 from tarmac.environments.interpreters import Choice
 from tarmac.environments.place import FORMAT, Asked, Known, Place, Whole
 from tarmac.environments.resolve import Resolver
-from tarmac.environments.uv import Uv, UvFailed, expanded, in_uvs_words, sources
+from tarmac.environments.uv import Uv, UvFailed, apart_from_secrets, in_uvs_words, sources
 
 CHECK = "import flyte.runtime.worker"
 """What has to be possible in an environment: some releases of what the user may pin crash when they are imported."""
@@ -151,10 +151,12 @@ class Builder:
         )
         lock = making / "lock.txt"
         lock.write_text(known.lock)
-        options = [expanded(option, self._order.secrets) for option in known.options]
+        options, lines = apart_from_secrets(known.options, self._order.secrets)
+        indexes = making / "indexes.txt"
+        indexes.write_text("\n".join([*lines, ""]))
         install = (
             *("pip", "sync", "--quiet", "--allow-empty-requirements", "--python", str(making / "bin" / "python")),
-            *("--find-links", str(self._place.wheels), *options, str(lock)),
+            *("--find-links", str(self._place.wheels), *options, str(indexes), str(lock)),
         )
         try:
             self._uv.run(*install, "--offline")  # where all is there; without it, uv asks the index even then

@@ -12,7 +12,7 @@ from pathlib import Path
 from flyte.wire import ImageRequest
 from tarmac.environments import wheels
 from tarmac.environments.interpreters import Interpreter
-from tarmac.environments.uv import Uv, UvFailed, expanded, in_braces, in_uvs_words
+from tarmac.environments.uv import Uv, UvFailed, apart_from_secrets, in_braces, in_uvs_words
 from tarmac.images import OURS, name_of
 
 MUST = ("msgspec>=0.18.4",)
@@ -93,11 +93,15 @@ class Resolver:
     def _requirements(self, needs: Sequence[str]) -> str:
         """One requirement a line, without what is never installed."""
         wanted = [line for line in self._request.packages if name_of(line) not in OURS]
-        return "\n".join([*(in_braces(line, self._uv.secrets) for line in wanted), *needs, ""])
+        _, indexes = self._options()
+        return "\n".join([*indexes, *(in_braces(line, self._uv.secrets) for line in wanted), *needs, ""])
+
+    def _options(self) -> tuple[list[str], list[str]]:
+        return apart_from_secrets(in_uvs_words(self._request.options), self._uv.secrets)
 
     def _arguments(self) -> list[str]:
         wheels.offer(tuple(map(name_of, OFFERED)), self._offered)
-        options = [expanded(option, self._uv.secrets) for option in in_uvs_words(self._request.options)]
+        options, _ = self._options()
         return [
             *("pip", "compile", "-", "--python", self._interpreter.path, "--find-links", str(self._offered)),
             *("--excludes", self._file("excludes", OURS), "--constraints", self._file("constraints", self._allowed())),

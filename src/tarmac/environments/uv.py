@@ -101,10 +101,17 @@ class Uv:
             running.kill()
             running.communicate()
             raise UvFailed(f"uv {' '.join(arguments[:2])} was not done in time (setting image_timeout)") from None
+        said = self._masked(said)
         self.log.append(f"$ uv {' '.join(arguments)}  ({time.monotonic() - begun:.2f} s)\n{given or ''}{said}")
         if running.returncode != 0:
             raise UvFailed(said or f"uv ended with code {running.returncode}")
         return out
+
+    def _masked(self, said: str) -> str:
+        """What uv or a package's build printed, without the values of secrets."""
+        for name, value in self.secrets.items():
+            said = said.replace(value, f"${{{name}}}") if value else said
+        return said
 
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -183,6 +190,15 @@ SOURCES = {
 }
 """Options for where packages come from, and whether each has a value: these hold when packages are installed, too."""
 
+_IN_FILES = {
+    "--default-index": "--index-url",
+    "--index-url": "--index-url",
+    "--index": "--extra-index-url",
+    "--extra-index-url": "--extra-index-url",
+    "--find-links": "--find-links",
+}
+"""Options whose values are URLs, and their names in a requirements file."""
+
 WITHOUT_MEANING = {
     "--system",
     "--break-system-packages",
@@ -232,9 +248,26 @@ def sources(options: Iterable[str]) -> list[str]:
     return found
 
 
-def expanded(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with `$NAME` and `${NAME}` of `variables` replaced; other names are left alone."""
-    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda found: variables.get(found[1] or found[2], found[0]), text)
+def apart_from_secrets(options: Iterable[str], secrets: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The options for uv's command line, and the indexes that name a secret, as lines of a requirements file.
+
+    Every process of the machine can read a command line, and the build log has it. In a file uv replaces `${NAME}`.
+    """
+    names = set(secrets)
+    shown: list[str] = []
+    lines: list[str] = []
+    words = iter(options)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in _IN_FILES:
+            shown.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if in_braces(value, names) == value and not any(f"${{{secret}}}" in value for secret in names):
+            shown += [name, value]
+        else:
+            lines.append(f"{_IN_FILES[name]} {in_braces(value, names)}")
+    return shown, lines
 
 
 def in_braces(text: str, names: Iterable[str]) -> str:
