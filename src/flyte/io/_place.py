@@ -14,14 +14,17 @@ import shutil
 import stat
 import tempfile
 import urllib.parse
-import urllib.request
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flyte._session import find as _platform
 from flyte._session import init as _init
 from flyte.io import _allowed, _blob
 from flyte.runtime import identity
+
+if TYPE_CHECKING:
+    from urllib.request import Request
 
 _BLOB = re.compile(r"v1/blobs/[0-9a-f]{64}")
 
@@ -78,6 +81,8 @@ def readable(path: str) -> Path:
         return _blob.fetched(path, data_folder())
     if not path.startswith(("http://", "https://")):
         raise ValueError(f"{path}: only local paths, file:// and http(s):// can be read; fetch it in the task instead")
+    import urllib.request  # not at the top: it brings mail, and few need it
+
     target = new_path(urllib.parse.urlsplit(path).path)
     with (
         identity.left_out(),
@@ -88,12 +93,14 @@ def readable(path: str) -> Path:
     return target
 
 
-def _request(url: str) -> urllib.request.Request:
+def _request(url: str) -> Request:
     """A request for `url`, with this process's key if it is a blob of the process's own platform.
 
     Other URLs are requested without the key: the caller who chose the URL must not get what only this process may read.
     """
-    request = urllib.request.Request(url)
+    from urllib.request import Request
+
+    request = Request(url)
     endpoint, key = os.environ.get("FLYTE_ENDPOINT"), os.environ.get("FLYTE_API_KEY")
     if endpoint and key and _BLOB.fullmatch(url.removeprefix(f"{endpoint.rstrip('/')}/")):
         request.add_unredirected_header("Authorization", f"Bearer {key}")

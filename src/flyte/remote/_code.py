@@ -12,7 +12,6 @@ from typing import cast
 
 from flyte import wire
 from flyte._client.client import Client
-from flyte.archive import unpack
 from flyte.errors import NotFoundError
 from flyte.remote._io import Runs
 
@@ -50,6 +49,8 @@ def _written(data: bytes, folder: Path, archive: str | None) -> Path:
     if archive is not None:
         (folder / archive).write_bytes(data)
         return folder / archive
+    from flyte.archive import unpack
+
     with tempfile.TemporaryDirectory(dir=folder, prefix=".code.") as unpacked:  # one that fails leaves nothing behind
         unpack(io.BytesIO(data), Path(unpacked))
         for path in Path(unpacked).iterdir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 
 import msgspec
@@ -11,7 +12,12 @@ from flyte.wire.frames import AnyFrame, Frame
 FRAME_LIMIT = 16 * 1024 * 1024
 _HEAD = struct.Struct("<I")
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[AnyFrame] = msgspec.msgpack.Decoder(AnyFrame)
+
+
+@functools.cache
+def _decoder() -> msgspec.msgpack.Decoder[AnyFrame]:
+    """Made on first use: that takes several milliseconds, and only the ends of a link need it."""
+    return msgspec.msgpack.Decoder(AnyFrame)
 
 
 class FrameError(ValueError):
@@ -45,7 +51,7 @@ class Unpacker:
             if len(buffer) - at - 4 < size:
                 break
             try:
-                frames.append(_decoder.decode(memoryview(buffer)[at + 4 : at + 4 + size].tobytes()))
+                frames.append(_decoder().decode(memoryview(buffer)[at + 4 : at + 4 + size].tobytes()))
             except (msgspec.DecodeError, RecursionError) as error:
                 raise FrameError(str(error)) from error
             at += 4 + size
