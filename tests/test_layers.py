@@ -79,14 +79,39 @@ SEES_ALL = {"__init__", "__main__", "server", "supervisor", "cli"}
 """Where the parts are put together."""
 
 FROM_FLYTE = {
-    f"flyte.{name}" for name in ("wire", "errors", "concurrency", "names", "phases", "rules", "archive", "atomic")
+    f"flyte.{name}"
+    for name in (
+        "wire",
+        "errors",
+        "concurrency",
+        "names",
+        "phases",
+        "rules",
+        "archive",
+        "atomic",
+        "json_schema",
+        "moments",
+        "official",
+    )
 }
 """What the platform may know of the package that users import."""
 
 
 FLOORS: tuple[set[str], ...] = (
-    {"errors", "rules", "names", "atomic", "_absent", "_sync", "_logging", "_version", "runtime.identity"},
-    {"wire", "concurrency", "archive", "syncify", "_importing", "_absent_modules"},
+    {
+        "errors",
+        "rules",
+        "names",
+        "atomic",
+        "_absent",
+        "_sync",
+        "_logging",
+        "_version",
+        "json_schema",
+        "moments",
+        "runtime.identity",
+    },
+    {"wire", "concurrency", "archive", "official", "syncify", "_importing", "_absent_modules"},
     {"phases", "_failure", "_values", "_checkpoint"},
     {"_context", "_client"},
     {"_declare", "models", "report"},

@@ -25,6 +25,7 @@ from typing import Any
 import click
 
 from flyte.errors import BaseRuntimeError, InitializationError
+from flyte.official import refuse_official
 from tarmac import __version__, process
 from tarmac import home as homes
 from tarmac import settings as all_settings
@@ -184,26 +185,6 @@ def _make_room(home: Home, settings: Settings) -> dict[str, Any] | None:
     if (running := _running(home)) is None:
         raise InitializationError("PortInUse", "user", _in_use(settings.host, settings.port))
     return running
-
-
-def refuse_official() -> None:
-    """Raises InitializationError if the official `flyte` distribution is installed too: it has the same folder."""
-    # a look first: what can say its version takes 20 ms to be imported
-    if not any(next(Path(folder or ".").glob("flyte[-.]*-info"), None) for folder in sys.path):
-        return
-    import importlib.metadata
-
-    try:
-        official = importlib.metadata.distribution("flyte")
-    except importlib.metadata.PackageNotFoundError:
-        return
-    raise InitializationError(
-        "OfficialDistributionError",
-        "user",
-        f"the official `flyte` {official.version} is installed beside tarmac; both put their files into one folder, "
-        "so neither is whole. Mend it with: pip uninstall flyte, and then, in a clone of this project, pip install "
-        "--force-reinstall .",
-    )
 
 
 def is_free(host: str, port: int) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, TypeGuard
 import msgspec
 
 from flyte.errors import InvalidInputError
+from flyte.json_schema import target
 from flyte.rules import NESTING
 from flyte.wire import InputSpec, InterfaceSpec
 
@@ -125,7 +126,7 @@ def _misfit(value: Any, schema: Any, reading: _Reading, depth: int) -> Misfit | 
     if not isinstance(schema, Mapping):
         return Misfit(value, "") if schema is False else None
     if isinstance(reference := schema.get("$ref"), str):
-        return _misfit(value, _resolve(reference, reading.root), reading, depth + 1)
+        return _misfit(value, target(reference, reading.root), reading, depth + 1)
     for word in ("anyOf", "oneOf"):
         if (found := _misfit_of_all(value, _list(schema, word), reading, depth)) is not None:
             return found
@@ -246,14 +247,6 @@ def _misfit_of_parts(value: Any, schema: _Schema, reading: _Reading, depth: int)
             if (found := _misfit(item, properties.get(name, extra), reading, depth + 1)) is not None:
                 return found.under(f".{name}" if name.isidentifier() else f"[{name!r}]")
     return None
-
-
-def _resolve(reference: str, root: _Schema) -> Any:
-    """The part of `root` to which a local reference (`#/$defs/Name`) leads; other references fit everything."""
-    found: Any = root
-    for step in reference.removeprefix("#/").split("/"):
-        found = found.get(step, {}) if isinstance(found, Mapping) else {}
-    return found if isinstance(found, Mapping) else {}
 
 
 # -------------------------------------------------------------------------------------------------- formats and sizes

@@ -15,7 +15,7 @@ import time
 import msgspec
 import pytest
 
-from flyte import wire
+from flyte import moments, wire
 from flyte.cli import render, watch
 from flyte.cli.tables import Column, fitted
 from flyte.wire import ActionPhase
@@ -160,7 +160,7 @@ def test_wide_characters_count_as_two() -> None:
      (7500, "2h 5m"), (100_000, "1d 3h")],
 )  # fmt: skip
 def test_a_duration_is_written_as_in_the_console(seconds: float, text: str) -> None:
-    assert render.duration(seconds) == text
+    assert moments.duration(seconds) == text
 
 
 def test_json_has_the_times_for_people_beside_those_in_seconds() -> None:

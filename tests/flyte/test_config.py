@@ -19,8 +19,8 @@ import pytest
 from flyte._session import config as _config
 from flyte._session import find as _platform
 from flyte._session import init as _init
-from flyte._session.official import refuse_official
 from flyte.errors import InitializationError
+from flyte.official import refuse_official
 from tarmac.environments.overlay import INFO, METADATA
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from flyte.errors import InvalidInputError
+from flyte.moments import ago
 from flyte.wire import (
     Action,
     ActionDetails,
@@ -610,9 +611,9 @@ def test_durations_are_short_words(seconds: float | None, words: str) -> None:
 
 def test_moments_are_told_by_how_long_ago_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 1_000_000.0)
-    told = [rendering.ago(1_000_000.0 - seconds) for seconds in (0, 12, 300, 7200, 200_000)]
+    told = [ago(1_000_000.0 - seconds) for seconds in (0, 12, 300, 7200, 200_000)]
     assert told == ["just now", "12 s ago", "5 min ago", "2 h ago", "2 d ago"]
-    assert rendering.ago(0) == ""
+    assert ago(0) == ""
 
 
 def test_only_backticks_become_code() -> None:

@@ -28,8 +28,8 @@ from flyte._client.client import Client
 from flyte._session import config as _config
 from flyte._session import find as _platform
 from flyte._session.config import Config
-from flyte._session.official import refuse_official
 from flyte.errors import InitializationError
+from flyte.official import refuse_official
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -17,6 +17,7 @@ from flyte._values import pickles as _pickles
 from flyte._values.codec import Schemas
 from flyte._values.table import codec_of
 from flyte.errors import InvalidInputError
+from flyte.json_schema import resolved
 from flyte.wire import InputSpec
 
 Schema = Mapping[str, Any]
@@ -50,7 +51,7 @@ class _Dumper:
 
     def _shaped(self, value: Any, schema: Any) -> Any:
         """`value` as JSON that fits `schema` where it can."""
-        schema = self._chosen(value, self._resolved(schema))
+        schema = self._chosen(value, resolved(schema, self.root))
         if not _says_something(schema):
             return to_json(self._plain(value), Any, self.name)
         if _is_model(value):
@@ -100,20 +101,9 @@ class _Dumper:
         self._scalar(data)
         return data
 
-    def _resolved(self, schema: Any) -> Schema:
-        if not isinstance(schema, Mapping):
-            return {}
-        reference = schema.get("$ref")
-        if not isinstance(reference, str):
-            return schema
-        found: Any = self.root
-        for step in reference.removeprefix("#/").split("/"):
-            found = found.get(step, {}) if isinstance(found, Mapping) else {}
-        return self._resolved(found)
-
     def _chosen(self, value: Any, schema: Schema) -> Schema:
         """Of a union, the member that a value of this kind is meant for."""
-        options = [self._resolved(option) for option in schema.get("anyOf") or schema.get("oneOf") or ()]
+        options = [resolved(option, self.root) for option in schema.get("anyOf") or schema.get("oneOf") or ()]
         if not options:
             return schema
         data = _opened(value)

@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from flyte.cli import paths
+from flyte.json_schema import without_null
 from flyte.wire import InputSpec
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _essence(schema: Schema) -> tuple[Schema, bool]:
     members = schema.get("anyOf")
     if not isinstance(members, list):
         return schema, False
-    rest = [member for member in members if member.get("type") != "null"]
+    rest = without_null(members)
     definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
     if len(rest) == 1:
         return {**rest[0], **definitions}, len(rest) != len(members)

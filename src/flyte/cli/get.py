@@ -14,10 +14,11 @@ from flyte import rules
 from flyte.cli import render
 from flyte.cli.logs import get_logs
 from flyte.cli.options import connect, examples, formatted, invocation, refuse_filters, scoped
-from flyte.cli.render import age, clock, lasted, one_line, words
+from flyte.cli.render import clock, lasted, one_line, words
 from flyte.cli.tables import Column
 from flyte.cli.verbs import Verbs
 from flyte.errors import readable
+from flyte.moments import ago
 from flyte.wire import (
     ROOT_ACTION,
     Action,
@@ -71,7 +72,7 @@ RUNS: Sequence[Column[Run]] = (
     Column("name", lambda run: run.name),
     Column("task", lambda run: run.task, least=12),
     Column("phase", lambda run: run.phase.value),
-    Column("started", lambda run: age(run.created), leaves=2),
+    Column("started", lambda run: ago(run.created), leaves=2),
     Column("took", lambda run: lasted(run.started, run.ended), leaves=3),
     Column("actions", lambda run: str(run.actions), leaves=4),
     Column("message", lambda run: _news(run), leaves=1, least=12),
@@ -194,7 +195,7 @@ async def _show_run(client: Any, name: str, form: str) -> None:
             ("run", run.name),
             ("task", f"{run.task} at {run.version}"),
             ("phase", words(run.phase)),
-            ("created", f"{clock(run.created)} ({age(run.created)})"),
+            ("created", f"{clock(run.created)} ({ago(run.created)})"),
             ("took", lasted(run.started, run.ended)),
             ("message", _beyond(run.message, run.error)),
             ("error", run.error.message if run.error else ""),
@@ -278,7 +279,7 @@ def get_action(
 TASKS: Sequence[Column[Task]] = (
     Column("name", lambda task: task.name),
     Column("version", lambda task: task.version, leaves=2),
-    Column("deployed", lambda task: age(task.created), leaves=3),
+    Column("deployed", lambda task: ago(task.created), leaves=3),
     Column("inputs", lambda task: one_line(_signature(task), 80), leaves=1, least=12),
 )
 
@@ -312,7 +313,7 @@ def get_task(
         ("version", task.version),
         ("current", task.current if task.current != task.version else ""),
         ("versions", ", ".join(task.versions)),
-        ("deployed", f"{clock(task.created)} ({age(task.created)})"),
+        ("deployed", f"{clock(task.created)} ({ago(task.created)})"),
         ("inputs", _signature(task)),
         ("outputs", ", ".join(spec.type for spec in outputs)),
         ("source", task.spec.source if task.spec else ""),
@@ -329,7 +330,7 @@ APPS: Sequence[Column[App]] = (
     Column("url", lambda app: app.url),
     Column("replicas", lambda app: str(sum(replica.phase == "ready" for replica in app.replicas)), leaves=2),
     Column("version", lambda app: app.version, leaves=4),
-    Column("updated", lambda app: age(app.updated or app.created), leaves=3),
+    Column("updated", lambda app: ago(app.updated or app.created), leaves=3),
     Column("message", lambda app: one_line(app.message, 80), leaves=1, least=12),
 )
 
@@ -414,7 +415,7 @@ SECRETS: Sequence[Column[SecretInfo]] = (
     Column("name", lambda secret: secret.name),
     Column("project", lambda secret: secret.project, leaves=2),
     Column("domain", lambda secret: secret.domain, leaves=1),
-    Column("updated", lambda secret: age(secret.updated or secret.created), leaves=3),
+    Column("updated", lambda secret: ago(secret.updated or secret.created), leaves=3),
 )
 
 
@@ -433,8 +434,8 @@ def get_secret(name: str | None, project: str | None, domain: str | None, output
 KEYS: Sequence[Column[KeyInfo]] = (
     Column("id", lambda key: key.id),
     Column("name", lambda key: key.name),
-    Column("created", lambda key: age(key.created), leaves=2),
-    Column("last used", lambda key: age(key.last_used), leaves=1),
+    Column("created", lambda key: ago(key.created), leaves=2),
+    Column("last used", lambda key: ago(key.last_used), leaves=1),
 )
 
 

@@ -6,8 +6,8 @@ import importlib.util
 import os
 import sys
 
-from flyte._session.official import refuse_official
 from flyte.errors import InitializationError
+from flyte.official import refuse_official
 
 
 def hand_over(*words: str) -> None:

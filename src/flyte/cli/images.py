@@ -11,9 +11,9 @@ import click
 
 from flyte.cli import render
 from flyte.cli.options import connect, examples, formatted, invocation, say
-from flyte.cli.render import age
 from flyte.cli.tables import Column
 from flyte.cli.verbs import Verbs
+from flyte.moments import ago
 from flyte.rules import moment
 from flyte.wire import ImageRecord
 
@@ -38,7 +38,7 @@ COLUMNS: Sequence[Column[ImageRecord]] = (
     Column("packages", _packages, leaves=1, least=16),
     Column("size", _size, leaves=3),
     Column("used by", lambda record: ", ".join(name.rpartition("/")[2] for name in record.environments), leaves=2),
-    Column("last used", lambda record: age(record.used), leaves=4),
+    Column("last used", lambda record: ago(record.used), leaves=4),
 )
 
 

@@ -116,8 +116,8 @@ def connect(
     from flyte._session import config as _config
     from flyte._session import find as _platform
     from flyte._session import init as _init
-    from flyte._session.official import refuse_official
     from flyte.errors import InitializationError
+    from flyte.official import refuse_official
 
     config = _config.load(invocation().config)
     named = config.endpoint or (config.api_key and _config.read_api_key(config.api_key).endpoint)

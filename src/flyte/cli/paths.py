@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flyte.json_schema import resolved, without_null
+
 Schema = Mapping[str, Any]
 
 FRAME = "parquet"
@@ -58,11 +60,10 @@ def found_in(value: Any, schema: Schema, root: Schema | None = None) -> Any:
     that does not exist.
     """
     root = root or schema
-    if "$ref" in schema:
-        schema = root.get("$defs", {}).get(str(schema["$ref"]).rpartition("/")[2], {})
+    schema = resolved(schema, root)
     if schema.get("format") in ("file", "dir"):
         return _located(value, str(schema["format"]))
-    members = [member for member in schema.get("anyOf", ()) if member.get("type") != "null"]
+    members = without_null(schema.get("anyOf", ()))
     if len(members) == 1 and value is not None:
         return found_in(value, members[0], root)
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):

@@ -10,9 +10,9 @@ import sys
 
 import click
 
-from flyte._session.official import refuse_official
 from flyte.cli.handover import hand_over
 from flyte.cli.options import connect, examples, formatted, invocation
+from flyte.official import refuse_official
 
 
 def _hand_over(*words: str) -> None:

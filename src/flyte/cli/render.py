@@ -21,6 +21,7 @@ import msgspec
 
 from flyte.cli import tables
 from flyte.cli.tables import Column
+from flyte.moments import duration
 
 R = TypeVar("R")
 
@@ -182,39 +183,11 @@ def one_line(text: str, longest: int | None = None) -> str:
     return flat if longest is None or len(flat) <= longest else flat[: longest - 1] + "…"
 
 
-def duration(seconds: float) -> str:
-    """`32 ms`, `1.2 s`, `1m 15s`, `2h 5m`, `3d 4h`: as the console writes it."""
-    seconds = max(seconds, 0)
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60}s"
-    if whole < 86400:
-        return f"{whole // 3600}h {whole % 3600 // 60}m"
-    return f"{whole // 86400}d {whole % 86400 // 3600}h"
-
-
 def lasted(started: float | None, ended: float | None) -> str:
     """The duration until the end, or until now; empty before the start."""
     if started is None:
         return ""
     return duration((ended if ended is not None else time.time()) - started)
-
-
-def age(at: float | None) -> str:
-    """`12 s ago`, `5 min ago`, as the console writes it; empty for an unknown time."""
-    if not at:
-        return ""
-    seconds = time.time() - at
-    if seconds < 2:
-        return "just now"
-    for size, length, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
-        if seconds < size:
-            return f"{int(seconds // length)} {unit} ago"
-    return f"{int(seconds // 86400)} d ago"
 
 
 def clock(at: float | None) -> str:

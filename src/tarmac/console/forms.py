@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from flyte.json_schema import target, without_null
 from flyte.wire import InputSpec, InterfaceSpec
 
 _LONGEST_CHAIN = 16
@@ -74,13 +75,10 @@ def _plain(schema: Mapping[str, Any], root: Mapping[str, Any], steps: int) -> tu
     if not steps:
         return {}, True
     if "$ref" in schema:
-        found: Any = root
-        for step in schema["$ref"].removeprefix("#/").split("/"):
-            found = found.get(step, {}) if isinstance(found, Mapping) else {}
-        return _plain(found, root, steps - 1)
+        return _plain(target(schema["$ref"], root), root, steps - 1)
     options = schema.get("anyOf") or schema.get("oneOf")
     if options:
-        others = [option for option in options if option.get("type") != "null"]
+        others = without_null(options)
         if len(others) == 1:
             return _plain(others[0], root, steps - 1)[0], len(others) < len(options)
         return {}, len(others) < len(options)

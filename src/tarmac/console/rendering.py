@@ -13,7 +13,9 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from flyte import moments
 from flyte.errors import readable
+from flyte.moments import ago
 from flyte.wire import ErrorInfo
 
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -24,31 +26,7 @@ LONGEST_VALUE = 20_000
 
 def duration(seconds: float | None) -> str:
     """`32 ms`, `1.2 s`, `1m 15s`, `2h 5m`, `3d 4h`; empty for None."""
-    if seconds is None:
-        return ""
-    seconds = max(seconds, 0)
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    for size, small, unit, below in ((3600, 60, "m", "s"), (86400, 3600, "h", "m")):
-        if whole < size:
-            return f"{whole // small}{unit} {whole % small // (small // 60)}{below}"
-    return f"{whole // 86400}d {whole % 86400 // 3600}h"
-
-
-def ago(moment: float | None) -> str:
-    """The time since `moment` (seconds since 1970): `just now`, `12 s ago`, `5 min ago`, `3 h ago`, `4 d ago`."""
-    if not moment:
-        return ""
-    seconds = time.time() - moment
-    if seconds < 2:
-        return "just now"
-    for size, unit_seconds, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
-        if seconds < size:
-            return f"{int(seconds // unit_seconds)} {unit} ago"
-    return f"{int(seconds // 86400)} d ago"
+    return "" if seconds is None else moments.duration(seconds)
 
 
 def clock(moment: float | None) -> str:
