@@ -29,12 +29,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def read(folder: Path, program: str, shipped: str | None = None) -> Sources:
     """What the import of `program` has read."""
-    file = folder / "read_by_test.py"
+    file = folder / "module_that_reads.py"
     if not file.exists():
         file.write_text(program)
     sources = Sources()
     with sources.watched():
-        loader.import_modules(["read_by_test"])
+        loader.import_modules(["module_that_reads"])
     sources.close(shipped)
     return sources
 
@@ -73,13 +73,13 @@ def test_so_has_a_module_whether_or_not_it_was_compiled_before(folder: Path) -> 
         module.write_text(text)
         sources = read(folder, "from below import module\n")
         assert sources.outdated() == ""
-        for name in ("below.module", "below", "read_by_test"):
+        for name in ("below.module", "below", "module_that_reads"):
             del sys.modules[name]
         again = read(folder, "from below import module\n")
         assert again.outdated() == ""
         module.write_text(text + " ")
         assert sources.outdated() == again.outdated() == f"{module} has changed"
-        for name in ("below.module", "below", "read_by_test"):
+        for name in ("below.module", "below", "module_that_reads"):
             del sys.modules[name]
 
 
@@ -142,7 +142,7 @@ try:
     open(object())
 except TypeError as error:
     said = str(error)
-file = os.path.join(os.path.dirname(__file__), "read_by_test.py")
+file = os.path.join(os.path.dirname(__file__), "module_that_reads.py")
 text = Own().open(file, "r", encoding="utf-8").read()
 with open(os.open(file, os.O_RDONLY)) as opened:
     same = opened.read() == text
@@ -157,7 +157,7 @@ except ValueError:
 kept = open
 """
     sources = read(folder, program)
-    module = sys.modules["read_by_test"]
+    module = sys.modules["module_that_reads"]
     assert module.said == "expected str, bytes or os.PathLike object, not object"
     assert [module.same, module.missing, module.null] == [True] * 3
     assert sources.outdated() == ""

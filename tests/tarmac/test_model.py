@@ -95,7 +95,7 @@ def test_what_is_in_no_row_is_refused() -> None:
         check_environment("rolled_back", "ready")
 
 
-MOVERS = {"LiveAction.go", "LiveReplica.go", "LiveApp.go", "LocalRun.record"}
+MOVERS = {"LiveAction.step", "LiveReplica.go", "LiveApp.go", "LocalRun.record"}
 """The functions that set a phase or status of something that is alive; each asks its table."""
 
 
