@@ -86,7 +86,7 @@ def reach(home: str) -> dict[str, str]:
         "another's code": tried(lambda: os.mkdir(f"{home}/code/new")),
         "platform's logs": tried(lambda: os.listdir(f"{home}/logs/platform")),
         "new among them": tried(lambda: open(f"{home}/logs/platform/control.log", "w")),
-        "fork server": tried(lambda: os.kill(os.getppid(), 0)),
+        "fork_server": tried(lambda: os.kill(os.getppid(), 0)),
     }
 
 
