@@ -30,7 +30,7 @@ def full(name, then):
     return call
 
 
-in_flight.InFlightSlot.holds = full("holds", in_flight.InFlightSlot.holds)
+in_flight.InFlightSlot.write = full("write", in_flight.InFlightSlot.write)
 output.Output.turn = full("turn", output.Output.turn)
 output.Output.name = full("name", output.Output.name)
 

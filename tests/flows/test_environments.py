@@ -322,3 +322,10 @@ async def parent() -> tuple[int, str]:
     import cow
     return parent_of(parent_of(os.getpid())), sys.executable
 """
+
+
+def test_the_image_of_an_app_is_built_too(platform: Platform, house: Wheelhouse) -> None:
+    program = platform.write("cowapp2/cowapp2.py", APP.format(house=house.folder))
+    built = platform.cli("build", program, "-o", "json", timeout=120)
+    assert built.code == 0, built.both
+    assert [each["state"] for each in json.loads(built.out)] == ["ready"]

@@ -29,7 +29,7 @@ copied = flyte.TaskEnvironment(name="copied")
 
 @copied.task
 def write(x: int) -> list[str]:
-    before = sorted(os.listdir("."))
+    before = sorted(name for name in os.listdir(".") if name != "__pycache__")
     pathlib.Path("new.txt").write_text("new")
     pathlib.Path(__file__).write_text("changed")
     return [*before, str(os.getuid())]

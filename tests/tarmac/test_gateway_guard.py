@@ -348,10 +348,10 @@ def other_address() -> str:
 
 async def is_taken(stack: contextlib.AsyncExitStack, port: int, source: str) -> bool:
     """Whether one more connection from `source` is answered. It stays open."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
-    stack.callback(writer.close)
-    writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+        stack.callback(writer.close)
+        writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         return bool(await asyncio.wait_for(reader.readline(), 10))
     except ConnectionError:
         return False

@@ -20,6 +20,7 @@ from flyte._values.constraints import ConstrainedCodec, constraints_of
 from flyte._values.containers import DictCodec, ListCodec, TupleCodec, UnionCodec
 from flyte._values.fields import FieldsCodec, StructCodec, or_none
 from flyte._values.pydantic import PydanticCodec, is_pydantic, secret_codec
+from flyte._values.pydantic_v1 import PydanticV1Codec, is_pydantic_v1
 from flyte._values.scalars import FLOAT, INT, SCALARS, STR, EnumCodec, LiteralCodec, derived_codec, path_codec
 from flyte._values.untyped import ANY, PickledCodec, register
 
@@ -117,6 +118,8 @@ def _class(cls: Any, args: tuple[Any, ...]) -> Codec | None:
         return FieldsCodec(cls, cls.__name__, functools.partial(namedtuple_fields, cls))
     if (secret := secret_codec(cls)) is not None:
         return secret
+    if is_pydantic_v1(cls):
+        return PydanticV1Codec(cls)
     if is_pydantic(cls):
         return PydanticCodec(cls)
     if dataclasses.is_dataclass(cls):

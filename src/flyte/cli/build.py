@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,10 +14,11 @@ from flyte.cli.execute import badly_declared
 from flyte.cli.options import connect, examples, formatted, invocation, say, scoped, warn
 from flyte.cli.program import load
 from flyte.cli.tables import Column
-from flyte.wire import BuildRequest, EnvironmentSpec, ImageBuild
+from flyte.wire import AppSpec, BuildRequest, EnvironmentSpec, ImageBuild
 
 if TYPE_CHECKING:
     from flyte._client.client import Client
+    from flyte._declare.environment import Environment
 
 PAUSE = 0.3
 """Seconds between two looks; the platform answers after a second where nothing has ended."""
@@ -52,7 +54,7 @@ def build(
     form = invocation().format(output)
     client = connect(project, domain, root_dir=program.root, start=True)
     with badly_declared():
-        specs = [env.spec(program.root) for env in deploy.closure(chosen)]
+        specs = [_environment(env, program.root) for env in deploy.closure(chosen)]
     built = asyncio.run(_built(client, specs, force))
     if form.startswith("json"):
         render.show_json(render.as_data(built), form)
@@ -64,6 +66,12 @@ def build(
         if each.state == "failed":
             say(f"Error: {each.message}")
     return 2 if any(each.state == "failed" for each in built) else 0
+
+
+def _environment(env: Environment, root: Path) -> EnvironmentSpec:
+    """What is deployed of an environment besides tasks and the app."""
+    spec: EnvironmentSpec | AppSpec = env.spec(root)
+    return spec.environment if isinstance(spec, AppSpec) else spec
 
 
 async def _built(client: Client, specs: list[EnvironmentSpec], force: bool) -> list[ImageBuild]:

@@ -229,7 +229,9 @@ def _missing(error: ModuleNotFoundError, path: Path, root: Path) -> str:
         return f"\n{name} is in {folder}; make that the root: --root-dir {folder.name}"
     if folder is not None and path.is_relative_to(here):
         return f"\n{name} is in {folder}; ship it too: PYTHONPATH={folder.name} flyte … --root-dir ."
-    return f"\nInstall it where you call flyte and where the platform runs: pip install {name}" if name else ""
+    if not name or name == "flyte":  # a module of ours that is not there says so itself
+        return ""
+    return f"\nInstall it where you call flyte: pip install {name}; on the platform it has to be in the image"
 
 
 def _folders_in(folder: Path) -> list[Path]:

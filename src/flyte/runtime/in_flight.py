@@ -1,10 +1,11 @@
-"""What a worker has in flight, where the next control plane finds it when both are gone.
+"""A worker's record of its actions in flight, for a control plane that starts after both have died.
 
-That an action has begun is written into the database a moment later, and nobody waits for it. A control plane that dies
-in that moment learns of it from the worker, which comes back and says what it holds. When the worker dies as well,
-nobody would be left to say so, and the same attempt would be run twice. So a worker writes what it holds into its place
-in a file that all workers share, before it runs anything: microseconds, no file of its own, no waiting for the disk.
-Processes may die as they like; a power cut may lose it, and then also what the attempt had done.
+The start of an action is written to the database a moment later, and nobody waits for that. If the control plane dies
+in that moment, the next one learns of the action from the worker, which reconnects and reports what it has in flight.
+If the worker dies as well, nobody could report it, and the same attempt would run twice. So a worker writes its actions
+into its slot of a file that all workers share, before it runs anything: that takes microseconds, needs no file of its
+own, and does not wait for the disk. The record survives the end of any process. A power cut may lose it, but then also
+the effects of the attempt.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import msgspec
 from flyte.wire import SLOT_SIZE, InFlight, InFlightRecord
 
 VARIABLE = "FLYTE_HELD"
-"""The variable that says where: `file:number of the place`."""
+"""The environment variable with the worker's slot: `FILE:NUMBER`."""
 
 
 def slot_of(variable: str) -> int | None:
-    """The number of the place; None for a worker that was given none."""
+    """The number of the slot; None for a worker without one."""
     number = variable.rpartition(":")[2]
     return int(number) if number else None
 
 
 class InFlightSlot:
-    """This worker's place in the file."""
+    """This worker's slot in the file."""
 
     def __init__(self, unit: str, place: str) -> None:
         path, _, number = place.rpartition(":")
@@ -36,7 +37,7 @@ class InFlightSlot:
         self._begin = int(number) * SLOT_SIZE
 
     def write(self, held: Iterable[InFlight]) -> None:
-        """Write it down; of more than there is room for, the newest."""
+        """Record the actions; if there is not enough room, only the newest."""
         kept = list(held)
         while len(text := msgspec.json.encode(InFlightRecord(unit=self._unit, held=kept)) + b"\n") > SLOT_SIZE:
             del kept[0]

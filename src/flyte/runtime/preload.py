@@ -1,14 +1,15 @@
-"""The fork servers' own fork server: what all pools of one interpreter share is imported here, once, before they part.
+"""The preload process: it imports the modules that all pools of one interpreter share, and forks the pools' fork
+servers.
 
-A pool's first start otherwise pays for a new interpreter and our modules (0.1 s), and an app's also for FastAPI and
-uvicorn (0.6 s), at every new version of the code. The agent sends one byte for each order: FORK comes with two file
-descriptors, the new fork server's end of its socket pair and its log; WARM says that there are apps here, so that their
-server stack is worth its memory; it is answered by WARMED.
+Without it the first start of each pool, at every new version of the code, takes the time of a new interpreter and of
+our modules (0.1 s), and for an app also of FastAPI and uvicorn (0.6 s). The agent sends one byte for each order. FORK
+comes with two file descriptors: the new fork server's end of its socket pair, and its log. WARM asks for the apps'
+server stack, which is worth its memory only if there are apps; the answer is WARMED.
 
-What is imported here must be what the pool would import by itself. The agent sees to the environment: pools that set
-variables which Python or the shared packages read while they start get an interpreter of their own. The forked fork
-server looks at the files: where the pool's folders hide a shared package, or a package was installed anew since, it
-executes itself anew (`shared.changed`).
+The modules that are imported here must be those that the pool would import by itself. The agent compares environments:
+a pool that sets variables which Python or the shared packages read at their start gets an interpreter of its own. The
+forked fork server compares files: if the pool's folders hide a shared package, or a package was installed since, it
+executes itself again (`shared.changed`).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Preload:
                 self._fork(fds)
 
     def _warm(self) -> None:
-        """Import the server stack; where that leaves threads, no process may be forked from here any more."""
+        """Import the server stack; if that leaves threads, no process may be forked from here any more."""
         if self._shared:
             return
         from flyte.runtime import apphost
@@ -75,7 +76,7 @@ class Preload:
         self._link.send(WARMED)
 
     def _fork(self, fds: Sequence[int]) -> None:
-        """Fork a fork server. Where that cannot be, both descriptors are closed, and the agent starts it without us."""
+        """Fork a fork server. If that fails, its descriptors are closed, and the agent starts an interpreter."""
         parent = os.getpid()
         child = -1
         try:

@@ -1,4 +1,4 @@
-"""A unit's first milliseconds after the fork: a session, an environment and a log of its own, then its real work."""
+"""The process of a unit, from the fork to its work: it gets a session, an environment and a log of its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ READ = b"\x02"
 """What a unit that imports its code writes first, followed by the length of what follows (4 bytes) and `Sources`."""
 
 LAST_WORDS = 10.0
-"""Seconds for what a process has still to do when its work is done."""
+"""Seconds for a process's threads and atexit functions after its work."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -50,9 +50,9 @@ def live(
     walls: Tidy | Links | None = None,
     imports: Imports | None = None,
 ) -> NoReturn:
-    """Be the unit that `order` describes, in a process that was forked a moment ago. Returns never, raises never.
+    """Run the unit of `order`, in a process that was just forked. Never returns, and never raises.
 
-    `pool`: whose code is to be imported; None where that was done before the fork.
+    `pool`: the pool whose code must be imported; None if that was done before the fork.
     """
     try:
         _prepare(order, parent, pipe, walls)
@@ -67,7 +67,7 @@ def live(
 
 
 def _prepare(order: ForkUnit, parent: int, pipe: int, walls: Tidy | Links | None) -> None:
-    """Raises BrokenImport, once the fork server has been told: nothing of the user's is to blame."""
+    """Prepare the process. Raises BrokenImport after reporting to the fork server that the system is to blame."""
     try:
         _settle(order, parent)
         if walls is not None:
@@ -109,7 +109,7 @@ def _import(pool: PoolSpec, pipe: int) -> None:
 
 
 def taken(said: bytearray) -> sources.Sources | None:
-    """Take what a unit's import read out of what the unit has said; None as long as that is not whole."""
+    """Remove the record of the files that an import read from the unit's output; None until it is complete."""
     size = int.from_bytes(said[1:5], "little")
     if not said.startswith(READ) or len(said) < 5 + size:
         return None

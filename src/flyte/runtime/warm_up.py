@@ -1,9 +1,9 @@
-"""Small actions of our own, run in a fork server before anything is forked from it.
+"""The warm-up: small actions of our own that a process runs before it forks others.
 
-Python writes into the code it runs (it settles on faster forms of instructions after some calls, and keeps what it has
-looked up), and every page that is written after a fork has to be copied first: a fresh process spent more time on that
-than on its action. What the parent has written, its children find written. Nothing of the user's runs, and nothing
-stays: no thread, no open file, no environment in the registry.
+Python writes into the code it runs (it specializes instructions after some calls, and caches lookups), and every page
+that is written after a fork must be copied first: a fresh process spent more time on that than on its action. After the
+warm-up the parent has written these pages, and its children share them. No user code runs, and nothing remains: no
+thread, no open file, no environment in the registry.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flyte.runtime.action import Answers, Job
 from flyte.runtime.link import Link
 
 TIMES = 24
-"""Calls after which Python has settled on what it makes of a function."""
+"""Calls after which Python does not specialize a function further."""
 
 _ENTRY = "flyte.runtime.warm_up:nothing"
 
@@ -41,7 +41,7 @@ nothing = _declared()
 
 
 class _Deaf:
-    """A link that leads nowhere."""
+    """A link without another end."""
 
     def send(self, frame: wire.Frame, keep: object = None) -> None:
         wire.pack(frame)

@@ -1,8 +1,7 @@
-"""The process that new fork servers are forked from, as its parent sees it (`flyte.runtime.preload` is the process
-itself).
+"""The agent's side of a preload process (`flyte.runtime.preload` is the process itself).
 
-It only makes starts faster: wherever it does not suit a pool, or is not there, the fork server is an interpreter of its
-own.
+A preload process only makes starts faster: if it does not suit a pool, or does not run, the pool's fork server is an
+interpreter of its own.
 """
 
 from __future__ import annotations
@@ -28,27 +27,27 @@ log = logging.getLogger("tarmac.agent")
 FORK, WARM, WARMED = b"F", b"W", b"w"
 
 SETTLED = 1.0
-"""Seconds it must live for its death not to count as one in a row."""
+"""A process that lived this many seconds resets the count of ends in a row."""
 
 LONGEST_PAUSE = 60.0
 
 READ_AT_START = re.compile(r"PYTHON|LD_|DYLD_|LC_|LANG|TZ$|MALLOC_|GLIBC_|SSL_|OPENSSL_|PYDANTIC|UV_|UVLOOP")
-"""Variables that Python, its libraries or the packages that are imported ahead read while they start."""
+"""Variables that Python, its libraries or the preloaded packages read when they are imported."""
 
 
 @dataclass(eq=False, slots=True)
 class PreloadProcess:
-    """One such process. `left` is set when nothing more is to be forked from it."""
+    """One preload process. `left` is set when nothing more is to be forked from it."""
 
     process: subprocess.Popen[bytes]
     link: socket.socket
     left: asyncio.Event = field(default_factory=asyncio.Event)
     fork_servers: int = 0
-    """How many were asked for and have not ended."""
+    """The number of fork servers that were requested and have not ended."""
     retired: bool = False
 
     def retire(self) -> None:
-        """It does not answer. What was forked from it would die with it, so it lives as long as that does."""
+        """The process does not answer. Its fork servers would die with it, so it is killed after the last of them."""
         if not self.left.is_set():
             log.warning("the preload process does not answer; another is started")
         self.retired = True
@@ -90,10 +89,10 @@ class Preload:
         self._living: set[PreloadProcess] = set()
         self._for_apps = False
         self._warmth = "cold"
-        """Or `warming`, `warm`, or `never`: it ended over it once."""
+        """Whether it has the server stack: `cold`, `warming`, `warm`, or `never` after it ended during that import."""
 
     async def keep(self) -> None:
-        """Have a process, and another one whenever it has ended, until cancelled."""
+        """Start a process, and another one whenever it has ended, until cancelled."""
         loop, deaths = asyncio.get_running_loop(), 0
         async with asyncio.TaskGroup() as lives:
             while self._warmth != "never":  # one for apps that cannot have their server stack is none
@@ -122,7 +121,7 @@ class Preload:
             preload_process.link.close()
 
     def start(self) -> PreloadProcess:
-        """Have the process running. Raises OSError where it cannot be started."""
+        """Start the process. Raises OSError if that fails."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with open_to_append(self._log) as output:
             ours, theirs = socket.socketpair()
@@ -153,7 +152,7 @@ class Preload:
         )
 
     def suits(self, pool: PoolSpec) -> bool:
-        """Whether a fork server forked from it is what an interpreter of the pool's own would be."""
+        """Whether a fork server that is forked from it equals one that is an interpreter of its own, for this pool."""
         if (
             self._preload_process is None
             or self._preload_process.left.is_set()
@@ -174,7 +173,7 @@ class Preload:
         return self._preload_process
 
     def warm(self) -> None:
-        """There are apps here: let it import their server stack, for the next ones."""
+        """Import the apps' server stack, for the next apps."""
         self._for_apps = True
         if self._warmth == "cold" and self._preload_process is not None:
             with contextlib.suppress(OSError):
@@ -207,7 +206,7 @@ class Preload:
         self._preload_process = None
 
     def end(self) -> None:
-        """End all its processes. Nobody may `keep` it any more."""
+        """End all its processes; `keep` must have been cancelled before."""
         for preload_process in self._living:
             preload_process.end()
         self._living.clear()

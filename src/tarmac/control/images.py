@@ -96,6 +96,8 @@ class Images:
             if missing:
                 raise images.refusal(spec, missing)
             return self._own(spec)
+        if self._mode == "auto" and not image.packages:
+            return self._own(spec)  # its code may import what is installed here, as the code of its neighbours does
         asks = bool(image.packages or image.python or image.requires_python)
         if not asks or (self._mode == "auto" and not missing and images.has_wanted_python(image)):
             return self._own(spec)

@@ -1,7 +1,7 @@
-"""The places where workers write down what they hold, and what those held that died while nobody looked.
+"""The file in which workers record their actions in flight, and the records of workers that have died.
 
-`flyte.runtime.in_flight` says why. The file has a place of SLOT_SIZE bytes for each worker. A place is another worker's
-only when all that its last one held is on disk as it came out.
+`flyte.runtime.in_flight` says why. The file has a slot of SLOT_SIZE bytes for each worker. A slot goes to another
+worker only when the outcome of every action of the last one is on disk.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from flyte.wire import SLOT_SIZE, InFlightRecord
 from tarmac.workload_files import open_to_read
 
 LARGEST = 4096 * SLOT_SIZE
-"""Bytes of the file that are read."""
+"""Largest part of the file that is read, in bytes."""
 
 log = logging.getLogger("tarmac.in_flight")
 
 
 class InFlightFile:
-    """`left` is what stands in the file from before, by place: no place in it is free until it is given back."""
+    """`left` has the records that an earlier control plane's workers left, by slot: these slots are not free yet."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,14 +30,14 @@ class InFlightFile:
         self._count = max(self.left, default=-1) + 1
 
     def take(self) -> int:
-        """A place that nobody has."""
+        """A free slot."""
         if self._free:
             return self._free.pop()
         self._count += 1
         return self._count - 1
 
     def claim(self, place: int) -> None:
-        """A worker that was there before has this one."""
+        """Mark a slot as taken by a worker that has reconnected."""
         self._free.discard(place)
         self._count = max(self._count, place + 1)
 
@@ -45,7 +45,7 @@ class InFlightFile:
         self._free.add(place)
 
     def variable(self, place: int) -> str:
-        """What a worker is told."""
+        """The value of the worker's environment variable."""
         return f"{self._path}:{place}"
 
 
