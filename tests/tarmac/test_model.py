@@ -99,8 +99,8 @@ MOVERS = {"LiveAction.becomes", "LiveReplica.go", "LiveApp.go", "LocalRun.record
 """The functions that set a phase or status of something that is alive; each asks its table."""
 
 
-ASKED_WHEN_RECORDED = {"Apps.unswitch", "Underway._progress"}
-"""What they set goes to a function that asks the table."""
+ASKED_ELSEWHERE = {"Apps.unswitch", "Underway._progress", "Actions._try_again"}
+"""What they set goes to a function that asks the table; the last one's is the row of an attempt that is over."""
 
 
 def _is_state(keyword: ast.keyword) -> bool:
@@ -133,7 +133,7 @@ def test_nothing_sets_a_phase_or_a_status_past_its_table() -> None:
     files = [*(SRC / "tarmac" / "control").rglob("*.py"), *(SRC / "flyte" / "_local").glob("*.py")]
     found = [(place, text) for path in files for place, text in _settings(path)]
     assert {place for place, _ in found} >= MOVERS
-    assert [(place, text) for place, text in found if place not in MOVERS | ASKED_WHEN_RECORDED] == []
+    assert [(place, text) for place, text in found if place not in MOVERS | ASKED_ELSEWHERE] == []
 
 
 def test_the_users_retries_are_counted_apart_from_lost_workers() -> None:
