@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from docs import specification as spec
 from flyte import wire
 from flyte.errors import BaseRuntimeError
 from tarmac.control import Control
+from tarmac.store import StoreUnavailable
 from tests.simulation.checker import Asked, check
 from tests.simulation.driver import PLACE, TASKS, task
 from tests.simulation.loop import Stuck
@@ -189,7 +190,19 @@ class Chaos:
             if asked.run not in self._seen:
                 self._seen.append(asked.run)
 
+        if asked.name and chance.random() < 0.3:
+            self._begin(self._abort_soon(asked.name))
         await self._ask(asked, lambda control: control.runs.create(request, "owner"), read)
+
+    async def _abort_soon(self, name: str) -> None:
+        """An abort that meets a run which is being created."""
+        await asyncio.sleep(self._chance.uniform(0, 0.015))
+        await self._abort(Asked("abort", name), name)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        job = asyncio.ensure_future(coroutine)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
 
     async def _get(self, asked: Asked, name: str) -> None:
         await self._ask(asked, lambda control: control.runs.get(name), self._answered(asked))
@@ -227,9 +240,7 @@ class Chaos:
         await self._ask(asked, lambda control: control.actions.list(name, limit=1000), read)
 
     async def _stream(self, asked: Asked, name: str) -> None:
-        job = asyncio.ensure_future(self._watch(asked, name))
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
+        self._begin(self._watch(asked, name))
 
     async def _watch(self, asked: Asked, name: str) -> None:
         """A client that goes on where it was when its stream is cut off, as the SDK does."""
@@ -281,18 +292,25 @@ class Chaos:
             world.loop.on_step = burn
             await self._until_dead()
             world.loop.on_step = None
+            if chance.random() < 0.15:
+                self._lose_some()
+            pause = chance.choice([0.001, 0.05, 0.5])
             if chance.random() < 0.5:
-                world.let_the_last_batch_come_late(chance.choice([0.01, 0.6, 2]))
-            await asyncio.sleep(chance.choice([0.001, 0.05, 0.5]))
-            workers = list(world.agent.workers.values())
+                world.let_the_last_batch_come_late(pause + chance.choice([0.03, 0.06, 0.2]))
+            await asyncio.sleep(pause)
             if chance.random() < 0.25:
-                lost = chance.sample(workers, len(workers) // 3)
-                for worker in lost:
-                    self._lost(worker)
-                world.agent.lose(*lost)
+                self._lose_some()
             if chance.random() < 0.1:
                 self._set_clock()
             await world.up()
+
+    def _lose_some(self) -> None:
+        """Workers end while no control plane is there; some of them before they read what had been sent to them."""
+        workers = list(self._world.agent.workers.values())
+        lost = self._chance.sample(workers, -(-len(workers) // 3))
+        for worker in lost:
+            self._lost(worker)
+        self._world.agent.lose(*lost)
 
     async def _until_dead(self) -> None:
         await self._world.crashed.wait()
@@ -310,7 +328,7 @@ class Chaos:
         while self._world.loop.now < self._until:
             await asyncio.sleep(chance.expovariate(1 / 0.15))
             kinds = ["cut", "stall", "freeze", "silent", "kill", "agent", "disk", "clock"]
-            kind = chance.choices(kinds, [6, 4, 1, 1, 3, 1, 1, 1])[0]
+            kind = chance.choices(kinds, [6, 4, 1, 1, 3, 1, 2, 1])[0]
             if self._world.listening:
                 self.counts[f"{kind} (hurt)"] += 1
                 self._world.note("hurt:", kind)
@@ -354,7 +372,7 @@ class Chaos:
             agent.die()
 
     def _hurt_disk(self) -> None:
-        self._full_until = self._world.loop.now + self._chance.choice([0.02, 0.5, 7])
+        self._full_until = self._world.loop.now + self._chance.choice([0.02, 0.3, 1, 5.05, 5.15, 7])
 
     def _hurt_clock(self) -> None:
         self._set_clock()
@@ -399,6 +417,11 @@ class Chaos:
         left = [row for row in self._world.rows("select run, name, phase from actions") if row[2] not in spec.OVER]
         if left:
             self.wrong.append(f"not over: {left[:5]}")
+        self.wrong += [
+            f"the control plane ended with {failure!r}"
+            for failure in self._world.failures
+            if not isinstance(failure, StoreUnavailable)
+        ]
         if busy := self._world.control.dispatch.busy:
             self.wrong.append(f"{busy} slots are taken by nobody")
         self.counts["crashes"], self.counts["commits"] = self._world.crashes, self._world.commits

@@ -37,6 +37,9 @@ from tests.tarmac.fake_agent import Act
 
 T = TypeVar("T")
 
+PATIENCE = 5.0
+"""Seconds that the writer waits for a full disk."""
+
 BEGAN = 1_800_000_000.0
 """The time of day when every life begins."""
 
@@ -107,10 +110,13 @@ class SteppedWriter(WriterThread):
     """What is handed over is written a moment later, by a step on the loop; what is told comes a moment after that."""
 
     def __init__(self, world: World, database: Database) -> None:
-        super().__init__(database, MIGRATIONS, True, 5.0)
+        super().__init__(database, MIGRATIONS, True, 0.1)
         self._world = world
         self._is_due = False
         self._told = 0.0
+        self._batch: list[Entry] = []
+        """What is being written."""
+        self._since = 0.0
         self.left: list[Entry] = []
 
     def take(self, entries: list[Entry] | None) -> None:
@@ -124,16 +130,29 @@ class SteppedWriter(WriterThread):
 
     def _step(self) -> None:
         self._is_due = False
-        if not self.queue.empty() or self._carried:
-            entries, _ = self.gather()
+        if not self._batch and (not self.queue.empty() or self._carried):
+            self._batch, _ = self.gather()
+            self._since = self._loop.time()
+        if self._batch and self._is_patient():
+            self._is_due = True
+            self._loop.call_later(0.1, self._step)
+        elif self._batch:
+            entries, self._batch = self._batch, []
             self._world.commits += 1
             self.commits.write(entries)
             self._world.note("commit", len(entries))
             self._plan()
 
+    def _is_patient(self) -> bool:
+        """Whether the disk is full, and the thread still waits for room while the loop goes on.
+
+        The last of its waiting is done by `Commits`, in which a thread that sleeps keeps everything else waiting here.
+        """
+        return self._world.disk.is_full() and self._loop.time() - self._since < PATIENCE
+
     def stop(self) -> None:
         """The process has ended: `left` is what was handed over and not written."""
-        self.left = list(self._carried)
+        self.left = [*self._batch, *self._carried]
         while not self.queue.empty():
             self.left += self.queue.get() or []
 
@@ -271,12 +290,17 @@ class World:
         self.crashed.set()
 
     def let_the_last_batch_come_late(self, seconds: float) -> None:
-        """What the dead control plane had handed to its writer reaches the database when another one has the place."""
-        late, thread = self._thread.left, self._thread
+        """What a control plane had handed to its writer reaches the database when another one has the writer lock.
+
+        As on a connection that was open all the while, of a machine that had stood still.
+        """
+        late, commits, node = self._thread.left, self._thread.commits, self.node
 
         def write() -> None:
-            if self.listening:
-                thread.commits.write(late)
+            if self.listening and late and node is not None:
+                self.note("a late batch of", node.name)
+                commits.session = self.database.connect()
+                node.context.run(commits.write, late)
 
         self.loop.call_in(None, seconds, write)
 
