@@ -104,7 +104,8 @@ import sys
 import time
 import flyte
 
-one = flyte.TaskEnvironment("elder", image=flyte.Image.from_debian_base(python_version={python}))
+image = flyte.Image.from_debian_base(python_version={python}).with_pip_packages("typing-extensions")
+one = flyte.TaskEnvironment("elder", image=image)
 two = flyte.TaskEnvironment("here", depends_on=[one])
 
 
@@ -178,6 +179,17 @@ def test_a_task_runs_on_another_version_of_python_that_is_on_the_machine(platfor
     if "no environment could be made" in done.err:
         pytest.skip("no index can be reached, and what a worker needs is not on this machine")
     assert (done.code, json.loads(done.out or "null")) == (0, [others[0][1], 1, 2, 3]), done.both
+
+
+def test_an_image_that_names_no_package_runs_on_the_platforms_python_whatever_version_it_names(
+    platform: Platform,
+) -> None:
+    program = platform.write(
+        "bare/bare.py", OTHER.replace('.with_pip_packages("typing-extensions")', "").format(python=(3, 99))
+    )
+    done = platform.cli("run", program, "ask")
+    assert (done.code, json.loads(done.out or "null")) == (0, [sys.version_info.minor, 1, 2, 3]), done.both
+    assert "environment 'elder' asks for Python 3.99; it runs on 3." in done.err
 
 
 def test_a_version_of_python_that_is_nowhere_is_the_nearest_and_said(platform: Platform) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 
+from tests import ports
 from tests.platform_fixture import Platform
 
 PROGRAM = """
@@ -22,19 +23,17 @@ async def hello() -> str:
 """
 
 
-def test_a_sleeping_app_answers_as_soon_as_the_platform_is_up(fresh_platform: Platform) -> None:
-    program = fresh_platform.write("napper.py", PROGRAM)
-    done = fresh_platform.cli("deploy", program, "env", timeout=60)
-    assert done.code == 0, done.both
-    url = fresh_platform.app_url("napper")
-    for _ in range(2):
-        fresh_platform.down()
-        fresh_platform.up("--port", str(url_port(fresh_platform, url)))
-        with httpx.Client(trust_env=False, timeout=60) as http:
-            answer = http.get(url)
-        assert (answer.status_code, answer.text) == (200, '"awake"')
-
-
-def url_port(platform: Platform, url: str) -> int:
-    """The front door's port: apps' own ports begin 20 above it."""
-    return int(url.rpartition(":")[2]) - 20
+def test_a_sleeping_app_answers_as_soon_as_the_platform_is_up(empty_place: Platform) -> None:
+    program = empty_place.write("napper.py", PROGRAM)
+    with ports.block() as block:  # an app keeps its address, so nobody else may take the platform's ports meanwhile
+        empty_place.up("--port", str(block.start))
+        done = empty_place.cli("deploy", program, "env", timeout=60)
+        assert done.code == 0, done.both
+        url = empty_place.app_url("napper")
+        for _ in range(2):
+            empty_place.down()
+            empty_place.up("--port", str(block.start))
+            with httpx.Client(trust_env=False, timeout=60) as http:
+                answer = http.get(url)
+            assert (answer.status_code, answer.text) == (200, '"awake"')
+        empty_place.down()
