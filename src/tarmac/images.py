@@ -59,11 +59,6 @@ def request_of(spec: EnvironmentSpec) -> ImageRequest:
     return msgspec.structs.replace(request, id=digest)
 
 
-def own_python_satisfies(image: ImageSpec, installed: Installed | None = None) -> bool:
-    """Whether the platform's own Python has all that the image asks for, its version included."""
-    return has_wanted_python(image) and not missing_packages(image, installed)
-
-
 def has_wanted_python(image: ImageSpec) -> bool:
     """Whether the platform's own Python is of the version that the image asks for."""
     if image.python is not None:

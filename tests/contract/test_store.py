@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -479,9 +480,16 @@ async def test_nothing_is_written_of_what_came_after_a_change_that_failed_and_be
                 other.execute("rollback")
             tell(entries, error)
 
+        taken, write = threading.Event(), thread.commits.write
+
+        def write_and_say(entries: Sequence[Entry]) -> None:
+            taken.set()
+            write(entries)
+
         setattr(thread, "tell", tell_and_unlock)  # noqa: B010 - or mypy would have a say in it
+        setattr(thread.commits, "write", write_and_say)  # noqa: B010
         first = store.write(new_run("r1", 1))
-        await asyncio.sleep(0.02)  # the thread has it, and tries for 0.2 seconds
+        assert await asyncio.to_thread(taken.wait, 30), "the thread has it, and tries for 0.2 seconds"
         second = store.write(new_run("r2", 2))
         for future in (first, second):
             with pytest.raises(StoreUnavailable):

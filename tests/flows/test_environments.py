@@ -253,6 +253,12 @@ def test_an_image_is_built_shown_and_pruned_without_a_deployment(platform: Platf
     ]
 
 
+def built(platform: Platform, program: Path) -> Path:
+    """The folder of the environment that `flyte build` makes for a program."""
+    told = json.loads(platform.cli("build", program, "-o", "json", timeout=120).out)
+    return Path(next(each["image"]["path"] for each in told if each["state"] == "ready")).parent.parent
+
+
 def test_an_environment_that_nothing_names_is_removed_and_made_again_when_it_is_needed(
     platform: Platform, tmp_path: Path
 ) -> None:
@@ -260,8 +266,7 @@ def test_an_environment_that_nothing_names_is_removed_and_made_again_when_it_is_
     house.wheel("cow", "1.0")
     house.wheel("goat", "1.0")
     program = platform.write("pruned/pruned.py", TWO.format(house=house.folder).replace('"kept"', '"pruned"'))
-    built = json.loads(platform.cli("build", program, "-o", "json", timeout=120).out)
-    folder = Path(next(each["image"]["path"] for each in built if each["state"] == "ready")).parent.parent
+    folder = built(platform, program)
     pruned = platform.cli("images", "prune", "--all")
     assert pruned.code == 0, pruned.both
     wait_for(lambda: not folder.exists(), "the environment is removed", 10)
@@ -283,8 +288,7 @@ def test_an_environment_that_was_removed_behind_the_platforms_back_is_made_again
     house.wheel("cow", "1.0")
     house.wheel("goat", "3.0")
     program = platform.write("behind/behind.py", TWO.format(house=house.folder).replace('"kept"', '"behind"'))
-    built = json.loads(platform.cli("build", program, "-o", "json", timeout=120).out)
-    folder = Path(next(each["image"]["path"] for each in built if each["state"] == "ready")).parent.parent
+    folder = built(platform, program)
     shutil.rmtree(folder)
     run = platform.cli("run", program, "milk", timeout=120)
     assert (run.code, run.out) == (0, '"3.0"\n'), run.both

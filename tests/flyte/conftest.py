@@ -16,6 +16,7 @@ from flyte._session import init as _init
 from flyte._ship import deploy as _deploy
 from tests.flyte.cli_world import Shell
 from tests.flyte.fake_platform import TOKEN, FakePlatform
+from tests.flyte.fork_server_driver import ForkServers, fork_servers
 
 _OURS = ("FLYTE", "TARMAC", "UCTL", "_U_", "EAGER", "_UNION", "RUN_NAME", "ACTION_NAME")
 
@@ -33,6 +34,20 @@ def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_init, "_state", None)
     monkeypatch.setattr(_init, "_announced", set())
     monkeypatch.setattr(_deploy, "_done", {})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of the code that fork servers import."""
+    folder = tmp_path / "code"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def fork_server(tmp_path: Path, root: Path) -> Iterator[ForkServers]:
+    with fork_servers(tmp_path) as make:
+        yield make
 
 
 @pytest.fixture

@@ -18,21 +18,8 @@ from websockets.sync.client import connect
 from flyte import wire
 from flyte.runtime import apphost, command
 from tests import ports
-from tests.flyte.fork_server_driver import Driver, ForkServers, fork_servers, lines
+from tests.flyte.fork_server_driver import Driver, ForkServers, lines
 from tests.platform_fixture import wait_for
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "code"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def fork_server(tmp_path: Path, root: Path) -> Iterator[ForkServers]:
-    with fork_servers(tmp_path) as make:
-        yield make
 
 
 def get(port: int, path: str = "/", limit: float = 30) -> httpx.Response:

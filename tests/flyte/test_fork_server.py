@@ -7,29 +7,14 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from flyte import wire
-from tests.flyte.fork_server_driver import ForkServers, fork_servers, gone, lines
+from tests.flyte.fork_server_driver import ForkServers, gone, lines
 from tests.platform_fixture import wait_for
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "code"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def fork_server(tmp_path: Path, root: Path) -> Iterator[ForkServers]:
-    with fork_servers(tmp_path) as make:
-        yield make
-
 
 # ---------------------------------------------------------------------------------------------------------- importing
 

@@ -148,6 +148,14 @@ async def test_a_deployment_is_done_when_the_gateway_has_its_route_and_not_befor
 # ------------------------------------------------------------------------------------------------------- going to sleep
 
 
+async def asleep(house: House, gateway: Gateway) -> None:
+    """No request comes for the app `front`, and nothing is open to it."""
+    gateway.quiet("front")
+    await until(lambda: not gateway.replicas("front"))
+    gateway.parted("front")
+    await until(lambda: not house.agent.replicas)
+
+
 async def test_an_app_without_requests_sleeps_once_nothing_is_open_and_wakes_with_the_next(
     house: House, gateway: Gateway
 ) -> None:
@@ -173,10 +181,7 @@ async def test_who_waits_for_an_app_that_does_not_start_is_not_told_what_the_app
     """Whoever may call it may not read its log."""
     await deployed(house, app("front"))
     await until(lambda: gateway.replicas("front"))
-    gateway.quiet("front")
-    await until(lambda: not gateway.replicas("front"))
-    gateway.parted("front")
-    await until(lambda: not house.agent.replicas)
+    await asleep(house, gateway)
     house.agent.broken = wire.ErrorInfo(code="ValueError", message="no such thing")
     gateway.wake("front")
     await until(lambda: gateway.woken)
@@ -276,10 +281,7 @@ async def test_of_an_app_that_wakes_often_the_newest_logs_are_kept(house: House,
         log.touch()
         os.utime(log, (number, number))
     (folder / "access.log").touch()
-    gateway.quiet("front")
-    await until(lambda: not gateway.replicas("front"))
-    gateway.parted("front")
-    await until(lambda: not house.agent.replicas)
+    await asleep(house, gateway)
     gateway.wake("front")
     await until(lambda: gateway.replicas("front"))
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -291,10 +293,7 @@ async def test_of_an_app_that_wakes_often_the_newest_logs_are_kept(house: House,
 async def test_a_sleeping_app_stays_asleep_through_a_restart(house: House, gateway: Gateway) -> None:
     await deployed(house, app("front"))
     await until(lambda: gateway.replicas("front"))
-    gateway.quiet("front")
-    await until(lambda: not gateway.replicas("front"))
-    gateway.parted("front")
-    await until(lambda: not house.agent.replicas)
+    await asleep(house, gateway)
     await house.restart()
     await until(lambda: house.control.agent.present)
     assert (await shown(house, "front")).status is AppStatus.SLEEPING
@@ -518,10 +517,7 @@ async def test_an_app_that_is_stopped_and_started_again_moves_along_its_table(ho
 
 async def test_an_app_that_is_stopped_while_a_request_wakes_it_stays_stopped(house: House, gateway: Gateway) -> None:
     await deployed(house, app("front", scaledown_after=1))
-    gateway.quiet("front")
-    await until(lambda: not gateway.replicas("front"))
-    gateway.parted("front")
-    await until(lambda: not house.agent.replicas)
+    await asleep(house, gateway)
     house.agent.slow.add("front")
     gateway.wake("front")
     await until(lambda: house.agent.replicas)

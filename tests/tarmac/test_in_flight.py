@@ -97,15 +97,7 @@ async def test_what_a_dead_worker_had_begun_is_a_new_attempt_and_what_nobody_beg
 
 
 async def test_what_a_living_worker_holds_stays_its_own(house: House) -> None:
-    gate: list[Act] = []
-    opens = asyncio.Event()
-
-    async def behave(act: Act) -> int:
-        gate.append(act)
-        await opens.wait()
-        return 1
-
-    house.behave = behave
+    gate, opens = gated(house)
     run = await house.run("add")
     assert await eventually(lambda: len(gate) == 1)
     await house.restart()
@@ -114,9 +106,8 @@ async def test_what_a_living_worker_holds_stays_its_own(house: House) -> None:
     assert (done.phase, done.attempt, len(gate)) == (ActionPhase.SUCCEEDED, 1, 1)
 
 
-async def begun(house: House, task: str, **options: Any) -> tuple[wire.Run, FakeWorker, asyncio.Event]:
-    """A run whose action goes on until the event is set, and its worker. That it began is not on disk yet, and will
-    not be before `house.disk.go_on`."""
+def gated(house: House) -> tuple[list[Act], asyncio.Event]:
+    """The actions that have begun, which go on until the event is set."""
     gate: list[Act] = []
     opens = asyncio.Event()
 
@@ -126,6 +117,13 @@ async def begun(house: House, task: str, **options: Any) -> tuple[wire.Run, Fake
         return 1
 
     house.behave = behave
+    return gate, opens
+
+
+async def begun(house: House, task: str, **options: Any) -> tuple[wire.Run, FakeWorker, asyncio.Event]:
+    """A run whose action goes on until the event is set, and its worker. That it began is not on disk yet, and will
+    not be before `house.disk.go_on`."""
+    gate, opens = gated(house)
     run = await house.run(task, **options)
     house.disk.hold()
     assert await eventually(lambda: len(gate) == 1)

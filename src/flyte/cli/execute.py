@@ -18,7 +18,7 @@ from flyte.cli.outcome import text_of
 from flyte.cli.program import Program
 from flyte.cli.progress import watching
 from flyte.errors import BaseRuntimeError
-from flyte.wire import ActionPhase, App, Run, Task
+from flyte.wire import App, Run, Task
 
 if TYPE_CHECKING:
     from flyte._client.client import Client
@@ -159,7 +159,7 @@ async def print_result(runs: Runs, run: Run, form: str) -> int:
         click.echo(getattr(run, form))
     elif outputs is not None:
         click.echo(text_of(outputs[0] if len(outputs) == 1 else outputs))
-    if run.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
+    if run.phase.is_success:
         return 0
     await say_failure(runs, run)
     return FAILED

@@ -205,13 +205,16 @@ def _grow(tree: Tree, parent: str, below: dict[str | None, list[Action]]) -> Non
         counts = Counter(action.phase.value for action in children)
         told = ", ".join(f"{n} {words(phase)}" for phase, n in counts.items())
         tree.add(Text(f"{len(children)} actions: {told}", style="dim"))
-        quiet = (ActionPhase.SUCCEEDED, ActionPhase.QUEUED, ActionPhase.RECOVERED)
-        drawn = [action for action in children if action.phase not in quiet][:SHOWN_CHILDREN]
+        drawn = [action for action in children if not _is_quiet(action.phase)][:SHOWN_CHILDREN]
     for action in drawn:
         message = action.error.message if action.error else action.message
         name = action.short_name or action.task
         branch = tree.add(_label(name, action.phase, action.started, action.ended, message, action.attempt))
         _grow(branch, action.name, below)
+
+
+def _is_quiet(phase: ActionPhase) -> bool:
+    return phase.is_success or phase is ActionPhase.QUEUED
 
 
 def _label(

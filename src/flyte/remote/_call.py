@@ -84,6 +84,6 @@ def _key(call: tuple[str, ...], sequence: int, generation: int) -> str:
 
 def _is_void(run: Run, is_earlier: bool) -> bool:
     """Whether the run has no result, so that this attempt must start it again."""
-    if not run.phase.is_terminal or run.phase in (wire.ActionPhase.SUCCEEDED, wire.ActionPhase.RECOVERED):
+    if not run.phase.is_terminal or run.phase.is_success:
         return False
     return is_earlier or (run.phase is wire.ActionPhase.ABORTED and run.message.endswith(CANCELLED))

@@ -294,7 +294,7 @@ class Run:
     def _is_complete(self) -> bool:
         """Whether the record is final: an event says that a run has succeeded, but does not contain the outputs."""
         run = self._record
-        if run.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
+        if run.phase.is_success:
             return run.outputs is not None or run.outputs_blob is not None
         return run.phase.is_terminal and (run.phase is ActionPhase.ABORTED or run.error is not None)
 
@@ -420,7 +420,7 @@ class Run:
         run = await self._ended()
         if not run.phase.is_terminal:
             raise RuntimeError(f"the run {run.name} has not ended: it is {run.phase}; wait for it first")
-        if run.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
+        if run.phase.is_success:
             return
         if run.error is not None:
             raise to_error(run.error)

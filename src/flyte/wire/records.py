@@ -40,6 +40,11 @@ class ActionPhase(enum.StrEnum):
     def is_terminal(self) -> bool:
         return self in TERMINAL
 
+    @property
+    def is_success(self) -> bool:
+        """Whether it has ended with a result."""
+        return self is ActionPhase.SUCCEEDED or self is ActionPhase.RECOVERED
+
 
 TERMINAL = frozenset(
     {

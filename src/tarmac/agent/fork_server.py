@@ -20,6 +20,7 @@ from typing import cast
 from flyte import wire
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac import process
+from tarmac.agent import interpreter
 from tarmac.agent.last_lines import tail
 from tarmac.agent.preload import Preload, PreloadProcess
 from tarmac.agent.unit import Unit
@@ -118,19 +119,7 @@ class ForkServer(asyncio.Protocol):
         return fork_server
 
     def _spawn(self, env: Mapping[str, str], worker: str, fd: int, output: int) -> None:
-        # -P: the working directory, which is full of the user's modules, is not where ours are looked for
-        command = (self.pool.python, "-P", "-m", "flyte.runtime.fork_server", "--fd", str(fd), "--worker", worker)
-        self._process = subprocess.Popen(
-            command,
-            env=env,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=(fd,),
-            start_new_session=True,
-            umask=process.users_umask(),
-        )
+        self._process = interpreter.start(self.pool.python, "flyte.runtime.fork_server", worker, env, fd, output)
         self.pid = self._process.pid
 
     def _wait_for_hello(self, preload_process: PreloadProcess) -> None:

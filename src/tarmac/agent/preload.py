@@ -20,6 +20,7 @@ from pathlib import Path
 
 from flyte.wire import PoolSpec
 from tarmac import process
+from tarmac.agent import interpreter
 from tarmac.workload_files import open_to_append
 
 log = logging.getLogger("tarmac.agent")
@@ -138,18 +139,7 @@ class Preload:
         return self._preload_process
 
     def _spawn(self, fd: int, output: int) -> subprocess.Popen[bytes]:
-        command = (self._python, "-P", "-m", "flyte.runtime.preload", "--fd", str(fd), "--worker", self._worker)
-        return subprocess.Popen(
-            command,
-            env=self._env,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=(fd,),
-            start_new_session=True,
-            umask=process.users_umask(),
-        )
+        return interpreter.start(self._python, "flyte.runtime.preload", self._worker, self._env, fd, output)
 
     def suits(self, pool: PoolSpec) -> bool:
         """Whether a fork server that is forked from it equals one that is an interpreter of its own, for this pool."""

@@ -96,12 +96,11 @@ class Images:
             if missing:
                 raise images.refusal(spec, missing)
             return self._own(spec)
-        if self._mode == "auto" and not image.packages:
-            return self._own(spec)  # its code may import what is installed here, as the code of its neighbours does
-        asks = bool(image.packages or image.python or image.requires_python)
-        if not asks or (self._mode == "auto" and not missing and images.has_wanted_python(image)):
-            return self._own(spec)
-        return None
+        if self._mode == "auto":  # code whose image names no packages may import what is installed here
+            own_suffices = not image.packages or (not missing and images.has_wanted_python(image))
+        else:
+            own_suffices = not (image.packages or image.python or image.requires_python)
+        return self._own(spec) if own_suffices else None
 
     def _own(self, spec: wire.EnvironmentSpec) -> Environment:
         warnings = () if images.has_wanted_python(spec.image) else (images.another_python(spec),)

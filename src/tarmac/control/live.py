@@ -130,7 +130,7 @@ class LiveAction:
 
     def result(self) -> wire.Value | None:
         row = self.row
-        if row.phase not in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED):
+        if not row.phase.is_success:
             return None
         return wire.Value(inline=row.outputs, blob=row.outputs_blob)
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from flyte import wire
-from flyte.wire import ActionPhase, ErrorInfo
+from flyte.wire import ErrorInfo
 from tarmac.store import ActionRow, AttemptRow, RunRow
 
 
@@ -17,7 +17,7 @@ def error_of(row: ActionRow) -> ErrorInfo | None:
 
 def run_record(row: RunRow, root: ActionRow, url: str, actions: int, seq: int) -> wire.Run:
     """A run as the API shows it, from its row and its root action's."""
-    done = root.phase in (ActionPhase.SUCCEEDED, ActionPhase.RECOVERED)
+    done = root.phase.is_success
     return wire.Run(
         name=row.name,
         project=row.project,

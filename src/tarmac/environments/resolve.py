@@ -49,6 +49,7 @@ class Resolver:
         self._interpreter = interpreter
         self._folder = folder
         self._offered = offered
+        self._options, self._indexes = apart_from_secrets(in_uvs_words(request.options), uv.secrets)
         self.notes: list[str] = []
 
     def lock(self) -> str:
@@ -93,19 +94,14 @@ class Resolver:
     def _requirements(self, needs: Sequence[str]) -> str:
         """One requirement a line, without what is never installed."""
         wanted = [line for line in self._request.packages if name_of(line) not in OURS]
-        _, indexes = self._options()
-        return "\n".join([*indexes, *(in_braces(line, self._uv.secrets) for line in wanted), *needs, ""])
-
-    def _options(self) -> tuple[list[str], list[str]]:
-        return apart_from_secrets(in_uvs_words(self._request.options), self._uv.secrets)
+        return "\n".join([*self._indexes, *(in_braces(line, self._uv.secrets) for line in wanted), *needs, ""])
 
     def _arguments(self) -> list[str]:
         wheels.offer(tuple(map(name_of, OFFERED)), self._offered)
-        options, _ = self._options()
         return [
             *("pip", "compile", "-", "--python", self._interpreter.path, "--find-links", str(self._offered)),
             *("--excludes", self._file("excludes", OURS), "--constraints", self._file("constraints", self._allowed())),
-            *("--generate-hashes", "--no-header", "--no-annotate", "--quiet", *options),
+            *("--generate-hashes", "--no-header", "--no-annotate", "--quiet", *self._options),
         ]
 
     def _allowed(self) -> list[str]:

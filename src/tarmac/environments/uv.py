@@ -262,11 +262,11 @@ def apart_from_secrets(options: Iterable[str], secrets: Iterable[str]) -> tuple[
         if name not in _IN_FILES:
             shown.append(word)
             continue
-        value = value if equals else next(words, "")
-        if in_braces(value, names) == value and not any(f"${{{secret}}}" in value for secret in names):
-            shown += [name, value]
+        value = in_braces(value if equals else next(words, ""), names)
+        if any(f"${{{secret}}}" in value for secret in names):
+            lines.append(f"{_IN_FILES[name]} {value}")
         else:
-            lines.append(f"{_IN_FILES[name]} {in_braces(value, names)}")
+            shown += [name, value]
     return shown, lines
 
 

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -98,12 +99,7 @@ class Underway:
 
     async def _made(self, environment: str, made: Environment) -> None:
         """An environment's Python is known: what it is, and what is otherwise than its image asks for."""
-        changed = [
-            msgspec.structs.replace(env, phase="waiting", message="", image=made.shown)
-            if env.name == environment
-            else env
-            for env in self.now.environments
-        ]
+        changed = self._with(environment, phase="waiting", message="", image=made.shown)
         warnings = list(dict.fromkeys([*self.now.warnings, *made.warnings]))
         record = msgspec.structs.replace(self.now, environments=changed, warnings=warnings)
         await self.record(record, f"{environment}: {made.shown or 'it runs in the Python of the platform'}")
@@ -263,14 +259,15 @@ class Underway:
     # ------------------------------------------------------------------ tell
 
     async def _progress(self, environment: str, phase: str, message: str, url: str = "") -> None:
-        record = self.now
-        changed = [
-            msgspec.structs.replace(env, phase=phase, message=message, url=url or env.url)
-            if env.name == environment
-            else env
-            for env in record.environments
+        changes = {"phase": phase, "message": message, **({"url": url} if url else {})}
+        changed = self._with(environment, **changes)
+        await self.record(msgspec.structs.replace(self.now, environments=changed), f"{environment}: {phase}")
+
+    def _with(self, environment: str, **changes: Any) -> list[wire.DeployedEnvironment]:
+        """The environments as they are, but for what changes of one."""
+        return [
+            msgspec.structs.replace(env, **changes) if env.name == environment else env for env in self.now.environments
         ]
-        await self.record(msgspec.structs.replace(record, environments=changed), f"{environment}: {phase}")
 
     async def succeed(self) -> None:
         await self.record(msgspec.structs.replace(self.now, phase=DeploymentPhase.SUCCEEDED), "deployed")
