@@ -20,7 +20,7 @@ from flyte import wire
 from flyte.concurrency import ActionLimit, limit_of
 from flyte.phases import move
 from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
-from tarmac.control.records import run_record
+from tarmac.control.records import error_of, run_record
 from tarmac.events import Journal
 from tarmac.links.server import Link
 from tarmac.model import subject_of_action
@@ -40,7 +40,7 @@ class LiveAction:
     """None for a recorded step (`flyte.trace`) and for an action whose task is not needed any more."""
     stored: Was | None = None
     """Attempt and phase as the last write left them, which the next write is compared with; None: nothing is stored."""
-    error: ErrorInfo | None = None
+    error: ErrorInfo | None = field(init=False)
     """What `row.error` says."""
     attempt_started: float | None = None
     since: float | None = None
@@ -70,8 +70,7 @@ class LiveAction:
         self.name = self.row.name
         self.id = f"{self.row.run}/{self.name}"
         self.over = self.row.phase.is_terminal
-        if self.row.error is not None:
-            self.error = msgspec.json.decode(self.row.error, type=ErrorInfo)
+        self.error = error_of(self.row)
 
     @property
     def phase(self) -> ActionPhase:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from flyte import wire
@@ -11,7 +9,7 @@ from flyte.wire import ErrorInfo
 from tarmac.store import ActionRow, AttemptRow, RunRow
 
 
-def error_of(row: ActionRow) -> ErrorInfo | None:
+def error_of(row: ActionRow | AttemptRow) -> ErrorInfo | None:
     return None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
 
 
@@ -82,7 +80,6 @@ def details_record(
 
 
 def attempt_record(row: AttemptRow) -> wire.Attempt:
-    error: Any = None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
     return wire.Attempt(
-        number=row.number, phase=row.phase, started=row.started, ended=row.ended, error=error, unit=row.unit
+        number=row.number, phase=row.phase, started=row.started, ended=row.ended, error=error_of(row), unit=row.unit
     )

@@ -11,6 +11,7 @@ from tarmac.control.apps.apps import Apps
 from tarmac.control.apps.deployments import Deployments
 from tarmac.control.runs.runs import Runs
 from tarmac.events import Journal, Watcher
+from tarmac.model import subject_of_action, subject_of_app, subject_of_deployment
 from tarmac.store import Store
 
 Watched = tuple[Literal["snapshot", "event"], int, Any]
@@ -29,7 +30,7 @@ class Watching:
         self, name: str, after: int | None, actions: Literal["root", "all"] = "root"
     ) -> AsyncIterator[Watched]:
         """A snapshot (or what came after `after`), then every later event, in order, once; ends with the run."""
-        prefix = f"run/{name}/" if actions == "all" else f"run/{name}/{ROOT_ACTION}"
+        prefix = subject_of_action(name, "" if actions == "all" else ROOT_ACTION)
         with self._journal.watching(f"run/{name}") as watcher:
             run = await self._runs.get(name)
             if after is None:
@@ -41,7 +42,7 @@ class Watching:
                     return
 
     async def app(self, project: str, domain: str, name: str, after: int | None) -> AsyncIterator[Watched]:
-        key = f"app/{project}/{domain}/{name}"
+        key = subject_of_app(project, domain, name)
         with self._journal.watching(key) as watcher:
             record = self._apps.record(self._apps.find(project, domain, name))
             if after is None:
@@ -50,7 +51,7 @@ class Watching:
                 yield "event", event.seq, event
 
     async def deployment(self, name: str, after: int | None) -> AsyncIterator[Watched]:
-        key = f"deployment/{name}"
+        key = subject_of_deployment(name)
         with self._journal.watching(key) as watcher:
             record = await self._deployments.get(name)
             if after is None:

@@ -11,13 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from flyte import wire
 from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.control.clock import Clock
 from tarmac.control.live import LiveAction, LiveRun, Pool, Worker
+from tarmac.control.records import error_of
 from tarmac.control.runs.actions import STOPPED, Actions
 from tarmac.store import AttemptRow, Store
 
@@ -67,9 +66,8 @@ class Recovery:
     def _rest_of_pause(self, action: LiveAction, attempts: Sequence[AttemptRow]) -> float:
         """Seconds until the next attempt may begin, where the last one failed a moment ago."""
         last = next((attempt for attempt in attempts if attempt.number == action.attempt - 1), None)
-        if last is None or last.error is None or last.ended is None:
+        if last is None or last.ended is None or (error := error_of(last)) is None:
             return 0
-        error = msgspec.json.decode(last.error, type=ErrorInfo)
         row = action.row
         verdict = after_failure(error, action.task_spec.retries, row.user_failures, row.system_failures)
         return min(verdict.delay, verdict.delay - self._clock.since(last.ended))
