@@ -29,7 +29,7 @@ SUCCEEDED, FAILED, ABORTED, TIMED_OUT = "succeeded", "failed", "aborted", "timed
 OVER = frozenset({SUCCEEDED, FAILED, ABORTED, TIMED_OUT})
 
 ACTION_MOVES = {
-    QUEUED: {"initializing", RUNNING, FAILED, ABORTED, TIMED_OUT},
+    QUEUED: {"initializing", RUNNING, SUCCEEDED, FAILED, ABORTED, TIMED_OUT},  # succeeded: its result was in the cache
     "initializing": {QUEUED, RUNNING, FAILED, ABORTED, TIMED_OUT},  # queued, and a process is being started for it
     RUNNING: {QUEUED, SUCCEEDED, FAILED, ABORTED, TIMED_OUT},
 }

@@ -82,6 +82,7 @@ FROM_FLYTE = {
     f"flyte.{name}"
     for name in (
         "wire",
+        "cache_key",
         "errors",
         "concurrency",
         "names",
@@ -112,7 +113,7 @@ FLOORS: tuple[set[str], ...] = (
         "runtime.identity",
     },
     {"wire", "concurrency", "archive", "official", "syncify", "_importing", "_absent_modules"},
-    {"phases", "_failure", "_values", "_checkpoint"},
+    {"phases", "cache_key", "_failure", "_values", "_checkpoint"},
     {"_context", "_client"},
     {"_declare", "models", "report"},
     {"_session", "_map", "_trace"},

@@ -117,6 +117,8 @@ class Runner:
             labels=context.labels,
             custom_context=context.custom_context,
             max_action_concurrency=context.max_action_concurrency,
+            overwrite_cache=context.overwrite_cache,
+            disable_cache=context.disable_cache,
         )
         return Run(record, client, task)
 
@@ -233,13 +235,16 @@ def with_runcontext(
     `mode` is `local` (in this process) or `remote`; None takes the platform in force, else this process; `hybrid`
     counts as `remote`. `name` is the run's own: a second run of that name, task and inputs is the first one. `version`
     is what the code is deployed as, `copy_style` how it travels (`none` needs a version), `copy_bundle_to` a folder
-    that gets a copy of it. A `dry_run` checks everything and sends nothing. `overwrite_cache` runs what is cached, and
-    `disable_run_cache` too. `max_action_concurrency` limits how many of the run's actions are at work at the same time;
+    that gets a copy of it. A `dry_run` checks everything and sends nothing.
+
+    `overwrite_cache` computes what is cached too, and replaces it; with `disable_run_cache` the run neither finds
+    results in the cache nor puts any into it. `cache_lookup_scope` may be either word: results are found within a
+    project and domain. `max_action_concurrency` limits how many of the run's actions are at work at the same time;
     those that wait for their children do not count. 0 means no limit, 1 is refused, as in Flyte. The log settings reach
     the run as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
 
     Accepted, and without effect here: `service_account`, `interactive_mode`, `raw_data_path`, `run_base_dir`,
-    `run_start_time`, `annotations`, `interruptible`, `queue`, `notifications`, `cache_lookup_scope`,
+    `run_start_time`, `annotations`, `interruptible`, `queue`, `notifications`,
     `preserve_original_types`, `debug`, `tracked`, `tracked_strict`. Each that is given is logged as a warning, as is
     what the task declares without effect; `strict=True` makes it an InvalidInputError, and so does FLYTE_STRICT=1 for
     `strict=None`.
@@ -250,8 +255,7 @@ def with_runcontext(
         service_account=service_account, interactive_mode=interactive_mode, raw_data_path=raw_data_path,
         run_base_dir=run_base_dir, run_start_time=run_start_time, annotations=annotations,
         interruptible=interruptible, queue=queue, notifications=notifications,
-        cache_lookup_scope=cache_lookup_scope != "global", preserve_original_types=preserve_original_types,
-        debug=debug, tracked=tracked, tracked_strict=tracked_strict,
+        preserve_original_types=preserve_original_types, debug=debug, tracked=tracked, tracked_strict=tracked_strict,
     )  # fmt: skip
     return Runner(
         RunContext(
@@ -261,7 +265,8 @@ def with_runcontext(
             copy_style=copy_style,
             copy_bundle_to=Path(copy_bundle_to) if copy_bundle_to is not None else None,
             dry_run=dry_run,
-            overwrite_cache=overwrite_cache or disable_run_cache,
+            overwrite_cache=overwrite_cache,
+            disable_cache=disable_run_cache,
             project=project,
             domain=domain,
             env_vars=_log_settings(log_level, user_log_level, log_format, reset_root_logger) | dict(env_vars or {}),

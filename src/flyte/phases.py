@@ -25,6 +25,7 @@ class Transition:
 TRANSITIONS: tuple[Transition, ...] = (
     Transition(P.QUEUED, P.INITIALIZING, "a process is being started for it"),
     Transition(P.QUEUED, P.RUNNING, "a ready worker took it"),
+    Transition(P.QUEUED, P.SUCCEEDED, "its result was in the cache"),
     Transition(P.QUEUED, P.FAILED, "its code cannot be loaded, or its inputs cannot be read"),
     Transition(P.QUEUED, P.ABORTED, "it, or what is above it, was aborted"),
     Transition(P.QUEUED, P.TIMED_OUT, "max_queued_time or deadline passed"),

@@ -29,6 +29,7 @@ from tarmac.store import (
     AppRow,
     AppVersionRow,
     AttemptRow,
+    CacheRow,
     Change,
     Conflict,
     CurrentTaskRow,
@@ -655,6 +656,7 @@ async def test_in_an_older_database_the_last_report_of_each_attempt_is_kept_and_
     folder = tmp_path / "migrations"
     folder.mkdir()
     shutil.copy(MIGRATIONS / "0001_start.sql", folder)
+    shutil.copy(MIGRATIONS / "0005_cache.sql", folder)  # today's rows have its columns
     store = await place.open(migrations=folder)
     await store.write(new_run("r1", 1))
     pages = [
@@ -720,6 +722,40 @@ async def test_the_runs_that_are_not_over_come_back_with_all_their_actions(place
     found = await store.live_runs()
     assert [run.name for run, _ in found] == ["r0", "r1"]
     assert found[1] == (live.runs[0], [live.actions[0].row, child, step])
+
+
+def cache_row(key: str, **fields: Any) -> CacheRow:
+    values = {"project": "shop", "domain": "development", "task": "env.work", "version": "1", "run": "r1"}
+    result = {"action": "a0", "outputs": b"[1]", "outputs_blob": None, "created": 100.0, "seconds": 2.5}
+    return CacheRow(key, **{**values, **result, **fields})
+
+
+async def test_results_of_the_cache_are_written_with_the_action_and_found_by_their_keys(place: Place) -> None:
+    store = await place.open()
+    row = action_row(phase=P.SUCCEEDED, cache_key="k1", cache=b'{"status":"populated"}')
+    first, second = cache_row("k1"), cache_row("k2", task="env.other", outputs=None, outputs_blob="b", created=101.0)
+    run = new_run("r1", 1)
+    await store.write(Change(runs=run.runs, actions=(ActionWrite(row),), cache=(first,)))
+    await store.write(Change(cache=(second, cache_row("k3", project="other"))))
+    assert (await store.action("r1", "a0")) == row
+    assert sorted((await store.cached(["k1", "k2", "no"])), key=lambda found: found.key) == [first, second]
+    assert await store.cached([f"n{n}" for n in range(1200)]) == []
+    assert await store.cache("shop", "development") == [second, first]
+    assert await store.cache("shop", "development", task="env.work") == [first]
+    newer = cache_row("k1", outputs=b"[2]", created=102.0)
+    await store.write(Change(cache=(cache_row("k1"), newer)))
+    assert await store.cached(["k1"]) == [newer]
+    await store.write(Change(deletes=(Delete("cache", ("k1",)),)))
+    assert await store.cached(["k1"]) == []
+
+
+async def test_a_change_that_does_not_fit_leaves_the_cache_as_it_was(place: Place) -> None:
+    store = await place.open()
+    await store.write(new_run("r1", 1, P.SUCCEEDED))
+    moved_again = ActionWrite(action_row(phase=P.RUNNING), (1, P.SUCCEEDED))
+    with pytest.raises(Conflict):
+        await store.write(Change(actions=(moved_again,), cache=(cache_row("k1"),)))
+    assert await store.cached(["k1"]) == []
 
 
 async def names(store: Store, **query: Any) -> list[str]:

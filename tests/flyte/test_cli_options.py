@@ -167,7 +167,6 @@ def test_variables_of_a_local_run_are_there_when_its_file_is_imported(
     ("words", "message"),
     [
         (["run", "--local", "--no-follow", "job.py", "f"], "--no-follow means nothing with --local"),
-        (["run", "--local", "job.py", "f", "--overwrite-cache"], "--overwrite-cache means nothing with --local"),
         (["get", "run", "r1", "--in-phase", "failed"], "--in-phase is for the list"),
         (["get", "action", "r1", "a0", "--limit", "3"], "--limit is for the list"),
         (["get", "task", "t", "--limit", "3"], "--limit is for the list"),

@@ -12,7 +12,7 @@ PROGRAM = """
     import flyte
     env = flyte.TaskEnvironment(name="greedy", resources=flyte.Resources(gpu=1))
 
-    @env.task(cache="auto")
+    @env.task(queue="fast")
     def f() -> int:
         return 1
 """
@@ -29,7 +29,7 @@ def test_a_declaration_without_effect_is_said_once(
     fake.functions["greedy.f"] = lambda: 1
     done = shell(*words)
     assert done.code == 0, done.err
-    assert done.err.count("warning: cache= of greedy.f has no effect") == 1
+    assert done.err.count("warning: queue= of greedy.f has no effect") == 1
     assert done.err.count("warning: Resources(gpu=) of greedy has no effect") == 1
 
 
@@ -40,13 +40,13 @@ def test_strict_refuses_it_before_anything_is_sent(
     project.write("job.py", PROGRAM)
     done = shell(*words, "--strict")
     assert done.code == 2
-    assert "cache= of greedy.f has no effect" in done.err
+    assert "queue= of greedy.f has no effect" in done.err
     assert not fake.requests
 
 
 def test_a_deployed_task_tells_of_it_too(shell: Shell, fake: FakePlatform) -> None:
-    fake.task("greedy.f", lambda: 1, no_effect=["cache= has no effect: results are not kept; every call runs"])
+    fake.task("greedy.f", lambda: 1, no_effect=["queue= has no effect: there are no queues"])
     done = shell("run", "deployed-task", "greedy.f")
     assert (done.code, done.out) == (0, "1\n")
-    assert "warning: cache= has no effect" in done.err
+    assert "warning: queue= has no effect" in done.err
     assert shell("run", "deployed-task", "greedy.f", "--strict").code == 2

@@ -24,11 +24,11 @@ SCHEDULED = """
 
     env = flyte.TaskEnvironment("weather")
 
-    @env.task(triggers=flyte.Trigger.hourly(), cache="auto")
+    @env.task(triggers=flyte.Trigger.hourly(), pod_template="p")
     async def report() -> int:
         return 1
 
-    @env.task(cache="auto")
+    @env.task(pod_template="p")
     async def fetch() -> int:
         return 2
 """
@@ -50,7 +50,8 @@ def test_deploying_says_each_declaration_without_effect_once(
     (deployed,) = flyte.deploy(program.env)
     flyte.deploy(program.env)
     assert warnings(caplog) == [
-        "cache= of weather.report, weather.fetch has no effect: results are not kept; every call runs (docs/limits.md)",
+        "pod_template= of weather.report, weather.fetch has no effect: every action and replica is a process of this "
+        "machine, not a pod (docs/limits.md)",
         "triggers= of weather.report has no effect: nothing starts the task by itself; call `flyte.run` from cron or a "
         "systemd timer (docs/limits.md)",
     ]
@@ -63,15 +64,17 @@ def test_a_run_of_the_code_says_it_once_for_all_runs(
     program = project.load(SCHEDULED)
     flyte.run(program.fetch)
     flyte.run(program.fetch)
-    assert [line.split(" ")[0] for line in warnings(caplog)] == ["cache=", "triggers="]
+    assert [line.split(" ")[0] for line in warnings(caplog)] == ["triggers=", "pod_template="]
 
 
 def test_the_specs_carry_what_their_pages_show(connected: FakePlatform, project: Project) -> None:
     program = project.load(SCHEDULED)
     flyte.deploy(program.env)
     specs = {spec.name: spec.no_effect for spec in connected.requests[-1].tasks}
-    assert specs["weather.fetch"] == ["cache= has no effect: results are not kept; every call runs"]
-    assert [line.split(" ")[0] for line in specs["weather.report"]] == ["cache=", "triggers="]
+    assert specs["weather.fetch"] == [
+        "pod_template= has no effect: every action and replica is a process of this machine, not a pod"
+    ]
+    assert [line.split(" ")[0] for line in specs["weather.report"]] == ["triggers=", "pod_template="]
 
 
 def test_the_list_is_no_part_of_the_version(
@@ -94,7 +97,7 @@ def test_strict_refuses_it_before_anything_is_sent(connected: FakePlatform, proj
         lambda: flyte.with_runcontext(strict=True).run(program.fetch),
     ):
         with pytest.raises(
-            InvalidInputError, match=r"(?s)strict: cache= of weather.report.*triggers= of weather"
+            InvalidInputError, match=r"(?s)strict: triggers= of weather.report.*pod_template= of weather"
         ) as no:
             call()
         assert no.value.code == "NoEffectError"
@@ -104,7 +107,7 @@ def test_strict_refuses_it_before_anything_is_sent(connected: FakePlatform, proj
 def test_strict_can_be_a_variable(connected: FakePlatform, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     program = project.load(SCHEDULED)
     monkeypatch.setenv("FLYTE_STRICT", "1")
-    with pytest.raises(InvalidInputError, match="cache="):
+    with pytest.raises(InvalidInputError, match="pod_template="):
         flyte.deploy(program.env)
     flyte.deploy(program.env, strict=False)
     assert not connected.requests[-1].strict
@@ -132,7 +135,7 @@ def test_what_has_an_effect_passes_strict(connected: FakePlatform, project: Proj
 def test_the_options_of_a_run_say_it(
     connected: FakePlatform, project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    program = project.load(SCHEDULED.replace(', cache="auto"', "").replace('cache="auto"', ""))
+    program = project.load(SCHEDULED.replace(', pod_template="p"', "").replace('pod_template="p"', ""))
     flyte.with_runcontext(queue="fast", labels={"a": "b"}).run(program.fetch)
     assert any(line.startswith("queue= of flyte.with_runcontext() has no effect") for line in warnings(caplog))
     with pytest.raises(InvalidInputError, match="interruptible="):
@@ -236,17 +239,17 @@ def test_a_number_of_replicas_that_is_kept_is_not_named(count: Any) -> None:
 # Nothing is left out: each option of the API either does something, or has its row.
 
 EFFECTIVE = {
-    "TaskOptions": "short_name retries timeout docs report",
+    "TaskOptions": "short_name cache retries timeout docs report",
     "TaskEnvironment": "name depends_on description secrets env_vars resources image include reusable cache",
     "AppEnvironment": "name depends_on description secrets env_vars resources image include port args command "
     "requires_auth scaling domain links parameters inputs timeouts",
     "with_runcontext": "mode name version copy_style dry_run copy_bundle_to overwrite_cache project domain env_vars "
-    "labels log_level log_format user_log_level reset_root_logger disable_run_cache max_action_concurrency "
-    "custom_context strict",
+    "labels log_level log_format user_log_level reset_root_logger disable_run_cache cache_lookup_scope "
+    "max_action_concurrency custom_context strict",
     "with_servecontext": "mode version copy_style dry_run project domain env_vars parameter_values log_level "
     "log_format user_log_level on_progress strict",
 }
-"""The options that have an effect; `cache` of an environment is a default for its tasks, which have the row."""
+"""The options that have an effect."""
 
 
 def _names(rows: Iterable[_no_effect.Row[Any]]) -> set[str]:

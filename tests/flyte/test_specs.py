@@ -205,6 +205,28 @@ def same_as_add(x: int) -> int:
     return x + 1
 
 
+def test_another_image_is_another_version_but_not_where_the_version_is_declared() -> None:
+    def version(cache: flyte.Cache, image: object) -> str:
+        spec = cache.to_wire(add, image)  # type: ignore[arg-type]
+        assert spec is not None
+        return spec.version
+
+    image = flyte.Image.from_debian_base().with_pip_packages("pandas")
+    assert version(flyte.Cache("auto"), "auto") == version(flyte.Cache("auto"), None)
+    assert version(flyte.Cache("auto"), image) != version(flyte.Cache("auto"), "auto")
+    fixed = flyte.Cache("override", version_override="7")
+    assert version(fixed, image) == version(fixed, None) == "7"
+
+
+def test_the_age_of_a_result_is_a_timedelta_or_seconds() -> None:
+    for given in (90, dt.timedelta(minutes=1.5)):
+        spec = flyte.Cache("auto", max_age=given).to_wire(add)
+        assert spec is not None
+        assert spec.max_age == 90
+    with pytest.raises(ValueError, match="max_age= is -1 seconds; it is 0 or more"):
+        flyte.Cache("auto", max_age=-1)
+
+
 def test_a_cache_is_named_by_a_word_or_given() -> None:
     assert not cache_of("disable").is_enabled
     assert not cache_of("off").is_enabled

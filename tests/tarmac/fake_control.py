@@ -125,6 +125,7 @@ class FakeControl:
         self.keys = FakeKeys(self)
         self.projects = FakeProjects(self)
         self.builds = FakeBuilds(self)
+        self.cache = FakeCache(self)
         self.did: list[tuple[str, str]] = []
         """(what, by) for everything that was asked for in somebody's name."""
 
@@ -232,6 +233,24 @@ class FakeBuilds(_Part):
 
     def list(self) -> list[wire.ImageRecord]:
         return []
+
+
+class FakeCache(_Part):
+    def __init__(self, fake: FakeControl) -> None:
+        super().__init__(fake)
+        self.results: list[wire.CachedResult] = []
+
+    async def delete(
+        self, project: str, domain: str, task: str | None = None, key: str | None = None
+    ) -> list[wire.CachedResult]:
+        chosen = [result for result in await self.list(project, domain, task) if result.key.startswith(key or "")]
+        self.results = [result for result in self.results if result not in chosen]
+        return chosen
+
+    async def list(
+        self, project: str, domain: str, task: str | None = None, limit: int = 100
+    ) -> list[wire.CachedResult]:
+        return [result for result in self.results if task in (None, result.task)][:limit]
 
 
 class FakeDeployments(_Part):

@@ -76,6 +76,8 @@ async def test_the_routes_are_those_of_the_plan(document: dict[str, Any]) -> Non
         "POST /v1/deployments",
         "GET /v1/deployments/{id}",
         "GET /v1/deployments/{id}/events",
+        "GET /v1/cache",
+        "DELETE /v1/cache",
         "GET /v1/images",
         "POST /v1/images",
         "GET /v1/images/{id}/log",

@@ -132,6 +132,15 @@ class Client:
         """Remove environments that nothing needs and no deployment asked for in `older` seconds; what they were."""
         return await self._post("/images/prune", wire.PruneRequest(older=older), list[wire.ImageRecord])
 
+    async def list_cache(self, task: str | None = None, limit: int = 100) -> list[wire.CachedResult]:
+        """The results in the cache, of one task (full name) if that is given; newest first."""
+        return await self._get("/cache", list[wire.CachedResult], task=task, limit=limit)
+
+    async def delete_cache(self, task: str | None = None, key: str | None = None) -> list[wire.CachedResult]:
+        """Delete results from the cache: all, those of a task, or those whose key begins with `key`; what they were."""
+        answer = await self._send("DELETE", "/cache", task=task, key=key)
+        return msgspec.json.decode(answer.body, type=list[wire.CachedResult])
+
     async def get_task(self, name: str, version: str | None = None) -> wire.Task:
         """The task of that full or bare name; the latest version when none is given."""
         return await self._get(f"/tasks/{path_part(name)}", wire.Task, version=version)

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import msgspec
+
 from flyte import wire
-from flyte._declare.image import Image
+from flyte._declare.image import Image, image_to_wire
 
 
 @runtime_checkable
@@ -28,6 +30,7 @@ class VersionParameters:
 
     func: Callable[..., Any] | None
     image: Image | str | None = None
+    code_bundle: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,14 @@ _BEHAVIORS: dict[str, CacheBehavior] = {
     "on": "auto",
     "enable": "auto",
     "enabled": "auto",
+    "true": "auto",
+    "yes": "auto",
     "override": "override",
     "disable": "disable",
     "disabled": "disable",
     "off": "disable",
+    "false": "disable",
+    "no": "disable",
     "none": "disable",
 }
 
@@ -65,7 +72,9 @@ _BEHAVIORS: dict[str, CacheBehavior] = {
 class Cache:
     """Whether results are kept and found again.
 
-    `auto` derives the version from the function's code (or from `policies`), `override` takes `version_override`.
+    `auto` derives the version from the function's code and its image (or from `policies`), `override` takes
+    `version_override`. A result is found by calls of the same task, with the same version, salt and inputs, in the same
+    project and domain; `ignored_inputs` do not count.
     """
 
     behavior: CacheBehavior
@@ -76,7 +85,7 @@ class Cache:
     salt: str = ""
     policies: list[CachePolicy] | CachePolicy | None = field(default=None, compare=False)
     max_age: dt.timedelta | int | None = None
-    """How old (seconds) a result may be."""
+    """How old a result may be: a timedelta, or seconds."""
 
     def __post_init__(self) -> None:
         if self.behavior not in _BEHAVIORS:
@@ -86,6 +95,8 @@ class Cache:
             object.__setattr__(self, "ignored_inputs", (self.ignored_inputs,))
         if self.behavior == "override" and not self.version_override:
             raise ValueError("Cache(behavior='override') needs version_override=")
+        if (seconds := self.max_age_seconds) is not None and seconds < 0:
+            raise ValueError(f"max_age= is {seconds:g} seconds; it is 0 or more")
 
     @property
     def is_enabled(self) -> bool:
@@ -109,11 +120,24 @@ class Cache:
         if not self.is_enabled:
             return None
         return wire.CacheSpec(
-            version=self.get_version(VersionParameters(func, image)),
+            version=self._version(func, image),
             serialize=self.serialize,
             ignored_inputs=list(self.ignored_inputs),
             salt=self.salt,
+            max_age=self.max_age_seconds,
         )
+
+    def _version(self, func: Callable[..., Any] | None, image: Image | str | None) -> str:
+        """The version of the function; with the default policy another image is another version, too."""
+        version = self.get_version(VersionParameters(func, image))
+        spec = image_to_wire(image)
+        if self.version_override or self.policies is not None or spec == wire.ImageSpec():
+            return version
+        return hashlib.sha256(version.encode() + msgspec.json.encode(spec)).hexdigest()
+
+    @property
+    def max_age_seconds(self) -> float | None:
+        return self.max_age.total_seconds() if isinstance(self.max_age, dt.timedelta) else self.max_age
 
 
 CacheRequest = CacheBehavior | str | Cache

@@ -128,7 +128,6 @@ TASK_ENVIRONMENT: tuple[Row[TaskEnvironment], ...] = (
 )
 
 TASK: tuple[Row[TaskTemplate[..., Any, Any]], ...] = (
-    Row("cache=", "results are not kept; every call runs", lambda task: task.cache.is_enabled),
     Row("triggers=", _UNSCHEDULED, lambda task: task.options.triggers),
     Row("queue=", _NO_QUEUES, lambda task: task.options.queue),
     Row("interruptible=", _NO_SPOT, lambda task: task.options.interruptible),
@@ -198,7 +197,6 @@ RUN: tuple[Row[Given], ...] = (
     _option("raw_data_path", _NO_STORE),
     _option("run_base_dir", _NO_STORE),
     _option("run_start_time", "a run starts when it is asked for"),
-    _option("cache_lookup_scope", "results are not kept; every call runs"),
     _option("preserve_original_types", "values come back as their annotations say"),
     _option("debug", "there is no debug mode; run the task in local mode under your debugger"),
     _option("tracked", "a run in this process is not recorded elsewhere"),

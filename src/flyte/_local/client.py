@@ -53,12 +53,14 @@ class LocalClient:
         labels: Mapping[str, str] | None = None,
         custom_context: Mapping[str, str] | None = None,
         max_action_concurrency: int | None = None,
+        overwrite_cache: bool = False,
+        disable_cache: bool = False,
         **unused: Any,
     ) -> wire.Run:
         """Start a run of `task` with bound inputs, or find the one that the same name already started; it goes on in
         the background.
 
-        Of a platform's other options (env_vars, overwrite_cache, …) none means anything here.
+        Of a platform's other options (env_vars, …) none means anything here.
         Raises InvalidInputError, and RunAlreadyExistsError for a name that belongs to another task or other inputs.
         """
         data = to_bytes(task.interface.dump_inputs(inputs))
@@ -71,6 +73,8 @@ class LocalClient:
             version or ctx().version or "local",
             dict(labels or {}),
             limit_of(max_action_concurrency),
+            overwrite_cache,
+            disable_cache,
         )
         return await thread.aio(_created(run, root))
 

@@ -29,6 +29,7 @@ from flyte import wire
 from flyte._context import ActionID, TaskContext, entered, forget, get_custom_context
 from flyte._declare.task import TaskTemplate
 from flyte._failure import plain, to_error
+from flyte._local import cache as _cache
 from flyte._sync import LoopThread, Outcome, outcome
 from flyte._values.text import from_bytes, to_bytes
 from flyte.concurrency import ActionLimit
@@ -71,6 +72,9 @@ class LocalAction:
     cause: BaseException | None = None
     """The exception itself, for the caller's traceback."""
     outputs: bytes | None = None
+    cache: wire.CacheUse | None = None
+    cache_key: str | None = None
+    """Of the result that it computes for the cache."""
     children: int = 0
     attempts: list[wire.Attempt] = field(default_factory=list)
     steps: dict[str, tuple[Any, ErrorInfo | None]] = field(default_factory=dict)
@@ -89,6 +93,8 @@ class LocalRun:
     labels: dict[str, str]
     limit: ActionLimit | None = None
     """How many of its actions may be at work at the same time, where that is limited."""
+    overwrite_cache: bool = False
+    disable_cache: bool = False
     actions: dict[str, LocalAction] = field(default_factory=dict)
     events: list[wire.Event] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -140,6 +146,7 @@ class LocalRun:
             labels=self.labels,
             created_by="local",
             actions=len(self.actions),
+            cache=root.cache,
             seq=len(self.events),
         )
 
@@ -159,6 +166,7 @@ class LocalRun:
             ended=action.ended,
             error=action.error,
             children=action.children,
+            cache=action.cache,
         )
 
 
@@ -301,11 +309,43 @@ def start(run: LocalRun, action: LocalAction) -> asyncio.Task[None]:
 async def _live(run: LocalRun, action: LocalAction) -> None:
     """An action's whole life."""
     try:
-        await _attempts(run, action)
+        await _found_or_computed(run, action)
     except asyncio.CancelledError:
         error = ActionAbortedError(f"{action.task.name} was aborted")
         _end(run, action, ActionPhase.ABORTED, "aborted", describe(error))
         raise
+
+
+async def _found_or_computed(run: LocalRun, action: LocalAction) -> None:
+    """End with the result that is in the cache, or compute it and keep it there."""
+    spec = None if run.disable_cache else _cache.spec_of(action.task)
+    if spec is None:
+        await _attempts(run, action)
+        return
+    key = await _cache.key_for(action.task, spec, run.project, run.domain, action.inputs)
+    async with _cache.turn(key, spec.serialize and not _is_below_equal(run, action, key)):
+        found = None if run.overwrite_cache else _cache.find(key, action.task, spec)
+        if found is not None:
+            action.outputs = found.outputs
+            action.cache = wire.CacheUse(status="hit", run=found.run, action=found.action, seconds=found.seconds)
+            _end(run, action, ActionPhase.SUCCEEDED, f"cached: {action.cache}", None)
+            return
+        action.cache_key = key
+        await _attempts(run, action)
+        if action.phase is ActionPhase.SUCCEEDED and action.outputs is not None:
+            seconds = time.time() - (action.started or time.time())
+            _cache.keep(key, action.task, _cache.Stored(run.name, action.name, action.outputs, time.time(), seconds))
+
+
+def _is_below_equal(run: LocalRun, action: LocalAction, key: str) -> bool:
+    """Whether an action above computes the same: this one must not wait for it."""
+    parent = action.parent
+    while parent is not None:
+        above = run.actions[parent]
+        if above.cache_key == key:
+            return True
+        parent = above.parent
+    return False
 
 
 async def _attempts(run: LocalRun, action: LocalAction) -> None:
@@ -316,6 +356,7 @@ async def _attempts(run: LocalRun, action: LocalAction) -> None:
         await _turn(run, action)
         phase, error = await _attempt(run, action)
         if error is None:
+            action.cache = wire.CacheUse(status="populated") if action.cache_key else None
             _end(run, action, phase, "succeeded", None)
             return
         info = msgspec.structs.replace(describe(error), retryable=not isinstance(error, _FINAL))
@@ -427,6 +468,7 @@ def _context(run: LocalRun, action: LocalAction) -> TaskContext:
         checkpoint_paths=f"{run.name}/{action.name}",
         checkpoint_root=_checkpoints,
         raw_data_path=str(data_folder()),
+        disable_run_cache=run.disable_cache,
     )
 
 

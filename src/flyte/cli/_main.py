@@ -44,14 +44,16 @@ VERBS: dict[str, Verb] = {
     "deploy": Verb("deploy:deploy", "Start things", "Deploy the environments of a file."),
     "build": Verb("build:build", "Start things", "Have the environments of a file's images made, and deploy nothing."),
     "get": Verb(
-        "get:get", "Look at things", "Runs, actions, tasks, apps, logs, inputs and outputs, secrets, projects."
+        "get:get",
+        "Look at things",
+        "Runs, actions, tasks, apps, logs, inputs and outputs, the cache, secrets, projects.",
     ),
     "images": Verb("images:images", "Look at things", "The environments that images became; remove unused ones."),
     "whoami": Verb("get:whoami", "Look at things", "Say as whom the platform knows you."),
     "abort": Verb("abort:abort", "Change things", "Stop a run or an action."),
     "create": Verb("create:create", "Change things", "A secret, an API key, a project, a config file."),
     "update": Verb("update:update", "Change things", "Start or stop an app."),
-    "delete": Verb("delete:delete", "Change things", "An app, a secret, an API key."),
+    "delete": Verb("delete:delete", "Change things", "An app, a secret, an API key, results from the cache."),
 }
 
 EPILOG = """\b

@@ -1,8 +1,9 @@
-"""`flyte delete app | secret | api-key`."""
+"""`flyte delete app | secret | api-key | cache | local-cache`."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 
 import click
@@ -10,10 +11,13 @@ import click
 from flyte.cli.options import connect, examples, say, scoped
 from flyte.cli.verbs import Verbs
 
+_KEY = re.compile("[0-9a-f]{8,64}")
+"""A key of the cache, or its beginning."""
+
 
 @click.group(cls=Verbs, epilog=examples("flyte delete app my-app", "flyte delete secret webhook-api-key"))
 def delete() -> None:
-    """Remove an app, a secret, or an API key."""
+    """Remove an app, a secret, an API key, or results from the cache."""
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -54,3 +58,43 @@ def delete_api_key(key_id: str) -> None:
     """Revoke an API key, at once."""
     asyncio.run(connect().delete_key(key_id))
     say(f"key {key_id} is revoked")
+
+
+@delete.command(
+    "cache",
+    epilog=examples(
+        "flyte delete cache 3f2a9c01d4e7", "flyte delete cache --task etl.load", "flyte delete cache --all -y"
+    ),
+)
+@click.argument("key", required=False)
+@click.option("--task", metavar="NAME", help="All results of the task with this full name.")
+@click.option("--all", "every", is_flag=True, help="All results of the project and domain.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@scoped
+def delete_cache(
+    key: str | None, task: str | None, every: bool, yes: bool, project: str | None, domain: str | None
+) -> None:
+    """Remove results from the cache; the next calls compute them again.
+
+    KEY may be its beginning, as `flyte get cache` shows it. The runs that computed the results keep them.
+    """
+    if sum((key is not None, task is not None, every)) != 1:
+        raise click.UsageError("Name a KEY, a --task, or --all.")
+    if key is not None and not _KEY.fullmatch(key):
+        raise click.UsageError(f"{key!r} is not a key; `flyte get cache` shows them.")
+    client = connect(project, domain)
+    if key is None:
+        _confirm(f"Remove all cached results{f' of {task}' if task else ''}?", yes)
+    removed = asyncio.run(client.delete_cache(task, key))
+    if not removed:
+        raise click.ClickException("Nothing like that is in the cache; `flyte get cache` shows what is.")
+    say(f"{len(removed)} cached result{'s are' if len(removed) != 1 else ' is'} gone")
+
+
+@delete.command("local-cache", epilog=examples("flyte delete local-cache"))
+def delete_local_cache() -> None:
+    """Remove all results that runs in local mode have cached."""
+    from flyte._local import cache
+
+    count = cache.clear()
+    say(f"{count} cached result{'s are' if count != 1 else ' is'} gone from {cache.place()}")

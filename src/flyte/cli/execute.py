@@ -49,7 +49,6 @@ def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: Ru
 NOT_FOR_LOCAL = {
     "copy_style": "no code travels",
     "follow": "the run ends with this command",
-    "overwrite_cache": "there is no cache",
     "max_action_concurrency": "nothing limits the actions of one process",
 }
 """The flags that do not apply to a run in this process, and why."""
@@ -109,6 +108,7 @@ async def _start(runs: Runs, task: Any, inputs: Mapping[str, Any], options: RunO
         env_vars=pairs(options.env, "--env"),
         labels=pairs(options.label, "--label"),
         overwrite_cache=options.overwrite_cache,
+        disable_run_cache=options.disable_run_cache,
         max_action_concurrency=options.max_action_concurrency,
         strict=options.strict or None,
     )

@@ -24,6 +24,7 @@ from flyte.wire import (
     Action,
     ActionPhase,
     App,
+    CachedResult,
     ErrorInfo,
     KeyInfo,
     Project,
@@ -57,9 +58,11 @@ def get() -> None:
 
 
 def _news(record: Run | Action) -> str:
-    """The reason behind the phase: why the run failed, or for what it waits."""
+    """The reason behind the phase: why the run failed, for what it waits, or that its result was in the cache."""
     if record.error:
         return one_line(f"{record.error.code}: {record.error.message}", 80)
+    if record.cache is not None and record.cache.status == "hit":
+        return f"cached: {record.cache}"
     return "" if record.phase is ActionPhase.SUCCEEDED else one_line(record.message, 80)
 
 
@@ -197,6 +200,7 @@ async def _show_run(client: Any, name: str, form: str) -> None:
             ("phase", words(run.phase)),
             ("created", f"{clock(run.created)} ({ago(run.created)})"),
             ("took", lasted(run.started, run.ended)),
+            ("cache", str(run.cache or "")),
             ("message", _beyond(run.message, run.error)),
             ("error", run.error.message if run.error else ""),
             ("labels", ", ".join(f"{key}={value}" for key, value in run.labels.items())),
@@ -268,6 +272,7 @@ def get_action(
         ("task", action.task),
         ("phase", words(action.phase)),
         ("took", lasted(action.started, action.ended)),
+        ("cache", str(action.cache or "")),
         ("attempts", "\n".join(attempts)),
         ("group", action.group or ""),
         ("message", _beyond(action.message, action.error)),
@@ -322,6 +327,29 @@ def get_task(
         ("url", task.url),
     ]
     render.details(task, facts, form)
+
+
+CACHE: Sequence[Column[CachedResult]] = (
+    Column("key", lambda result: result.key[:12]),
+    Column("task", lambda result: result.task, least=12),
+    Column("cache version", lambda result: result.version[:12], leaves=3),
+    Column("from", lambda result: f"{result.run}/{result.action}", leaves=1),
+    Column("created", lambda result: ago(result.created), leaves=2),
+    Column("saves", lambda result: f"{result.seconds:.1f} s"),
+)
+
+
+@get.command("cache", epilog=examples("flyte get cache", "flyte get cache etl.load", "flyte delete cache KEY"))
+@click.argument("task", required=False)
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many, newest first.")
+@scoped
+@formatted
+def get_cache(task: str | None, limit: int, project: str | None, domain: str | None, output: str | None) -> None:
+    """List the results in the cache, newest first; with TASK (its full name), those of that task."""
+    form = invocation().format(output)
+    client = connect(project, domain)
+    found = asyncio.run(_known(client, client.list_cache(task, limit)))
+    render.listing(found, CACHE, form, 'nothing is cached; a task with `cache="auto"` keeps its results')
 
 
 APPS: Sequence[Column[App]] = (

@@ -65,6 +65,7 @@ def _options() -> list[click.Parameter]:
         "--label", multiple=True, metavar="KEY=VALUE", help="Label of the run; `flyte get run` finds it by it."
     )
     @click.option("--overwrite-cache", is_flag=True, help="Run even what is in the cache, and keep the new result.")
+    @click.option("--disable-run-cache", is_flag=True, help="Neither find results in the cache nor put any into it.")
     @click.option(
         "--max-action-concurrency", type=click.IntRange(2), help="How many of the run's actions are at work at a time."
     )

@@ -23,6 +23,7 @@ class RunOptions:
     env: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
     overwrite_cache: bool = False
+    disable_run_cache: bool = False
     max_action_concurrency: int | None = None
     strict: bool = False
     output: str | None = None

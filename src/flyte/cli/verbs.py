@@ -12,7 +12,6 @@ SCHEDULES = "schedules are accepted and not carried out; call `flyte run` from c
 SETTINGS = "the platform's settings are TARMAC_* variables, see docs/settings.md"
 ARTIFACTS = "there are no artifacts; `flyte get io RUN` shows what a run returned"
 CONDITIONS = "there are no conditions; end the run, and let an app's handler start the next one"
-CACHE = "there is no cache of results: each task runs each time"
 
 ABSENT: Mapping[str, str] = {
     "signal": CONDITIONS,
@@ -35,7 +34,6 @@ ABSENT: Mapping[str, str] = {
     "get condition": CONDITIONS,
     "get artifact": ARTIFACTS,
     "create artifact": ARTIFACTS,
-    "delete local-cache": CACHE,
     "update project": "call `flyte.remote.Project.get(ID).update()` in Python",
     "run hello": "write a file with a task, see docs/quickstart.md, and `flyte run FILE TASK`",
     "run python-script": "call the script's functions from a task, and run that",

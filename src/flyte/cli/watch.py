@@ -149,7 +149,8 @@ class _Plain:
         took = f" after {lasted(run.started, run.ended)}" if run.phase.is_terminal and run.started else ""
         # how it failed is said when all of it is known
         quiet = (ActionPhase.SUCCEEDED, ActionPhase.FAILED, ActionPhase.TIMED_OUT, ActionPhase.ABORTED)
-        is_news = run.message not in ("", run.phase.value) and run.phase not in quiet
+        is_cached = run.phase is ActionPhase.SUCCEEDED and run.message.startswith("cached: ")
+        is_news = is_cached or (run.message not in ("", run.phase.value) and run.phase not in quiet)
         say(f"{run.name}: {words(run.phase)}{took}" + (f" ({one_line(run.message, 200)})" if is_news else ""))
 
     def log(self, text: str) -> None:
@@ -223,7 +224,7 @@ def _label(
     """One line of the tree, as plain text: a task's name or message may look like `rich` markup."""
     from rich.text import Text
 
-    is_news = phase not in (ActionPhase.SUCCEEDED, ActionPhase.RUNNING)
+    is_news = phase not in (ActionPhase.SUCCEEDED, ActionPhase.RUNNING) or message.startswith("cached: ")
     parts = [
         Text(printable(name)),
         Text(words(phase), style=COLORS.get(phase.value, "default")),

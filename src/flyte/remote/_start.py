@@ -38,6 +38,7 @@ class RunContext:
     copy_bundle_to: Path | None = None
     dry_run: bool = False
     overwrite_cache: bool = False
+    disable_cache: bool = False
     project: str | None = None
     domain: str | None = None
     env_vars: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +74,7 @@ def request_of(
         spawned_by=_spawner(),
         max_action_concurrency=context.max_action_concurrency,
         overwrite_cache=context.overwrite_cache,
+        disable_cache=context.disable_cache,
     )
 
 

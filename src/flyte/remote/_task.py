@@ -325,4 +325,5 @@ def _cache(cache: Any, before: wire.CacheSpec | None, version: str) -> wire.Cach
         serialize=cache.serialize,
         ignored_inputs=list(cache.ignored_inputs),
         salt=cache.salt,
+        max_age=cache.max_age_seconds,
     )

@@ -142,6 +142,7 @@ class Job:
             failures=a.failures,
             checkpoint_paths=f"{a.run}/{a.action}",
             checkpoint_root=_checkpoints,
+            disable_run_cache=a.disable_cache,
         )
 
     def environment(self) -> dict[str, str]:

@@ -383,6 +383,8 @@ class Assign(Frame, frozen=True, kw_only=True):
     url: str = ""
     failures: int = 0
     """How often the action failed by its own fault before; what is lost with a process is not counted."""
+    disable_cache: bool = False
+    """Whether its run leaves the cache alone."""
 
 
 class Finished(Frame, frozen=True, kw_only=True):

@@ -240,6 +240,46 @@ class RunRequest(Record, frozen=True, kw_only=True):
     max_action_concurrency: Annotated[int, rules.ACTION_CONCURRENCY] | None = None
     """How many of its actions are at work at the same time; None and 0 mean no limit, 1 is refused."""
     overwrite_cache: bool = False
+    """Compute what is in the cache too, and replace it."""
+    disable_cache: bool = False
+    """Neither look into the cache nor put results into it."""
+
+
+class CacheUse(Record, frozen=True, kw_only=True):
+    """What the cache had to do with the result of an action."""
+
+    status: Literal["hit", "populated"]
+    """hit: the result was in the cache, and nothing was computed; populated: it was computed, and is in the cache."""
+    run: str = ""
+    """The run and the action that computed the result; empty where it is the action itself."""
+    action: str = ""
+    seconds: float = 0
+    """How long that took: what a hit has saved."""
+
+    def __str__(self) -> str:
+        if self.status == "populated":
+            return "the result is in the cache now"
+        return f"the result of {self.run}/{self.action}, {self.seconds:.1f} s saved"
+
+
+class CachedResult(Record, frozen=True, kw_only=True):
+    """One result in the cache."""
+
+    key: str
+    """A hash of the task's name, interface and cache version, and of the inputs; unique on the platform."""
+    project: str
+    domain: str
+    task: str
+    version: str
+    """The cache version: of the function's source, or what `version_override` says."""
+    run: str
+    """The run and the action that computed it."""
+    action: str
+    created: float
+    seconds: float = 0
+    """How long that took."""
+    bytes: int | None = None
+    """Size of the encoded result; None for one in a blob."""
 
 
 class AbortRequest(Record, frozen=True, kw_only=True):
@@ -264,6 +304,8 @@ class Action(Record, frozen=True, kw_only=True):
     ended: float | None = None
     error: ErrorInfo | None = None
     children: int = 0
+    cache: CacheUse | None = None
+    """None where no cache was used."""
 
 
 class Attempt(Record, frozen=True, kw_only=True):
@@ -323,6 +365,8 @@ class Run(Record, frozen=True, kw_only=True):
     labels: dict[str, str] = field(default_factory=dict)
     created_by: str = ""
     actions: int = 1
+    cache: CacheUse | None = None
+    """The root action's."""
     seq: int = 0
     """The event log's number that this snapshot includes."""
 

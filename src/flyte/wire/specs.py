@@ -137,8 +137,11 @@ class TimeoutSpec(Record, frozen=True, kw_only=True):
 class CacheSpec(Record, frozen=True, kw_only=True):
     version: rules.Line
     serialize: bool = False
-    ignored_inputs: list[str] = field(default_factory=list)
+    """Whether equal calls that come at the same time compute once: the others wait for the result."""
+    ignored_inputs: list[rules.Line] = field(default_factory=list)
     salt: rules.Line = ""
+    max_age: rules.Duration | None = None
+    """Seconds after which a result is not used any more."""
 
 
 class TaskSpec(Record, frozen=True, kw_only=True):

@@ -47,6 +47,7 @@ TAGS = {
     "runs": "Runs and the actions they consist of.",
     "tasks": "What can be run.",
     "apps": "What is served.",
+    "cache": "Results by which later calls of the same task, with the same inputs, are answered.",
     "images": "The Python and packages that images become.",
     "deployments": "How tasks and apps get here.",
     "bundles and blobs": "Code and large values, by the sha256 of their bytes.",

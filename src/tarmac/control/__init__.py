@@ -100,6 +100,7 @@ class Control:
             store, self.journal, self.tasks, self.blobs, home, settings, endpoint, self._clock, pools, dispatch
         )
         self.actions = ActionRecords(store, self.journal, home, self.runs, self.tasks)
+        self.cache = self.runs.results
         actions = self.runs.actions
         self.dispatch = actions.dispatch
         self._arrivals = Arrivals(self.dispatch, pools, self.runs.recovery, settings.lease)
@@ -129,6 +130,7 @@ class Control:
         await self.deployments.close_open(startup)
         for row, actions in await self.store.live_runs():
             await self.runs.take_up(startup, row, actions)
+        self.runs.actions.caching.open(self.runs.live)
         for what, why in self.store.unreadable:
             startup.leave_out(what, why, "Its row is left in the database as it is")
         startup.close()

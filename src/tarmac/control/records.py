@@ -13,6 +13,10 @@ def error_of(row: ActionRow | AttemptRow) -> ErrorInfo | None:
     return None if row.error is None else msgspec.json.decode(row.error, type=ErrorInfo)
 
 
+def cache_of(row: ActionRow) -> wire.CacheUse | None:
+    return None if row.cache is None else msgspec.json.decode(row.cache, type=wire.CacheUse)
+
+
 def run_record(row: RunRow, root: ActionRow, url: str, actions: int, seq: int) -> wire.Run:
     """A run as the API shows it, from its row and its root action's."""
     done = root.phase.is_success
@@ -35,6 +39,7 @@ def run_record(row: RunRow, root: ActionRow, url: str, actions: int, seq: int) -
         labels=row.labels,
         created_by=row.created_by,
         actions=actions,
+        cache=cache_of(root),
         seq=seq,
     )
 
@@ -56,6 +61,7 @@ def action_record(row: ActionRow, short_name: str = "", children: int = 0) -> wi
         ended=row.ended,
         error=error_of(row),
         children=children,
+        cache=cache_of(row),
     )
 
 

@@ -15,8 +15,20 @@ from flyte.wire import TERMINAL
 from tarmac.store.changes import ActionWrite, Change, Delete, Was
 from tarmac.store.database import Session
 from tarmac.store.queries import Queries
-from tarmac.store.rows import ActionRow, AttemptRow, ReportRow, RunRow
-from tarmac.store.tables import ACTIONS, ATTEMPTS, EVENTS, REPORTS, RUN_KEYS, RUNS, TABLES, TASKS, Values, clean
+from tarmac.store.rows import ActionRow, AttemptRow, CacheRow, ReportRow, RunRow
+from tarmac.store.tables import (
+    ACTIONS,
+    ATTEMPTS,
+    CACHE,
+    EVENTS,
+    REPORTS,
+    RUN_KEYS,
+    RUNS,
+    TABLES,
+    TASKS,
+    Values,
+    clean,
+)
 
 _REPLACED = ("current_tasks", "apps", "app_versions", "deployments", "images", "secrets", "keys", "projects")
 """Fields of Change, and tables, whose rows replace the stored row with the same key."""
@@ -38,6 +50,7 @@ class Batch:
         self._actions: dict[tuple[str, str], tuple[Was | None, ActionRow]] = {}
         self._attempts: dict[tuple[str, str, int], AttemptRow] = {}
         self._reports: dict[tuple[str, str, int], ReportRow] = {}
+        self._cache: dict[str, CacheRow] = {}
         self._counted: dict[str, list[Values]] = {name: [] for name in _COUNTED}
         self._rare: list[tuple[str, Values]] = []
         for change in changes:
@@ -58,6 +71,8 @@ class Batch:
             self._attempts[attempt.run, attempt.action, attempt.number] = attempt
         for report in change.reports:
             self._reports[report.run, report.action, report.attempt] = report
+        for result in change.cache:
+            self._cache[result.key] = result
         self._counted["add_event"] += map(EVENTS.values, change.events)
         for table in _REPLACED:
             for row in getattr(change, table):
@@ -96,6 +111,8 @@ class Batch:
             session.many(queries["put_attempt"], [ATTEMPTS.values(row) for row in self._attempts.values()])
         if self._reports:
             session.many(queries["put_report"], [REPORTS.values(row) for row in self._reports.values()])
+        if self._cache:
+            session.many(queries["put_cache"], [CACHE.values(row) for row in self._cache.values()])
         for name, values in self._rare:
             session.many(queries[name], [values])
 

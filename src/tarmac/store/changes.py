@@ -11,6 +11,7 @@ from tarmac.store.rows import (
     AppRow,
     AppVersionRow,
     AttemptRow,
+    CacheRow,
     CurrentTaskRow,
     DeploymentRow,
     ImageRow,
@@ -27,7 +28,7 @@ Was = tuple[int, ActionPhase]
 """Attempt and phase that the stored row must still have."""
 
 Deletable = Literal[
-    "tasks", "current_tasks", "apps", "app_versions", "deployments", "images", "secrets", "keys", "projects"
+    "tasks", "current_tasks", "apps", "app_versions", "deployments", "images", "secrets", "keys", "projects", "cache"
 ]
 
 
@@ -61,6 +62,7 @@ class Change:
     actions: tuple[ActionWrite, ...] = ()
     attempts: tuple[AttemptRow, ...] = ()
     reports: tuple[ReportRow, ...] = ()
+    cache: tuple[CacheRow, ...] = ()
     events: tuple[Event, ...] = ()
     tasks: tuple[TaskRow, ...] = ()
     current_tasks: tuple[CurrentTaskRow, ...] = ()

@@ -50,7 +50,7 @@ update actions set
   user_failures = :user_failures, system_failures = :system_failures, group_name = :group, sequence = :sequence,
   inputs = :inputs, inputs_blob = :inputs_blob, outputs = :outputs, outputs_blob = :outputs_blob,
   error = :error, message = :message, spec = :spec, custom_context = :custom_context,
-  started = :started, ended = :ended
+  started = :started, ended = :ended, cache_key = :cache_key, cache = :cache
 where run = :run and name = :name and attempt = :was_attempt and phase = :was_phase and phase not in ({terminal})
 
 -- name: put_attempt
@@ -60,6 +60,12 @@ on conflict (run, action, number) do update set {replaced attempts}
 -- name: put_report
 insert into reports ({columns reports}) values ({values reports})
 on conflict (run, action, attempt) do update set {replaced reports}
+
+-- name: put_cache
+insert into cache ({columns cache}) values ({values cache}) on conflict (key) do update set {replaced cache}
+
+-- name: delete_cache
+delete from cache where key = :key0
 
 -- name: add_event
 insert into events ({columns events}) values ({values events}) on conflict do nothing
@@ -238,6 +244,16 @@ select {columns reports} from reports where run = :run and action = :action {fil
 
 -- name: report_of_attempt
 and attempt = :attempt
+
+-- name: cached
+select {columns cache} from cache where key in ({keys})
+
+-- name: cache
+select {columns cache} from cache where project = :project and domain = :domain {filters}
+order by created desc, key limit :limit
+
+-- name: cache_of_task
+and task = :task
 
 -- ---------------------------------------------------------------------------------------------------------- events
 

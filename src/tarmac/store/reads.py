@@ -24,6 +24,7 @@ from tarmac.store.rows import (
     AppRow,
     AppVersionRow,
     AttemptRow,
+    CacheRow,
     CurrentTaskRow,
     DeploymentRow,
     ImageRow,
@@ -45,7 +46,14 @@ log = logging.getLogger("tarmac.store")
 _WHOLE_RUN = re.compile(r"run/[^/]+/")
 _RUN_WIDTH = len(tables.RUNS.columns)
 
+_KEYS = 500
+"""Results of the cache that are asked for in one query."""
+
 T = TypeVar("T")
+
+
+def _asking(table: Table[R], sql: str, values: Values) -> Callable[[Session], list[R]]:
+    return lambda session: [table.row(row) for row in session.rows(sql, values)]
 
 
 class Reads:
@@ -156,6 +164,23 @@ class Reads:
         filters = [] if attempt is None else ["report_of_attempt"]
         rows = await self._all(tables.REPORTS, "report", filters, run=run, action=action, attempt=attempt)
         return rows[0] if rows else None
+
+    # ------------------------------------------------------------------------------------------------------ cache
+
+    async def cached(self, keys: Sequence[str]) -> list[CacheRow]:
+        """The results that are stored under these keys."""
+        found: list[CacheRow] = []
+        for at in range(0, len(keys), _KEYS):
+            some = {f"key{n}": key for n, key in enumerate(keys[at : at + _KEYS])}
+            sql = self._queries.compose("cached", keys=", ".join(f":{name}" for name in some))
+            found += await self._reader.read(_asking(tables.CACHE, sql, some))
+        return found
+
+    async def cache(self, project: str, domain: str, task: str | None = None, limit: int = 100) -> list[CacheRow]:
+        """The results of a project and domain, or of one task (full name) there, newest first."""
+        filters = ["cache_of_task"] if task is not None else []
+        values = {"project": project, "domain": domain, "task": task, "limit": limit}
+        return await self._all(tables.CACHE, "cache", filters, **values)
 
     # ----------------------------------------------------------------------------------------------------- events
 

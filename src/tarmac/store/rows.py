@@ -73,6 +73,10 @@ class ActionRow(msgspec.Struct, frozen=True):
     ended: float | None = None
     kind: str = "task"
     """`task`, or `trace` for a recorded step."""
+    cache_key: str | None = None
+    """The key of its result in the cache, once it has asked for that."""
+    cache: bytes | None = None
+    """The CacheUse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,25 @@ class ReportRow:
     attempt: int
     at: float
     html: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRow:
+    """The result of an action that succeeded, for later calls with the same key."""
+
+    key: str
+    project: str
+    domain: str
+    task: str
+    version: str
+    """The cache version."""
+    run: str
+    action: str
+    outputs: bytes | None
+    outputs_blob: str | None
+    created: float
+    seconds: float
+    """How long the attempt took."""
 
 
 @dataclass(frozen=True, slots=True)

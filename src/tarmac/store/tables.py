@@ -23,6 +23,7 @@ from tarmac.store.rows import (
     AppRow,
     AppVersionRow,
     AttemptRow,
+    CacheRow,
     CurrentTaskRow,
     DeploymentRow,
     ImageRow,
@@ -151,6 +152,7 @@ RUN_KEYS = Table(RunKeyRow, 3)
 ACTIONS = Table(ActionRow, 2)
 ATTEMPTS = Table(AttemptRow, 3)
 REPORTS = Table(ReportRow, 3)
+CACHE = Table(CacheRow, 1)
 TASKS = Table(TaskRow, 4)
 CURRENT_TASKS = Table(CurrentTaskRow, 3)
 APPS = Table(AppRow, 3)
@@ -168,6 +170,7 @@ TABLES: Mapping[str, Table[Any] | EventTable] = {
     "actions": ACTIONS,
     "attempts": ATTEMPTS,
     "reports": REPORTS,
+    "cache": CACHE,
     "tasks": TASKS,
     "current_tasks": CURRENT_TASKS,
     "apps": APPS,

@@ -23,26 +23,25 @@ from flyte import wire
 from flyte.errors import BaseRuntimeError
 from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
+from tarmac.blobs import Blobs
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, Pool, Worker, result_of_call, step, together
 from tarmac.control.ports import Lifecycle
+from tarmac.control.runs.caching import Caching
+from tarmac.control.runs.failures import STOPPED, failures_of, sentence
 from tarmac.control.runs.limits import TIMED_OUT, Limits
+from tarmac.control.runs.orders import order_for
+from tarmac.control.runs.results import Results
 from tarmac.control.workers.dispatch import Dispatch
 from tarmac.control.workers.pools import Pools
 from tarmac.events import Journal
 from tarmac.home import Home
-from tarmac.store import ActionRow, Change, StoreError
+from tarmac.store import CacheRow, Change, StoreError
 
 log = logging.getLogger("tarmac.actions")
 
 _P = ActionPhase
-
-STOPPED = ErrorInfo(code="PlatformStopped", message="stopped by `flyte down`", kind="system")
-"""The reason of an attempt that `flyte down` ended; it does not count as a failure."""
-
-UNCOUNTED = 100
-"""Attempts up to which the loss of a worker that was not its own fault costs an action nothing."""
 
 
 class Actions:
@@ -61,6 +60,8 @@ class Actions:
         clock: Clock,
         pools: Pools,
         dispatch: Callable[[Lifecycle], Dispatch],
+        results: Results,
+        blobs: Blobs,
     ) -> None:
         self._journal = journal
         self._home = home
@@ -69,6 +70,7 @@ class Actions:
         self._pools = pools
         self.limits = Limits(clock, self._time_over)
         self.dispatch = dispatch(self)
+        self.caching = Caching(results, blobs, errands, self._cached, self._waits, self._forget)
 
     # ------------------------------------------------------------------ what dispatch reports
 
@@ -79,27 +81,7 @@ class Actions:
         change = step(self._journal, action, _P.RUNNING, message)
         self.limits.start(action, "max_runtime")
         self._journal.post(change, self._show(action, change), lazy=True)
-        run, row = action.run, action.row
-        request = run.request
-        return wire.Assign(
-            run=run.name,
-            action=row.name,
-            attempt=row.attempt,
-            task=row.task,
-            version=row.version,
-            entry=action.task_spec.entry,
-            project=run.row.project,
-            domain=run.row.domain,
-            inputs=wire.Value(inline=row.inputs, blob=row.inputs_blob),
-            parent=row.parent,
-            group=row.group,
-            env=request.env_vars,
-            custom_context=row.custom_context,
-            log=f"{run.logs}/{row.name}.{row.attempt}.log",
-            started=run.row.created,
-            url=run.url,
-            failures=row.user_failures,
-        )
+        return order_for(action)
 
     def initializing(self, action: LiveAction, message: str) -> None:
         change = step(self._journal, action, _P.INITIALIZING, message)
@@ -108,6 +90,7 @@ class Actions:
     def runs_already(self, action: LiveAction) -> None:
         """A worker was given the action, and the commit that said so was lost."""
         self.dispatch.forget(action)
+        self.caching.runs_already(action)
         self.limits.stop(action, "max_queued_time")
         if action.run.limit is not None:
             action.run.limit.goes_on(action.name)
@@ -155,6 +138,13 @@ class Actions:
         self.limits.start(action, "max_queued_time")
         if not self.limits.is_on(action, "deadline"):
             self.limits.start(action, "deadline")
+        if self.caching.is_for(action):
+            self.caching.ask(action, functools.partial(self._compute, action, pool))
+        else:
+            self._compute(action, pool)
+
+    def _compute(self, action: LiveAction, pool: Pool) -> None:
+        """Have a worker take it, as soon as the run's limit lets it begin."""
         if (limit := action.run.limit) is None:
             self.dispatch.submit(action, pool)
         else:
@@ -205,8 +195,33 @@ class Actions:
         elif frame.error is not None:
             self.failed(action, frame.error, ack)
         else:
-            value = frame.outputs or wire.Value(inline=b"[null]")
-            self.end(action, _P.SUCCEEDED, "done", ack, outputs=value.inline, outputs_blob=value.blob)
+            self._succeeded(action, frame.outputs or wire.Value(inline=b"[null]"), ack)
+
+    def _succeeded(self, action: LiveAction, value: wire.Value, ack: wire.Frame) -> None:
+        result = self.caching.result_of(action, value, time.time())
+        changes: dict[str, Any] = {"outputs": value.inline, "outputs_blob": value.blob}
+        if result is not None:
+            changes["cache"] = msgspec.json.encode(wire.CacheUse(status="populated"))
+        self.end(action, _P.SUCCEEDED, "done", ack, result=result, **changes)
+
+    # ------------------------------------------------------------------ what the cache says
+
+    def _cached(self, action: LiveAction, row: CacheRow) -> None:
+        """Its result was in the cache."""
+        use = wire.CacheUse(status="hit", run=row.run, action=row.action, seconds=row.seconds)
+        changes: dict[str, Any] = {"outputs": row.outputs, "outputs_blob": row.outputs_blob}
+        self.end(action, _P.SUCCEEDED, f"cached: {use}", cache=msgspec.json.encode(use), **changes)
+
+    def _waits(self, action: LiveAction, message: str) -> None:
+        """It stays in the queue until an equal action, which computes, is over."""
+        change = step(self._journal, action, _P.QUEUED, message)
+        self._journal.post(change, self._show(action, change), lazy=True)
+
+    def _forget(self, action: LiveAction) -> None:
+        """It is not to be given out before it is queued again."""
+        self.dispatch.forget(action)
+        if action.run.limit is not None:
+            action.run.limit.ends(action.name)
 
     def failed(
         self, action: LiveAction, error: ErrorInfo, ack: wire.Frame | None = None, *, counted: bool = True
@@ -219,7 +234,7 @@ class Actions:
             return
         if error.kind == "system" and self._home.stopping.exists():
             error, counted = STOPPED, False
-        user, system = _failures(action.row, error, counted)
+        user, system = failures_of(action.row, error, counted)
         verdict = after_failure(error, action.task_spec.retries, user, system, error.code in TIMED_OUT)
         counts: dict[str, Any] = {"user_failures": user, "system_failures": system}
         if verdict.phase is _P.QUEUED:
@@ -290,12 +305,14 @@ class Actions:
         ack: wire.Frame | None = None,
         *,
         error: ErrorInfo | None = None,
+        result: CacheRow | None = None,
         **changes: Any,
     ) -> None:
-        """A terminal phase, for the action and for whatever is still running beneath it."""
+        """A terminal phase, for the action and for whatever is still running beneath it; `result` is for the cache."""
         worker, below = action.worker, action.still_below()
         steps = [*self._cut_short(action, below), step(self._journal, action, phase, message, error=error, **changes)]
-        self._journal.post(together(steps), self._ended(action, below, steps[-1], worker, ack))
+        change = together(steps) if result is None else replace(together(steps), cache=(result,))
+        self._journal.post(change, self._ended(action, below, steps[-1], worker, ack))
         self.dispatch.release(action)
         for child in below:
             self.dispatch.end(child, "its parent ended")
@@ -346,6 +363,7 @@ class Actions:
             for each in ended:
                 each.settled = True
                 self._tell_callers(each)
+                self.caching.ended(each)
                 if each.run.limit is not None:
                     each.run.limit.ends(each.name)
                 if each.is_root:
@@ -378,18 +396,3 @@ class Actions:
 
 def _nothing() -> None:
     """After commits that nobody needs to be shown."""
-
-
-def _failures(row: ActionRow, error: ErrorInfo, counted: bool) -> tuple[int, int]:
-    """How often it has failed by the user's and by the platform's fault, this time included where it is `counted`."""
-    user, system = row.user_failures, row.system_failures
-    if error.kind != "system":
-        user += 1
-    elif counted or row.attempt > UNCOUNTED:
-        system += 1
-    return user, system
-
-
-def sentence(error: ErrorInfo) -> str:
-    first = error.message.strip().split("\n", 1)[0]
-    return first if error.code in first else f"{error.code}: {first}"

@@ -17,7 +17,8 @@ from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.control.clock import Clock
 from tarmac.control.live import LiveAction, LiveRun, Pool, Worker
 from tarmac.control.records import error_of
-from tarmac.control.runs.actions import STOPPED, Actions
+from tarmac.control.runs.actions import Actions
+from tarmac.control.runs.failures import STOPPED
 from tarmac.store import AttemptRow, Store
 
 _P = ActionPhase

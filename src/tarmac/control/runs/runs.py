@@ -40,6 +40,7 @@ from tarmac.control.runs.actions import Actions
 from tarmac.control.runs.recovery import Recovery
 from tarmac.control.runs.registry import Registry
 from tarmac.control.runs.repeats import Repeats, key_of, marks_of, stored_inputs
+from tarmac.control.runs.results import Results
 from tarmac.control.startup import Startup
 from tarmac.control.workers.dispatch import Dispatch
 from tarmac.control.workers.pools import Pools
@@ -92,7 +93,8 @@ class Runs:
         self._ended_lately: dict[str, wire.Run] = {}
         """Runs that ended lately, in their final state: their callers will ask for them again."""
         self.errands = Errands(journal)
-        self.actions = Actions(journal, home, self._over, self.errands, clock, pools, dispatch)
+        self.results = Results(store, journal, blobs, clock)
+        self.actions = Actions(journal, home, self._over, self.errands, clock, pools, dispatch, self.results, blobs)
         self.recovery = Recovery(store, self.live, self.actions, clock, home.stopping)
 
     def url(self, project: str, domain: str, run: str) -> str:

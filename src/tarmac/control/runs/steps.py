@@ -11,7 +11,8 @@ from flyte import wire
 from flyte.names import step_name
 from flyte.wire import ActionPhase
 from tarmac.control.live import LiveAction, Worker, event_of, step
-from tarmac.control.runs.actions import Actions, sentence
+from tarmac.control.runs.actions import Actions
+from tarmac.control.runs.failures import sentence
 from tarmac.events import Journal
 from tarmac.store import ActionRow, Change, ReportRow
 

@@ -1,0 +1,120 @@
+"""The results in the cache: found, listed, deleted.
+
+A stored result that cannot be used any more (it is too old, its blob or a file of it is gone) is like none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Mapping
+
+from flyte import wire
+from flyte.cache_key import address_of, has_located, local_path, replaced
+from tarmac.blobs import Blobs
+from tarmac.control.clock import Clock
+from tarmac.events import Journal
+from tarmac.store import CacheRow, Change, Delete, Store
+
+log = logging.getLogger("tarmac.cache")
+
+_DELETED = 100_000
+"""How many results one call deletes at most."""
+
+
+class Results:
+    def __init__(self, store: Store, journal: Journal, blobs: Blobs, clock: Clock) -> None:
+        self._store = store
+        self._journal = journal
+        self._blobs = blobs
+        self._clock = clock
+
+    # ------------------------------------------------------------------ for actions that ask
+
+    async def find(self, wanted: Mapping[str, wire.TaskSpec]) -> dict[str, CacheRow]:
+        """The results that can be used, by their keys. `wanted`: key → the task that asks."""
+        rows = await self._store.cached(list(wanted))
+        found = {row.key: row for row in rows if self._is_usable(row, wanted[row.key])}
+        with_files = {key: row for key, row in found.items() if has_located(_outputs(wanted[key]))}
+        if with_files:
+            lost = await asyncio.to_thread(self._without_files, with_files, wanted)
+            found = {key: row for key, row in found.items() if key not in lost}
+        return found
+
+    def _is_usable(self, row: CacheRow, task: wire.TaskSpec) -> bool:
+        cache = task.cache
+        if cache is None or (cache.max_age is not None and self._clock.since(row.created) > cache.max_age):
+            return False
+        if row.outputs_blob is not None and not self._blobs.path(row.outputs_blob).exists():
+            log.info("the result of %s/%s in the cache is not used: its blob is gone", row.run, row.action)
+            return False
+        return True
+
+    def _without_files(self, rows: Mapping[str, CacheRow], wanted: Mapping[str, wire.TaskSpec]) -> set[str]:
+        """The keys of results that name files of this machine which are gone, or that cannot be read."""
+        lost = set()
+        for key, row in rows.items():
+            try:
+                gone = self._gone(row, wanted[key])
+            except (OSError, ValueError, RecursionError) as error:
+                gone = [str(error)]
+            if gone:
+                log.info("the result of %s/%s in the cache is not used: %s is gone", row.run, row.action, gone[0])
+                lost.add(key)
+        return lost
+
+    def _gone(self, row: CacheRow, task: wire.TaskSpec) -> list[str]:
+        blob = row.outputs_blob
+        data = row.outputs if blob is None else self._blobs.path(blob).read_bytes()
+        gone: list[str] = []
+
+        def look(value: object) -> object:
+            path = local_path(address_of(value) or "")
+            if path is not None and not os.path.exists(path):
+                gone.append(path)
+            return value
+
+        for value, spec in zip(json.loads(data or b"[]"), task.interface.outputs, strict=False):
+            replaced(value, spec.schema, look)
+        return gone
+
+    # ------------------------------------------------------------------ for people
+
+    async def delete(
+        self, project: str, domain: str, task: str | None = None, key: str | None = None
+    ) -> list[wire.CachedResult]:
+        """Delete the results of a project and domain, or of one task there, or the one whose key begins so.
+
+        Returns what was deleted. An action that is computing puts its result into the cache all the same.
+        """
+        rows = await self._store.cache(project, domain, task, _DELETED)
+        chosen = [row for row in rows if key is None or row.key.startswith(key)]
+        await self._journal.write(Change(deletes=tuple(Delete("cache", (row.key,)) for row in chosen)))
+        return [_shown(row) for row in chosen]
+
+    async def list(
+        self, project: str, domain: str, task: str | None = None, limit: int = 100
+    ) -> list[wire.CachedResult]:
+        """The results in the cache, newest first."""
+        return [_shown(row) for row in await self._store.cache(project, domain, task, limit)]
+
+
+def _outputs(task: wire.TaskSpec) -> list[dict[str, object]]:
+    return [spec.schema for spec in task.interface.outputs]
+
+
+def _shown(row: CacheRow) -> wire.CachedResult:
+    return wire.CachedResult(
+        key=row.key,
+        project=row.project,
+        domain=row.domain,
+        task=row.task,
+        version=row.version,
+        run=row.run,
+        action=row.action,
+        created=row.created,
+        seconds=row.seconds,
+        bytes=None if row.outputs is None else len(row.outputs),
+    )
