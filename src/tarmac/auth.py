@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, cast
 
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from flyte.errors import NotAllowedError, NotAuthenticatedError
+from tarmac.open_calls import OpenCalls
 
 Kind = Literal["owner", "key", "workload", "anonymous"]
 
@@ -54,8 +56,8 @@ class Principal:
     scopes: tuple[str, ...] = field(default=())
     key: str | None = field(default=None, compare=False)
     """sha256 (hex) of the key that was sent, or with which the browser signed in; None for a task or an app."""
-    in_browser: bool = field(default=False, compare=False)
-    """Whether the caller sent a session instead of the key itself."""
+    session: str | None = field(default=None, compare=False)
+    """Id of the browser's session; None for a caller who sent the key itself."""
     expires: float | None = field(default=None, compare=False)
     """When the identity of a task or an app expires, in seconds since the epoch."""
 
@@ -193,6 +195,7 @@ class Authenticator:
         self._used = used
         self._clock = clock
         self._codes: dict[str, tuple[float, str]] = {}
+        self.open_calls = OpenCalls(self._counts)
 
     def authenticate(self, bearer: str | None, cookie: str | None) -> Principal:
         """The principal of the key or, without a key, of the session."""
@@ -215,7 +218,7 @@ class Authenticator:
         if session is None or session.id in self._ended:
             return None
         found = self._holder(session.key)
-        return None if found is None else replace(found, in_browser=True)
+        return None if found is None else replace(found, session=session.id)
 
     def _holder(self, digest: str) -> Principal | None:
         """The principal of the key with this sha256, or None. A key *named* `owner` is still only a key."""
@@ -234,6 +237,23 @@ class Authenticator:
         """Sign out: every copy of the session is refused from now on."""
         if (session := self._identities.verify_session(cookie)) is not None:
             self._ended.end(session.id, session.expires)
+            self.open_calls.end_withdrawn()
+
+    def open_call(self, principal: Principal) -> AbstractAsyncContextManager[None]:
+        """A call that only reads, for as long as the block runs.
+
+        It raises NotAuthenticatedError when the caller's key is revoked meanwhile, or the session signed out.
+        """
+        return self.open_calls.of(principal)
+
+    def key_revoked(self) -> None:
+        """A key was revoked: the open calls that it made are ended."""
+        self.open_calls.end_withdrawn()
+
+    def _counts(self, principal: Principal) -> bool:
+        if principal.session is not None and principal.session in self._ended:
+            return False
+        return principal.key is None or principal.key == self._owner or principal.key in self._keys
 
     def login_code(self, principal: Principal) -> str:
         """A code that `redeem` accepts once, within CODE_LIFETIME. Raises NotAllowedError."""
@@ -254,7 +274,7 @@ class Authenticator:
 
 def _key_of(principal: Principal) -> str:
     """The key that signs a browser in. Raises NotAllowedError for a caller without a key, or with a session only."""
-    if principal.in_browser:
+    if principal.session is not None:
         raise NotAllowedError("a session cannot sign in for another one; sign in with a key, or run: flyte console")
     if principal.key is None:
         raise NotAllowedError("a task or an app cannot sign a browser in; use the owner's token or an API key")

@@ -58,6 +58,7 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
     authenticator = Authenticator(
         home.token(), control.identities, control.keys.by_digest, control.ended_sessions, control.keys.used
     )
+    control.keys.on_revoked = authenticator.key_revoked
     app = make_app(control, authenticator, settings)
     server = _http(app, home.api_socket)
 

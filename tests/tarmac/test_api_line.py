@@ -22,6 +22,7 @@ from tarmac.api.line import Caller
 from tarmac.links.server import Link, Peer, listen
 
 from .api_server import KEY, OWNER, Server, add, serving
+from .gateway_world import until
 
 
 @contextlib.asynccontextmanager
@@ -180,6 +181,16 @@ async def test_a_key_that_is_deleted_starts_nothing_any_more(server: Server, lin
     assert (await ask(line, "POST", "/v1/runs", body)).status == 401
     for path in ("/v1/runs", "/v1/runs/any", "/v1/tasks/env.add"):
         assert (await ask(line, "GET", path)).status == 401
+    line.close()
+
+
+async def test_a_call_that_waits_is_ended_when_its_key_is_revoked(server: Server, link: str) -> None:
+    line, run = await Line.connect(link, KEY), await add(server)
+    waiting = asyncio.create_task(ask(line, "GET", f"/v1/runs/{run}?wait=60"))
+    await until(lambda: len(server.authenticator.open_calls) == 1, "it is under way")
+    server.authenticator._keys.clear()  # type: ignore[attr-defined]
+    server.authenticator.key_revoked()
+    assert (await waiting).status == 401
     line.close()
 
 

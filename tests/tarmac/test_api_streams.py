@@ -14,10 +14,12 @@ import pytest
 
 from flyte._client.client import Client
 from flyte._client.transport import Request, Transport
+from flyte.errors import NotAuthenticatedError
 from flyte.wire import ActionPhase, DeploymentPhase
 from tarmac.api import streams
 
-from .api_server import OWNER, Server, add, messages, next_of, serving
+from .api_server import KEY, OWNER, Server, add, messages, next_of, serving
+from .gateway_world import until
 
 
 @pytest.fixture
@@ -108,6 +110,61 @@ async def test_a_reader_that_goes_away_ends_what_it_followed(server: Server) -> 
     async with server.client().stream("GET", f"/v1/runs/{name}/events") as response:
         await next_of(messages(response))
     await asyncio.wait_for(ended.wait(), 10)
+
+
+def revoke(server: Server) -> None:
+    server.authenticator._keys.clear()  # type: ignore[attr-defined]
+    server.authenticator.key_revoked()
+
+
+async def test_what_a_key_has_open_is_ended_when_the_key_is_revoked(server: Server) -> None:
+    name = await add(server)
+    async with (
+        server.client(KEY).stream("GET", f"/v1/runs/{name}/events") as of_the_key,
+        server.browser("github").stream("GET", f"/v1/runs/{name}/events") as of_its_session,
+        server.client(KEY).stream("GET", f"/v1/runs/{name}/logs?follow=true") as log,
+        server.client().stream("GET", f"/v1/runs/{name}/events") as of_the_owner,
+    ):
+        found, *others = (messages(each) for each in (of_the_owner, of_the_key, of_its_session))
+        for stream in (found, *others):
+            await next_of(stream)
+        waiting = asyncio.create_task(server.client(KEY).get(f"/v1/runs/{name}?wait=60"))
+        await until(lambda: len(server.authenticator.open_calls) == 5, "all five are under way")
+        revoke(server)
+        assert (await waiting).status_code == 401
+        for broken in (*others, log.aiter_raw()):
+            with pytest.raises(httpx.RemoteProtocolError):
+                await asyncio.wait_for(anext(broken), 10)
+        server.control.move(name, ActionPhase.SUCCEEDED, outputs=[42])
+        assert (await next_of(found)).data["phase"] == "succeeded"
+
+
+async def test_who_follows_a_run_with_a_key_that_is_revoked_is_told_so(server: Server) -> None:
+    name = await add(server)
+    client = Client(server.address, KEY)
+    following = client.run_events(name)
+    await anext(following)
+    await until(lambda: len(server.authenticator.open_calls) == 1, "it is under way")
+    revoke(server)
+    with pytest.raises(NotAuthenticatedError):
+        await asyncio.wait_for(anext(following), 10)
+
+
+async def test_signing_out_ends_what_that_browser_has_open_and_no_other(server: Server) -> None:
+    name = await add(server)
+    browser, other = server.browser(), server.browser()
+    async with (
+        browser.stream("GET", f"/v1/runs/{name}/events") as mine,
+        other.stream("GET", f"/v1/runs/{name}/events") as of_the_other,
+    ):
+        found, signed_out = messages(of_the_other), messages(mine)
+        for stream in (signed_out, found):
+            await next_of(stream)
+        assert (await browser.post("/logout")).status_code == 303
+        with pytest.raises(httpx.RemoteProtocolError):
+            await asyncio.wait_for(anext(signed_out), 10)
+        server.control.move(name, ActionPhase.SUCCEEDED, outputs=[42])
+        assert (await next_of(found)).data["phase"] == "succeeded"
 
 
 async def test_a_deployment_is_followed_to_its_end(server: Server) -> None:

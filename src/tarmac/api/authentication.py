@@ -13,6 +13,7 @@ It makes three checks, in this order, before any route runs:
 from __future__ import annotations
 
 import ipaddress
+import logging
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,9 +22,12 @@ from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from flyte.errors import NotAllowedError
+from flyte.errors import NotAllowedError, NotAuthenticatedError
 from tarmac.api.plane import Authenticator
+from tarmac.auth import Principal
 from tarmac.settings import Settings
+
+log = logging.getLogger("tarmac.api.authentication")
 
 SESSION_COOKIE = "tarmac_session"
 
@@ -84,17 +88,41 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
-            self._check(Request(scope))
+            request: Request[Any, Any, Any] = Request(scope)
+            caller = self._check(request)
+            if caller is not None and request.method == "GET":  # what changes something is not broken off
+                await self._read(caller, scope, receive, send)
+                return
         await self.app(scope, receive, send)
 
-    def _check(self, request: Request[Any, Any, Any]) -> None:
+    async def _read(self, caller: Principal, scope: Scope, receive: Receive, send: Send) -> None:
+        """A call that may be open for long. It is broken off when the caller's key is revoked."""
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            async with self._authenticator.open_call(caller):
+                await self.app(scope, receive, noting)
+        except NotAuthenticatedError:
+            if not begun:
+                raise
+            log.info("an open call of %s is broken off: its key was revoked, or its session ended", caller.subject)
+
+    def _check(self, request: Request[Any, Any, Any]) -> Principal | None:
+        """The caller; None where a route needs none."""
         check_host(request, self._hosts)
         if request.route_handler.opt.get("public"):
-            return
+            return None
         bearer = bearer_of(request)
-        request.scope["user"] = self._authenticator.authenticate(bearer, request.cookies.get(SESSION_COOKIE))
+        caller = self._authenticator.authenticate(bearer, request.cookies.get(SESSION_COOKIE))
+        request.scope["user"] = caller
         if bearer is None:
             check_origin(request)
+        return caller
 
 
 def bearer_of(request: Request[Any, Any, Any]) -> str | None:

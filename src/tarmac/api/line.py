@@ -117,7 +117,10 @@ class Caller:
         wait = _wait(query)
         if wait is None:
             return None
-        return _answer(ask, await (self._control.runs.wait(name, wait) if wait else self._control.runs.get(name)))
+        if not wait:
+            return _answer(ask, await self._control.runs.get(name))
+        async with self._authenticator.open_call(self._principal):
+            return _answer(ask, await self._control.runs.wait(name, wait))
 
     async def _create(self, ask: Ask, query: str) -> Answer | None:
         wait = _wait(query)

@@ -7,6 +7,7 @@ Arguments and results are records; a refusal is raised as an error of `flyte.err
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -178,7 +179,11 @@ class Authenticator(Protocol):
         ...
 
     def end_session(self, cookie: str) -> None:
-        """Sign out: the session is refused from now on."""
+        """Sign out: the session is refused from now on, and its open calls are ended."""
+        ...
+
+    def open_call(self, principal: Principal) -> AbstractAsyncContextManager[None]:
+        """A call that only reads, for as long as the block runs; the block is ended when its key is revoked."""
         ...
 
     def login_code(self, principal: Principal) -> str:

@@ -49,6 +49,8 @@ class Keys:
         """sha256 of a key → when it was used last, where that is not written down yet."""
         self._written = clock()
         """When `_used` was written down last."""
+        self.on_revoked: Callable[[], None] = lambda: None
+        """Called when a key was revoked; `by_digest` is without it by then."""
         gateway.on_keys_used = self._callers_used
 
     @property
@@ -128,6 +130,7 @@ class Keys:
             self._by_digest.pop(row.digest, None)
             self._used.pop(row.digest, None)
             self._tell()
+            self.on_revoked()
 
         self._going.add(row.digest)
         try:

@@ -75,6 +75,7 @@ def _text(shape: Shape, stamp: str) -> str:
         _door(shape),
         _apps(shape),
         _again(shape),
+        rules.callers(shape),
         _control(shape),
         _defaults_of_apps(),
     )

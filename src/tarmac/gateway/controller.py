@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flyte.wire import (
     AnyFrame,
@@ -32,9 +32,11 @@ from tarmac.gateway.access_log import AccessLog
 from tarmac.gateway.activity import Activity
 from tarmac.gateway.folder import Memory
 from tarmac.gateway.link import Link
+from tarmac.gateway.open_requests import OpenRequest, Withdrawn
 from tarmac.gateway.proxy import Proxy
 from tarmac.gateway.routes import Wanted, state, wanted
 from tarmac.gateway.runtime_api import HAProxyAway
+from tarmac.gateway.shape import ENDED, KEYS
 from tarmac.gateway.wake import HeldRequests, Outlook
 from tarmac.home import Home
 from tarmac.settings import Settings
@@ -61,6 +63,10 @@ TICK = 0.25
 """Seconds between two checks whether it is time to look for apps without requests."""
 
 
+Callers = tuple[Mapping[str, str], Mapping[str, str]]
+"""sha256 of each key that counts → its holder; and the sessions that were signed out."""
+
+
 class Controller:
     def __init__(self, home: Home, settings: Settings, came_up: Callable[[], None]) -> None:
         self._home = home
@@ -83,6 +89,9 @@ class Controller:
         self._link = Link(home.link_socket, home.token(), self._linked, self._frame)
         self._held = HeldRequests(self._outlook, self._link.send, self._news.set, settings.hold_timeout)
         self._access = AccessLog(home)
+        self._keys_changed = asyncio.Event()
+        """Set when HAProxy has other keys than those of which the open requests were looked at."""
+        self._looked_at: Callers | None = None
         self._activity = Activity()
         self._parting: dict[str, int | None] = {}
         """App that lost its last replica → the HAProxy process that must finish the app's open requests."""
@@ -102,6 +111,7 @@ class Controller:
                 tasks.create_task(self._recall())
                 tasks.create_task(self._watch_always())
                 tasks.create_task(self._tell_callers_always())
+                tasks.create_task(self._end_withdrawn_always())
         finally:
             for server in servers:  # closed and not awaited: HAProxy's connections stay until this process is gone
                 server.close()
@@ -260,6 +270,7 @@ class Controller:
                     self._news.set()
                 elif want is not None:
                     self._tell_applied(barriers)
+                    self._note_keys(want)
                 self._report()
                 away = ""
             except HAProxyAway as error:
@@ -301,6 +312,34 @@ class Controller:
             await asyncio.sleep(CALLERS_TOLD_EVERY)
             if callers := self._access.callers():
                 self._link.send(KeysUsed(callers=sorted(callers)))
+
+    # ------------------------------------------------------------------ revoked keys
+
+    def _note_keys(self, want: Wanted) -> None:
+        """HAProxy has these keys now: have the open requests looked at if they are others than before."""
+        if self._looked_at != (want.maps[KEYS], want.maps[ENDED]):
+            self._looked_at = (want.maps[KEYS], want.maps[ENDED])
+            self._keys_changed.set()
+
+    def _counts(self, request: OpenRequest) -> bool:
+        """Whether the key that let the request in, and its session, count at this moment."""
+        assert self._wanted is not None, "HAProxy has keys"
+        return request.key in self._wanted.maps[KEYS] and request.session not in self._wanted.maps[ENDED]
+
+    async def _end_withdrawn_always(self) -> None:
+        """End open requests and WebSockets whose key was revoked, or whose session was signed out."""
+        runtime, master = self._home.haproxy_socket, self._home.haproxy_master_socket
+        while True:
+            await self._keys_changed.wait()
+            self._keys_changed.clear()
+            try:
+                if count := await Withdrawn(runtime, master, self._counts).end():
+                    log.info("%d open requests of keys that were revoked, or of sessions that ended, are closed", count)
+            except HAProxyAway:
+                await asyncio.sleep(RETRY)
+                self._keys_changed.set()
+            except Exception:  # a surprise in HAProxy's answers ends nothing else, and the next change tries again
+                log.exception("the open requests of revoked keys cannot be read")
 
     async def _watch_always(self) -> None:
         """Tell the control plane which apps have no requests."""

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 
 from tarmac.gateway import answers
 from tarmac.gateway.answers import Answer
-from tarmac.gateway.shape import ENDED, HOSTS, KEYS, SESSION_COOKIE, SLOTS, Shape
+from tarmac.gateway.shape import CALLERS, ENDED, HOSTS, KEYS, SESSION_COOKIE, SLOTS, Shape
 
 LONGEST_SIGN_IN = 8192
 """Bytes of the form that signs a browser in; it is read before the caller's key is known."""
 
 _SIGN_IN_TIME = "10s"
 """How long that form may take to arrive."""
+
+LONGEST_NOTE = 160
+"""Bytes of a request's number, the sha256 of its key, and its session's id."""
 
 _HOPS = 3
 """Trusted proxies in a row that are looked through for the client's address."""
@@ -176,12 +179,15 @@ def _caller(shape: Shape, sign_in: Iterator[str]) -> Iterator[str]:
     yield "  http-request set-var(txn.now) date if routed !open"
     yield "  http-request set-var(txn.token) http_auth_bearer if routed !open"
     yield "  http-request set-var(txn.token) http_auth_pass if routed !open !token"  # https://any:KEY@host/
-    yield f"  http-request set-var(txn.caller) var(txn.token),sha2(256),hex,lower,map_str({KEYS}) if token"
+    yield "  http-request set-var(txn.key) var(txn.token),sha2(256),hex,lower if token"
+    yield f"  http-request set-var(txn.caller) var(txn.key),map_str({KEYS}) if token"
+    yield "  http-request unset-var(txn.key) if token !known"
     subject = "var(txn.token),jwt_payload_query('$.sub')"
     yield f"  http-request set-var(txn.caller) {subject} if token !known signed in_time issued_here !session"
     yield "  http-request del-header authorization if known !{ var(txn.route),field(2,|) -m str passing }"
     yield "  http-request unset-var(txn.token) if routed !open !known"
     yield from _caller_by_session(shape)
+    yield from _note_key()
     yield from _preflight()
     yield from sign_in
     yield refuse(answers.NO_KEY, "if routed !open !known !preflight", "hdr www-authenticate Bearer")
@@ -216,8 +222,27 @@ def _caller_by_session(shape: Shape) -> Iterator[str]:
     )
     for own_page in own_pages:
         yield f"  http-request set-var(txn.token) req.cook({SESSION_COOKIE}) if routed !open !known !token {own_page}"
-    key = f"var(txn.token),jwt_payload_query('$.key'),map_str({KEYS})"
-    yield f"  http-request set-var(txn.caller) {key} if token !known signed in_time issued_here session !ended"
+    counts = "token !known signed in_time issued_here session !ended"
+    yield f"  http-request set-var(txn.key) var(txn.token),jwt_payload_query('$.key') if {counts}"
+    yield f"  http-request set-var(txn.session) var(txn.token),jwt_payload_query('$.sid') if {counts}"
+    yield f"  http-request set-var(txn.caller) var(txn.key),map_str({KEYS}) if {counts}"
+
+
+def _note_key() -> Iterator[str]:
+    """Note the key, and the browser's session, of each request that was let in by one, for as long as it is open.
+
+    When a key is revoked, or a session signed out, the controller finds its requests in this table and ends them. `%rt`
+    is the number by which `show sess` knows the request.
+    """
+    let_in = "if known { var(txn.key) -m found }"
+    yield f"  http-request set-var-fmt(txn.let_in) %rt/%[var(txn.key)]/%[var(txn.session)] {let_in}"
+    yield f"  http-request track-sc1 var(txn.let_in) table {CALLERS} {let_in}"
+
+
+def callers(shape: Shape) -> Iterator[str]:
+    """The table itself: a request's entry stays while the request is open, and a second longer."""
+    yield f"backend {CALLERS} from base"
+    yield f"  stick-table type string len {LONGEST_NOTE} size {shape.maxconn} expire 1s"
 
 
 def _preflight() -> Iterator[str]:

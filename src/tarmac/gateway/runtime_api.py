@@ -8,7 +8,7 @@ prompt, which separates it from the next answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,8 +149,13 @@ async def old_workers(master: Path) -> list[int]:
 
 async def old_traffic(master: Path, worker: int) -> dict[int, Traffic]:
     """The same as `Session.traffic` for a worker that was replaced; empty when it is gone."""
-    said = await _tell(master, f"@!{worker} {_TRAFFIC}")
+    said = await asking_old(master, worker)(_TRAFFIC)
     return _traffic(said) if said.startswith("#") else {}
+
+
+def asking_old(master: Path, worker: int) -> Callable[[str], Awaitable[str]]:
+    """A function that sends one command to a worker that was replaced. It raises HAProxyAway."""
+    return lambda command: _tell(master, f"@!{worker} {command}")
 
 
 async def _tell(master: Path, command: str) -> str:

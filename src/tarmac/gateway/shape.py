@@ -10,6 +10,9 @@ HOLD_LUA = Path(__file__).with_name("hold.lua")
 HOSTS, SLOTS, KEYS, ENDED = "hosts.map", "slots.map", "keys.map", "ended.map"
 """The maps' files. The runtime API uses the same names as the configuration."""
 
+CALLERS = "callers"
+"""Name of the stick table of open requests, with the key that each was let in by."""
+
 AGAIN = "again"
 """Name of the spare server in each app's backend, and of the frontend behind it."""
 
