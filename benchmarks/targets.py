@@ -53,6 +53,7 @@ def _least(what: str, benchmark: str, contender: str, limit: float | None, unit:
 _PASS = "floor, python -c pass: task → result"
 _POOL = "floor, ProcessPoolExecutor: 5,000 children"
 _FORKS = "floor, multiprocessing forkserver: 100 children"
+_HITS = "10,000 children"
 _FASTAPI, _BARE = "GET, 16 connections", "bare ASGI, GET, 16 connections"
 _ALONE = "GET, 1 connection, latency"
 _CALLS = "app → app as the document writes it, 1 at a time"
@@ -63,6 +64,10 @@ TARGETS = (
     _most("run, a fresh process, p50", "run", "ours, fresh: task → result", 5, floor=_PASS, ratio=0.4),
     _least("fan-out, reused", "fan-out", "ours, reused: 5,000 children", 5000, floor=_POOL, ratio=1),
     _least("fan-out, a fresh process each", "fan-out", "ours, fresh: 1,000 children", 350, floor=_FORKS, ratio=3),
+    _most("a result from the cache, p50", "cache", "ours: a hit", None, floor="ours, reused: task → result", ratio=1.2),
+    _least(
+        "10,000 hits in one fan-out", "cache", f"ours, hits: {_HITS}", None, floor=f"ours, reused: {_HITS}", ratio=1
+    ),
     _least("webhook that waits, 16 connections, reused", "webhook", "ours, reused: webhook, 16 at a time", 1200),
     _most("the same, p99", "webhook", "ours, reused: webhook, 16 at a time, latency", 30, part=0.99),
     _least(

@@ -29,6 +29,16 @@ async def fan_again(n: int) -> int:
     return sum(await asyncio.gather(*(add_again(x=i) for i in range(n))))
 
 
+@reused.task(cache="auto")
+async def add_cached(x: int) -> int:
+    return x + 1
+
+
+@reused.task
+async def fan_cached(n: int) -> int:
+    return sum(await asyncio.gather(*(add_cached(x=i) for i in range(n))))
+
+
 @reused.task
 async def fails(x: int) -> int:
     raise ValueError(f"{x} is not wanted")

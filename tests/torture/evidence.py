@@ -44,6 +44,16 @@ def calls_doubled(story: Story) -> list[str]:
     ]
 
 
+def computed_twice(story: Story) -> list[str]:
+    """Of the calls that wait for each other one computes; all others find its result."""
+    computed = Counter(each.cache_key for each in story.actions if each.cache == "populated")
+    found = [f"the cached result {key} was computed {times} times" for key, times in computed.items() if times > 1]
+    for each in story.actions:
+        if each.cache == "hit" and (computed[each.cache_key] == 0 or (each.run, each.name, 1) in story.began):
+            found.append(f"{each.run}/{each.name} ({each.task}) is a hit, and ran or has no source")
+    return found
+
+
 def lost_without_cause(story: Story) -> list[str]:
     """An attempt is lost with its process alone, and a process because we hurt it or what it lived on."""
     found = []
@@ -176,6 +186,7 @@ def _words(attempt: Attempt) -> str:
 CHECKS: tuple[Callable[[Story], list[str]], ...] = (
     run_twice,
     calls_doubled,
+    computed_twice,
     lost_without_cause,
     losses_counted,
     failures_counted,

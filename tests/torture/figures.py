@@ -51,6 +51,8 @@ def _looked_at(told: Story) -> dict[str, Any]:
         "attempts lost": sum(attempt.error["kind"] == "system" for attempt in told.failed),
         "of these lost before they noted anything": evidence.unexplained_silence(told),
         "steps recorded": words["kept"],
+        "results computed for the cache": sum(action.cache == "populated" for action in told.actions),
+        "results found in the cache": sum(action.cache == "hit" for action in told.actions),
         "notes of printed lines": words["said"],
     }
 

@@ -70,7 +70,21 @@ def _tree(chance: random.Random, key: str) -> _Drawn:
 
 
 def _abort(chance: random.Random, key: str) -> _Drawn:
+    if chance.random() < 0.4:
+        return "deserter", _asks(key), _ends("aborted")
     return "staged", {}, _ends("aborted")
+
+
+def _cached(chance: random.Random, key: str) -> _Drawn:
+    width = chance.randrange(1, 5)
+    asked = _asks(key)
+    return "crowded", {"width": width, **asked}, _gives([asked["key"]] * width)
+
+
+def _asks(key: str) -> dict[str, Any]:
+    """The same inputs for several runs that come one after the other."""
+    common = f"c{int(key[1:]) // 25}"
+    return {"key": common, "seconds": _seconds(random.Random(common), 1.5)}
 
 
 def _blocked(chance: random.Random, key: str) -> _Drawn:
@@ -135,6 +149,7 @@ KINDS: dict[str, tuple[int, _Draw]] = {
     "retry": (6, _retry),
     "tree": (6, _tree),
     "abort": (4, _abort),
+    "cached": (4, _cached),
     "blocked": (2, _blocked),
     "fails": (2, _fails),
     "quick": (8, _quick),

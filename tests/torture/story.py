@@ -50,6 +50,9 @@ class Action:
     message: str = ""
     created: float = 0.0
     ended: float = 0.0
+    cache_key: str | None = None
+    cache: str = ""
+    """What the cache had to do with it: hit, populated or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def tell(rows: Rows, notes: Path, hurt: Collection[int], kinds: Mapping[str, str
 def _actions(rows: Rows) -> list[Action]:
     columns = (
         "run, name, parent, task, phase, attempt, user_failures, system_failures, inputs, group_name, sequence, "
-        "error, message, created, ended"
+        "error, message, created, ended, cache_key, cache"
     )
     found = []
     for run, name, parent, task, phase, attempt, user, system, inputs, group, sequence, error, *rest in rows(
@@ -116,12 +119,11 @@ def _actions(rows: Rows) -> list[Action]:
     ):
         call = (bytes(inputs or b""), group, sequence)
         short = task.rpartition(".")[2]
-        message, created, ended = rest
-        found.append(
-            Action(
-                run, name, parent, short, phase, attempt, user, system, call, _json(error), message, created, ended or 0
-            )
-        )
+        message, created, ended, key, cache = rest
+        status = json.loads(bytes(cache))["status"] if cache else ""
+        progress = phase, attempt, user, system
+        end = message, created, ended or 0
+        found.append(Action(run, name, parent, short, *progress, call, _json(error), *end, key, status))
     return found
 
 

@@ -50,6 +50,14 @@ WRONG: dict[str, tuple[Check, Story]] = {
         evidence.calls_doubled,
         replace(story(), actions=[ROOT, CHILD, replace(CHILD, name="d")]),
     ),
+    "a cached result that two have computed": (
+        evidence.computed_twice,
+        replace(story(), actions=[replace(CHILD, name=name, cache_key="k", cache="populated") for name in "cd"]),
+    ),
+    "a result from the cache that nobody has computed": (
+        evidence.computed_twice,
+        story(child=replace(CHILD, cache_key="k", cache="hit")),
+    ),
     "a lost worker that nobody hurt": (
         evidence.lost_without_cause,
         story(note("began", parent=4), attempts=(lost(),)),

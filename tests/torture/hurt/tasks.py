@@ -128,6 +128,31 @@ def silent(where: str, seconds: float) -> str:
         return "done"
 
 
+# ---------------------------------------------------------------------------------------------------------- the cache
+
+
+@env.task(cache=flyte.Cache("auto", serialize=True, ignored_inputs=("where",)))
+async def computed(where: str, key: str, seconds: float) -> str:
+    """Several runs ask for the same key at the same time; one of them computes."""
+    with noted(where):
+        await asyncio.sleep(seconds)
+        return key
+
+
+@env.task
+async def crowded(where: str, key: str, width: int, seconds: float) -> list[str]:
+    with noted(where):
+        return list(await asyncio.gather(*(computed(where=where, key=key, seconds=seconds) for _ in range(width))))
+
+
+@env.task
+async def deserter(where: str, key: str, seconds: float) -> None:
+    """Is aborted, mostly while it computes and others wait for it."""
+    with noted(where):
+        await computed(where=where, key=key, seconds=seconds)
+        await forever(where=where)
+
+
 # ------------------------------------------------------------------------------------------------------ ended by others
 
 
