@@ -74,7 +74,10 @@ class Act:
         self.inputs: dict[str, Any] = json.loads(assign.inputs.inline or b"{}")
         self._worker = worker
 
-    async def call(self, task: str, sequence: int = 0, **inputs: Any) -> wire.CallResult:
+    async def call(
+        self, task: str, sequence: int = 0, overrides: bytes | None = None, **inputs: Any
+    ) -> wire.CallResult:
+        """Call a task as a worker does; `overrides`: its changed `TaskSpec` as JSON."""
         a = self.assign
         result: wire.CallResult = await self._worker.ask(
             wire.Call(
@@ -85,6 +88,8 @@ class Act:
                 task=task,
                 inputs=wire.Value(inline=json.dumps(inputs).encode()),
                 sequence=sequence,
+                spec=overrides,
+                overridden=overrides is not None,
             )
         )
         return result

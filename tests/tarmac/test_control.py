@@ -18,7 +18,7 @@ from flyte.errors import InvalidInputError, RemoteTaskNotFoundError, RunAlreadyE
 from flyte.wire import ActionPhase
 from tarmac.control.inbox import WorkerPeer
 from tests.tarmac.fake_agent import Act, Vanish
-from tests.tarmac.house import TASKS, House, eventually, open_house
+from tests.tarmac.house import TASKS, House, eventually, open_house, task
 
 
 @pytest.fixture
@@ -298,6 +298,27 @@ async def test_a_parent_gets_its_childrens_results(house: House) -> None:
     run = await house.result("tree")
     assert bytes(run.outputs or b"") == b"[210]"
     assert (await house.control.runs.get(run.name)).actions == 21
+
+
+ELSEWHERE = wire.ImageSpec(name="as another Python evaluates the declaration")
+OVERRIDES = {
+    "another image": msgspec.json.encode(task("add", environment={"image": ELSEWHERE})),
+    "other bytes": msgspec.json.format(msgspec.json.encode(task("add")), indent=2),
+}
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES.values(), ids=OVERRIDES)
+async def test_an_overridden_call_starts_its_child_in_whatever_words_the_override_is_written(
+    house: House, overrides: bytes
+) -> None:
+    async def behave(act: Act) -> Any:
+        if act.assign.task == "env.add":
+            return act.inputs["x"] + 1
+        results = [await act.call("env.add", overrides=overrides, x=n) for n in range(3)]
+        return [json.loads(result.outputs.inline or b"")[0] for result in results if result.outputs]
+
+    house.behave = behave
+    assert bytes((await house.result("tree")).outputs or b"") == b"[[1, 2, 3]]"
 
 
 async def test_a_tree_deeper_than_the_slots_and_the_pool_does_not_lock_up(house: House) -> None:

@@ -26,6 +26,9 @@ from tarmac.store import ActionRow, Change, CurrentTaskRow, Store, TaskRow
 
 _P = ActionPhase
 
+_Prepared = tuple[KnownTask, Pool]
+"""What a child needs to be started: its task, and the pool that its worker comes from."""
+
 
 class Children:
     def __init__(
@@ -49,46 +52,52 @@ class Children:
         """Calls (worker, key) whose task is being read, and whether somebody still waits for them."""
 
     def call(self, worker: Worker, frame: wire.Call) -> None:
+        self._call(worker, frame, None)
+
+    def _call(self, worker: Worker, frame: wire.Call, prepared: _Prepared | None) -> None:
         parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
         if parent is None or frame.key in parent.calls:
             return
         name, child = _child(parent, frame)
         if child is not None and child.settled:
             worker.send(result_of_call(frame.key, child))
-            return
-        if child is not None:
+        elif child is not None:
             self._await(parent, child, frame.key)
-            return
+        elif (ready := prepared or self._at_hand(parent, frame)) is not None:
+            self._start_child(parent, *ready, name, frame)
+        elif (worker.unit, frame.key) not in self._preparing:
+            self._preparing[worker.unit, frame.key] = True
+            self._errands.run(self._call_unknown(worker, parent, frame))
+
+    def _at_hand(self, parent: LiveAction, frame: wire.Call) -> _Prepared | None:
         row = parent.run.row
         known = self._registry.at_hand(row.project, row.domain, frame.task, parent.row.version)
+        if known is None:
+            return None
         override = frame.spec if frame.overridden else None
-        pool = self._pools.at_hand(known, override, parent.run.request.env_vars) if known else None
-        if known is None or pool is None:
-            if (worker.unit, frame.key) not in self._preparing:
-                self._preparing[worker.unit, frame.key] = True
-                self._errands.run(self._call_unknown(worker, parent, frame))
-        else:
-            self._start_child(parent, known, pool, name, frame)
+        pool = self._pools.at_hand(known, override, parent.run.request.env_vars)
+        return None if pool is None else (known, pool)
 
     async def _call_unknown(self, worker: Worker, parent: LiveAction, frame: wire.Call) -> None:
-        """The child's task is not at hand: read it, or register what the worker sent along, then call again."""
+        """The child's task is not at hand: read it, or register what the worker sent along, then start the child."""
+        prepared: _Prepared | ErrorInfo
         try:
             async with self._registering:
-                problem = await self._prepare(parent, frame)
+                prepared = await self._prepare(parent, frame)
         except (msgspec.MsgspecError, RecursionError, InvalidInputError) as error:
             message = f"what was sent along with the call of {frame.task} cannot be read: {error}"
-            problem = ErrorInfo(code="RuntimeSystemError", message=message, kind="system")
+            prepared = ErrorInfo(code="RuntimeSystemError", message=message, kind="system")
         finally:
             is_wanted = self._preparing.pop((worker.unit, frame.key))
         if not is_wanted:
             return
-        if problem is None:
-            self.call(worker, frame)
+        if isinstance(prepared, ErrorInfo):
+            worker.send(wire.CallResult(key=frame.key, action="", phase=_P.FAILED, error=prepared))
         else:
-            worker.send(wire.CallResult(key=frame.key, action="", phase=_P.FAILED, error=problem))
+            self._call(worker, frame, prepared)
 
-    async def _prepare(self, parent: LiveAction, frame: wire.Call) -> ErrorInfo | None:
-        """Have the child's task and pool at hand; otherwise say why that cannot be."""
+    async def _prepare(self, parent: LiveAction, frame: wire.Call) -> _Prepared | ErrorInfo:
+        """The child's task and pool; otherwise the reason why they cannot be had."""
         row = parent.run.row
         stored = await self._store.task(row.project, row.domain, frame.task, parent.row.version)
         if stored is None and frame.spec is not None and parent.task is not None:
@@ -110,10 +119,9 @@ class Children:
         known = known or self._registry.remember(stored)
         override = _spec(frame.spec) if frame.spec and frame.overridden else None
         try:
-            await self._pools.make(known, override, parent.run.request.env_vars)
+            return known, await self._pools.make(known, override, parent.run.request.env_vars)
         except BaseRuntimeError as problem:
             return ErrorInfo(code=problem.code, message=problem.message, kind=problem.kind)
-        return None
 
     async def _register(self, row: TaskRow) -> None:
         """Register a task that came with a call; it is current where no version of it was known."""

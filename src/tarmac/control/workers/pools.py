@@ -144,14 +144,10 @@ class Pools:
 
     async def make(self, known: KnownTask, override: TaskSpec | None, variables: Mapping[str, str]) -> Pool:
         """The pool for a task in a run that sets `variables`. Raises SecretNotFoundError and ImageBuildError."""
-        if override is not None:  # an image is what was deployed: a worker may evaluate it under another Python
-            image = known.spec.environment.image
-            environment = msgspec.structs.replace(override.environment, image=image)
-            override = msgspec.structs.replace(override, environment=environment)
         raw = None if override is None else msgspec.json.encode(override)
         if (found := self.at_hand(known, raw, variables)) is not None:
             return found
-        row, spec = known.row, override or known.spec
+        row, spec = known.row, known.spec if override is None else _with_deployed_image(override, known.spec)
         secrets = await self._secrets.open(row.project, row.domain, spec.environment)
         made = await self._images.find(row.project, row.domain, spec.environment)
         code = Code(row.bundle, row.root, tuple(row.sys_path), row.version)
@@ -224,6 +220,12 @@ class Pools:
         for pool in self.of_spec(frame.pool):
             pool.proven = True
             self._looked.heard(pool.code or pool.spec.id, frame.variables)
+
+
+def _with_deployed_image(override: TaskSpec, deployed: TaskSpec) -> TaskSpec:
+    """A worker may evaluate the image's declaration under another Python than the one that deployed it."""
+    environment = msgspec.structs.replace(override.environment, image=deployed.environment.image)
+    return msgspec.structs.replace(override, environment=environment)
 
 
 def _key(known: KnownTask, override: bytes) -> bytes:
