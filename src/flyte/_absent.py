@@ -70,11 +70,6 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "PARQUET": "annotate with `pandas.DataFrame`, which travels as Parquet",
         "HashFunction": "pass `hash_method=` or `file_cache_key=` to `flyte.io.File`",
     },
-    "flyte.report": {
-        "Timeline": "log HTML of your own: `flyte.report.get_tab(NAME).log(HTML)`",
-        "abbreviate": "log HTML of your own: `flyte.report.get_tab(NAME).log(HTML)`",
-        "duration_ms": "log HTML of your own: `flyte.report.get_tab(NAME).log(HTML)`",
-    },
     "flyte.models": {
         "CodeBundle": "code is found again with `flyte.remote.Run.code_bundle`",
         "NativeInterface": "a task's inputs and outputs are in its `json_schema`",

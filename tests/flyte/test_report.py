@@ -70,3 +70,61 @@ async def test_in_local_mode_no_code_was_sent(tmp_path: Path) -> None:
     assert (await run.code_bundle.aio()).digest is None
     with pytest.raises(NotFoundError, match=r"no code was sent for reports\.silent"):
         await run.download_code.aio(tmp_path)
+
+
+def test_a_report_with_several_tabs_has_a_button_for_each() -> None:
+    report = flyte.report.Report("daily <1>")
+    report.get_tab("a & b").log("<b>one</b>")
+    assert "role='tab'" not in report.get_final_report()
+    report.get_tab("plots").log("<i>two</i>")
+    page = report.get_final_report()
+    assert page.count("role='tab' ") == page.count("role='tabpanel'") == 2
+    for part in ("<title>daily &lt;1&gt;</title>", "a &amp; b</button>", "<b>one</b>", "<i>two</i>"):
+        assert part in page
+
+
+def test_only_what_was_logged_is_content() -> None:
+    report = flyte.report.Report("r")
+    report.get_tab("main")
+    assert not report.has_content()
+    report.get_tab("main").log("x")
+    assert report.has_content()
+
+
+@env.task(report=True)
+async def tells() -> None:
+    timeline = flyte.report.Timeline("steps")
+    timeline.heading("<Work>")
+    timeline.row(label="fetch", meta="12 ms", detail=flyte.report.abbreviate("<a>"), error="no <b>")
+    await flyte.report.flush.aio()
+
+
+async def test_a_timeline_lists_what_happened_and_does_nothing_outside_an_action() -> None:
+    flyte.init()
+    flyte.report.Timeline().row(label="nobody sees this")
+    run = await flyte.run.aio(tells)
+    await run.wait.aio(quiet=True)
+    page = await run.get_report.aio()
+    for part in ("&lt;Work&gt;</h2>", "<b>fetch</b>", "12 ms</span>", "— &lt;a&gt;", "⚠ no &lt;b&gt;"):
+        assert part in page
+
+
+def test_long_values_are_cut_and_can_be_opened() -> None:
+    assert flyte.report.abbreviate(None) == ""
+    assert flyte.report.abbreviate("a" * 300) == "a" * 300
+    long = flyte.report.abbreviate("<" * 25_000, 10)
+    assert long.startswith(f"<details><summary>{'&lt;' * 10}… (+24,990)</summary>")
+    assert "5,000 more characters" in long
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "shown"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.120Z", "120 ms"),
+        ("2026-01-01T00:00:00", "2026-01-01T00:00:00Z", ""),
+        (None, "2026-01-01", ""),
+        ("x", "y", ""),
+    ],
+)
+def test_a_time_between_two_moments_is_in_milliseconds(start: object, end: object, shown: str) -> None:
+    assert flyte.report.duration_ms(start, end) == shown

@@ -382,6 +382,11 @@ class FakeRuns(_Part):
 
 
 class FakeActions(_Part):
+    def __init__(self, fake: FakeControl) -> None:
+        super().__init__(fake)
+        self.reports: dict[tuple[str, str], str] = {}
+        """(run, action) → HTML of what the action has shown."""
+
     async def get(self, run: str, name: str) -> wire.ActionDetails:
         await self._fake.runs.get(run)
         held = self._fake.known_runs[run].actions.get(name)
@@ -412,7 +417,12 @@ class FakeActions(_Part):
         action = (await self.get(run, name)).action
         if attempt not in (None, action.attempt):
             raise NotFoundError(f"attempt {attempt} of the action {run}/{name} has no report")
-        return wire.Report(attempt=action.attempt, at=self._fake.now, html=f"<p>{action.task}</p>")
+        html = self.reports.get((run, name), f"<p>{action.task}</p>")
+        return wire.Report(attempt=action.attempt, at=self._fake.now, html=html)
+
+    async def report_time(self, run: str, name: str) -> tuple[int, float] | None:
+        html = self.reports.get((run, name))
+        return None if html is None else (1, float(len(html)))
 
     async def log(self, run: str, action: str, attempt: int | None) -> tuple[Path, IsOver, int]:
         number = attempt or (await self.get(run, action)).action.attempt

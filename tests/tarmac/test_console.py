@@ -21,6 +21,7 @@ from flyte.wire import (
     ActionPhase,
     App,
     AppStatus,
+    CacheUse,
     EnvironmentSpec,
     ErrorInfo,
     LinkSpec,
@@ -625,3 +626,28 @@ def test_what_an_action_returned_has_no_name_that_nobody_gave_it(values: bytes, 
     action = Action(run="r", name="a0", task="env.add", phase=ActionPhase.SUCCEEDED)
     details = ActionDetails(action=action, outputs=msgspec.Raw(values))
     assert [name for name, _, _ in outputs_shown(details)] == names
+
+
+async def test_a_report_is_a_page_of_an_origin_of_its_own(server: Server) -> None:
+    name = await add(server)
+    assert not [element for element, _ in (await page(server, f"/runs/{name}")).elements if element == "iframe"]
+    server.control.actions.reports[name, "a0"] = "<p>what it found</p>"
+    shown = await page(server, f"/runs/{name}")
+    (frame,) = [attributes for element, attributes in shown.elements if element == "iframe"]
+    assert "allow-same-origin" not in (frame["sandbox"] or "")
+    answer = await server.browser("github").get(str(frame["src"]))
+    (policy,) = answer.headers.get_list("content-security-policy")
+    assert (answer.text, answer.headers["x-frame-options"]) == ("<p>what it found</p>", "SAMEORIGIN")
+    assert policy.startswith("sandbox allow-scripts")
+    assert "allow-same-origin" not in policy
+    assert "default-src 'none'" in policy
+
+
+async def test_a_result_from_the_cache_names_the_action_that_computed_it(server: Server) -> None:
+    name = await add(server)
+    use = CacheUse(status="hit", run="earlier", action="c1", seconds=12.25)
+    known = server.control.known_runs[name]
+    known.run = msgspec.structs.replace(known.run, cache=use)
+    shown = await page(server, f"/runs/{name}")
+    assert f"{HOME}/runs/earlier?action=c1" in [attributes.get("href") for _, attributes in shown.elements]
+    assert "the result of earlier/c1, 12.2 s saved" in shown.text

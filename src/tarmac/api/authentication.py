@@ -37,6 +37,7 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        b"frame-src 'self'; "
         b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
     (b"x-content-type-options", b"nosniff"),
@@ -158,11 +159,13 @@ def check_origin(request: Request[Any, Any, Any]) -> None:
         )
 
 
+_ADDED = (*SECURITY_HEADERS, (b"cache-control", b"no-store"))
+
+
 async def add_security_headers(message: Message, scope: Scope) -> None:
-    """Add headers to every answer; `no-store` unless the route sets caching itself, since answers are private."""
+    """Add headers to every answer, but for those that the route sets itself; `no-store`, since answers are private."""
     if message["type"] == "http.response.start":
         headers = list(message["headers"])
-        headers += SECURITY_HEADERS
-        if not any(name.lower() == b"cache-control" for name, _ in headers):
-            headers.append((b"cache-control", b"no-store"))
+        given = {name.lower() for name, _ in headers}
+        headers += [(name, value) for name, value in _ADDED if name not in given]
         message["headers"] = headers

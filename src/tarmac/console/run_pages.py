@@ -14,6 +14,7 @@ from litestar.response import Redirect
 from flyte.errors import InvalidInputError, RunNotFoundError
 from flyte.rules import moment
 from flyte.wire import ROOT_ACTION, Action, ActionDetails, ActionPhase, Run
+from tarmac.api.parameters import MOST_ATTEMPTS
 from tarmac.api.plane import By, Control, ControlPlane
 from tarmac.api.runs import phase_of
 from tarmac.console import tree
@@ -127,6 +128,7 @@ async def run_page(
         inputs=inputs_shown(details),
         outputs=outputs_shown(details),
         log=_log(place, details.action, attempt),
+        report=await _report(control, place, details.action),
         attempt=attempt or details.action.attempt,
         **_liveness(place, record),
     )
@@ -170,6 +172,15 @@ def _log(place: Place, action: Action, attempt: int | None) -> str:
     return place.api(
         "runs", action.run, "actions", action.name, "logs", tail=2000, attempt=attempt, follow=1, partial=1
     )
+
+
+async def _report(control: ControlPlane, place: Place, action: Action) -> str | None:
+    """The address of what the action has shown last, which changes when it shows something new; None for nothing."""
+    found = await control.actions.report_time(action.run, action.name)
+    if found is None:
+        return None
+    attempt, at = found
+    return place.page("runs", action.run, "actions", action.name, "report", attempt=attempt, at=f"{at:.6f}")
 
 
 Shown = list[tuple[str, str, msgspec.Raw | None]]
@@ -228,4 +239,29 @@ async def inputs_of(control: ControlPlane, run: str) -> dict[str, Any]:
     return values
 
 
-PAGES = [runs_page, run_page, abort_run, abort_action]
+REPORT_POLICY = (
+    "sandbox allow-scripts allow-popups allow-downloads; default-src 'none'; base-uri 'none'; form-action 'none'; "
+    "script-src 'unsafe-inline' 'unsafe-eval' https: blob:; style-src 'unsafe-inline' https:; font-src https: data:; "
+    "img-src https: data: blob:; media-src https: data: blob:; worker-src blob:; frame-ancestors 'self'"
+)
+"""A report is a page that a task wrote. The sandbox gives it an origin of its own, which no other page has: its scripts
+run, and can read neither the console nor its session, nor ask this platform or another server of the machine for
+anything. Libraries and pictures may come from the web, by HTTPS.
+"""
+
+
+@get("/runs/{run:str}/actions/{action:str}/report")
+async def report_page(
+    control: Control,
+    run: FromPath[str],
+    action: FromPath[str],
+    attempt: Annotated[int | None, QueryParameter(ge=1, le=MOST_ATTEMPTS)] = None,
+    at: FromQuery[str | None] = None,
+) -> Response[str]:
+    """What an action has shown last, as a page for the frame on the run's page; `at` only tells addresses apart."""
+    found = await control.actions.report(run, action, attempt)
+    headers = {"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"}
+    return Response(found.html, media_type="text/html; charset=utf-8", headers=headers)
+
+
+PAGES = [runs_page, run_page, report_page, abort_run, abort_action]

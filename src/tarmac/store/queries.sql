@@ -242,6 +242,9 @@ select {columns attempts} from attempts where run = :run and action = :action or
 -- name: report
 select {columns reports} from reports where run = :run and action = :action {filters} order by attempt desc limit 1
 
+-- name: report_time
+select attempt, at from reports where run = :run and action = :action order by attempt desc limit 1
+
 -- name: report_of_attempt
 and attempt = :attempt
 

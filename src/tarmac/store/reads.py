@@ -165,6 +165,12 @@ class Reads:
         rows = await self._all(tables.REPORTS, "report", filters, run=run, action=action, attempt=attempt)
         return rows[0] if rows else None
 
+    async def report_time(self, run: str, action: str) -> tuple[int, float] | None:
+        """The attempt that the last report of the action is from, and when that was written."""
+        sql, values = self._queries["report_time"], _plain({"run": run, "action": action})
+        rows = await self._reader.read(lambda session: session.rows(sql, values))
+        return (rows[0][0], rows[0][1]) if rows else None
+
     # ------------------------------------------------------------------------------------------------------ cache
 
     async def cached(self, keys: Sequence[str]) -> list[CacheRow]:

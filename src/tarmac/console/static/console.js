@@ -40,6 +40,12 @@ function swap(html) {
   for (const fresh of new DOMParser().parseFromString(html, "text/html").querySelectorAll("[data-part]")) {
     const old = document.getElementById(fresh.id);
     if (!old || drawn.get(old) === fresh.outerHTML || isSelected(old)) continue;
+    const frame = old.querySelector("iframe"), next = fresh.querySelector("iframe");
+    if (frame && next && frame.title === next.title) { // it stays where it is, with the tab that was chosen in it
+      drawn.set(old, fresh.outerHTML);
+      frame.contentWindow.location.replace(next.src);
+      continue;
+    }
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
     drawn.set(fresh, fresh.outerHTML);
     old.replaceWith(fresh);

@@ -47,6 +47,10 @@ class ActionRecords:
             raise NotFoundError(f"{which} {run}/{name} has no report; a task writes one with `flyte.report`")
         return wire.Report(attempt=row.attempt, at=row.at, html=row.html)
 
+    async def report_time(self, run: str, name: str) -> tuple[int, float] | None:
+        """The attempt of the action's last report, and when that was written; None where it has shown none."""
+        return await self._store.report_time(run, name)
+
     async def log(self, run: str, name: str, attempt: int | None) -> tuple[LogFile, Callable[[], bool], int]:
         """The log file of an attempt (the last by default), and whether nothing more will be written to it."""
         action = (await self.get(run, name)).action
