@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -283,10 +283,10 @@ class Chaos:
         """The control plane dies before some callback, again and again; another one is started a little later."""
         world, chance = self._world, self._chance
         while world.loop.now < self._until:
-            fuse = world.loop.steps + chance.randrange(1, 1500)
+            left = iter(range(chance.randrange(1, 1500)))
 
-            def burn(fuse: int = fuse) -> None:
-                if world.loop.steps >= fuse:
+            def burn(left: Iterator[int] = left) -> None:
+                if next(left, None) is None:
                     world.crash()
 
             world.loop.on_step = burn
@@ -425,6 +425,7 @@ class Chaos:
         if busy := self._world.control.dispatch.busy:
             self.wrong.append(f"{busy} slots are taken by nobody")
         self.counts["crashes"], self.counts["commits"] = self._world.crashes, self._world.commits
+        self.counts["writes lost at a crash"] = self._world.lost_writes
         self.counts["operations"], self.counts["runs"] = len(self.history), len(events)
         self.counts["steps"], self.counts["attempts"] = self._world.loop.steps, len(self._attempts)
         self.digest = digest(self._world) + hashlib.sha256(repr(self.history).encode()).hexdigest()

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import heapq
+import itertools
 import random
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -30,70 +33,66 @@ class Node:
         self.context.run(NODE.set, self)
 
 
-class _Selector:
-    """Has nothing to select from: it lets time pass."""
-
-    def __init__(self, loop: SimLoop) -> None:
-        self._loop = loop
-
-    def select(self, timeout: float | None) -> list[Any]:
-        if timeout is None:
-            raise Stuck(f"nothing more happens after {self._loop.now}")
-        if timeout > 0:
-            self._loop.now += timeout
-        return []
-
-    def close(self) -> None: ...
-
-
 class SimLoop(asyncio.base_events.BaseEventLoop):
     def __init__(self, seed: str) -> None:
         super().__init__()
         self.now = 0.0
         self.steps = 0
-        """Callbacks of nodes that were run so far."""
+        """Callbacks that were run so far."""
         self.on_step: Callable[[], None] | None = None
-        """Called before each of them."""
+        """Called before each callback of a node."""
         self.outside = contextvars.Context()
         """The context of what belongs to no node."""
         self._chance = random.Random(f"loop {seed}")
-        self._selector = _Selector(self)
-        self._clock_resolution = 1e-9
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._numbers = itertools.count()
         self._kept: list[asyncio.Task[Any]] = []
         """Tasks of nodes: those of the dead are not to be finalized at a moment that the garbage collector chooses."""
 
     def time(self) -> float:
         return self.now
 
-    def _process_events(self, events: Any) -> None: ...
-
     def _check_closed(self) -> None:
         """What is left when a life is over may still ask for a turn; it gets none."""
 
     def _write_to_self(self) -> None: ...
 
-    def _guarded(self, callback: Callable[..., Any], context: contextvars.Context | None) -> Callable[..., Any]:
-        node = NODE.get() if context is None else context.get(NODE)
-        if node is None:
-            return callback
+    def call_at(self, when: float, callback: Any, *arguments: Any, context: Any = None) -> Any:  # type: ignore[override]
+        """Timers of one moment run in the order in which they were set."""
+        timer = asyncio.TimerHandle(when, callback, arguments, self, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
 
-        def run(*arguments: Any) -> None:
+    def _run_once(self) -> None:
+        """Run everything that is ready; where nothing is, let time pass until something is due.
+
+        In place of BaseEventLoop's: there is no selector to ask, and a callback of a dead node is left out.
+        """
+        ready: deque[asyncio.Handle] = getattr(self, "_ready")  # noqa: B009 - asyncio's own, of which mypy knows nothing
+        timers = self._timers
+        while timers and (timers[0][2].cancelled() or timers[0][0] <= self.now or not ready):
+            when, _, timer = heapq.heappop(timers)
+            if not timer.cancelled():
+                self.now = max(self.now, when)
+                ready.append(timer)
+        if not ready:
+            raise Stuck(f"nothing more happens after {self.now}")
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                self._step(handle)
+
+    def _step(self, handle: Any) -> None:
+        node = handle._context.get(NODE)
+        if node is not None:
             if node.dead:
                 return
-            self.steps += 1
             if self.on_step is not None:
                 self.on_step()
-            if not node.dead:
-                callback(*arguments)
-
-        return run
-
-    def _call_soon(self, callback: Any, arguments: Any, context: Any) -> Any:
-        make: Any = super()
-        return make._call_soon(self._guarded(callback, context), arguments, context)
-
-    def call_at(self, when: float, callback: Any, *arguments: Any, context: Any = None) -> Any:  # type: ignore[override]
-        return super().call_at(when, self._guarded(callback, context), *arguments, context=context)
+                if node.dead:
+                    return
+        self.steps += 1
+        handle._run()
 
     def call_in(self, node: Node | None, delay: float, callback: Any, *arguments: Any) -> Any:
         """Have a node do something, whoever asks for it; None: what belongs to no node."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -11,7 +12,7 @@ from flyte import wire
 from tarmac.links.server import Accept, Link
 from tarmac.links.server import Peer as Owner
 from tests.simulation.loop import Node
-from tests.tarmac.fake_agent import Behave, FakeAgent, Peer
+from tests.tarmac.fake_agent import Behave, FakeAgent, FakeWorker, Peer
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -24,6 +25,8 @@ class Wire:
         self._world, self._node, self._link, self._end = world, node, link, end
         self._is_closing = self._is_paused = False
         self._held: list[bytes] = []
+        self._on_its_way: deque[bytes] = deque()
+        """What was written and has not arrived."""
         self._last_in = self._last_out = 0.0
         self.stall = 0.0
         """Nothing arrives before this moment."""
@@ -32,7 +35,8 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         if data and not self._is_closing:
-            self._world.loop.call_in(None, self._out(), self._end.arrived, bytes(data))
+            self._on_its_way.append(bytes(data))
+            self._world.loop.call_in(None, self._out(), self._arrive)
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -63,6 +67,30 @@ class Wire:
         """The control plane has died, or closed the link: the other end notices."""
         self._is_closing = True
         self._world.loop.call_in(None, self._out(), self._end.ended)
+
+    def died(self) -> int:
+        """The control plane is killed: what the kernel has taken arrives, the rest is lost with the process.
+
+        Returns how many of the writes were lost, or arrived in part. In a calm world all of them arrive.
+        """
+        written = sum(map(len, self._on_its_way))
+        left = self._world.taken_at_death(written)
+        lost = 0
+        for number, data in enumerate(self._on_its_way):
+            self._on_its_way[number] = data[:left]
+            lost += len(data) > left
+            left = max(0, left - len(data))
+        self.broken()
+        return lost
+
+    def _arrive(self) -> None:
+        self._end.arrived(self._on_its_way.popleft())
+
+    def greet(self, hello: bytes, earliest: float) -> float:
+        """The first that is sent. Returns when it arrives: not before `earliest`."""
+        self._last_in = earliest
+        self.feed(hello)
+        return self._last_in
 
     def feed(self, data: bytes) -> None:
         self._world.loop.call_in(self._node, self._in(), self._deliver, data)
@@ -147,23 +175,25 @@ class Gate:
     def __init__(self, world: World, node: Node) -> None:
         self._world, self._node = world, node
         self._wires: list[Wire] = []
+        self._greeted = 0.0
+        """When the first frame of the latest connection arrives."""
 
     def connect(self, hello: wire.Hello) -> SimPeer:
+        """Connections are accepted in their order, as one socket does, so a process' latest link greets last."""
         peer = SimPeer()
         link = self._node.context.run(Link, self._accepted, self._world.loop.time)
         peer.wire = Wire(self._world, self._node, link, peer)
         self._wires.append(peer.wire)
         self._node.context.run(link.connection_made, cast("asyncio.BaseTransport", peer.wire))
-        peer.send(hello)
+        self._greeted = peer.wire.greet(wire.pack(hello), self._greeted)
         return peer
 
     def _accepted(self, link: Link, hello: wire.Hello) -> Owner:
         return self.accept(link, hello)
 
-    def break_all(self) -> None:
-        for each in self._wires:
-            if not each.is_closing():
-                each.broken()
+    def break_all(self) -> int:
+        """The control plane is dead. Returns how many writes were lost with it."""
+        return sum(each.died() for each in self._wires if not each.is_closing())
 
     def open_wires(self) -> list[Wire]:
         self._wires = [each for each in self._wires if not each.is_closing()]
@@ -182,18 +212,30 @@ class SimAgent(FakeAgent):
     def __init__(self, world: World, behave: Behave) -> None:
         super().__init__(Path("/"), world.home.token(), behave)
         self._world = world
+        self._coming: set[FakeAgent | FakeWorker] = set()
+        """Who still reads what came over a link that was lost."""
 
     async def connect(self, hello: wire.Hello) -> Peer:
         peer = await connect(self._world, hello)
         peer.is_deaf_to = lambda frame: isinstance(frame, wire.StartUnit) and frame.pool.name.startswith("stuck")
         return peer
 
+    def come_back(self) -> None:
+        """Have everybody connect to a new control plane, each after it has read what came over the link it lost.
 
-async def come_back(live: Callable[[], Awaitable[None]], old: Peer | None) -> None:
-    """Connect again as a process does, which first reads what had come over the link that it lost."""
-    if isinstance(old, SimPeer):
-        await old.drained.wait()
-    await live()
+        Who still reads when yet another control plane is up goes on with that: a process makes one link at a time.
+        """
+        everybody: list[FakeAgent | FakeWorker] = [self, *self.workers.values()]
+        for one in everybody:
+            if one not in self._coming:
+                self._coming.add(one)
+                self.run(self._come_back(one))
+
+    async def _come_back(self, one: FakeAgent | FakeWorker) -> None:
+        if isinstance(one.link, SimPeer):
+            await one.link.drained.wait()
+        self._coming.discard(one)
+        await one.live()
 
 
 class SimGateway:

@@ -32,7 +32,7 @@ from tarmac.store.reader import Question, Reader
 from tarmac.store.sqlite import QUERIES, SqliteSession
 from tarmac.store.writer import Writer, WriterThread
 from tests.simulation.loop import NODE, Node, SimLoop
-from tests.simulation.wires import Gate, SimAgent, SimGateway, come_back
+from tests.simulation.wires import Gate, SimAgent, SimGateway
 from tests.tarmac.fake_agent import Act
 
 T = TypeVar("T")
@@ -206,7 +206,7 @@ class World:
         self.listening = False
         self.crashed = asyncio.Event()
         self.failures: list[BaseException] = []
-        self.commits = self.crashes = 0
+        self.commits = self.crashes = self.lost_writes = 0
         self.story: list[tuple[float, str]] | None = None
         """What happened and when, where somebody wants to read it."""
         self.behave: Callable[[Act], Awaitable[Any]]
@@ -228,6 +228,13 @@ class World:
             return 0.0001
         seconds = self.chance.uniform(*LATENCIES[of])
         return seconds * (10 if self.chance.random() < 0.03 else 1)
+
+    def taken_at_death(self, written: int) -> int:
+        """How many of the bytes that a dying control plane had written to a link the kernel had taken.
+
+        Most often all. Where a buffer was full the rest was the process' own, and the cut may be within a frame.
+        """
+        return written if self._calm or self.chance.random() < 0.5 else self.chance.randrange(written + 1)
 
     # ------------------------------------------------------------------ the control plane's life
 
@@ -251,10 +258,8 @@ class World:
         self.note("control plane", self._number, "is up")
         self.listening = True
         self.gate.accept = self.control.accept
-        self.agent.run(come_back(self.agent.live, self.agent.link))
+        self.agent.come_back()
         self.agent.run(self.gateway.live())
-        for worker in list(self.agent.workers.values()):
-            self.agent.run(come_back(worker.live, worker.link))
 
     async def _start(self, node: Node) -> None:
         self._thread = SteppedWriter(self, self.database)
@@ -282,7 +287,7 @@ class World:
         self.note("CRASH")
         node.dead, self.listening = True, False
         self.crashes += 1
-        self.gate.break_all()
+        self.lost_writes += self.gate.break_all()
         self._thread.stop()
         for let_go in (self._thread.commits.close, self._reader.let_go):
             with contextlib.suppress(*self.database.errors):
@@ -384,6 +389,7 @@ def simulate(seed: str, life: Callable[[World, WallClock], Awaitable[T]], **opti
     loop = SimLoop(seed)
     folder = Path(tempfile.mkdtemp(prefix="simulation-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     gc.disable()
+    gc.freeze()  # or each collection below would look at all modules again
     try:
         with one_time_and_chance(loop, seed) as wall:
 
