@@ -51,6 +51,7 @@ def request_of(spec: EnvironmentSpec) -> ImageRequest:
         requires_python=image.requires_python,
         packages=sorted({line.strip() for line in image.packages if name_of(line) not in OURS}),
         constraints=sorted({line.strip() for line in image.constraints if name_of(line) not in OURS}),
+        overrides=sorted({line.strip() for line in image.overrides if name_of(line) not in OURS}),
         options=image.options,
         install_flyte=image.install_flyte,
         for_app=spec.kind == "app",

@@ -197,6 +197,8 @@ SCRIPT = """# /// script
 # dependencies = ["rich", "forked"]
 # [tool.uv.sources]
 # forked = { git = "https://x/forked" }
+# [tool.uv]
+# override-dependencies = ["httpx<1"]
 # [[tool.uv.index]]
 # url = "https://i/simple"
 # default = true
@@ -209,6 +211,7 @@ def test_a_script_may_say_all_that_a_project_may(tmp_path: Path) -> None:
     spec = flyte.Image.from_uv_script(tmp_path / "script.py", extra_index_urls="https://j").to_wire()
     assert spec.packages == ["rich", "forked @ git+https://x/forked@abc123"]
     assert spec.constraints == ["httpx==0.28.1"]
+    assert spec.overrides == ["httpx<1"]
     assert spec.options == ["--default-index", "https://i/simple", "--extra-index-url", "https://j"]
     assert spec.requires_python == ">=3.12"
 

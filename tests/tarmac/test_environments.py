@@ -180,6 +180,14 @@ def test_a_constraint_holds_for_what_others_need(yard: Yard) -> None:
     assert yard.python(news.key, "import milk; print(milk.VERSION)") == "1.0"
 
 
+def test_an_override_replaces_what_others_ask_for(yard: Yard) -> None:
+    yard.house.wheel("goat", requires=["hay>=2"])
+    yard.house.wheel("hay", "1.0")
+    yard.house.wheel("hay", "2.0")
+    news = yard.made("goat", overrides=["hay<2"])
+    assert yard.python(news.key, "import hay; print(hay.VERSION)") == "1.0"
+
+
 def test_a_changed_package_of_ours_is_found_by_environments_that_were_made_before(yard: Yard) -> None:
     yard.house.wheel("cow")
     news = yard.made("cow")

@@ -39,6 +39,8 @@ class Layer:
     """Requirement strings, for layers that bring packages."""
     constraints: tuple[str, ...] = ()
     """Requirement strings for what is installed because something else needs it."""
+    overrides: tuple[str, ...] = ()
+    """Requirement strings that replace all others for the same package."""
     python: str = ""
     """What a project or script says of Python's version, as `>=3.12`."""
     secrets: tuple[Any, ...] = ()
@@ -47,6 +49,12 @@ class Layer:
     options: tuple[tuple[str, Any], ...] = ()
     arguments: tuple[str, ...] = ()
     """Options of the installer, one word each: indexes, pre-releases, and what the user gave besides."""
+    files: tuple[Path, ...] = ()
+    """For a copy: the files, or the one folder. For a .dockerignore: that file."""
+    target: str = ""
+    """For a copy or a working directory: the place, as the program writes it."""
+    is_folder: bool = False
+    """Whether `files` is a folder, whose contents come to `target`."""
     missing: Path | None = None
     """The file that names the packages, where it was not found.
 
@@ -56,8 +64,8 @@ class Layer:
 
     @property
     def needs_container(self) -> bool:
-        """Whether only a container engine can do this; code and packages come another way here."""
-        return self.kind not in ("pip", "env", "bundle", "ignore", "copy")
+        """Whether only a container engine can do this; code, files and packages come another way here."""
+        return self.kind not in ("pip", "env", "bundle", "ignore", "copy", "workdir")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,19 +261,34 @@ class Image:
         return self._with(Layer("env", f"env {' '.join(env_vars)}", env=tuple(env_vars.items())))
 
     def with_workdir(self, workdir: str) -> Image:
-        """The working directory."""
-        return self._with(Layer("workdir", f"workdir {workdir}"))
+        """The working directory; a relative one starts in the one before.
+
+        The folder that holds the shipped code stands for it: relative paths work, and its absolute path does not exist.
+        """
+        return self._with(Layer("workdir", f"workdir {workdir}", target=workdir))
 
     def with_source_folder(self, src: Path | str, dst: str = ".", copy_contents_only: bool = False) -> Image:
-        """A folder of this machine."""
-        return self._with(
-            Layer("copy", f"copy {src} {dst}", options=_options({"copy_contents_only": copy_contents_only}))
-        )
+        """A folder of this machine, which is shipped with the code, less what its .dockerignore names.
+
+        Its contents come to `dst`; for the default, the working directory, the folder itself comes there, unless
+        `copy_contents_only`. A relative `dst` starts in the working directory.
+        """
+        folder = _here(src)
+        target = f"./{folder.resolve().name}" if dst == "." and not copy_contents_only else dst
+        return self._with(Layer("copy", f"copy {src} {dst}", files=(folder,), target=target, is_folder=True))
 
     def with_source_file(self, src: Path | str | Iterable[Path | str], dst: str = ".") -> Image:
-        """One or several files of this machine."""
+        """One or several files of this machine, which are shipped with the code.
+
+        `dst` is a folder if it ends in `/`, if it exists in the image, or for several files; else the file's name.
+        Raises ValueError for two files of one name.
+        """
         files = [src] if isinstance(src, str | Path) else list(src)
-        return self._with(Layer("copy", f"copy {' '.join(map(str, files))} {dst}"))
+        names = [Path(file).name for file in files]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"several files are called {', '.join(twice)}; copy them to different folders")
+        found = tuple(map(_here, files))
+        return self._with(Layer("copy", f"copy {' '.join(map(str, files))} {dst}", files=found, target=dst))
 
     def with_uv_project(
         self,
@@ -320,7 +343,7 @@ class Image:
 
     def with_dockerignore(self, path: Path | str) -> Image:
         """A file that says what is left out of copied folders."""
-        return self._with(Layer("ignore", f"dockerignore {path}"))
+        return self._with(Layer("ignore", f"dockerignore {path}", files=(_here(path),)))
 
     def with_local_v2(self) -> Image:
         """Flyte's own working copy, for those who develop it; here the installed package is used anyway."""
@@ -334,6 +357,7 @@ class Image:
             text,
             packages=needs.packages,
             constraints=needs.constraints,
+            overrides=needs.overrides,
             python=needs.python,
             arguments=needs.arguments,
             secrets=secrets_of(secrets),
@@ -395,6 +419,7 @@ class Image:
             else ",".join(filter(None, (layer.python for layer in self.layers))),
             packages=self.packages,
             constraints=[line for layer in self.layers for line in layer.constraints],
+            overrides=[line for layer in self.layers for line in layer.overrides],
             options=_one_default_index(word for layer in self.layers for word in layer.arguments),
             secrets=list({s.env: s for s in (s.to_wire() for layer in self.layers for s in layer.secrets)}.values()),
             install_flyte=self.install_flyte,

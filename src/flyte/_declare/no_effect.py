@@ -91,14 +91,14 @@ ENVIRONMENT: tuple[Row[Environment], ...] = (
         lambda env: _layers(env, "run"),
     ),
     Row(
-        "Image.with_workdir()",
-        "the working directory is the folder that holds the shipped code",
-        lambda env: _layers(env, "workdir"),
+        "Image.with_workdir() of an absolute path",
+        "the folder that holds the shipped code stands for it: relative paths work, and that path does not exist",
+        lambda env: _absolute_workdirs(env),
     ),
     Row(
-        "Image.with_source_folder() and with_source_file()",
-        "nothing is copied; name files in `include=`, or ship a whole folder with copy_style='all'",
-        lambda env: _layers(env, "copy"),
+        "Image.with_source_folder() or with_source_file() to a place outside of the working directory",
+        "nothing is copied there; copy to a relative path: that travels with the code",
+        lambda env: _copied_elsewhere(env),
     ),
     Row(
         "project_install_mode='install_project'",
@@ -261,6 +261,18 @@ def _image_layers(env: Environment) -> Any:
 def _layers(env: Environment, kind: str) -> _Shown | None:
     """What the layers of that kind say: `apt install git; apt install ffmpeg`."""
     return _shown("; ".join(layer.text for layer in _image_layers(env) if layer.kind == kind))
+
+
+def _absolute_workdirs(env: Environment) -> _Shown | None:
+    layers = [layer for layer in _image_layers(env) if layer.kind == "workdir" and layer.target.startswith("/")]
+    return _shown("; ".join(layer.text for layer in layers if layer.target.rstrip("/") != "/root"))
+
+
+def _copied_elsewhere(env: Environment) -> _Shown | None:
+    from flyte._declare import copies
+
+    image = _image(env)
+    return _shown("; ".join(copies.elsewhere(image))) if image is not None else None
 
 
 # ---------------------------------------------------------------------------------------------------------- the notes

@@ -28,7 +28,7 @@ def of_poetry_project(file: Path, lock: Path | None = None, extra_args: str | No
         if name != "main":
             lines += _lines(_group(poetry, name), file.parent)
     constraints = _locked(lock or file.parent / "poetry.lock")
-    return Needs(tuple(dict.fromkeys(lines)), tuple(constraints), tuple(_indexes(poetry)), python)
+    return Needs(tuple(dict.fromkeys(lines)), tuple(constraints), arguments=tuple(_indexes(poetry)), python=python)
 
 
 def _chosen(words: list[str]) -> tuple[list[str], list[str], list[str]]:

@@ -132,7 +132,8 @@ def _of_group(groups: Table, name: str, above: tuple[str, ...]) -> Iterator[str]
 def _of_tables(lines: Iterable[str], tool: Table, folder: Path, locked: _Locked) -> Needs:
     packages = dict.fromkeys(_placed(lines, tool, folder, locked, ()))
     constraints = [*tool.get("constraint-dependencies", []), *locked.constraints()]
-    return Needs(tuple(packages), tuple(constraints), tuple(_arguments(tool)))
+    overrides = tuple(tool.get("override-dependencies", ()))
+    return Needs(tuple(packages), tuple(constraints), overrides, tuple(_arguments(tool)))
 
 
 def _arguments(tool: Table) -> Iterator[str]:

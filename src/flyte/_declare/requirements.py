@@ -18,6 +18,8 @@ class Needs:
     """Requirement strings, with hashes where the file has some."""
     constraints: tuple[str, ...] = ()
     """Requirement strings for what is installed because something else needs it."""
+    overrides: tuple[str, ...] = ()
+    """Requirement strings that replace all others for the same package."""
     arguments: tuple[str, ...] = ()
     """Options of the installer, one word each."""
     python: str = ""
@@ -27,6 +29,7 @@ class Needs:
         return Needs(
             self.packages + other.packages,
             self.constraints + other.constraints,
+            self.overrides + other.overrides,
             self.arguments + other.arguments,
             ",".join(filter(None, (self.python, other.python))),
         )

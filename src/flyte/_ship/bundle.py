@@ -53,27 +53,32 @@ class Bundle:
 
 
 def build(
-    root: Path, copy_style: CopyStyle = "loaded_modules", include: Iterable[Path] = (), sync_sys_path: bool = True
+    root: Path,
+    copy_style: CopyStyle = "loaded_modules",
+    include: Iterable[Path] = (),
+    sync_sys_path: bool = True,
+    copied: Mapping[str, Path] | None = None,
 ) -> Bundle | None:
     """The bundle of the code below `root`, with the files in `include`; None for `copy_style="none"`.
 
-    Raises CodeBundleError when there is nothing to ship, a file to include is elsewhere, or the bundle is too large.
+    `copied` are files from anywhere with their names in the bundle; the code's own files come before them. Raises
+    CodeBundleError when there is nothing to ship, a file to include is elsewhere, or the bundle is too large.
     """
     check_style(copy_style)
     if copy_style == "none":
         return None
-    included = tuple(include)
+    included, elsewhere = tuple(include), dict(copied or {})
     if copy_style == "all":
         root = root.resolve()
-        files = everything(root) | _included(included, root)
+        files = elsewhere | everything(root) | _included(included, root)
         _warn_of_ignored(files, root)
         return _archived(root, files, sync_sys_path)
-    key = (str(root), included, sync_sys_path)
+    key = (str(root), included, tuple(elsewhere.items()), sync_sys_path)
     known = _remembered.get(key)
     if known is None or not known.is_current():
         if len(_remembered) >= 8:
             _remembered.clear()
-        known = _remembered[key] = _of_loaded(root.resolve(), included, sync_sys_path)
+        known = _remembered[key] = _of_loaded(root.resolve(), included, elsewhere, sync_sys_path)
     return known.bundle
 
 
@@ -101,10 +106,10 @@ def _included(include: Iterable[Path], root: Path) -> dict[str, Path]:
     return {_below(path, root): path for path in include if "__pycache__" not in path.parts}
 
 
-def _of_loaded(root: Path, include: Iterable[Path], sync_sys_path: bool) -> Remembered:
+def _of_loaded(root: Path, include: Iterable[Path], copied: dict[str, Path], sync_sys_path: bool) -> Remembered:
     """The bundle of the modules that are loaded, and what it was made of."""
     before = _process()
-    files = loaded(root) | _included(include, root)
+    files = copied | loaded(root) | _included(include, root)
     named, folders = _named(files, root)
     files |= named
     stats = {str(path): _stat(str(path)) for path in files.values()}
@@ -125,8 +130,8 @@ class Remembered:
         return self.process == _process() and all(_stat(path) == stat for path, stat in self.stats.items())
 
 
-_remembered: dict[tuple[str, tuple[Path, ...], bool], Remembered] = {}
-"""What was built last, by root folder, files to include, and whether `sys.path` goes along."""
+_remembered: dict[tuple[object, ...], Remembered] = {}
+"""What was built last, by root folder, files to include and to copy, and whether `sys.path` goes along."""
 
 
 def _process() -> tuple[object, ...]:

@@ -25,6 +25,7 @@ from flyte._declare.image import Image
 from flyte._importing import refuse_import
 from flyte._session import init as _init
 from flyte._ship import bundle as _bundle
+from flyte._ship import copied
 from flyte._ship.bundle import Bundle, CopyStyle
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment
@@ -112,7 +113,8 @@ def plan(
     tasks = [task.spec(root) for env in environments for task in _own_tasks(env)]
     apps = [env.spec(root) for env in environments if isinstance(env, AppEnvironment)]
     files = [file for env in environments for file in _included(env)] + _named_in_commands(apps, environments, root)
-    bundle = _bundle.build(root, copy_style, files, state.sync_local_sys_paths)
+    moved = copied.of_environments(environments)
+    bundle = _bundle.build(root, copy_style, files, state.sync_local_sys_paths, moved)
     if bundle is not None:
         _bundle.require(bundle, root, [spec.entry for spec in [*tasks, *apps] if spec.entry])
     request = wire.DeployRequest(

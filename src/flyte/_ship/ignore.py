@@ -66,6 +66,21 @@ def files(root: Path) -> Iterator[str]:
     yield from sorted(_walk(root, "", [*_rules(BUILT_IN, ""), *_above(root)]))
 
 
+NEVER_COPIED = ("__pycache__/", ".git/", ".venv/")
+
+
+def files_of_a_copy(folder: Path, dockerignore: Path) -> Iterator[str]:
+    """Every file below a folder that an image copies, less what the .dockerignore names: paths relative to the folder.
+
+    Unlike git's, a pattern without `**` holds for the top of the folder only.
+    """
+    anchored = []
+    for line in dockerignore.read_text(errors="replace").splitlines() if dockerignore.is_file() else ():
+        mark, text = ("!", line[1:]) if line.startswith("!") else ("", line)
+        anchored.append(line if not text.strip() or text.startswith("#") else f"{mark}/{text.strip().lstrip('/')}")
+    yield from sorted(_walk(folder, "", _rules([*NEVER_COPIED, *anchored], "")))
+
+
 def _walk(root: Path, folder: str, rules: list[Rule]) -> Iterator[str]:
     rules = rules + [rule for name in NAMES for rule in _rules_in(root / folder / name, folder)]
     with os.scandir(root / folder) as entries:

@@ -158,6 +158,7 @@ class ImageRequest(Frame, frozen=True, kw_only=True):
     requires_python: str = ""
     packages: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     install_flyte: bool = True
     for_app: bool = False

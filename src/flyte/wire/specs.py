@@ -50,6 +50,8 @@ class ImageSpec(Record, frozen=True, kw_only=True):
     """Requirement strings, as pip reads them; hashes may follow."""
     constraints: list[rules.Requirement] = field(default_factory=list)
     """Requirement strings for what is installed because something else needs it."""
+    overrides: list[rules.Requirement] = field(default_factory=list)
+    """Requirement strings that replace all others for the same package."""
     options: list[rules.Requirement] = field(default_factory=list)
     """Options of pip or uv, one word each: indexes, pre-releases, and what the user gave besides."""
     install_flyte: bool = True

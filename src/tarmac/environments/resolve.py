@@ -101,6 +101,7 @@ class Resolver:
         return [
             *("pip", "compile", "-", "--python", self._interpreter.path, "--find-links", str(self._offered)),
             *("--excludes", self._file("excludes", OURS), "--constraints", self._file("constraints", self._allowed())),
+            *(("--overrides", self._file("overrides", self._request.overrides)) if self._request.overrides else ()),
             *("--generate-hashes", "--no-header", "--no-annotate", "--quiet", *self._options),
         ]
 
