@@ -110,6 +110,8 @@ class FakeControl:
         self.run_by_key: dict[str, str] = {}
         self.known_tasks: dict[tuple[str, str, str], list[wire.Task]] = {}
         self.known_apps: dict[tuple[str, str, str], wire.App] = {}
+        self.known_images: list[wire.ImageRecord] = []
+        self.image_logs: dict[str, str] = {}
         self.known_deployments: dict[str, wire.Deployment] = {}
         self.known_secrets: dict[tuple[str, str, str], wire.SecretInfo] = {}
         self.known_keys: dict[str, wire.KeyInfo] = {}
@@ -225,14 +227,22 @@ class FakeBuilds(_Part):
     async def build(self, request: wire.BuildRequest) -> list[wire.ImageBuild]:
         return [wire.ImageBuild(environment=spec.name, state="own") for spec in request.environments]
 
+    def get(self, id: str) -> wire.ImageRecord:
+        for record in self.list():
+            if record.id == id:
+                return record
+        raise NotFoundError(f"there is no image {id!r}")
+
     async def log(self, id: str) -> wire.ImageLog:
-        raise NotFoundError(f"there is no build log of an image {id!r}")
+        if id not in self._fake.image_logs:
+            raise NotFoundError(f"there is no build log of an image {id!r}")
+        return wire.ImageLog(id=id, text=self._fake.image_logs[id])
 
     async def prune(self, request: wire.PruneRequest) -> list[wire.ImageRecord]:
         return []
 
     def list(self) -> list[wire.ImageRecord]:
-        return []
+        return self._fake.known_images
 
 
 class FakeCache(_Part):

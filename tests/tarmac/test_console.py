@@ -24,6 +24,7 @@ from flyte.wire import (
     CacheUse,
     EnvironmentSpec,
     ErrorInfo,
+    ImageRecord,
     LinkSpec,
     Replica,
     TaskSpec,
@@ -651,3 +652,38 @@ async def test_a_result_from_the_cache_names_the_action_that_computed_it(server:
     shown = await page(server, f"/runs/{name}")
     assert f"{HOME}/runs/earlier?action=c1" in [attributes.get("href") for _, attributes in shown.elements]
     assert "the result of earlier/c1, 12.2 s saved" in shown.text
+
+
+# -------------------------------------------------------------------------------------------------------------- images
+
+
+async def test_the_images_are_listed_with_what_they_ask_for(server: Server) -> None:
+    assert "No environment has been made" in (await page(server, f"{HOME}/images")).text
+    server.control.known_images = [
+        ImageRecord(id="1b6523e3f916", state="ready", key="k", python="3.12.1", asked=[EVIL, "cow<2"], bytes=3 << 20),
+        ImageRecord(id="7c5523e3f916", state="failed", asked=["cow==99"], error="no version"),
+    ]
+    found = await page(server, f"{HOME}/images")
+    assert EVIL in found.text
+    assert "ready 3.12.1" in found.text
+    assert "failed" in found.text
+    assert f"{HOME}/images/1b6523e3f916" in found.links()
+
+
+async def test_an_image_shows_its_versions_users_and_log(server: Server) -> None:
+    lock = "cow==1.0 \\\n    --hash=sha256:00\ngoat==2.0\n"
+    server.control.known_images = [
+        ImageRecord(
+            id="1b6523e3f916", state="ready", key="k", python="3.12.1", lock=lock, environments=["p/production/herd"]
+        ),
+        ImageRecord(id="7c5523e3f916", state="failed", asked=["cow==99"], error="there is no version of cow==99"),
+    ]
+    server.control.image_logs = {"1b6523e3f916": f"$ uv pip sync {EVIL}"}
+    found = await page(server, f"{HOME}/images/1b6523e3f916")
+    assert "cow==1.0 goat==2.0" in found.text
+    assert f"$ uv pip sync {EVIL}" in found.text
+    assert "/v2/domain/production/project/p/tasks" in found.links()
+    failed = await page(server, f"{HOME}/images/7c5523e3f916")
+    assert "there is no version of cow==99" in failed.text
+    assert "Build log" not in failed.text
+    assert (await server.browser().get(f"{HOME}/images/none")).status_code == 404

@@ -65,9 +65,9 @@ def static(name: FromPath[str], v: FromQuery[str | None] = None) -> Response[byt
 
 def routes() -> list[Any]:
     """Every route of the console."""
-    from tarmac.console import app_pages, reference, run_pages, session, task_pages
+    from tarmac.console import app_pages, image_pages, reference, run_pages, session, task_pages
 
-    pages = [*run_pages.PAGES, *task_pages.PAGES, *app_pages.PAGES]
+    pages = [*run_pages.PAGES, *task_pages.PAGES, *app_pages.PAGES, *image_pages.PAGES]
     return [
         first_page,
         first_page_of,

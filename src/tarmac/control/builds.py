@@ -103,12 +103,19 @@ class Builds:
 
     async def log(self, id: str) -> wire.ImageLog:
         """The log of the image of that id, or of those that begin with it, the last. Raises NotFoundError."""
-        record = next((record for record in self._images.records() if record.id.startswith(id)), None)
-        path = self._home.image_log(record.id) if record is not None and id else None
-        if record is None or path is None or not path.exists():
+        record = self.get(id)
+        path = self._home.image_log(record.id)
+        if not path.exists():
             raise NotFoundError(f"there is no build log of an image {id!r}; `flyte images list` shows what there is")
         text = await asyncio.to_thread(path.read_bytes)
         return wire.ImageLog(id=record.id, text=text[-LONGEST_LOG:].decode(errors="replace"))
+
+    def get(self, id: str) -> wire.ImageRecord:
+        """The image of that id, or of those that begin with it, the last. Raises NotFoundError."""
+        record = next((record for record in self._images.records() if id and record.id.startswith(id)), None)
+        if record is None:
+            raise NotFoundError(f"there is no image {id!r}; `flyte images list` shows what there is")
+        return record
 
     def list(self) -> list[wire.ImageRecord]:
         return self._images.records()
