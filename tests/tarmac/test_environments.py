@@ -59,9 +59,10 @@ class Yard:
         command = [str(self.place.python(key)), "-I", "-c", code]
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout.strip()
 
-    def starts_builder(self, request: ImageRequest) -> subprocess.Popen[bytes]:
-        """A builder as the agent starts it, which has its order."""
-        command = (sys.executable, "-P", "-m", "tarmac.environments.build")
+    def starts_builder(self, request: ImageRequest, file_size: int | None = None) -> subprocess.Popen[bytes]:
+        """A builder as the agent starts it, which has its order; it may write files of `file_size` bytes."""
+        limits = ("prlimit", f"--fsize={file_size}") if file_size is not None else ()
+        command = (*limits, sys.executable, "-P", "-m", "tarmac.environments.build")
         builder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         assert builder.stdin is not None
         builder.stdin.write(msgspec.json.encode(self.order(request)))
@@ -280,6 +281,20 @@ def test_a_killed_builder_takes_uv_along_and_leaves_nothing_that_is_used(
     news = yard.made("patient")
     assert yard.python(news.key, "import patient; print(patient.VERSION)") == "1.0"
     assert yard.unfinished() == []
+
+
+def test_files_that_cannot_be_written_fail_a_build_that_may_succeed_another_time(yard: Yard) -> None:
+    yard.house.wheel("large", files={"large_data.txt": "x" * 4_000_000})
+    request = yard.request("large")
+    builder = yard.starts_builder(request, file_size=2_000_000)
+    assert builder.stdout is not None
+    with builder.stdout as said:
+        last = msgspec.json.decode(said.readlines()[-1], type=News)
+    builder.wait(30)
+    assert last.is_passing, last.error
+    assert "File size limit exceeded" in last.error or "too large" in last.error.lower(), last.error
+    assert (yard.environments(), yard.unfinished()) == ([], [])
+    assert yard.made("large").is_new
 
 
 def test_two_builders_make_one_environment(yard: Yard) -> None:

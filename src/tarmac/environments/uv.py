@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -32,12 +33,13 @@ _OF_OTHERS = ("VIRTUAL_ENV", "PYTHON", "CONDA_", "TARMAC_", "FLYTE_", "UV_PROJEC
 class UvFailed(Exception):
     """`str()` is what uv said, its last lines where it said much."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, was_killed: bool = False) -> None:
         lines = text.strip().removeprefix("error: ").splitlines()
         left_out = len(lines) - TAIL_LINES
         head = [f"… ({left_out} lines before; the build log has all of them)"] if left_out > 0 else []
         super().__init__("\n".join([*head, *lines[-TAIL_LINES:]]))
         self.whole = text
+        self.was_killed = was_killed
 
     @property
     def is_network(self) -> bool:
@@ -47,7 +49,7 @@ class UvFailed(Exception):
     @property
     def is_passing(self) -> bool:
         """Whether nobody has said that the requirements are to blame, so that another time it may do better."""
-        return self.is_network or "No space left on device" in self.whole
+        return self.was_killed or self.is_network or "No space left on device" in self.whole
 
     @property
     def is_unsolvable(self) -> bool:
@@ -103,6 +105,9 @@ class Uv:
             raise UvFailed(f"uv {' '.join(arguments[:2])} was not done in time (setting image_timeout)") from None
         said = self._masked(said)
         self.log.append(f"$ uv {' '.join(arguments)}  ({time.monotonic() - begun:.2f} s)\n{given or ''}{said}")
+        if running.returncode < 0:
+            by = signal.strsignal(-running.returncode) or f"signal {-running.returncode}"
+            raise UvFailed(f"{said}\nuv {' '.join(arguments[:2])} was killed: {by}", was_killed=True)
         if running.returncode != 0:
             raise UvFailed(said or f"uv ended with code {running.returncode}")
         return out
