@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from flyte.errors import InitializationError, InvalidInputError, RunNotFoundError
-from flyte.wire import ActionPhase, AppStatus, DeploymentPhase, Event
+from flyte.wire import ActionPhase, AppStatus, DeploymentPhase, Event, RunFilter, Scope
 from tarmac.store import (
     ActionRow,
     ActionWrite,
@@ -39,7 +39,6 @@ from tarmac.store import (
     ProjectRow,
     ReportRow,
     RunKeyRow,
-    RunQuery,
     RunRow,
     SecretRow,
     Store,
@@ -758,8 +757,11 @@ async def test_a_change_that_does_not_fit_leaves_the_cache_as_it_was(place: Plac
     assert await store.cached(["k1"]) == []
 
 
+SHOP = Scope("shop", "development")
+
+
 async def names(store: Store, **query: Any) -> list[str]:
-    return [whole.run.name for whole in (await store.runs(RunQuery("shop", "development", **query))).found]
+    return [whole.run.name for whole in (await store.runs(SHOP, RunFilter(**query))).found]
 
 
 async def test_runs_are_listed_by_a_part_of_the_tasks_name(place: Place) -> None:
@@ -796,22 +798,22 @@ async def listed(place: Place) -> Store:
     [
         ({}, "9876543210"),
         ({"limit": 3}, "987"),
-        ({"limit": 3, "before_name": "r7"}, "654"),
+        ({"limit": 3, "before_run": "r7"}, "654"),
         ({"phases": (P.FAILED,)}, "741"),
         ({"phases": (P.FAILED, P.RUNNING)}, "875421"),
-        ({"phases": (P.FAILED, P.RUNNING), "limit": 2, "before_name": "r5"}, "42"),
+        ({"phases": (P.FAILED, P.RUNNING), "limit": 2, "before_run": "r5"}, "42"),
         ({"phases": (P.ABORTED,)}, ""),
         ({"task": "env.t1"}, "97531"),
         ({"task": "env.t1", "phases": (P.SUCCEEDED, P.FAILED)}, "9731"),
         ({"task": "env.t1", "phases": (P.FAILED,)}, "71"),
         ({"version": "v0"}, "43210"),
-        ({"version": "v0", "task": "env.t0", "before_name": "r4"}, "20"),
+        ({"version": "v0", "task": "env.t0", "before_run": "r4"}, "20"),
         ({"labels": {"parity": "1"}}, "97531"),
         ({"labels": {"parity": "1", "all": "yes"}, "phases": (P.FAILED, P.RUNNING)}, "751"),
         ({"labels": {"parity": "1", "all": "no"}}, ""),
-        ({"labels": {"all": "yes"}, "limit": 2, "before_name": "r2"}, "10"),
+        ({"labels": {"all": "yes"}, "limit": 2, "before_run": "r2"}, "10"),
         ({"labels": {"long": "x" * 5000}}, "4"),
-        ({"created_after": 102.0}, "9876"),
+        ({"created_after": 102.0}, "987654"),
         ({"created_before": 102.0}, "3210"),
         ({"created_after": 100.0, "created_before": 103.0, "phases": (P.RUNNING,)}, "52"),
     ],
@@ -824,19 +826,19 @@ async def test_runs_are_listed_newest_first_by_any_mix_of_filters(
 
 async def test_a_page_after_a_run_that_is_not_there_is_an_error(listed: Store) -> None:
     with pytest.raises(RunNotFoundError, match="nobody"):
-        await names(listed, before_name="nobody")
+        await names(listed, before_run="nobody")
 
 
 async def test_a_run_comes_with_its_root_action_and_the_number_of_its_actions(listed: Store) -> None:
     children = [action_row("other", f"c{n}", parent="a0") for n in range(3)]
     await listed.write(Change(actions=tuple(ActionWrite(child) for child in children), events=(event(12),)))
-    [whole] = (await listed.runs(RunQuery("shop", "production"))).found
+    [whole] = (await listed.runs(Scope("shop", "production"), RunFilter())).found
     assert whole == (await listed.run("other")).found
     assert whole.run.name == "other"
     assert whole.root == await listed.action("other", "a0")
     assert whole.actions == 4
     for query in ({"phases": (P.FAILED,)}, {"labels": {"all": "yes"}}):
-        assert (await listed.runs(RunQuery("shop", "production", **query))).found == [whole]
+        assert (await listed.runs(Scope("shop", "production"), RunFilter(**query))).found == [whole]
 
 
 async def test_whatever_is_read_says_up_to_which_event_it_reaches(listed: Store) -> None:
@@ -845,7 +847,7 @@ async def test_whatever_is_read_says_up_to_which_event_it_reaches(listed: Store)
         lambda: listed.run("r1"),
         lambda: listed.run("nobody"),
         lambda: listed.run_by_key("shop", "development", "none"),
-        lambda: listed.runs(RunQuery("shop", "development", phases=(P.RUNNING, P.FAILED))),
+        lambda: listed.runs(SHOP, RunFilter(phases=(P.RUNNING, P.FAILED))),
         lambda: listed.actions("r1"),
         lambda: listed.action_and_attempts("r1", "a0"),
     ]
@@ -885,11 +887,11 @@ async def test_what_is_read_together_is_of_one_moment(place: Place) -> None:
             return found
 
     store._reader.read = reading  # type: ignore[method-assign]
-    snapshot = await store.runs(RunQuery("shop", "development", phases=(P.QUEUED, P.RUNNING)))
+    snapshot = await store.runs(SHOP, RunFilter(phases=(P.QUEUED, P.RUNNING)))
     assert [(whole.run.name, whole.root.phase) for whole in snapshot.found] == [("r1", P.QUEUED)]
     assert snapshot.seq == 1
     assert len(asked) == 3, "the second query came after the commit"
-    later = await store.runs(RunQuery("shop", "development", phases=(P.QUEUED, P.RUNNING)))
+    later = await store.runs(SHOP, RunFilter(phases=(P.QUEUED, P.RUNNING)))
     assert [(whole.run.name, whole.root.phase) for whole in later.found] == [("r1", P.RUNNING)]
     assert later.seq == 2
 
@@ -897,7 +899,7 @@ async def test_what_is_read_together_is_of_one_moment(place: Place) -> None:
 async def test_a_question_that_is_refused_leaves_the_reader_as_it_was(listed: Store) -> None:
     for _ in range(2):
         with pytest.raises(RunNotFoundError):
-            await names(listed, before_name="nobody")
+            await names(listed, before_run="nobody")
         assert await names(listed, limit=1) == ["r9"]
 
 
@@ -1117,12 +1119,12 @@ def _questions(store: Store) -> list[Callable[[], Any]]:
         {"phases": (P.FAILED, P.RUNNING)},
         {"task": "env.t1", "phases": (P.SUCCEEDED,)},
         {"labels": {"all": "yes", "parity": "1"}},
-        {"before_name": "r5", "created_after": 1.0, "created_before": 300.0},
-        {"before_name": "r5", "phases": (P.FAILED,), "created_after": 1.0},
-        {"before_name": "r5", "labels": {"all": "yes"}, "created_after": 1.0},
+        {"before_run": "r5", "created_after": 1.0, "created_before": 300.0},
+        {"before_run": "r5", "phases": (P.FAILED,), "created_after": 1.0},
+        {"before_run": "r5", "labels": {"all": "yes"}, "created_after": 1.0},
     ]
     return [
-        *(lambda query=query: store.runs(RunQuery(*scope, **query)) for query in queries),
+        *(lambda query=query: store.runs(Scope(*scope), RunFilter(**query)) for query in queries),
         store.live_runs,
         lambda: store.run("r1"),
         lambda: store.run_by_key(*scope, "k"),

@@ -378,20 +378,20 @@ class FakePlatform:
             return _error(422, "InvalidInputError", f"GET /v1/runs has no query parameter {unknown}")
         if int(asked["limit"]) > 1000:
             return _error(422, "InvalidInputError", "limit is above 1000")
-        wanted = asked["phase"].split(",") if "phase" in asked else None
+        labels = (label.partition("=") for label in asked.get("label", "").split(",") if label)
+        chosen = wire.RunFilter(
+            phases=tuple(ActionPhase(name) for name in asked.get("phase", "").split(",") if name),
+            task=asked.get("task"),
+            task_contains=asked.get("task_contains"),
+            version=asked.get("version"),
+            labels={key: value for key, _, value in labels},
+            created_after=float(asked["created_after"]) if "created_after" in asked else None,
+            created_before=float(asked["created_before"]) if "created_before" in asked else None,
+        )
         found = sorted((run.record for run in self.runs.values()), key=lambda run: (run.created, run.name))[::-1]
         if "before_run" in asked:
             found = found[[run.name for run in found].index(asked["before_run"]) + 1 :]
-        before = float(asked.get("created_before", "inf"))
-        after, part = float(asked.get("created_after", "-inf")), asked.get("task_contains", "").lower()
-        chosen = [
-            run
-            for run in found
-            if (wanted is None or run.phase.value in wanted)
-            and after < run.created < before
-            and part in run.task.lower()
-        ]
-        return _json(chosen[: int(asked["limit"])])
+        return _json([run for run in found if chosen.matches(run)][: int(asked["limit"])])
 
     async def _abort(self, request: web.Request) -> web.Response:
         run = self._run(request)

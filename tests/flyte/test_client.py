@@ -79,8 +79,10 @@ async def test_a_run_is_started_waited_for_and_listed(fake: FakePlatform, client
     assert run.phase == wire.ActionPhase.SUCCEEDED
     assert msgspec.json.decode(run.outputs or b"") == [2]
     assert (await client.get_run(run.name, wait=1)).name == run.name
-    assert [found.name for found in await client.list_runs(phase=["succeeded"])] == [run.name]
-    assert await client.list_runs(phase=["failed", "aborted"]) == []
+    assert [found.name for found in await client.list_runs(wire.RunFilter(phases=(wire.ActionPhase.SUCCEEDED,)))] == [
+        run.name
+    ]
+    assert await client.list_runs(wire.RunFilter(phases=(wire.ActionPhase.FAILED, wire.ActionPhase.ABORTED))) == []
 
 
 async def test_apps_and_secrets_and_projects(fake: FakePlatform, client: Client) -> None:

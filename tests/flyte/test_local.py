@@ -173,13 +173,14 @@ async def test_names_sort_by_time_and_may_be_given_once() -> None:
     with pytest.raises(RunNotFoundError, match="nobody"):
         await client.get_run("nobody")
     assert mine in [run.name for run in await client.list_runs()]
-    assert [run.name for run in await client.list_runs(label=["a=b"])] == [mine]
-    assert await client.list_runs(label=["a=c"]) == []
+    assert [run.name for run in await client.list_runs(wire.RunFilter(labels={"a": "b"}))] == [mine]
+    assert await client.list_runs(wire.RunFilter(labels={"a": "c"})) == []
     await client.get_run(mine, wait=10)
-    assert mine in [run.name for run in await client.list_runs(phase=["succeeded", "failed"], version="local")]
-    assert mine not in [run.name for run in await client.list_runs(phase=ActionPhase.FAILED)]
-    assert await client.list_runs(created_after=time.time() + 1) == []
-    assert {run.task for run in await client.list_runs(task="add")} == {"local.add"}
+    over = wire.RunFilter(phases=(ActionPhase.SUCCEEDED, ActionPhase.FAILED), version="local")
+    assert mine in [run.name for run in await client.list_runs(over)]
+    assert mine not in [run.name for run in await client.list_runs(wire.RunFilter(phases=(ActionPhase.FAILED,)))]
+    assert await client.list_runs(wire.RunFilter(created_after=time.time() + 1)) == []
+    assert {run.task for run in await client.list_runs(wire.RunFilter(task="local.add"))} == {"local.add"}
 
 
 async def test_a_run_goes_on_in_the_background() -> None:
@@ -190,10 +191,10 @@ async def test_a_run_goes_on_in_the_background() -> None:
 
 
 async def test_wrong_inputs_are_refused_before_the_run_exists() -> None:
-    before = len(await client.list_runs(limit=1000))
+    before = len(await client.list_runs(wire.RunFilter(limit=1000)))
     with pytest.raises(InvalidInputError, match=r"input 'x' of local\.add must be int"):
         await start(add, "one")
-    assert len(await client.list_runs(limit=1000)) == before
+    assert len(await client.list_runs(wire.RunFilter(limit=1000))) == before
 
 
 async def test_tasks_run_off_the_callers_thread_and_async_ones_on_a_loop_of_their_own() -> None:

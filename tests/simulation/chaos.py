@@ -229,7 +229,8 @@ class Chaos:
             for run in runs:
                 self._shows(asked, run)
 
-        await self._ask(asked, lambda control: control.runs.list(project=PLACE[0], domain=PLACE[1], limit=1000), read)
+        every = wire.RunFilter(limit=1000)
+        await self._ask(asked, lambda control: control.runs.list(wire.Scope(*PLACE), every), read)
 
     async def _actions(self, asked: Asked, name: str) -> None:
         def read(actions: list[wire.Action]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -358,37 +358,14 @@ class FakeRuns(_Part):
         await self._fake.actions.abort(name, ROOT_ACTION, reason, by)
         return await self.get(name)
 
-    async def list(
-        self,
-        *,
-        project: str,
-        domain: str,
-        phases: Sequence[ActionPhase] = (),
-        task: str | None = None,
-        task_contains: str | None = None,
-        version: str | None = None,
-        labels: dict[str, str] | None = None,
-        created_after: float | None = None,
-        limit: int = 100,
-        before: float | None = None,
-        before_run: str | None = None,
-    ) -> list[wire.Run]:
-        if before_run is not None:
-            await self.get(before_run)
+    async def list(self, scope: wire.Scope, chosen: wire.RunFilter) -> list[wire.Run]:
+        if chosen.before_run is not None:
+            await self.get(chosen.before_run)
         names = list(reversed(self._fake.known_runs))
-        every = [await self.get(name) for name in names[names.index(before_run) + 1 if before_run else 0 :]]
-        return [
-            run
-            for run in every
-            if (run.project, run.domain) == (project, domain)
-            and (not phases or run.phase in phases)
-            and task in (None, run.task)
-            and (task_contains or "").lower() in run.task.lower()
-            and version in (None, run.version)
-            and (labels or {}).items() <= run.labels.items()
-            and (created_after is None or run.created > created_after)
-            and (before is None or run.created < before)
-        ][:limit]
+        every = [
+            await self.get(name) for name in names[names.index(chosen.before_run) + 1 if chosen.before_run else 0 :]
+        ]
+        return [run for run in every if (run.project, run.domain) == scope and chosen.matches(run)][: chosen.limit]
 
 
 class FakeActions(_Part):

@@ -170,7 +170,7 @@ async def test_a_list_that_is_too_large_for_a_line_comes_by_http(server: Server,
     for _ in range(300):
         server.control.move(await add(server), ActionPhase.SUCCEEDED, outputs=["x" * 64_000])
     client = Client(server.address, OWNER, shortcut=link)
-    assert len(await client.list_runs(limit=1000)) == 300
+    assert len(await client.list_runs(wire.RunFilter(limit=1000))) == 300
 
 
 async def test_a_key_that_is_deleted_starts_nothing_any_more(server: Server, link: str) -> None:

@@ -142,7 +142,7 @@ async def test_runs_are_listed_newest_first_and_by_what_is_asked(server: Server)
     assert await listed(created_before=repr(second)) == [names[0]]
     assert await listed(before_run=names[2], limit=1) == [names[1]]
     assert (await server.client().get("/v1/runs?before_run=nobody")).status_code == 404
-    assert await listed(created_after=repr(second)) == [names[3], names[2]]
+    assert await listed(created_after=repr(second)) == [names[3], names[2], names[1]]
 
 
 @pytest.mark.parametrize(

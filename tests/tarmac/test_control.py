@@ -200,7 +200,7 @@ async def test_a_caller_that_hangs_up_too_early_and_calls_again_finds_its_run(
     run, created = await calls[1]
     assert (calls[0].cancelled(), created) == (True, False)
     assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
-    assert len(await house.control.runs.list(project="flytesnacks", domain="development")) == 1
+    assert len(await house.control.runs.list(wire.Scope(), wire.RunFilter())) == 1
 
 
 async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
@@ -209,9 +209,9 @@ async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
     """Also when all of them were created in the same instant."""
     monkeypatch.setattr("tarmac.control.runs.runs.time.time", lambda: 1_700_000_000.0)
     names = {(await house.run("add")).name for _ in range(5)}
-    listed = partial(house.control.runs.list, project="flytesnacks", domain="development", limit=2)
-    found = [run.name for run in await listed()]
-    while page := await listed(before_run=found[-1]):
+    listed = partial(house.control.runs.list, wire.Scope())
+    found = [run.name for run in await listed(wire.RunFilter(limit=2))]
+    while page := await listed(wire.RunFilter(limit=2, before_run=found[-1])):
         found += [run.name for run in page]
     assert (len(found), set(found)) == (5, names)
 
@@ -219,7 +219,7 @@ async def test_a_page_of_runs_begins_after_the_last_of_the_page_before(
 async def test_wrong_inputs_create_nothing(house: House) -> None:
     with pytest.raises(InvalidInputError, match=r"input 'x' of env\.add is \"one\", not an int"):
         await house.run("add", x="one")
-    assert await house.control.runs.list(project="flytesnacks", domain="development") == []
+    assert await house.control.runs.list(wire.Scope(), wire.RunFilter()) == []
 
 
 @pytest.mark.parametrize("options", [{"name": "no spaces"}, {"name": "x" * 101}, {"idempotency_key": "k" * 201}])
@@ -244,7 +244,7 @@ async def test_a_key_that_comes_with_the_name_of_a_run_means_that_run_from_then_
     for key in ("k1", "k2"):
         assert (await house.run("add", idempotency_key=key)).name == "nightly"
         assert (await house.run("add", name="nightly", idempotency_key=key)).name == "nightly"
-    assert len(await house.control.runs.list(project="flytesnacks", domain="development")) == 1
+    assert len(await house.control.runs.list(wire.Scope(), wire.RunFilter())) == 1
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ async def test_a_key_that_comes_with_another_call_is_refused(house: House, other
                 other.get("task", "add"), idempotency_key=key, **{k: v for k, v in other.items() if k != "task"}
             )
     assert (await house.run("add", idempotency_key="k1")).name == run.name
-    assert len(await house.control.runs.list(project="flytesnacks", domain="development")) == 2
+    assert len(await house.control.runs.list(wire.Scope(), wire.RunFilter())) == 2
 
 
 async def test_the_reports_of_an_action_are_read_at_once_and_are_not_in_its_events(house: House) -> None:

@@ -130,7 +130,7 @@ async def _single(house: House, name: str) -> wire.Run:
 
 
 async def _listed(house: House, name: str) -> wire.Run:
-    return next(run for run in await house.control.runs.list(**SCOPE) if run.name == name)
+    return next(run for run in await house.control.runs.list(wire.Scope(), wire.RunFilter()) if run.name == name)
 
 
 async def _snapshot(house: House, name: str) -> wire.Run:
@@ -321,8 +321,11 @@ async def test_a_list_takes_as_many_queries_for_many_entries_as_for_one(house: H
         await house.result("add")
     control = house.control
     lists: list[tuple[int, Callable[[int], Awaitable[list[Any]]]]] = [
-        (20, lambda limit: control.runs.list(**SCOPE, limit=limit)),
-        (20, lambda limit: control.runs.list(**SCOPE, phases=[ActionPhase.SUCCEEDED], limit=limit)),
+        (20, lambda limit: control.runs.list(wire.Scope(), wire.RunFilter(limit=limit))),
+        (
+            20,
+            lambda limit: control.runs.list(wire.Scope(), wire.RunFilter(phases=(ActionPhase.SUCCEEDED,), limit=limit)),
+        ),
         (20, lambda limit: control.actions.list("new", limit=limit)),
         (20, lambda limit: control.actions.list("new", parent="a0", limit=limit)),
         (10, lambda limit: control.tasks.list(**SCOPE, limit=limit)),

@@ -619,7 +619,7 @@ async def test_a_name_that_is_taken_by_other_inputs_is_refused(house: House) -> 
 async def test_a_request_that_is_too_large_to_travel_is_refused(house: House) -> None:
     with pytest.raises(TooLargeError, match=r"is 2,.* bytes without its inputs; the limit is 1,048,576 bytes"):
         await house.run("add", env_vars={f"X{n}": "x" * 90_000 for n in range(23)})
-    assert await house.control.runs.list(project="flytesnacks", domain="development") == []
+    assert await house.control.runs.list(wire.Scope(), wire.RunFilter()) == []
 
 
 async def test_the_event_log_has_no_gap_after_crashes(house: House) -> None:

@@ -167,36 +167,9 @@ class Client:
         """The run now or, with `wait`, when it has ended or that many seconds are over."""
         return await self._get(f"/runs/{path_part(name)}", wire.Run, timeout=30 + (wait or 0), wait=wait)
 
-    async def list_runs(
-        self,
-        *,
-        limit: int = 100,
-        phase: Any = None,
-        task: str | None = None,
-        task_contains: str | None = None,
-        version: str | None = None,
-        label: list[str] | None = None,
-        created_after: float | None = None,
-        created_before: float | None = None,
-        before_run: str | None = None,
-    ) -> list[wire.Run]:
-        """Newest first. `phase` is one or several, a label is `key=value`, times are seconds since 1970.
-
-        `before_run` is the last run of the page before: only what follows it. At most 1000 come at once.
-        """
-        return await self._get(
-            "/runs",
-            list[wire.Run],
-            limit=limit,
-            phase=phase,
-            task=task,
-            task_contains=task_contains,
-            version=version,
-            label=label,
-            created_after=created_after,
-            created_before=created_before,
-            before_run=before_run,
-        )
+    async def list_runs(self, chosen: wire.RunFilter = wire.EVERY_RUN) -> list[wire.Run]:
+        """The chosen runs of this project and domain, newest first; at most 1000 come at once."""
+        return await self._get("/runs", list[wire.Run], **chosen.query())
 
     async def abort_run(self, name: str, reason: str = "") -> wire.Run:
         return await self._post(f"/runs/{path_part(name)}/abort", {"reason": reason}, wire.Run)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -89,17 +89,14 @@ class LocalClient:
 
         return await thread.aio(there())
 
-    async def list_runs(self, *, limit: int = 100, **filters: Any) -> list[wire.Run]:
-        """Newest first. Filters: phase, task, version, label (`k=v`), created_after, created_before.
-
-        Times are seconds since 1970. With `before_run`, only what follows that run.
-        """
+    async def list_runs(self, chosen: wire.RunFilter = wire.EVERY_RUN) -> list[wire.Run]:
+        """The chosen runs of this process, newest first. Raises RunNotFoundError if `before_run` is unknown."""
 
         async def there() -> list[wire.Run]:
             newest = [run.to_wire() for run in reversed(runs.values())]
-            if (last := filters.pop("before_run", None)) is not None:
+            if (last := chosen.before_run) is not None:
                 newest = newest[[run.name for run in newest].index(_find(last).name) + 1 :]
-            return [run for run in newest if _matches(run, filters)][:limit]
+            return [run for run in newest if chosen.matches(run)][: chosen.limit]
 
         return await thread.aio(there())
 
@@ -228,21 +225,5 @@ def _find_action(run: LocalRun, name: str) -> LocalAction:
     return run.actions[name]
 
 
-def _matches(run: wire.Run, filters: Mapping[str, Any]) -> bool:
-    tests: dict[str, Callable[[Any], bool]] = {
-        "phase": lambda wanted: run.phase in _listed(wanted),
-        "task": lambda wanted: wanted in (run.task, run.task.rpartition(".")[2]),
-        "version": lambda wanted: run.version == wanted,
-        "label": lambda wanted: all(run.labels.get(key) == value for key, _, value in map(_split, _listed(wanted))),
-        "created_after": lambda wanted: run.created >= wanted,
-        "created_before": lambda wanted: run.created < wanted,
-    }
-    return all(tests[name](wanted) for name, wanted in filters.items() if wanted is not None)
-
-
 def _listed(wanted: Any) -> list[Any]:
     return [wanted] if isinstance(wanted, str) else list(wanted)
-
-
-def _split(label: str) -> tuple[str, str, str]:
-    return label.partition("=")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -29,6 +29,7 @@ from flyte.wire import (
     KeyInfo,
     Project,
     Run,
+    RunFilter,
     SecretInfo,
     Task,
 )
@@ -127,15 +128,16 @@ def get_run(
     if name is not None:
         asyncio.run(_show_run(client, name, form))
         return
-    filters = {
-        "phase": _phases(phases),
-        "task_contains": task_name,
-        "version": task_version,
-        "label": list(labels),
-        "created_after": _time(created_after),
-        "created_before": _time(created_before),
-    }
-    runs, empty = asyncio.run(_list(client, limit, filters))
+    chosen = RunFilter(
+        limit=limit,
+        phases=tuple(_phases(phases)),
+        task_contains=task_name,
+        version=task_version,
+        labels=dict(map(_label, labels)),
+        created_after=_time(created_after),
+        created_before=_time(created_before),
+    )
+    runs, empty = asyncio.run(_list(client, chosen))
     render.listing(runs, RUNS, form, empty)
 
 
@@ -143,7 +145,7 @@ PARTS = {"timed-out": "timed_out", "waiting": "waiting_for_resources"}
 """Other spellings of phases."""
 
 
-def _phases(words: Sequence[str]) -> list[str]:
+def _phases(words: Sequence[str]) -> list[ActionPhase]:
     """Phases, each given by itself or several joined by commas."""
     given = [word.strip().replace(" ", "_") for text in words for word in text.split(",") if word.strip()]
     named = [PARTS.get(word, word) for word in given]
@@ -151,7 +153,14 @@ def _phases(words: Sequence[str]) -> list[str]:
     for word in named:
         if word not in there:
             raise click.UsageError(f"{word!r} is not a phase; the phases are {', '.join(there)}.")
-    return named
+    return [ActionPhase(word) for word in named]
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.UsageError(f"--with-label is {text!r}; write it as KEY=VALUE.")
+    return key, value
 
 
 def _time(text: str | None) -> float | None:
@@ -163,12 +172,13 @@ def _time(text: str | None) -> float | None:
         raise click.UsageError(f"{error}.") from None
 
 
-async def _list(client: Client, limit: int, filters: Mapping[str, Any]) -> tuple[list[Run], str]:
+async def _list(client: Client, chosen: RunFilter) -> tuple[list[Run], str]:
     """The matching runs, and the sentence to print if there are none."""
-    found = await client.list_runs(limit=limit, **filters)
+    found = await client.list_runs(chosen)
     if found:
         return found, ""
-    if any(filters.values()) and (count := len(await client.list_runs(limit=1000))):
+    is_filtered = chosen != RunFilter(limit=chosen.limit)
+    if is_filtered and (count := len(await client.list_runs(RunFilter(limit=1000)))):
         return [], f"no run fits; without the filters there are {count if count < 1000 else '1,000 or more'}"
     await _known_project(client)
     return [], "no runs; `flyte run FILE TASK` starts one"

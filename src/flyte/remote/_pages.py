@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from flyte import wire
 
 if TYPE_CHECKING:
@@ -18,16 +20,15 @@ ACTIONS = 1000
 """Actions in one request, which is the API's limit."""
 
 
-async def runs_of(runs: Runs, size: int, **filters: Any) -> AsyncGenerator[wire.Run, None]:
-    """All runs, newest first, in pages of `size`."""
-    last: str | None = None
+async def runs_of(runs: Runs, chosen: wire.RunFilter) -> AsyncGenerator[wire.Run, None]:
+    """All chosen runs, newest first, in pages of `chosen.limit`."""
     while True:
-        found = await runs.list_runs(limit=size, before_run=last, **filters)
+        found = await runs.list_runs(chosen)
         for record in found:
             yield record
-        if len(found) < size:
+        if len(found) < chosen.limit:
             return
-        last = found[-1].name
+        chosen = replace(chosen, before_run=found[-1].name)
 
 
 async def ends(

@@ -152,18 +152,17 @@ class Run:
                 and (updated_at is None or updated_at.holds(record.ended or record.started or record.created))
             )
 
-        pages = runs_of(
-            runs,
-            size=RUNS if chooses else min(limit, RUNS),
-            phase=phases[0] if len(phases) == 1 else phases or None,
+        chosen = wire.RunFilter(
+            limit=RUNS if chooses else min(limit, RUNS),
+            phases=tuple(phases),
             task=task_name,
             version=task_version,
-            label=[f"{key}={value}" for key, value in (with_labels or {}).items()] or None,
+            labels=dict(with_labels or {}),
             created_after=created_at.after_seconds() if created_at else None,
             created_before=created_at.before_seconds() if created_at else None,
         )
-        async with aclosing(pages) as every, aclosing(ends(every, fits, limit, oldest)) as chosen:
-            async for record in chosen:
+        async with aclosing(runs_of(runs, chosen)) as every, aclosing(ends(every, fits, limit, oldest)) as fitting:
+            async for record in fitting:
                 yield Run(record, runs)
 
     # --- what is known

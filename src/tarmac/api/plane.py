@@ -44,21 +44,7 @@ class Runs(Protocol):
     async def get(self, name: str) -> wire.Run: ...
     async def wait(self, name: str, seconds: float) -> wire.Run: ...
     async def abort(self, name: str, reason: str, by: str) -> wire.Run: ...
-    async def list(
-        self,
-        *,
-        project: str,
-        domain: str,
-        phases: Sequence[ActionPhase] = (),
-        task: str | None = None,
-        task_contains: str | None = None,
-        version: str | None = None,
-        labels: dict[str, str] | None = None,
-        created_after: float | None = None,
-        limit: int = 100,
-        before: float | None = None,
-        before_run: str | None = None,
-    ) -> list[wire.Run]: ...
+    async def list(self, scope: wire.Scope, chosen: wire.RunFilter) -> list[wire.Run]: ...
 
 
 class Actions(Protocol):

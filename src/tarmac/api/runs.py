@@ -91,27 +91,32 @@ async def list_runs(
     label: Annotated[
         list[str] | None, QueryParameter(description="Only runs with this label, written `key=value`.")
     ] = None,
-    created_after: Annotated[float | None, QueryParameter(ge=0, le=LATEST, description="Seconds since 1970.")] = None,
-    created_before: Annotated[float | None, QueryParameter(ge=0, le=LATEST, description="Seconds since 1970.")] = None,
+    created_after: Annotated[
+        float | None,
+        QueryParameter(ge=0, le=LATEST, description="Only runs created then or later, in seconds since 1970."),
+    ] = None,
+    created_before: Annotated[
+        float | None,
+        QueryParameter(ge=0, le=LATEST, description="Only runs created before then, in seconds since 1970."),
+    ] = None,
     before_run: Annotated[
         str | None, QueryParameter(description="Only what follows this run in the list, for the next page.")
     ] = None,
     limit: Limit = 100,
 ) -> list[wire.Run]:
     """The runs of a project, newest first. Runs of the same instant have a fixed order, so that pages lose none."""
-    return await control.runs.list(
-        project=project,
-        domain=domain,
-        phases=[phase_of(name) for name in _split(phase)],
+    chosen = wire.RunFilter(
+        phases=tuple(phase_of(name) for name in _split(phase)),
         task=task,
         task_contains=task_contains,
         version=version,
         labels=labels_of(label or []),
         created_after=created_after,
-        before=created_before,
+        created_before=created_before,
         before_run=before_run,
         limit=limit,
     )
+    return await control.runs.list(wire.Scope(project, domain), chosen)
 
 
 def phase_of(name: str) -> ActionPhase:

@@ -13,7 +13,7 @@ from litestar.response import Redirect
 
 from flyte.errors import InvalidInputError, RunNotFoundError
 from flyte.rules import moment
-from flyte.wire import ROOT_ACTION, Action, ActionDetails, ActionPhase, Run
+from flyte.wire import ROOT_ACTION, Action, ActionDetails, ActionPhase, Run, RunFilter, Scope
 from tarmac.api.parameters import MOST_ATTEMPTS
 from tarmac.api.plane import By, Control, ControlPlane
 from tarmac.api.runs import phase_of
@@ -46,20 +46,20 @@ async def runs_page(
     """The runs of a project, newest first."""
     place = Place(project, domain)
     phases = [name for name in phase or [] if name]
-    found = await control.runs.list(
-        project=project,
-        domain=domain,
-        phases=[phase_of(name) for name in phases],
+    scope = Scope(project, domain)
+    chosen = RunFilter(
+        phases=tuple(phase_of(name) for name in phases),
         task_contains=task or None,
         created_after=_moment(since),
-        before=created_before,
+        created_before=created_before,
         limit=RUNS_ON_PAGE + 1,
     )
+    found = await control.runs.list(scope, chosen)
     shown = found[:RUNS_ON_PAGE]
     is_filtered = bool(phases or task or since)
     others = 0
     if is_filtered and not shown:
-        others = len(await control.runs.list(project=project, domain=domain, limit=COUNTED))
+        others = len(await control.runs.list(scope, RunFilter(limit=COUNTED)))
     here = partial(place.page, "runs", phase=phases, task=task, since=since)
     return await page(
         control,

@@ -11,7 +11,7 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 
 from flyte.errors import InvalidInputError, TooLargeError
-from flyte.wire import InterfaceSpec, RunRequest, Task
+from flyte.wire import InterfaceSpec, RunFilter, RunRequest, Scope, Task
 from tarmac.api.plane import By, Control, ControlPlane
 from tarmac.console import forms, submitted
 from tarmac.console.pages import Fragment, page
@@ -111,7 +111,7 @@ async def _task_page(
         error=error,
         status=status,
         key=secrets.token_hex(16),
-        runs=await control.runs.list(project=place.project, domain=place.domain, task=task.name, limit=10),
+        runs=await control.runs.list(Scope(place.project, place.domain), RunFilter(task=task.name, limit=10)),
         every=3,
     )
 

@@ -127,14 +127,14 @@ def _moved(was: Was, row: ActionRow) -> Values:
     return values
 
 
-def scope(project: str, domain: str) -> str:
+def scope_key(project: str, domain: str) -> str:
     """Project and domain as one indexed text."""
     return f"{project}/{domain}"
 
 
 def labels(run: RunRow) -> list[Values]:
     """The rows by which a run is found by its labels."""
-    place = {"scope": clean(scope(run.project, run.domain)), "created": run.created, "run": clean(run.name)}
+    place = {"scope": clean(scope_key(run.project, run.domain)), "created": run.created, "run": clean(run.name)}
     return [{**place, "label": indexed(label), "value": indexed(value)} for label, value in run.labels.items()]
 
 

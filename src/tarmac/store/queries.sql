@@ -205,7 +205,7 @@ and exists (select 1 from run_labels x where x.scope = :scope and x.label = :lab
             and x.created = r.created and x.run = r.name)
 
 -- name: runs_after
-and {at} > :created_after
+and {at} >= :created_after
 
 -- name: runs_before
 and {at} < :created_before

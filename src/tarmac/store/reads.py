@@ -13,9 +13,9 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from flyte.errors import InvalidInputError, RunNotFoundError
-from flyte.wire import ActionPhase, DeploymentPhase, Event
+from flyte.wire import ActionPhase, DeploymentPhase, Event, RunFilter, Scope
 from tarmac.store import tables
-from tarmac.store.batch import indexed, scope
+from tarmac.store.batch import indexed, scope_key
 from tarmac.store.database import Session
 from tarmac.store.queries import Queries, part
 from tarmac.store.reader import Reader
@@ -31,7 +31,6 @@ from tarmac.store.rows import (
     KeyRow,
     ProjectRow,
     ReportRow,
-    RunQuery,
     RunRow,
     SecretRow,
     Snapshot,
@@ -126,10 +125,10 @@ class Reads:
     async def run_by_key(self, project: str, domain: str, idempotency_key: str) -> Snapshot[WholeRun | None]:
         return await self._run("run_by_key", project=project, domain=domain, idempotency_key=idempotency_key)
 
-    async def runs(self, query: RunQuery) -> Snapshot[list[WholeRun]]:
-        """Raises RunNotFoundError when no run is called `before_name`."""
-        queries = self._queries
-        return await self._snapshot(lambda session: _list_runs(session, queries, query))
+    async def runs(self, scope: Scope, chosen: RunFilter) -> Snapshot[list[WholeRun]]:
+        """Raises RunNotFoundError when no run is called `before_run`."""
+        queries, values = self._queries, _values(scope, chosen)
+        return await self._snapshot(lambda session: _list_runs(session, queries, chosen, values))
 
     # ---------------------------------------------------------------------------------------------------- actions
 
@@ -314,69 +313,68 @@ def _like(part: str) -> str:
     return f"%{quoted}%"
 
 
-def _list_runs(session: Session, queries: Queries, query: RunQuery) -> list[WholeRun]:
-    values = _values(query)
-    page = None if query.before_name is None else _place(session, queries, query.before_name)
-    if query.labels:
-        return _walk(session, queries, "runs_labelled", query, values, page)
-    succeeded = ActionPhase.SUCCEEDED in query.phases
-    if query.phases and not (succeeded and (query.task or query.version)):
+def _list_runs(session: Session, queries: Queries, chosen: RunFilter, values: Values) -> list[WholeRun]:
+    page = None if chosen.before_run is None else _place(session, queries, chosen.before_run)
+    if chosen.labels:
+        return _walk(session, queries, "runs_labelled", chosen, values, page)
+    succeeded = ActionPhase.SUCCEEDED in chosen.phases
+    if chosen.phases and not (succeeded and (chosen.task or chosen.version)):
         found: list[WholeRun] = []
-        for phase in dict.fromkeys(query.phases):
-            found += _walk(session, queries, "runs_in_phase", query, {**values, "phase": phase.value}, page)
+        for phase in dict.fromkeys(chosen.phases):
+            found += _walk(session, queries, "runs_in_phase", chosen, {**values, "phase": phase.value}, page)
         found.sort(key=lambda listed: (listed.root.created, listed.run.name), reverse=True)
-        return found[: query.limit]
-    return _walk(session, queries, "runs", query, values, page)
+        return found[: chosen.limit]
+    return _walk(session, queries, "runs", chosen, values, page)
 
 
 def _walk(
     session: Session,
     queries: Queries,
     walk: str,
-    query: RunQuery,
+    chosen: RunFilter,
     values: Values,
     page: tuple[float, float] | None,
 ) -> list[WholeRun]:
     by_root = walk == "runs_in_phase"
-    filters = _filters(walk, query)
+    filters = _filters(walk, chosen)
     if page is not None:
         filters.append(part("runs_page"))
-        values = {**values, "page_at": page[1] if by_root else page[0], "page_by": query.before_name}
+        values = {**values, "page_at": page[1] if by_root else page[0], "page_by": chosen.before_run}
     alias = {"runs": ("r.created", "r.name"), "runs_in_phase": ("a.created", "a.run")}
     at, by = alias.get(walk, ("l.created", "l.run"))
-    phases = ", ".join(f":phase{n}" for n in range(len(query.phases)))
+    phases = ", ".join(f":phase{n}" for n in range(len(chosen.phases)))
     sql = queries.compose(walk, filters, at=at, by=by, phases=phases)
     return [_whole_run(row) for row in session.rows(sql, values)]
 
 
-def _filters(walk: str, query: RunQuery) -> list[str]:
-    chosen = {
-        "runs_of_task": query.task is not None,
-        "runs_of_tasks_like": query.task_contains is not None,
-        "runs_of_version": query.version is not None,
-        "runs_of_phases": bool(query.phases) and walk != "runs_in_phase",
-        "runs_after": query.created_after is not None,
-        "runs_before": query.created_before is not None,
+def _filters(walk: str, chosen: RunFilter) -> list[str]:
+    parts = {
+        "runs_of_task": chosen.task is not None,
+        "runs_of_tasks_like": chosen.task_contains is not None,
+        "runs_of_version": chosen.version is not None,
+        "runs_of_phases": bool(chosen.phases) and walk != "runs_in_phase",
+        "runs_after": chosen.created_after is not None,
+        "runs_before": chosen.created_before is not None,
     }
-    more_labels = [part("runs_with_label", n=str(n)) for n in range(1, len(query.labels))]
-    return [*(part(name) for name, wanted in chosen.items() if wanted), *more_labels]
+    more_labels = [part("runs_with_label", n=str(n)) for n in range(1, len(chosen.labels))]
+    return [*(part(name) for name, wanted in parts.items() if wanted), *more_labels]
 
 
-def _values(query: RunQuery) -> Values:
+def _values(scope: Scope, chosen: RunFilter) -> Values:
     values: Values = {
-        "project": query.project,
-        "domain": query.domain,
-        "scope": scope(query.project, query.domain),
-        "task": query.task,
-        "task_like": None if query.task_contains is None else _like(query.task_contains),
-        "version": query.version,
-        "created_after": query.created_after,
-        "created_before": query.created_before,
-        "limit": query.limit,
+        "project": scope.project,
+        "domain": scope.domain,
+        "scope": scope_key(scope.project, scope.domain),
+        "task": chosen.task,
+        "task_like": None if chosen.task_contains is None else _like(chosen.task_contains),
+        "version": chosen.version,
+        "created_after": chosen.created_after,
+        "created_before": chosen.created_before,
+        "limit": chosen.limit,
     }
-    for n, (label, value) in enumerate(query.labels.items()):
+    for n, (label, value) in enumerate(chosen.labels.items()):
         values[f"label{n}"], values[f"value{n}"] = indexed(label), indexed(value)
-    for n, phase in enumerate(query.phases):
+    for n, phase in enumerate(chosen.phases):
         values[f"phase{n}"] = phase.value
     return _plain(values)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -259,27 +258,6 @@ class Snapshot(Generic[T]):
 
     found: T
     seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunQuery:
-    """Which runs to list, newest first; what is None or empty does not narrow the list."""
-
-    project: str
-    domain: str
-    phases: Sequence[ActionPhase] = ()
-    task: str | None = None
-    """The task's full name."""
-    task_contains: str | None = None
-    """A part of the task's name; upper and lower case are the same."""
-    version: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
-    """Labels that a run must have, all of them."""
-    created_after: float | None = None
-    created_before: float | None = None
-    limit: int = 100
-    before_name: str | None = None
-    """The last run of the page before this one."""
 
 
 @dataclass(frozen=True, slots=True)

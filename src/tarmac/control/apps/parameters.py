@@ -11,7 +11,7 @@ from flyte.errors import ParameterMaterializationError
 from flyte.wire import ActionPhase
 from tarmac.blobs import Blobs
 from tarmac.control.runs.registry import Registry
-from tarmac.store import RunQuery, Store
+from tarmac.store import Store
 
 
 class RunOutputs:
@@ -55,15 +55,10 @@ class RunOutputs:
         """The name of the latest run of the task that succeeded."""
         task = parameter.task_name or ""
         known = await self._registry.find(request.project, request.domain, task, parameter.task_version)
-        query = RunQuery(
-            project=request.project,
-            domain=request.domain,
-            task=known.row.name,
-            version=parameter.task_version,
-            phases=(ActionPhase.SUCCEEDED,),
-            limit=1,
+        latest = wire.RunFilter(
+            task=known.row.name, version=parameter.task_version, phases=(ActionPhase.SUCCEEDED,), limit=1
         )
-        found = await self._store.runs(query)
+        found = await self._store.runs(wire.Scope(request.project, request.domain), latest)
         if not found.found:
             raise ParameterMaterializationError(
                 f"{place} is an output of task {known.row.name}, no run of which has succeeded; run it first"

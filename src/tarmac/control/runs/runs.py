@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
@@ -26,7 +26,7 @@ from flyte.errors import (
     TooLargeError,
 )
 from flyte.names import run_name
-from flyte.wire import ROOT_ACTION, ActionPhase
+from flyte.wire import ROOT_ACTION, ActionPhase, RunFilter, Scope
 from tarmac import checks
 from tarmac import inputs as declared
 from tarmac.blobs import Blobs
@@ -47,7 +47,7 @@ from tarmac.control.workers.pools import Pools
 from tarmac.events import Journal
 from tarmac.home import Home
 from tarmac.settings import Settings
-from tarmac.store import ActionRow, RunQuery, RunRow, Store, WholeRun
+from tarmac.store import ActionRow, RunRow, Store, WholeRun
 
 REQUEST_LIMIT = 1024 * 1024
 """Bytes of a request to run without its inputs: variables, labels, context and overrides travel in every order."""
@@ -343,36 +343,9 @@ class Runs:
             else:
                 await self.recovery.resume(action)
 
-    async def list(
-        self,
-        *,
-        project: str,
-        domain: str,
-        phases: Sequence[ActionPhase] = (),
-        task: str | None = None,
-        task_contains: str | None = None,
-        version: str | None = None,
-        labels: dict[str, str] | None = None,
-        created_after: float | None = None,
-        limit: int = 100,
-        before: float | None = None,
-        before_run: str | None = None,
-    ) -> list[wire.Run]:
-        """Runs, newest first, as of the last commit. Raises RunNotFoundError where `before_run` is none."""
-        query = RunQuery(
-            project=project,
-            domain=domain,
-            phases=tuple(phases),
-            task=task,
-            task_contains=task_contains,
-            version=version,
-            labels=labels or {},
-            created_after=created_after,
-            created_before=before,
-            limit=limit,
-            before_name=before_run,
-        )
-        snapshot = await self._store.runs(query)
+    async def list(self, scope: Scope, chosen: RunFilter) -> list[wire.Run]:
+        """The chosen runs, newest first, as of the last commit. Raises RunNotFoundError if `before_run` is unknown."""
+        snapshot = await self._store.runs(scope, chosen)
         await self._journal.reach(snapshot.seq)
         return [self.shown(whole, snapshot.seq) for whole in snapshot.found]
 
