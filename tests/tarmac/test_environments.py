@@ -284,9 +284,9 @@ def test_a_killed_builder_takes_uv_along_and_leaves_nothing_that_is_used(
 
 
 def test_files_that_cannot_be_written_fail_a_build_that_may_succeed_another_time(yard: Yard) -> None:
-    yard.house.wheel("large", files={"large_data.txt": "x" * 4_000_000})
+    yard.house.wheel("large", files={"large_data.txt": "x" * 30_000_000})
     request = yard.request("large")
-    builder = yard.starts_builder(request, file_size=2_000_000)
+    builder = yard.starts_builder(request, file_size=20_000_000)
     assert builder.stdout is not None
     with builder.stdout as said:
         last = msgspec.json.decode(said.readlines()[-1], type=News)
