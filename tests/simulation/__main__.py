@@ -146,6 +146,9 @@ def _postgres(url: str) -> Any:
 
 def live(given: argparse.Namespace) -> int:
     """Many seeds; figures."""
+    import tests.simulation.chaos  # once, and not in each process
+    import tests.simulation.sequences  # noqa: F401
+
     began, total, pairs, problems, quiet = time.monotonic(), Counter[str](), set[Any](), list[str](), 0
     work = ((first, CHUNK, given.twice) for first in range(given.first, given.first + (given.seeds or 10**9), CHUNK))
     for found in _in_processes(_chunk, work, given.jobs):

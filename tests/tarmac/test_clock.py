@@ -147,3 +147,16 @@ def test_what_began_before_it_was_noticed_that_the_clock_was_set_began_after_tha
     machine.passes(20)
     assert clock.since(began) == 25
     assert machine.start().since(began) == 25
+
+
+@pytest.mark.parametrize("by", [10.0, 3600.0])
+def test_a_limit_that_begins_before_the_next_look_knows_that_the_clock_was_set_forward(
+    machine: Machine, by: float
+) -> None:
+    """Else a deadline strikes at once when another attempt begins in that moment."""
+    clock, began = machine.start(), machine.shown
+    machine.passes(30)
+    clock.look()
+    machine.shown += by
+    machine.passes(1)
+    assert clock.since(began) == pytest.approx(31)

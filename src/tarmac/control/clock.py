@@ -93,6 +93,7 @@ class Clock:
         Where it was set back it may have shown the same twice: then the later one is meant, which lets a time limit
         strike too late rather than too early.
         """
+        self.look()  # it may have been set since the last look
         jumped = 0.0
         for jump in reversed(self._kept.jumps):
             if shown >= jump.shown:
