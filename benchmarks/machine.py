@@ -28,7 +28,7 @@ def where() -> dict[str, Any]:
         "commit": commit.stdout.strip(),
         "at": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "load": round(os.getloadavg()[0], 1),
-        **{name: metadata.version(name) for name in ("tarmac", "uvloop", "msgspec", "litestar", "aiohttp", "uvicorn")},
+        **{name: metadata.version(name) for name in ("flyte", "uvloop", "msgspec", "litestar", "aiohttp", "uvicorn")},
         "load generator": "wrk" if shutil.which("wrk") else "aiohttp",
         "tools": {tool: version for tool, flag in _TOOLS.items() if (version := _version(tool, flag))},
         "peers": {peer.name: peer.versions() for peer in peers.PEERS if peer.python() is not None},

@@ -1,13 +1,23 @@
-"""The version of this package: that of the distribution it came with."""
+"""The version of this package: that of the distribution it came with, `2.9999.0+tarmac.` and this project's own."""
 
 from __future__ import annotations
 
 import importlib.metadata
 
-try:
-    __version__ = importlib.metadata.version("tarmac")
-except importlib.metadata.PackageNotFoundError:  # run from a source folder
-    __version__ = "0.0.0+source"
+from flyte.official import OURS
+
+SOURCE = "2.9999.0+tarmac.source"
+"""The version where the package is used from its source folder, and no distribution of it is installed."""
+
+
+def _installed() -> str:
+    for distribution in importlib.metadata.distributions(name="flyte"):
+        if OURS in distribution.version:
+            return distribution.version
+    return SOURCE
+
+
+__version__ = _installed()
 
 
 def version() -> str:

@@ -1,35 +1,62 @@
-"""Is the official `flyte` distribution installed, too? It owns the same folder as ours, and then neither is whole."""
+"""Distributions whose files lie in the same folders as ours: the official `flyte`, and a stranger's `tarmac`.
+
+Installing our distribution, which is called `flyte` too, replaces the official one, and the other way round. Both can
+be on the path all the same: in two folders of it, after an installation that ignored what was there, or beside an
+older version of this project, whose distribution was called `tarmac`.
+"""
 
 from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from flyte.errors import InitializationError
 
 OURS = "+tarmac"
-"""The end of the version under which an environment that the platform has made names `flyte`: it is this package."""
+"""In the version of every distribution `flyte` that is this project."""
+
+SUMMARY = "Summary: Flyte tasks and apps anywhere Python runs"
+"""In the metadata of a distribution `tarmac` that is an older version of this project."""
+
+_AGAIN = "in a clone of this project, pip install --force-reinstall ."
 
 
 @functools.cache
 def refuse_official() -> None:
-    """Raises InitializationError where it is installed."""
-    # a look first: what can say its version takes 20 ms to be imported
-    if not any(next(Path(folder or ".").glob("flyte[-.]*-info"), None) for folder in sys.path):
-        return
-    import importlib.metadata
+    """Raises InitializationError where one of the two is installed, naming it and how to mend it."""
+    for info in _infos("flyte"):
+        if OURS not in info.name:
+            raise InitializationError(
+                "OfficialDistributionError",
+                "user",
+                f"the official `flyte` {_version(info)} is installed beside tarmac ({info.parent}); both put their "
+                f"files into one folder, so neither is whole. Mend it with: pip uninstall flyte, and then, {_AGAIN}",
+            )
+    for info in _infos("tarmac"):
+        if not is_older_version(info):
+            raise InitializationError(
+                "StrangerDistributionError",
+                "user",
+                f"the distribution `tarmac` {_version(info)} in {info.parent} is another project's of that name; its "
+                f"files replace this platform's. Mend it with: pip uninstall tarmac, and then, {_AGAIN}",
+            )
 
-    try:
-        official = importlib.metadata.distribution("flyte")
-    except importlib.metadata.PackageNotFoundError:
-        return
-    if official.version.endswith(OURS):
-        return
-    raise InitializationError(
-        "OfficialDistributionError",
-        "user",
-        f"the official `flyte` {official.version} is installed beside tarmac; both put their files into one folder, "
-        "so neither is whole. Mend it with: pip uninstall flyte, and then, in a clone of this project, pip install "
-        "--force-reinstall .",
-    )
+
+def is_older_version(info: Path) -> bool:
+    """Whether the metadata of a distribution `tarmac` is an older version of this project's."""
+    for name in ("METADATA", "PKG-INFO"):
+        if (info / name).is_file():
+            return SUMMARY in (info / name).read_text(errors="replace")
+    return False
+
+
+def _infos(name: str) -> Iterator[Path]:
+    # names of folders only: `importlib.metadata` takes 20 ms to be imported
+    for folder in sys.path:
+        yield from Path(folder or ".").glob(f"{name}[-.]*-info")
+
+
+def _version(info: Path) -> str:
+    return info.stem.partition("-")[2] or "(of an unknown version)"

@@ -26,7 +26,7 @@ import click
 
 from flyte.errors import BaseRuntimeError, InitializationError
 from flyte.official import refuse_official
-from tarmac import __version__, process
+from tarmac import __version__, older_version, process
 from tarmac import home as homes
 from tarmac import settings as all_settings
 from tarmac.home import Home
@@ -156,6 +156,7 @@ def _running(home: Home) -> dict[str, Any] | None:
 def _prepared(home: Home, port: int | None) -> Settings:
     """The settings for a start, after checking its requirements. Raises BaseRuntimeError naming what is missing."""
     refuse_official()
+    older_version.disown()
     if port is not None:
         os.environ["TARMAC_PORT"] = str(port)
     settings = all_settings.load(home.path)

@@ -120,7 +120,7 @@ def test_an_environment_has_what_its_image_names_and_our_package(yard: Yard) -> 
     assert news.is_new
     assert yard.python(news.key, "import cow, milk; print(cow.VERSION, milk.VERSION)") == "1.5 3.0"
     assert yard.python(news.key, "import flyte; print(flyte.TaskEnvironment.__name__)") == "TaskEnvironment"
-    assert yard.python(news.key, "import importlib.metadata as m; print(m.version('flyte'))") == "2.9999.0+tarmac"
+    assert yard.python(news.key, "import importlib.metadata as m; print(m.version('flyte'))") == overlay.VERSION
     known = yard.place.known(news.key)
     assert known is not None
     assert "cow==1.5" in known.lock

@@ -105,9 +105,9 @@ def _refuse(ctx: click.Context, args: list[str]) -> None:
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
+        from flyte._version import __version__
 
-        click.echo(f"flyte (tarmac) {version('tarmac')}")
+        click.echo(f"flyte (tarmac) {__version__.partition('+tarmac.')[2]}")
         ctx.exit()
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from flyte import errors
 from flyte.atomic import replace_file
+from tarmac import __version__
 
 PTH = "zz_flyte_platform.pth"
-INFO = "flyte-2.9999.0+tarmac.dist-info"
-METADATA = "Metadata-Version: 2.1\nName: flyte\nVersion: 2.9999.0+tarmac\n"
+VERSION = f"2.9999.0+tarmac.{__version__}"
+INFO = f"flyte-{VERSION}.dist-info"
+METADATA = f"Metadata-Version: 2.1\nName: flyte\nVersion: {VERSION}\n"
 
 
 @functools.cache
@@ -62,8 +64,10 @@ def put(environment: Path, ours: Path) -> None:
     line = f"{folder(ours)}\n"
     for site in environment.glob("lib/python3*/site-packages"):
         pth = site / PTH
-        if pth.exists() and pth.read_text() == line:
+        if (site / INFO).exists() and pth.exists() and pth.read_text() == line:
             return
+        for old in site.glob("flyte-*.dist-info"):
+            shutil.rmtree(old, ignore_errors=True)
         _write_metadata(site / INFO)
         replace_file(pth, line, 0o644)
 
