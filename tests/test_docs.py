@@ -36,7 +36,7 @@ def test_the_generated_pages_are_current() -> None:
 
 def test_nobody_is_told_to_install_tarmac_by_name() -> None:
     """The distribution of that name on the package index is somebody else's."""
-    told = re.compile(r"install\b[^\n`]*[\s'\"]tarmac\b(?![/.])")
+    told = re.compile(r"\binstall\b[^\n`]*[\s'\"]tarmac\b(?![/.])")
     files = [*PAGES, ROOT / "pyproject.toml", *(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.html")]
     assert [relative(file) for file in files if told.search(file.read_text())] == []
 
