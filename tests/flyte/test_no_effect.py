@@ -50,10 +50,10 @@ def test_deploying_says_each_declaration_without_effect_once(
     (deployed,) = flyte.deploy(program.env)
     flyte.deploy(program.env)
     assert warnings(caplog) == [
-        "pod_template= of weather.report, weather.fetch has no effect: every action and replica is a process of this "
-        "machine, not a pod (docs/limits.md)",
         "triggers= of weather.report has no effect: nothing starts the task by itself; call `flyte.run` from cron or a "
         "systemd timer (docs/limits.md)",
+        "pod_template= of weather.report, weather.fetch has no effect: every action and replica is a process of this "
+        "machine, not a pod (docs/limits.md)",
     ]
     assert list(deployed.warnings) == warnings(caplog)
 
