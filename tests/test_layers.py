@@ -39,8 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": GROUND | {"store"},
     "fork_server": GROUND,
     "links": GROUND,
-    "agent": GROUND | {"environments", "images"},
-    "gateway": GROUND | {"auth", "events"},
+    "agent": GROUND | {"environments", "images", "links"},
+    "gateway": GROUND | {"auth", "events", "links"},
     "control": GROUND | {"store", "blobs", "events", "auth", "secrets", "images", "links"},
     "api": GROUND | {"control", "events", "auth", "store", "blobs", "console", "links"},
     "console": GROUND | {"control", "events", "auth", "store", "blobs", "api"},
@@ -95,6 +95,7 @@ FROM_FLYTE = {
         "json_schema",
         "moments",
         "official",
+        "backoff",
     )
 }
 """What the platform may know of the package that users import."""
@@ -106,6 +107,7 @@ FLOORS: tuple[set[str], ...] = (
         "rules",
         "names",
         "atomic",
+        "backoff",
         "_absent",
         "_sync",
         "_logging",

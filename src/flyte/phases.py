@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flyte.backoff import pause
 from flyte.wire import ActionPhase, ErrorInfo, RetrySpec
 
 P = ActionPhase
@@ -64,11 +65,8 @@ LONGEST_DELAY = 86_400.0
 
 def retry_delay(retries: RetrySpec, failed_attempts: int) -> float:
     """Seconds before the next attempt, after `failed_attempts` failures of the user's code (Flyte's `Backoff`)."""
-    try:
-        delay = retries.base * retries.factor ** (failed_attempts - 1)
-    except OverflowError:
-        delay = LONGEST_DELAY if retries.base else 0.0
-    return min(delay, LONGEST_DELAY if retries.cap is None else retries.cap, LONGEST_DELAY)
+    longest = LONGEST_DELAY if retries.cap is None else min(retries.cap, LONGEST_DELAY)
+    return pause(failed_attempts, retries.base, longest, retries.factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ def after_failure(
     """Try again or end: the user's failures count against `retries`, lost workers against SYSTEM_RETRIES."""
     final = P.TIMED_OUT if timed_out else P.FAILED
     if error.kind == "system":
-        again = Verdict(P.QUEUED, min(0.1 * 2**system_failures, 5))
+        again = Verdict(P.QUEUED, pause(system_failures, 0.2, 5))
         return again if system_failures <= SYSTEM_RETRIES else Verdict(final)
     if not error.retryable or error.code == "NonRecoverableError" or user_failures > retries.count:
         return Verdict(final)

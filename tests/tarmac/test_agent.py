@@ -1149,8 +1149,7 @@ def test_what_is_sent_on_a_link_that_broke_a_moment_ago_is_no_error(tmp_path: Pa
         running = asyncio.create_task(link.run())
         try:
             await asyncio.wait_for(welcomed.wait(), 5)
-            assert link._writer is not None
-            link._writer.transport.abort()
+            link._link._writer.transport.abort()  # type: ignore[union-attr]
             for _ in range(20):  # it is closed some turns of the loop before its reader is told
                 link.send(wire.UnitStarted(unit="u", pid=1))
                 await asyncio.sleep(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from flyte.wire import PoolSpec
-from tarmac.agent.preload import Preload, pause
+from tarmac.agent.preload import Preload
 from tests.platform_fixture import wait_for
 
 
@@ -48,8 +48,3 @@ def test_a_pool_that_only_says_what_the_preload_was_told_is_forked_from_it(tmp_p
             assert preload.suits(pool) is suits, variables
     finally:
         preload.end()
-
-
-def test_a_preload_that_dies_again_and_again_is_started_less_and_less_often() -> None:
-    assert [pause(deaths) for deaths in range(5)] == [0, 0, 0.1, 0.2, 0.4]
-    assert pause(50) == 60

@@ -16,7 +16,8 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from flyte._client.transport import Pauses, Request, Silence, Transport
+from flyte._client.transport import Request, Silence, Transport
+from flyte.backoff import Pauses
 from flyte.wire import Event, LogLine
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ async def follow_events(
 
     Raises SystemUnavailableError when the platform stays away for longer than `transport.outage`.
     """
-    pauses = Pauses(transport.outage)
+    pauses = Pauses(limit=transport.outage)
     while True:
         heard, reason = False, "the stream ended early"
         request = _with(stream.request, after=after)
@@ -114,7 +115,7 @@ async def follow_logs(
     transport: Transport, request: Request, over: Callable[[], Awaitable[bool]] | None
 ) -> AsyncGenerator[LogLine, None]:
     """The lines of a log. With `over` the log is followed until that says so; without, it is read once to its end."""
-    pauses = Pauses(transport.outage)
+    pauses = Pauses(limit=transport.outage)
     places: dict[str, LogPlace] = {}
     resumed = request
     while True:

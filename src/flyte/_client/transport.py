@@ -23,7 +23,6 @@ import dataclasses
 import os
 import ssl
 import threading
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -35,6 +34,7 @@ import msgspec
 from flyte import wire
 from flyte._client.local_socket import LARGEST, Line, NoLine
 from flyte._failure import to_error
+from flyte.backoff import Pauses
 from flyte.errors import InitializationError, RuntimeSystemError, SystemUnavailableError, by_code
 
 if TYPE_CHECKING:
@@ -111,29 +111,6 @@ class Silence(ConnectionError):
     """Nothing arrived on an open stream for SILENCE seconds."""
 
 
-class Pauses:
-    """The pauses between tries: 0.05 s, doubling, up to 1 s, until `limit` seconds are over."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self._end: float | None = None
-        self._next = 0.05
-
-    async def wait(self) -> bool:
-        """Sleep until the next try; False when the time is up. The clock starts at the first call."""
-        now = time.monotonic()
-        self._end = self._end if self._end is not None else now + self._limit
-        if now + self._next > self._end:
-            return False
-        await asyncio.sleep(self._next)
-        self._next = min(self._next * 2, 1.0)
-        return True
-
-    def reset(self) -> None:
-        """The connection works: the next outage has its full time."""
-        self._end, self._next = None, 0.05
-
-
 @dataclass(frozen=True, slots=True)
 class Route:
     """How to get to one platform; everything that a session depends on."""
@@ -177,7 +154,7 @@ class Transport:
 
     async def send(self, request: Request) -> Reply:
         """The answer, whatever its status below 500; see `check`. Raises SystemUnavailableError."""
-        pauses = Pauses(self.patience)
+        pauses = Pauses(limit=self.patience)
         while True:
             try:
                 reply = await self._once(request)

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from flyte import wire
+from flyte.backoff import pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,7 @@ class Backoff:
         if n < 0:
             raise ValueError(f"Backoff: n must be >= 0, not {n}")
         most = (self.cap or dt.timedelta.max).total_seconds()
-        try:
-            seconds = self.base.total_seconds() * self.factor**n
-        except OverflowError:
-            seconds = most
-        return dt.timedelta(seconds=min(seconds, most))
+        return dt.timedelta(seconds=pause(n + 1, self.base.total_seconds(), most, self.factor))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ from typing import Any, Literal
 import msgspec
 
 from flyte import wire
-from flyte._client.transport import Pauses
 from flyte._declare.environment import Environment
 from flyte._ship import bundle as _bundle
 from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment, set_local_endpoint
+from flyte.backoff import Pauses
 from flyte.errors import DeploymentError, InvalidInputError
 
 START_TIMEOUT = 60.0
@@ -154,7 +154,7 @@ class LocalApp:
         _remember(self)
 
     async def _until_it_answers(self) -> None:
-        pauses = Pauses(START_TIMEOUT)
+        pauses = Pauses(limit=START_TIMEOUT)
         while not await asyncio.to_thread(self._answers):
             if not await pauses.wait():
                 await self.deactivate.aio()

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 
+from flyte.backoff import Pauses
 from flyte.wire import AnyFrame, Frame, FrameError, Hello, Ping, Pong, Refused, Unpacker, Welcome, pack
 
 LONG = 0.03
@@ -31,8 +32,8 @@ _RESTS = 1.0
 _MEANWHILE = 0.5
 """Seconds between two calls of `meanwhile`."""
 
-_PAUSE = 0.05
 _LONGEST_PAUSE = 0.5
+"""Seconds between two tries to connect."""
 
 _CHUNK = 65_536
 """Bytes read at once; for much more the allocator would ask the system for new memory, and give it back, every time."""
@@ -135,7 +136,7 @@ class Link:
         here goes on all the while. The wait ends, and with it the process, when the one that started it is gone: where
         the kernel does not see to that, nobody else would.
         """
-        pause = _PAUSE
+        pauses = Pauses(longest=_LONGEST_PAUSE)
         while True:
             try:
                 connection = _connection(self._path)
@@ -143,8 +144,7 @@ class Link:
             except OSError:
                 if os.getppid() != self._parent:
                     os._exit(GAVE_UP)
-                time.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pauses.sleep()
         with self._lock:
             self._reading = connection
             self._posted.clear()  # what matters of it is kept

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flyte.backoff import pause
 from flyte.wire import PoolSpec
 from tarmac import process
 from tarmac.agent import interpreter
@@ -30,7 +31,9 @@ FORK, WARM, WARMED = b"F", b"W", b"w"
 SETTLED = 1.0
 """A process that lived this many seconds resets the count of ends in a row."""
 
-LONGEST_PAUSE = 60.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 60.0
+"""Seconds before the next start after two ends in a row. A process that ends again and again is worth little: it only
+makes starts faster."""
 
 READ_AT_START = re.compile(r"PYTHON|LD_|DYLD_|LC_|LANG|TZ$|MALLOC_|GLIBC_|SSL_|OPENSSL_|PYDANTIC|UV_|UVLOOP")
 """Variables that Python, its libraries or the preloaded packages read when they are imported."""
@@ -100,7 +103,7 @@ class Preload:
                 began = loop.time()
                 await self._once(lives)
                 deaths = 1 if loop.time() - began >= SETTLED else deaths + 1
-                await asyncio.sleep(pause(deaths))
+                await asyncio.sleep(pause(deaths - 1, FIRST_PAUSE, LONGEST_PAUSE))
 
     async def _once(self, lives: asyncio.TaskGroup) -> None:
         try:
@@ -201,14 +204,6 @@ class Preload:
             preload_process.end()
         self._living.clear()
         self._preload_process = None
-
-
-def pause(deaths: int) -> float:
-    """Seconds before the next start, after so many deaths in a row: none at first, then 0.1, doubled up to a minute.
-
-    One that ends again and again is worth little: it only makes starts faster.
-    """
-    return 0.0 if deaths <= 1 else min(0.1 * 2.0 ** (deaths - 2), LONGEST_PAUSE)
 
 
 def _has_answered(link: socket.socket) -> bool:

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from tarmac.gateway.link import listen
+from tarmac.gateway.sockets import listen
 from tarmac.home import Home
 from tarmac.workload_files import open_to_append
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 
 from flyte.wire import (
@@ -17,6 +18,7 @@ from flyte.wire import (
     Applied,
     Barrier,
     GatewayStatus,
+    Hello,
     Keys,
     KeysUsed,
     Parted,
@@ -31,7 +33,6 @@ from tarmac.gateway import activity, folder
 from tarmac.gateway.access_log import AccessLog
 from tarmac.gateway.activity import Activity
 from tarmac.gateway.folder import Memory
-from tarmac.gateway.link import Link
 from tarmac.gateway.open_requests import OpenRequest, Withdrawn
 from tarmac.gateway.proxy import Proxy
 from tarmac.gateway.routes import Wanted, state, wanted
@@ -39,6 +40,7 @@ from tarmac.gateway.runtime_api import HAProxyAway
 from tarmac.gateway.shape import ENDED, KEYS
 from tarmac.gateway.wake import HeldRequests, Outlook
 from tarmac.home import Home
+from tarmac.links.client import ReconnectingLink
 from tarmac.settings import Settings
 
 log = logging.getLogger("tarmac.gateway")
@@ -86,7 +88,8 @@ class Controller:
         self._news = asyncio.Event()
         self._unsaved = asyncio.Event()
         self._proxy = Proxy(home, settings)
-        self._link = Link(home.link_socket, home.token(), self._linked, self._frame)
+        hello = Hello(kind="gateway", name="gateway", token=home.token(), pid=os.getpid())
+        self._link = ReconnectingLink(home.link_socket, lambda: hello, self._linked, self._frame)
         self._held = HeldRequests(self._outlook, self._link.send, self._news.set, settings.hold_timeout)
         self._access = AccessLog(home)
         self._keys_changed = asyncio.Event()

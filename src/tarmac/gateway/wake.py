@@ -20,7 +20,7 @@ from typing import Literal
 from flyte.wire import Wake, Woken
 from tarmac.gateway import answers
 from tarmac.gateway.answers import Answer
-from tarmac.gateway.link import listen
+from tarmac.gateway.sockets import listen
 
 log = logging.getLogger("tarmac.gateway.wake")
 

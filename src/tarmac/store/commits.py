@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from flyte.backoff import pause
 from tarmac.store.batch import Batch, Mismatch, reason
 from tarmac.store.changes import (
     Change,
@@ -33,6 +34,9 @@ T = TypeVar("T")
 
 STANDBY = 0.2
 """Seconds between two attempts to acquire the writer lock."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+"""Seconds between two tries to write to a database that cannot be used."""
 
 _ENCODING = (TypeError, ValueError, OverflowError, AttributeError, LookupError)
 """The errors of a row whose fields do not have their declared types."""
@@ -258,7 +262,7 @@ class Commits:
     def _patiently(self, verb: str, step: Callable[[], T]) -> T:
         """Run `step`, and again for `patience` seconds while the database cannot be used."""
         started = time.monotonic()
-        pause = 0.05
+        failures = 0
         while True:
             try:
                 return step()
@@ -267,8 +271,9 @@ class Commits:
                 self._end_transaction()
                 if cause is None:
                     raise
-                if time.monotonic() - started + pause > self._patience:
+                failures += 1
+                seconds = pause(failures, FIRST_PAUSE, LONGEST_PAUSE)
+                if time.monotonic() - started + seconds > self._patience:
                     self._doubt = None
                     raise StoreUnavailable(f"{self._database.name} cannot be {verb}: {cause}") from error
-            time.sleep(pause)
-            pause = min(pause * 2, 0.5)
+            time.sleep(seconds)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flyte.backoff import pause
 from tarmac import process, starting
 from tarmac.home import Home
 from tarmac.process import Child
@@ -26,7 +27,8 @@ START_ATTEMPTS = 3
 SETTLED = 1.0
 """Seconds after which a part that sends no heartbeats counts as ready."""
 
-LONGEST_PAUSE = 2.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds before the next start of a part that ended twice in a row; after the first end there is no pause."""
 
 KILLED_WITHIN = 2.0
 """Seconds to wait for the end of a process that was killed."""
@@ -70,11 +72,6 @@ def parts(settings: Settings) -> tuple[Part, ...]:
 def _python(name: str, module: str, stop_signals: tuple[tuple[int, float], ...] = ((signal.SIGTERM, 5.0),)) -> Part:
     command = (sys.executable, "-m", module.removesuffix(".__main__"))
     return Part(name, command, stop_signals, module, beats=True)
-
-
-def pause(deaths: int) -> float:
-    """Seconds before the next start, after so many deaths in a row: none at first, then 0.1, doubled up to 2."""
-    return 0.0 if deaths <= 1 else min(0.1 * 2.0 ** (deaths - 2), LONGEST_PAUSE)
 
 
 @dataclass(slots=True)
@@ -121,7 +118,7 @@ class PartRunner:
             self.restarts += 1
             self._judge()
             log.warning("%s: %s; it is started again", self.part.name, end)
-            await asyncio.sleep(pause(self.deaths))
+            await asyncio.sleep(pause(self.deaths - 1, FIRST_PAUSE, LONGEST_PAUSE))
 
     def _judge(self) -> None:
         """Give up a part that ended too often. A part that sets aside the record which ended it gets new attempts."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from flyte import wire
+from flyte.backoff import pause
 from flyte.errors import BaseRuntimeError, DeploymentError
 from flyte.wire import AppStatus
 from tarmac.control.agents import GONE, Agent
@@ -23,7 +24,7 @@ log = logging.getLogger("tarmac.apps")
 YOUNG = 10.0
 """Seconds; a replica that dies younger counts as one that cannot stay up."""
 
-LONGEST_PAUSE = 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds between two tries to start a replica that keeps dying."""
 
 
@@ -123,7 +124,7 @@ class Waking:
     def replace(self, app: LiveApp, dead: LiveReplica) -> None:
         """A serving replica died: start another, at once the first time, later when they keep dying young."""
         app.deaths = app.deaths + 1 if self._loop.time() - dead.since < YOUNG else 0
-        delay = 0.0 if app.deaths < 2 else min(0.5 * 2 ** (app.deaths - 2), LONGEST_PAUSE)
+        delay = pause(app.deaths - 1, FIRST_PAUSE, LONGEST_PAUSE)
         message = f"replica {dead.unit} died: {dead.message or 'unknown'}"
         if not app.serving():
             self._apps.set_status(app, AppStatus.SLEEPING, message + (f"; next try in {delay:g} s" if delay else ""))
