@@ -316,7 +316,7 @@ def test_every_layer_gives_a_new_image(tmp_path: Path) -> None:
     spec = image.to_wire()
     assert spec.python == (3, 12)
     assert spec.env == {"A": "1"}
-    assert spec.layers == ["apt install vim curl", "run echo hi", "run ls", "workdir /srv"]
+    assert spec.layers == ["apt install vim curl", "run echo hi", "run ls"]
     assert image.uri.startswith("reg.io/team/my-image:")
     assert image.uri != base.uri
 
