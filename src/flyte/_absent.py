@@ -4,8 +4,8 @@ A program meets such a name in three forms, and each says more than that it is n
 
 - `flyte.notify`, `flyte.remote.Trigger`: a module's `__getattr__` asks `missing`, a class has an `Absent` for each such
   member. That is an AttributeError: `hasattr` stays False, and `getattr` takes its default.
-- `from flyte.io import DataFrame`: the same `__getattr__`, but Python would put a sentence of its own in place of an
-  AttributeError there. So it is an ImportError.
+- `from flyte.config import get_config_file`: the same `__getattr__`, but Python would put a sentence of its own in
+  place of an AttributeError there. So it is an ImportError.
 - `import flyte.ai`, `from flyte.ai.agents import Agent`: a file for each module in `_absent_modules`, where `flyte`
   looks for its submodules too, raises what `missing_module` makes, a ModuleNotFoundError.
 """
@@ -63,12 +63,6 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "create": "declare the app, and call `flyte.deploy`",
         "replace": "declare the app, and call `flyte.deploy`",
         "update": "declare the app, and call `flyte.deploy`; `activate` and `deactivate` are here",
-    },
-    "flyte.io": {
-        "DataFrame": "annotate with `pandas.DataFrame`, or write a Parquet file and pass a `flyte.io.File`",
-        "EmptyDir": "every action has a temporary folder of its own, `tempfile.gettempdir()`",
-        "PARQUET": "annotate with `pandas.DataFrame`, which travels as Parquet",
-        "HashFunction": "pass `hash_method=` or `file_cache_key=` to `flyte.io.File`",
     },
     "flyte.models": {
         "CodeBundle": "code is found again with `flyte.remote.Run.code_bundle`",

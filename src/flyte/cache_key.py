@@ -21,7 +21,7 @@ import msgspec
 from flyte.json_schema import Schema, resolved
 from flyte.wire import CacheSpec, InterfaceSpec
 
-LOCATED = frozenset({"file", "dir", "dataframe"})
+LOCATED = frozenset({"file", "dir", "parquet"})
 """Formats in a JSON Schema of values that are a path or an address, with a hash of the content where one is known."""
 
 _BLOB = "blob://"

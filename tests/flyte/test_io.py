@@ -82,8 +82,8 @@ async def test_a_folder_is_walked_listed_and_copied(tmp_path: Path) -> None:
     assert found.exists_sync()
     assert await folder.get_file("none") is None
     assert (Path(await folder.download(tmp_path / "copy")) / "sub" / "c.txt").read_text() == "sub/c.txt"
-    assert not folder.is_empty()
-    assert Dir.empty().is_empty()
+    assert not folder.is_empty
+    assert Dir.empty().is_empty
 
 
 async def test_links_in_a_folder_are_copied_as_what_they_lead_to_and_one_to_nothing_is_named(tmp_path: Path) -> None:
@@ -148,4 +148,4 @@ def test_what_cannot_be_reached_says_so() -> None:
     with pytest.raises(ValueError, match="can be written"), File(path="https://x/y").open_sync("w"):
         pass
     with pytest.raises(ValueError, match="must be a local path"):
-        Dir(path="s3://bucket/").is_empty()
+        assert Dir(path="s3://bucket/").is_empty

@@ -15,6 +15,7 @@ from typing import Any
 from flyte._values import from_json, to_json
 from flyte._values import pickles as _pickles
 from flyte._values.codec import Schemas
+from flyte._values.dataframes import located_class
 from flyte._values.table import codec_of
 from flyte.errors import InvalidInputError
 from flyte.json_schema import resolved
@@ -32,7 +33,9 @@ def dump_inputs(values: Mapping[str, Any], declared: list[InputSpec]) -> dict[st
 
 
 def load(data: Any, schema: Schema) -> Any:
-    """An output of a fetched task. Marks become what they stand for; nothing is unpickled."""
+    """An output of a fetched task. Marks become what they stand for, data frames a DataFrame; nothing is unpickled."""
+    if schema.get("format") == "parquet" and isinstance(data, Mapping):
+        return located_class().from_json(data)
     return from_json(data, Any) if not _says_something(schema) and not _pickles.holds_pickle(data) else data
 
 

@@ -19,6 +19,7 @@ from flyte._values.codec import Codec
 from flyte._values.constraints import ConstrainedCodec, constraints_of
 from flyte._values.containers import DictCodec, ListCodec, TupleCodec, UnionCodec
 from flyte._values.fields import FieldsCodec, StructCodec, or_none
+from flyte._values.frame_kinds import kind_of
 from flyte._values.pydantic import PydanticCodec, is_pydantic, secret_codec
 from flyte._values.pydantic_v1 import PydanticV1Codec, is_pydantic_v1
 from flyte._values.scalars import FLOAT, INT, SCALARS, STR, EnumCodec, LiteralCodec, derived_codec, path_codec
@@ -69,8 +70,9 @@ def _compile(annotation: Any) -> Codec:
         return SCALARS[type(None)]
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
+        codec = _annotated(codec_of(args[0]), annotation.__metadata__)
         constraints = constraints_of(annotation.__metadata__)
-        return ConstrainedCodec(codec_of(args[0]), constraints) if constraints else codec_of(args[0])
+        return ConstrainedCodec(codec, constraints) if constraints else codec
     if origin in _WRAPPERS:
         return codec_of(args[0])
     if origin is typing.Literal:
@@ -126,11 +128,17 @@ def _class(cls: Any, args: tuple[Any, ...]) -> Codec | None:
         return FieldsCodec(cls, cls.__name__, functools.partial(dataclass_fields, cls, args))
     if issubclass(cls, msgspec.Struct):
         return StructCodec(cls)
-    if cls.__name__ == "DataFrame" and cls.__module__.partition(".")[0] == "pandas":
-        from flyte._values.dataframes import PandasCodec
+    if (kind := kind_of(cls)) is not None:
+        from flyte._values.dataframes import FrameCodec
 
-        return PandasCodec(cls)
+        return FrameCodec(cls, kind)
     return next((derived_codec(cls, base) for base in (INT, FLOAT, STR) if issubclass(cls, base.exact)), None)
+
+
+def _annotated(codec: Codec, metadata: tuple[Any, ...]) -> Codec:
+    """The codec with the format and the hash of a data frame: `Annotated[DataFrame, "csv"]`."""
+    annotated = getattr(codec, "annotated", None)
+    return codec if annotated is None else typing.cast("Codec", annotated(metadata))
 
 
 def _name_of(annotation: Any) -> str:

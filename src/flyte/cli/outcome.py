@@ -18,11 +18,28 @@ def text_of(value: Any) -> str:
     """The text of one result: a data frame is a table; a data frame inside of another value is only described."""
     if _is_frame(value):
         return printable(_table(value))
+    if has_preview(value):
+        return printable(_preview(value))
     return json_without_controls(json.dumps(_named(value), ensure_ascii=False, default=str))
 
 
 def _is_frame(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {MARK}
+
+
+def has_preview(value: Any) -> bool:
+    """Whether the value is a data frame in a file, which travels with its first rows."""
+    return isinstance(value, dict) and "uri" in value and isinstance(value.get("preview"), dict)
+
+
+def _preview(value: Any) -> str:
+    preview = value["preview"]
+    rows = [preview["columns"], *preview["head"]]
+    widths = [max(len(cell[:60]) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell[:60].rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    count = preview["rows"]
+    shown = "" if count is None else f"{len(preview['head'])} of {count:,} rows, "
+    return "\n".join([*lines, f"{shown}{preview['width']} columns, in {value['uri']}"])
 
 
 def _named(value: Any) -> Any:

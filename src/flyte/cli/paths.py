@@ -18,6 +18,9 @@ from flyte.json_schema import resolved, without_null
 Schema = Mapping[str, Any]
 
 FRAME = "parquet"
+_READ_AT_ONCE = 64 * 1024
+"""Bytes of the largest table that is read here; the file of a larger one is sent, and the task reads it."""
+
 FORMATS = ("file", "dir", FRAME)
 """The formats that the schemas of File, Dir and DataFrame name."""
 
@@ -133,6 +136,8 @@ def _frame(path: Path) -> Any:
     if suffix not in (".parquet", ".json", *read):
         raise ValueError(f"{path.name}: a DataFrame is read from .parquet, .csv, .tsv or .json, or given as JSON")
     try:
+        if suffix != ".json" and path.stat().st_size > _READ_AT_ONCE:
+            return Here(path, {"format": suffix[1:]})
         if suffix in read:
             return _table(path, read[suffix])
         data = path.read_bytes()
@@ -148,6 +153,6 @@ def _table(path: Path, separator: str) -> Any:
         import pandas  # type: ignore[import-untyped, unused-ignore]
     except ModuleNotFoundError:
         raise ValueError("reading it takes pandas, which is not installed here: pip install pandas") from None
-    from flyte._values.dataframes import PandasCodec
+    from flyte._values.table import codec_of
 
-    return PandasCodec(pandas.DataFrame).dump(pandas.read_csv(path, sep=separator))
+    return codec_of(pandas.DataFrame).dump(pandas.read_csv(path, sep=separator))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flyte.io import _place
 from flyte.io._file import File
@@ -109,7 +109,9 @@ class Dir(Located[T]):
     async def exists(self) -> bool:
         return await asyncio.to_thread(self.exists_sync)
 
+    @property
     def is_empty(self) -> bool:
+        """Whether there is nothing in the folder. Raises FileNotFoundError if there is no folder."""
         return not any(self._here().iterdir())
 
     def _here(self) -> Path:
@@ -117,3 +119,8 @@ class Dir(Located[T]):
 
     def __fspath__(self) -> str:
         return str(self._here())
+
+
+def EmptyDir() -> Dir[Any]:
+    """A folder with nothing in it, for a task that has no files to return; its `is_empty` is true."""
+    return Dir.empty()

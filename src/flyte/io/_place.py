@@ -54,6 +54,11 @@ def _platforms_folder() -> Path | None:
     return None if home is None else home / "files"
 
 
+def is_shared() -> bool:
+    """Whether the folder for new files is one that the readers of this process's files see, too."""
+    return _platforms_folder() is not None or _init.current().client is None
+
+
 def new_path(name: str = "") -> Path:
     """An unused path that ends in `name`, in an existing folder."""
     folder = data_folder() / uuid.uuid4().hex

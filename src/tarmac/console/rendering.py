@@ -47,6 +47,29 @@ def pretty(value: Any) -> str:
     )
 
 
+def frame(value: Any) -> Any:
+    """The first rows of a data frame in a file, for a table; None for any other value."""
+    raw = bytes(value) if isinstance(value, msgspec.Raw) else msgspec.json.encode(value)
+    if not raw.startswith(b'{"') or b'"preview"' not in raw:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=_Frame)
+    except msgspec.ValidationError:
+        return None
+
+
+class _Preview(msgspec.Struct):
+    columns: list[str]
+    head: list[list[str]]
+    width: int
+    rows: int | None = None
+
+
+class _Frame(msgspec.Struct):
+    uri: str
+    preview: _Preview
+
+
 def code(text: str) -> Markup:
     """Words in `backticks` as code; everything else is escaped."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
@@ -97,7 +120,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        duration=duration, ago=ago, clock=clock, pretty=pretty, spent=spent, code=code, frames=frames
+        duration=duration, ago=ago, clock=clock, pretty=pretty, spent=spent, code=code, frames=frames, frame=frame
     )
     environment.globals.update(asset=asset)
     return environment
