@@ -235,19 +235,17 @@ def with_runcontext(
     `mode` is `local` (in this process) or `remote`; None takes the platform in force, else this process; `hybrid`
     counts as `remote`. `name` is the run's own: a second run of that name, task and inputs is the first one. `version`
     is what the code is deployed as, `copy_style` how it travels (`none` needs a version), `copy_bundle_to` a folder
-    that gets a copy of it. A `dry_run` checks everything and sends nothing.
-
-    `overwrite_cache` computes what is cached too, and replaces it; with `disable_run_cache` the run neither finds
-    results in the cache nor puts any into it. `cache_lookup_scope` may be either word: results are found within a
-    project and domain. `max_action_concurrency` limits how many of the run's actions are at work at the same time;
-    those that wait for their children do not count. 0 means no limit, 1 is refused, as in Flyte. The log settings reach
-    the run as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
+    that gets a copy of it. A `dry_run` checks everything and sends nothing. `overwrite_cache` computes what is cached
+    too, and replaces it; with `disable_run_cache` the run neither finds results in the cache nor puts any into it.
+    `cache_lookup_scope` may be either word: results are found within a project and domain. `max_action_concurrency`
+    limits how many of the run's actions are at work at the same time; those that wait for their children do not count.
+    0 means no limit, 1 is refused, as in Flyte. The log settings reach the run as LOG_LEVEL, USER_LOG_LEVEL and
+    LOG_FORMAT.
 
     Accepted, and without effect here: `service_account`, `interactive_mode`, `raw_data_path`, `run_base_dir`,
-    `run_start_time`, `annotations`, `interruptible`, `queue`, `notifications`,
-    `preserve_original_types`, `debug`, `tracked`, `tracked_strict`. Each that is given is logged as a warning, as is
-    what the task declares without effect; `strict=True` makes it an InvalidInputError, and so does FLYTE_STRICT=1 for
-    `strict=None`.
+    `run_start_time`, `annotations`, `interruptible`, `queue`, `notifications`, `preserve_original_types`, `debug`,
+    `tracked`, `tracked_strict`. Each that is given is logged as a warning, as is what the task declares without effect;
+    `strict=True` makes it an InvalidInputError, and so does FLYTE_STRICT=1 for `strict=None`.
     """
     _check_context(mode, name, env_vars or {}, labels or {})
     check_limit(max_action_concurrency)

@@ -25,7 +25,6 @@ LOCATED = frozenset({"file", "dir", "parquet"})
 """Formats in a JSON Schema of values that are a path or an address, with a hash of the content where one is known."""
 
 _BLOB = "blob://"
-_CHUNK = 1 << 20
 
 
 def key_of(place: tuple[str, str, str], cache: CacheSpec, interface: InterfaceSpec, inputs: bytes) -> str:
@@ -89,6 +88,24 @@ def _is(one: Any, other: Any) -> bool:
     return one is other
 
 
+def missing_file(outputs: bytes, schemas: Iterable[Schema]) -> str | None:
+    """A file of this machine that these outputs, a JSON list, name and that is not there; None if all are.
+
+    Raises ValueError and RecursionError for what is not JSON.
+    """
+    gone: list[str] = []
+
+    def look(value: Any) -> Any:
+        path = local_path(address_of(value) or "")
+        if path is not None and not os.path.exists(path):
+            gone.append(path)
+        return value
+
+    for value, schema in zip(json.loads(outputs), schemas, strict=False):
+        replaced(value, schema, look)
+    return gone[0] if gone else None
+
+
 def address_of(value: Any) -> str | None:
     """The path or address of a located value; None for anything else."""
     if isinstance(value, Mapping):
@@ -136,11 +153,8 @@ def sha256_of(path: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _of_file(path: str, *_state: int) -> str:
     """Kept for as long as the file's inode, size and times are the same."""
-    whole = hashlib.sha256()
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a pipe would wait for its other end
     with open(fd, "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(f"{path} is not a regular file")
-        while chunk := file.read(_CHUNK):
-            whole.update(chunk)
-    return whole.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

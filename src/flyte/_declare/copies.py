@@ -8,7 +8,7 @@ without a container.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,18 +30,12 @@ class Copy:
     """For a folder: the place of what is in it."""
 
 
-def workdir(image: Image) -> str:
-    """The working directory of the image's processes in a container."""
-    place = WORKDIR
-    for layer in image.layers:
-        if layer.kind == "workdir":
-            place = posixpath.normpath(posixpath.join(place, layer.target))
-    return place
+def _placed(image: Image) -> tuple[list[Copy], str]:
+    """The copies, as a container engine makes them, and the working directory of the image's processes.
 
-
-def _copies(image: Image) -> Iterator[Copy]:
-    """As a container engine copies them: a relative target starts in the working directory that holds there."""
-    place, folders = WORKDIR, {WORKDIR}
+    A relative target starts in the working directory that holds where it is copied.
+    """
+    copies, place, folders = [], WORKDIR, {WORKDIR}
     for layer in image.layers:
         if layer.kind == "workdir":
             place = posixpath.normpath(posixpath.join(place, layer.target))
@@ -52,7 +46,8 @@ def _copies(image: Image) -> Iterator[Copy]:
                 folders.add(target)
             elif layer.target.endswith("/") or len(layer.files) > 1 or _holds(target, folders):
                 target = posixpath.join(target, source.name)
-            yield Copy(layer, source, target)
+            copies.append(Copy(layer, source, target))
+    return copies, place
 
 
 def _holds(folder: str, places: Iterable[str]) -> bool:
@@ -68,11 +63,11 @@ def _below(target: str, folder: str) -> str | None:
 
 def elsewhere(image: Image) -> list[str]:
     """The layers whose files cannot be where a container would have them, in words."""
-    folder = workdir(image)
-    return list(dict.fromkeys(copy.layer.text for copy in _copies(image) if _below(copy.target, folder) is None))
+    copies, folder = _placed(image)
+    return list(dict.fromkeys(copy.layer.text for copy in copies if _below(copy.target, folder) is None))
 
 
 def inside(image: Image) -> list[tuple[str, Copy]]:
     """What is copied to a place below the working directory, with the path from there."""
-    folder = workdir(image)
-    return [(path, copy) for copy in _copies(image) if (path := _below(copy.target, folder)) is not None]
+    copies, folder = _placed(image)
+    return [(path, copy) for copy in copies if (path := _below(copy.target, folder)) is not None]

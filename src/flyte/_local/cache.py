@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
-import os
 import sqlite3
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from flyte import wire
 from flyte._declare.task import TaskTemplate
 from flyte._logging import system_logger
-from flyte.cache_key import address_of, has_located, key_of, local_path, replaced
+from flyte.cache_key import has_located, key_of, missing_file
 
 Task = TaskTemplate[..., Any, Any]
 
@@ -86,7 +85,7 @@ def find(key: str, task: Task, cache: wire.CacheSpec) -> Stored | None:
     found = Stored(*row)
     if cache.max_age is not None and time.time() - found.created > cache.max_age:
         return None
-    if (gone := _gone(found, task)) is not None:
+    if (gone := _missing_file(found, task)) is not None:
         system_logger.info(f"the result of {found.run}/{found.action} in the cache is not used: {gone} is gone")
         return None
     return found
@@ -110,26 +109,14 @@ def clear() -> int:
         return connection.execute("delete from results").rowcount
 
 
-def _gone(found: Stored, task: Task) -> str | None:
+def _missing_file(found: Stored, task: Task) -> str | None:
     """A file that the result names and that is not there any more."""
-    outputs = task.interface.spec().outputs
-    if not has_located(spec.schema for spec in outputs):
-        return None
-    gone: list[str] = []
-
-    def look(value: Any) -> Any:
-        path = local_path(address_of(value) or "")
-        if path is not None and not os.path.exists(path):
-            gone.append(path)
-        return value
-
-    for value, spec in zip(json.loads(found.outputs), outputs, strict=False):
-        replaced(value, spec.schema, look)
-    return gone[0] if gone else None
+    schemas = [spec.schema for spec in task.interface.spec().outputs]
+    return missing_file(found.outputs, schemas) if has_located(schemas) else None
 
 
-_turns: dict[str, list[asyncio.Future[None]]] = {}
-"""Keys that are being computed, and those that wait for their turn. On the local loop only."""
+_turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+"""The locks of the keys that are being computed or waited for. On the local loop only."""
 
 
 @contextlib.asynccontextmanager
@@ -138,16 +125,6 @@ async def turn(key: str, is_serialized: bool) -> AsyncIterator[None]:
     if not is_serialized:
         yield
         return
-    if key in _turns:
-        mine = asyncio.get_running_loop().create_future()
-        _turns[key].append(mine)
-        await mine
-    else:
-        _turns[key] = []
-    try:
+    lock = _turns.setdefault(key, asyncio.Lock())
+    async with lock:
         yield
-    finally:
-        waiting = [each for each in _turns.pop(key) if not each.done()]
-        if waiting:
-            _turns[key] = waiting[1:]
-            waiting[0].set_result(None)

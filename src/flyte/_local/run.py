@@ -328,7 +328,7 @@ async def _found_or_computed(run: LocalRun, action: LocalAction) -> None:
         if found is not None:
             action.outputs = found.outputs
             action.cache = wire.CacheUse(status="hit", run=found.run, action=found.action, seconds=found.seconds)
-            _end(run, action, ActionPhase.SUCCEEDED, f"cached: {action.cache}", None)
+            _end(run, action, ActionPhase.SUCCEEDED, action.cache.message(), None)
             return
         action.cache_key = key
         await _attempts(run, action)

@@ -69,7 +69,7 @@ class FrameCodec(Codec):
     def _dump_parquet(self, value: Any) -> Any:
         if self.kind.name == "pandas.DataFrame" and importlib.util.find_spec("pyarrow") is None:
             return _pickles.dump(value)
-        rows = getattr(value, "shape", (0, 0))[0] if self.kind.name != "polars.LazyFrame" else None
+        rows = self.kind.rows(value)
         try:
             if rows is None or rows > _IN_VALUE:
                 return self._located(value)
@@ -117,9 +117,7 @@ class FrameCodec(Codec):
 
     def _from_records(self, data: Any) -> Any:
         try:
-            if self.kind.name == "pyarrow.Table":
-                return self.cls.from_pylist(data) if isinstance(data, list) else self.cls.from_pydict(data)
-            return self.cls(data)
+            return self.kind.of_json(self.cls, data)
         except _NO_COLUMN_TYPE as error:
             raise Mismatch(self.name, data, str(error)) from None
 

@@ -34,8 +34,12 @@ class Kind:
     read: Callable[[Path, str], Any]
     of_arrow: Callable[[Any], Any]
     """A frame of this class from a `pyarrow.Table`."""
-    head: Callable[[Any], tuple[int | None, list[str], list[list[Any]]]]
-    """Number of rows (None if it would have to be computed), names of columns, first rows."""
+    rows: Callable[[Any], int | None]
+    """Number of rows; None if it would have to be computed."""
+    head: Callable[[Any], tuple[list[str], list[list[Any]]]]
+    """Names of columns, first rows."""
+    of_json: Callable[[Any, Any], Any] = lambda cls, data: cls(data)
+    """A frame of the class (first argument) from a list of records, or an object of columns."""
 
 
 def kind_of(cls: Any) -> Kind | None:
@@ -71,9 +75,9 @@ def parts(path: Path, format: str, kind: Kind) -> Iterator[Any]:
 
 def preview(kind: Kind, frame: Any) -> dict[str, Any]:
     """What the console and the command line show of a frame, without a library of frames of their own."""
-    rows, columns, first = kind.head(frame)
+    columns, first = kind.head(frame)
     cells = [[str(cell)[:_WIDEST] for cell in row[:_COLUMNS]] for row in first]
-    return {"rows": rows, "columns": columns[:_COLUMNS], "width": len(columns), "head": cells}
+    return {"rows": kind.rows(frame), "columns": columns[:_COLUMNS], "width": len(columns), "head": cells}
 
 
 def library(name: str) -> Any:
@@ -107,8 +111,8 @@ def _read_pandas(path: Path, format: str) -> Any:
     return pandas.read_csv(path, sep=_separator(format))
 
 
-def _head_of_pandas(frame: Any) -> tuple[int | None, list[str], list[list[Any]]]:
-    return len(frame), [str(name) for name in frame.columns], frame.head(HEAD).to_numpy().tolist()
+def _head_of_pandas(frame: Any) -> tuple[list[str], list[list[Any]]]:
+    return [str(name) for name in frame.columns], frame.head(HEAD).to_numpy().tolist()
 
 
 def _write_polars(frame: Any, path: Path, format: str) -> None:
@@ -125,9 +129,9 @@ def _scan_polars(path: Path, format: str) -> Any:
     return polars.scan_csv(path, separator=_separator(format))
 
 
-def _head_of_polars(frame: Any) -> tuple[int | None, list[str], list[list[Any]]]:
+def _head_of_polars(frame: Any) -> tuple[list[str], list[list[Any]]]:
     first = frame.lazy().head(HEAD).collect()
-    return getattr(frame, "height", None), list(first.columns), [list(row) for row in first.rows()]
+    return list(first.columns), [list(row) for row in first.rows()]
 
 
 def _write_arrow(table: Any, path: Path, format: str) -> None:
@@ -145,16 +149,21 @@ def _read_arrow(path: Path, format: str) -> Any:
     return csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=_separator(format)))
 
 
-def _head_of_arrow(table: Any) -> tuple[int | None, list[str], list[list[Any]]]:
-    return table.num_rows, list(table.column_names), [list(row.values()) for row in table.slice(0, HEAD).to_pylist()]
+def _arrow_of_json(cls: Any, data: Any) -> Any:
+    return cls.from_pylist(data) if isinstance(data, list) else cls.from_pydict(data)
 
 
-_PANDAS = Kind("pandas.DataFrame", _write_pandas, _read_pandas, lambda table: table.to_pandas(), _head_of_pandas)
+def _head_of_arrow(table: Any) -> tuple[list[str], list[list[Any]]]:
+    return list(table.column_names), [list(row.values()) for row in table.slice(0, HEAD).to_pylist()]
+
+
+_PANDAS = Kind("pandas.DataFrame", _write_pandas, _read_pandas, lambda table: table.to_pandas(), len, _head_of_pandas)
 _POLARS = Kind(
     "polars.DataFrame",
     _write_polars,
     lambda path, format: _scan_polars(path, format).collect(),
     lambda table: library("polars").from_arrow(table),
+    lambda frame: frame.height,
     _head_of_polars,
 )
 _LAZY = Kind(
@@ -162,9 +171,18 @@ _LAZY = Kind(
     _write_polars,
     _scan_polars,
     lambda table: library("polars").from_arrow(table).lazy(),
+    lambda frame: None,
     _head_of_polars,
 )
-_ARROW = Kind("pyarrow.Table", _write_arrow, _read_arrow, lambda table: table, _head_of_arrow)
+_ARROW = Kind(
+    "pyarrow.Table",
+    _write_arrow,
+    _read_arrow,
+    lambda table: table,
+    lambda table: table.num_rows,
+    _head_of_arrow,
+    _arrow_of_json,
+)
 
 _KINDS: dict[tuple[str, str], Kind] = {
     ("pandas", "DataFrame"): _PANDAS,

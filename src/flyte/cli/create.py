@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from flyte.cli import render
-from flyte.cli.options import connect, examples, formatted, invocation, say, scoped
+from flyte.cli.options import connect, examples, formatted, invocation, pairs, say, scoped
 from flyte.cli.verbs import Verbs
 
 
@@ -117,14 +117,6 @@ def create_project(
     project = Project(id=identifier, name=name or identifier, description=description, labels=pairs(labels, "--label"))
     made = asyncio.run(connect().create_project(project))
     say(f"project {made.id} is there; use it with -p {made.id}")
-
-
-def pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
-    """`KEY=VALUE` words as a dict. Raises UsageError for a word without `=`."""
-    for text in texts:
-        if "=" not in text:
-            raise click.UsageError(f"{flag} {text}: write it as KEY=VALUE.")
-    return dict(text.split("=", 1) for text in texts)
 
 
 @create.command(

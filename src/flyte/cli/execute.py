@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flyte.cli import paths, render
-from flyte.cli.create import pairs
 from flyte.cli.failure import say_failure
-from flyte.cli.options import connect, invocation, say, warn
+from flyte.cli.options import connect, invocation, pairs, say, warn
 from flyte.cli.outcome import text_of
 from flyte.cli.program import Program
 from flyte.cli.progress import watching

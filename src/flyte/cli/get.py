@@ -13,7 +13,7 @@ import click
 from flyte import rules
 from flyte.cli import render
 from flyte.cli.logs import get_logs
-from flyte.cli.options import connect, examples, formatted, invocation, refuse_filters, scoped
+from flyte.cli.options import connect, examples, formatted, invocation, pairs, refuse_filters, scoped
 from flyte.cli.render import clock, lasted, one_line, words
 from flyte.cli.tables import Column
 from flyte.cli.verbs import Verbs
@@ -63,7 +63,7 @@ def _news(record: Run | Action) -> str:
     if record.error:
         return one_line(f"{record.error.code}: {record.error.message}", 80)
     if record.cache is not None and record.cache.status == "hit":
-        return f"cached: {record.cache}"
+        return record.cache.message()
     return "" if record.phase is ActionPhase.SUCCEEDED else one_line(record.message, 80)
 
 
@@ -133,7 +133,7 @@ def get_run(
         phases=tuple(_phases(phases)),
         task_contains=task_name,
         version=task_version,
-        labels=dict(map(_label, labels)),
+        labels=pairs(labels, "--with-label"),
         created_after=_time(created_after),
         created_before=_time(created_before),
     )
@@ -154,13 +154,6 @@ def _phases(words: Sequence[str]) -> list[ActionPhase]:
         if word not in there:
             raise click.UsageError(f"{word!r} is not a phase; the phases are {', '.join(there)}.")
     return [ActionPhase(word) for word in named]
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise click.UsageError(f"--with-label is {text!r}; write it as KEY=VALUE.")
-    return key, value
 
 
 def _time(text: str | None) -> float | None:

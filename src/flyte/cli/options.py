@@ -149,3 +149,11 @@ def say(line: str) -> None:
 def warn(line: str) -> None:
     """Print a warning; the command goes on."""
     say(click.style(f"warning: {line}", fg="yellow"))
+
+
+def pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
+    """`KEY=VALUE` words as a dict. Raises UsageError for a word without `=`, or without a key."""
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise click.UsageError(f"{flag} {text}: write it as KEY=VALUE.")
+    return dict(text.split("=", 1) for text in texts)

@@ -20,9 +20,8 @@ import click
 
 from flyte._declare.interface import without_sections
 from flyte.cli import program
-from flyte.cli.create import pairs
 from flyte.cli.flags import INPUTS, Flag, inputs_from
-from flyte.cli.options import formatted, scoped, shipped
+from flyte.cli.options import formatted, pairs, scoped, shipped
 from flyte.cli.run_options import RunOptions
 from flyte.cli.verbs import refuse_absent
 

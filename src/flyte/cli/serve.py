@@ -7,9 +7,8 @@ import asyncio
 import click
 
 from flyte.cli import render
-from flyte.cli.create import pairs
 from flyte.cli.logs import print_app_logs
-from flyte.cli.options import connect, examples, formatted, invocation, say, scoped, shipped
+from flyte.cli.options import connect, examples, formatted, invocation, pairs, say, scoped, shipped
 from flyte.cli.program import load
 from flyte.cli.verbs import refuse_absent
 

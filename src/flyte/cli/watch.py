@@ -19,7 +19,7 @@ from flyte.cli.logs import Labels
 from flyte.cli.options import say
 from flyte.cli.render import COLORS, lasted, one_line, printable, words
 from flyte.errors import NotFoundError
-from flyte.wire import ROOT_ACTION, Action, ActionPhase, Event, Run
+from flyte.wire import CACHED, ROOT_ACTION, Action, ActionPhase, Event, Run
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -149,7 +149,7 @@ class _Plain:
         took = f" after {lasted(run.started, run.ended)}" if run.phase.is_terminal and run.started else ""
         # how it failed is said when all of it is known
         quiet = (ActionPhase.SUCCEEDED, ActionPhase.FAILED, ActionPhase.TIMED_OUT, ActionPhase.ABORTED)
-        is_cached = run.phase is ActionPhase.SUCCEEDED and run.message.startswith("cached: ")
+        is_cached = run.phase is ActionPhase.SUCCEEDED and run.message.startswith(CACHED)
         is_news = is_cached or (run.message not in ("", run.phase.value) and run.phase not in quiet)
         say(f"{run.name}: {words(run.phase)}{took}" + (f" ({one_line(run.message, 200)})" if is_news else ""))
 
@@ -224,7 +224,7 @@ def _label(
     """One line of the tree, as plain text: a task's name or message may look like `rich` markup."""
     from rich.text import Text
 
-    is_news = phase not in (ActionPhase.SUCCEEDED, ActionPhase.RUNNING) or message.startswith("cached: ")
+    is_news = phase not in (ActionPhase.SUCCEEDED, ActionPhase.RUNNING) or message.startswith(CACHED)
     parts = [
         Text(printable(name)),
         Text(words(phase), style=COLORS.get(phase.value, "default")),

@@ -15,6 +15,7 @@ from flyte._values.frame_kinds import PARQUET, Kind
 from flyte._values.hashes import HashMethod, hash_of
 from flyte.atomic import UNFINISHED
 from flyte.io import _blob, _place
+from flyte.io._located import pydantic_schema
 
 
 class DataFrame:
@@ -186,21 +187,7 @@ class DataFrame:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        from pydantic_core import core_schema
-
-        def validate(value: Any) -> Any:
-            try:
-                return cls.from_json(value)
-            except TypeError as error:
-                raise ValueError(str(error)) from None
-
-        return core_schema.no_info_plain_validator_function(
-            validate,
-            json_schema_input_schema=core_schema.union_schema([core_schema.str_schema(), core_schema.dict_schema()]),
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda value: value.to_json(), when_used="json"
-            ),
-        )
+        return pydantic_schema(cls)
 
 
 class Parts:

@@ -83,19 +83,24 @@ class Located(Generic[T]):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        from pydantic_core import core_schema
+        return pydantic_schema(cls)
 
-        def validate(value: Any) -> Any:
-            try:
-                return cls.from_json(value)
-            except TypeError as error:
-                raise ValueError(str(error)) from None
 
-        def dump(value: Located[Any]) -> Any:
-            return value.to_json()
+def pydantic_schema(cls: Any) -> Any:
+    """How pydantic reads and writes a class with `from_json` and `to_json`: a field of a model is its JSON form."""
+    from pydantic_core import core_schema
 
-        return core_schema.no_info_plain_validator_function(
-            validate,
-            json_schema_input_schema=core_schema.union_schema([core_schema.str_schema(), core_schema.dict_schema()]),
-            serialization=core_schema.plain_serializer_function_ser_schema(dump, when_used="json"),
-        )
+    def validate(value: Any) -> Any:
+        try:
+            return cls.from_json(value)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+    def dump(value: Any) -> Any:
+        return value.to_json()
+
+    return core_schema.no_info_plain_validator_function(
+        validate,
+        json_schema_input_schema=core_schema.union_schema([core_schema.str_schema(), core_schema.dict_schema()]),
+        serialization=core_schema.plain_serializer_function_ser_schema(dump, when_used="json"),
+    )

@@ -245,6 +245,10 @@ class RunRequest(Record, frozen=True, kw_only=True):
     """Neither look into the cache nor put results into it."""
 
 
+CACHED = "cached: "
+"""The beginning of an action's message where its result was in the cache."""
+
+
 class CacheUse(Record, frozen=True, kw_only=True):
     """What the cache had to do with the result of an action."""
 
@@ -255,6 +259,10 @@ class CacheUse(Record, frozen=True, kw_only=True):
     action: str = ""
     seconds: float = 0
     """How long that took: what a hit has saved."""
+
+    def message(self) -> str:
+        """What an action that ends with a result of the cache says."""
+        return f"{CACHED}{self}"
 
     def __str__(self) -> str:
         if self.status == "populated":

@@ -210,7 +210,7 @@ class Actions:
         """Its result was in the cache."""
         use = wire.CacheUse(status="hit", run=row.run, action=row.action, seconds=row.seconds)
         changes: dict[str, Any] = {"outputs": row.outputs, "outputs_blob": row.outputs_blob}
-        self.end(action, _P.SUCCEEDED, f"cached: {use}", cache=msgspec.json.encode(use), **changes)
+        self.end(action, _P.SUCCEEDED, use.message(), cache=msgspec.json.encode(use), **changes)
 
     def _waits(self, action: LiveAction, message: str) -> None:
         """It stays in the queue until an equal action, which computes, is over."""

@@ -6,13 +6,11 @@ A stored result that cannot be used any more (it is too old, its blob or a file 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 from collections.abc import Mapping
 
 from flyte import wire
-from flyte.cache_key import address_of, has_located, local_path, replaced
+from flyte.cache_key import has_located, missing_file
 from tarmac.blobs import Blobs
 from tarmac.control.clock import Clock
 from tarmac.events import Journal
@@ -57,28 +55,18 @@ class Results:
         lost = set()
         for key, row in rows.items():
             try:
-                gone = self._gone(row, wanted[key])
+                gone = self._missing_file(row, wanted[key])
             except (OSError, ValueError, RecursionError) as error:
-                gone = [str(error)]
-            if gone:
-                log.info("the result of %s/%s in the cache is not used: %s is gone", row.run, row.action, gone[0])
+                gone = str(error)
+            if gone is not None:
+                log.info("the result of %s/%s in the cache is not used: %s is gone", row.run, row.action, gone)
                 lost.add(key)
         return lost
 
-    def _gone(self, row: CacheRow, task: wire.TaskSpec) -> list[str]:
+    def _missing_file(self, row: CacheRow, task: wire.TaskSpec) -> str | None:
         blob = row.outputs_blob
         data = row.outputs if blob is None else self._blobs.path(blob).read_bytes()
-        gone: list[str] = []
-
-        def look(value: object) -> object:
-            path = local_path(address_of(value) or "")
-            if path is not None and not os.path.exists(path):
-                gone.append(path)
-            return value
-
-        for value, spec in zip(json.loads(data or b"[]"), task.interface.outputs, strict=False):
-            replaced(value, spec.schema, look)
-        return gone
+        return missing_file(data or b"[]", _outputs(task))
 
     # ------------------------------------------------------------------ for people
 
