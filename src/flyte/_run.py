@@ -238,9 +238,8 @@ def with_runcontext(
     that gets a copy of it. A `dry_run` checks everything and sends nothing. `overwrite_cache` computes what is cached
     too, and replaces it; with `disable_run_cache` the run neither finds results in the cache nor puts any into it.
     `cache_lookup_scope` may be either word: results are found within a project and domain. `max_action_concurrency`
-    limits how many of the run's actions are at work at the same time; those that wait for their children do not count.
-    0 means no limit, 1 is refused, as in Flyte. The log settings reach the run as LOG_LEVEL, USER_LOG_LEVEL and
-    LOG_FORMAT.
+    limits how many of the run's actions are at work at a time; those that wait for their children do not count. 0 means
+    no limit, 1 is refused, as in Flyte. Log settings reach it as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
 
     Accepted, and without effect here: `service_account`, `interactive_mode`, `raw_data_path`, `run_base_dir`,
     `run_start_time`, `annotations`, `interruptible`, `queue`, `notifications`, `preserve_original_types`, `debug`,
