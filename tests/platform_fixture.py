@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -171,8 +172,16 @@ class Platform:
     def wait_until_gone(self, timeout: float = 30) -> None:
         wait_for(lambda: not self.processes(), f"no process of {self.home} is left", timeout, self.describe)
 
+    def commands(self) -> dict[int, str]:
+        """The command line of each process of this platform; a process may end, or be a zombie, while it is read."""
+        found = {}
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[process.pid] = " ".join(process.cmdline())
+        return found
+
     def describe(self) -> str:
-        return "\n".join(f"{process.pid} {' '.join(process.cmdline())[:200]}" for process in self.processes())
+        return "\n".join(f"{pid} {command[:200]}" for pid, command in self.commands().items())
 
     def log_tails(self, lines: int = 15) -> str:
         """The last lines of each part's log, for the message of a failed test."""

@@ -296,23 +296,24 @@ def test_an_environment_that_was_removed_behind_the_platforms_back_is_made_again
 
 
 def test_new_code_of_an_environment_in_use_is_forked_from_its_own_preload_process(
-    platform: Platform, house: Wheelhouse
+    fresh_platform: Platform, house: Wheelhouse
 ) -> None:
-    program = platform.write("warm/warm.py", WARM.format(house=house.folder, answer=1))
-    first = platform.cli("run", program, "parent", timeout=120)
+    """On a platform of its own: only the first environments in use have preload processes."""
+    program = fresh_platform.write("warm/warm.py", WARM.format(house=house.folder, answer=1))
+    first = fresh_platform.cli("run", program, "parent", timeout=120)
     assert first.code == 0, first.both
     python = json.loads(first.out)[1]
     key = Path(python).parent.parent.name
 
     def preload() -> list[int]:
         words = (key, "flyte.runtime.preload")
-        return [one.pid for one in platform.processes() if all(word in " ".join(one.cmdline()) for word in words)]
+        return [pid for pid, command in fresh_platform.commands().items() if all(word in command for word in words)]
 
     wait_for(preload, "there is a preload process in the environment", 20)
 
     def forked() -> bool:
         program.write_text(WARM.format(house=house.folder, answer=time.time()))
-        again = platform.cli("run", program, "parent", timeout=120)
+        again = fresh_platform.cli("run", program, "parent", timeout=120)
         assert again.code == 0, again.both
         return json.loads(again.out)[0] in preload()
 
