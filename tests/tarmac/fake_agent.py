@@ -177,6 +177,7 @@ class FakeWorker:
                     link.send(wire.Pong(at=frame.at))
                 case wire.CallResult():
                     self.kept.pop(frame.key, None)
+                    self.kept.pop(("cancel", frame.key), None)
                     if (future := self._answers.pop(frame.key, None)) is not None and not future.done():
                         future.set_result(frame)
                 case wire.FinishedAck():
@@ -191,7 +192,18 @@ class FakeWorker:
         self._answers[frame.key] = future
         self.kept[frame.key] = frame
         self.link.send(frame)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not self.gone:
+                self._cancel(frame)
+            raise
+
+    def _cancel(self, call: wire.Call) -> None:
+        cancel = wire.CancelCall(key=call.key, run=call.run, action=call.action, attempt=call.attempt)
+        self.kept["cancel", call.key] = cancel
+        if self.link is not None:
+            self.link.send(cancel)
 
     def _done(self, job: asyncio.Task[None]) -> None:
         self._jobs.discard(job)

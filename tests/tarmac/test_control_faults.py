@@ -32,6 +32,36 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 # ----------------------------------------------------------------- links, workers and agents that come and go
 
 
+async def test_a_call_that_was_cancelled_before_a_crash_does_not_run_on(house: House) -> None:
+    """The worker says it again until the child's end is on disk, and the child ends while its parent goes on."""
+    may_cancel, may_end = asyncio.Event(), asyncio.Event()
+
+    async def behave(act: Act) -> Any:
+        if act.assign.task == "env.add":
+            return await asyncio.Event().wait()
+        call = asyncio.create_task(act.call("env.add", x=1))
+        await may_cancel.wait()
+        call.cancel()
+        return await may_end.wait()
+
+    house.behave = behave
+    run = await house.run("env.tree")
+    assert await eventually(lambda: len(house.agent.assigned) == 2)
+    child = house.control.runs.live[run.name].children["a0"][0]
+    house.disk.hold()
+    may_cancel.set()
+    assert await eventually(lambda: child.over)
+    await house.crash("handed over")
+    await house.up()
+    alive = house.control.runs.live[run.name]
+    assert await eventually(lambda: alive.actions[child.name].settled)
+    row = alive.actions[child.name].row
+    assert (row.phase, row.message) == (ActionPhase.ABORTED, "aborted: its caller was cancelled")
+    assert not alive.root.over
+    may_end.set()
+    assert (await house.control.runs.wait(run.name, 10)).phase is ActionPhase.SUCCEEDED
+
+
 async def test_a_result_never_reaches_the_call_of_another_worker_that_has_the_same_number(house: House) -> None:
     """Each worker numbers its calls from 1; a parent's second attempt waits for other children than its first."""
     started: dict[int, asyncio.Event] = {1: asyncio.Event(), 2: asyncio.Event()}

@@ -312,15 +312,18 @@ class Actions:
         worker, below = action.worker, action.still_below()
         steps = [*self._cut_short(action, below), step(self._journal, action, phase, message, error=error, **changes)]
         change = together(steps) if result is None else replace(together(steps), cache=(result,))
-        self._journal.post(change, self._ended(action, below, steps[-1], worker, ack))
+        answer = None if worker is None or ack is None else functools.partial(worker.acknowledge, ack)
+        self._journal.post(change, self._ended(action, below, steps[-1], answer))
         self.dispatch.release(action)
         for child in below:
             self.dispatch.end(child, "its parent ended")
 
-    def abort(self, action: LiveAction, reason: str, by: str = "") -> asyncio.Future[None]:
-        """`by`: who said so; nobody where it follows from something else."""
+    def abort(
+        self, action: LiveAction, reason: str, by: str = "", answer: Callable[[], None] | None = None
+    ) -> asyncio.Future[None]:
+        """`by`: who said so; nobody where it follows from something else. `answer` is called when it is on disk."""
         if action.over:  # its end may still be on its way to the disk
-            return self._journal.commit(Change())
+            return self._journal.commit(Change(), answer)
         message = f"aborted: {reason}" if reason else "aborted"
         error = ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
         below = action.still_below()
@@ -328,7 +331,7 @@ class Actions:
             *self._cut_short(action, below),
             step(self._journal, action, _P.ABORTED, message, error=error, by=by),
         ]
-        committed = self._journal.commit(together(steps), self._ended(action, below, steps[-1]))
+        committed = self._journal.commit(together(steps), self._ended(action, below, steps[-1], answer))
         for each in (action, *below):
             self.dispatch.end(each, message)
         return committed
@@ -345,21 +348,16 @@ class Actions:
         return [step(self._journal, child, _P.ABORTED, message, error=error) for child in reversed(below)]
 
     def _ended(
-        self,
-        action: LiveAction,
-        below: list[LiveAction],
-        change: Change,
-        worker: Worker | None = None,
-        ack: wire.Frame | None = None,
+        self, action: LiveAction, below: list[LiveAction], change: Change, answer: Callable[[], None] | None
     ) -> Callable[[], None]:
-        """What comes after the commit of an end: the callers are told, and a run is closed with its root."""
+        """What comes after the commit of an end: `answer`, then the callers are told; a run is closed with its root."""
         ended, seq = (*reversed(below), action), change.events[-1].seq
         for each in ended:
             each.cancel_timers()
 
         def then() -> None:
-            if worker is not None and ack is not None:
-                worker.acknowledge(ack)
+            if answer is not None:
+                answer()
             for each in ended:
                 each.settled = True
                 self._tell_callers(each)

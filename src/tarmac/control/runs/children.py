@@ -7,6 +7,7 @@ finds the children of its earlier attempt by name: finished ones answer at once,
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 
 import msgspec
@@ -164,18 +165,23 @@ class Children:
         self._dispatch.waits(parent)
 
     def cancel(self, worker: Worker, frame: wire.CancelCall) -> None:
-        """The call is answered, so that the worker does not say it again."""
-        worker.send(wire.CallResult(key=frame.key, action="", phase=_P.ABORTED))
+        """Answer the call, so that the worker does not say it again. A child for which nobody waits is aborted, and the
+        answer waits until that is on disk: a control plane that ends before it hears of the cancellation once more.
+        """
+        answer = functools.partial(worker.send, wire.CallResult(key=frame.key, action="", phase=_P.ABORTED))
         if (worker.unit, frame.key) in self._preparing:
             self._preparing[worker.unit, frame.key] = False
         parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
         child = parent.calls.pop(frame.key, None) if parent else None
         if parent is None or child is None:
+            answer()
             return
         child.callers = [caller for caller in child.callers if caller != (parent, frame.key)]
         self._dispatch.goes_on(parent)
-        if not child.callers and not child.over:
-            self._actions.abort(child, "its caller was cancelled")
+        if child.callers:
+            answer()
+        else:
+            self._actions.abort(child, "its caller was cancelled", answer=answer)
 
 
 def _spec(text: bytes) -> wire.TaskSpec:
