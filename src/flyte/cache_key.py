@@ -24,6 +24,12 @@ from flyte.wire import CacheSpec, InterfaceSpec
 LOCATED = frozenset({"file", "dir", "parquet"})
 """Formats in a JSON Schema of values that are a path or an address, with a hash of the content where one is known."""
 
+MARKS = frozenset({"$file", "$dir", "$dataframe"})
+"""The key of an object with one key, in which a located value travels where no type is declared."""
+
+_MODEL = "$model"
+"""The key of an object with one key that holds the fields of a pydantic model."""
+
 _BLOB = "blob://"
 
 
@@ -46,8 +52,10 @@ def key_of(place: tuple[str, str, str], cache: CacheSpec, interface: InterfaceSp
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def has_located(schemas: Iterable[Schema]) -> bool:
-    """Whether values of one of these schemas may be files or folders."""
+def has_located(schemas: Iterable[Schema], values: bytes = b"") -> bool:
+    """Whether these values, as JSON, may have files or folders among them, by their schemas or by a mark."""
+    if any(f'"{mark}"'.encode() in values for mark in MARKS):
+        return True
     return any(f'"format":"{name}"'.encode() in text for text in map(msgspec.json.encode, schemas) for name in LOCATED)
 
 
@@ -57,6 +65,15 @@ def replaced(value: Any, schema: Any, change: Callable[[Any], Any], root: Schema
     found = resolved(schema, root)
     if found.get("format") in LOCATED:
         return change(value) if address_of(value) is not None else value
+    if isinstance(value, dict) and len(value) == 1:
+        ((key, inner),) = value.items()
+        new = inner
+        if key in MARKS and address_of(inner) is not None:
+            new = change(inner)
+        elif key == _MODEL:
+            new = replaced(inner, found, change, root)
+        if new is not inner:
+            return {key: new}
     if isinstance(value, dict) and set(value) == {"$type", "value"}:
         options = [*found.get("anyOf", ()), *found.get("oneOf", ())]
         if isinstance(value["$type"], int) and 0 <= value["$type"] < len(options):

@@ -1,13 +1,15 @@
-"""The program of docs/data.md: a frame goes from task to task, and comes from the command line."""
+"""The programs of docs/data.md and docs/files.md: frames and files travel, also from the command line."""
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from tests.platform_fixture import ROOT, Platform
 
+FILES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "files.md").read_text(), re.M | re.S)[0]
 PROGRAM = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "data.md").read_text(), re.M | re.S)[0]
 BOTH = """
 
@@ -29,3 +31,16 @@ def test_a_table_on_the_command_line_is_a_frame_of_the_task(platform: Platform) 
     platform.write("table.csv", "x,y\n" + "1,a\n" * 30_000)
     said = platform.cli("run", "frames_of_the_page.py", "count", "--df", "table.csv")
     assert (said.code, said.out.splitlines()[-1:]) == (0, ["30000"]), said.both
+
+
+@pytest.mark.parametrize("where", [(), ("--local",)], ids=["on a platform", "in local mode"])
+def test_a_file_of_one_task_is_read_by_the_next_and_a_folder_is_walked(
+    platform: Platform, where: tuple[str, ...]
+) -> None:
+    platform.write("files_of_the_page.py", FILES)
+    said = platform.cli("run", *where, "files_of_the_page.py", "main", "--n", "100")
+    assert (said.code, said.out.splitlines()[-1:]) == (0, ["4950"]), said.both
+    platform.write("given/a.txt", "abc")
+    platform.write("given/sub/b.txt", "de")
+    said = platform.cli("run", *where, "files_of_the_page.py", "sizes", "--folder", "given")
+    assert (said.code, json.loads(said.out)) == (0, {"a.txt": 3, "b.txt": 2}), said.both

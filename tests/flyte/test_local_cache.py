@@ -13,7 +13,7 @@ import pytest
 
 import flyte
 from flyte._local import cache as _cache
-from flyte.io import File
+from flyte.io import File, HashFunction
 
 env = flyte.TaskEnvironment("local_cache")
 calls: list[Any] = []
@@ -121,6 +121,14 @@ def test_files_count_by_their_content_and_a_result_whose_file_is_gone_is_made_an
     path.unlink()
     flyte.run(written, path=str(path)).wait()
     assert len(calls) == 3
+
+
+def test_files_with_the_same_hash_are_the_same_to_the_cache(tmp_path: Path) -> None:
+    lines = HashFunction.from_fn(lambda content: str(len(content.splitlines())))
+    for text in ("a\nb\n", "c\nd\n", "e\n"):
+        (tmp_path / "data.txt").write_text(text)
+        flyte.run(length, file=File.from_local_sync(tmp_path / "data.txt", hash_method=lines)).wait()
+    assert len(calls) == 2
 
 
 def test_another_process_finds_the_result(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from flyte.errors import (
     SecretNotFoundError,
     TooLargeError,
 )
+from flyte.io import Dir
 from flyte.remote import Action, App, Project, Run, RunUpdate, Secret, Task, TaskDetails, TimeFilter, User
 from tests.flyte.conftest import Project as Program
 from tests.flyte.fake_platform import TOKEN, FakePlatform, FakeRun, Refused
@@ -595,15 +596,24 @@ def test_files_are_sent_once(connected: FakePlatform, tmp_path: Path, monkeypatc
     (tmp_path / "data" / "sub" / "b.txt").write_text("b")
     digest, address = remote.upload_file(tmp_path / "data" / "a.txt")
     assert digest == hashlib.sha256(b"a").hexdigest()
-    assert address == f"{connected.endpoint}/v1/blobs/{digest}"
-    listed = connected.blobs[remote.upload_dir(tmp_path / "data").rpartition("/")[2]]
+    assert address == f"blob://{digest}/a.txt"
+    assert (
+        remote.upload_file(fp=tmp_path / "data" / "a.txt", fname="my data.csv")[1] == f"blob://{digest}/my%20data.csv"
+    )
+    folder = remote.upload_dir(tmp_path / "data")
+    assert [file.name for file in Dir[str](path=folder).walk_sync()] == ["a.txt", "b.txt"]
+    listed = connected.blobs[folder.split("/")[2]]
     assert json.loads(listed) == {"a.txt": digest, "sub/b.txt": hashlib.sha256(b"b").hexdigest()}
     assert connected.count()[f"PUT /v1/blobs/{digest}"] == 1
     monkeypatch.setattr(wire, "VALUE_LIMIT", 0)
     with pytest.raises(TooLargeError, match=r"a\.txt is 0 MiB"):
         remote.upload_file(tmp_path / "data" / "a.txt")
+    with pytest.raises(TooLargeError, match=r"\.txt is 0 MiB"):
+        remote.upload_dir(tmp_path / "data")
     with pytest.raises(NotADirectoryError):
         remote.upload_dir(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="insecure_skip_verify"):
+        remote.upload_file(tmp_path / "data" / "a.txt", verify=False)
 
 
 # --- what is public

@@ -65,7 +65,7 @@ def spec_of(task: Task) -> wire.CacheSpec | None:
 async def key_for(task: Task, cache: wire.CacheSpec, project: str, domain: str, inputs: bytes) -> str:
     interface = task.interface.spec()
     find = functools.partial(key_of, (project, domain, task.name), cache, interface, inputs)
-    if has_located(spec.schema for spec in interface.inputs):
+    if has_located((spec.schema for spec in interface.inputs), inputs):
         return await asyncio.to_thread(find)
     return find()
 
@@ -112,7 +112,7 @@ def clear() -> int:
 def _missing_file(found: Stored, task: Task) -> str | None:
     """A file that the result names and that is not there any more."""
     schemas = [spec.schema for spec in task.interface.spec().outputs]
-    return missing_file(found.outputs, schemas) if has_located(schemas) else None
+    return missing_file(found.outputs, schemas) if has_located(schemas, found.outputs) else None
 
 
 _turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()

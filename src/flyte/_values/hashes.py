@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
+
+_AT_ONCE = 1 << 20
+"""Bytes of a file that a HashMethod is given at a time."""
 
 
 @runtime_checkable
@@ -39,4 +43,22 @@ def hash_of(value: Any, method: HashMethod | str | None) -> str | None:
     if method is None or isinstance(method, str):
         return method
     method.update(value)
+    return method.result()
+
+
+def hash_of_file(path: Path, method: HashMethod | str | None) -> str | None:
+    """The hash of a file's content, as `hash_of`.
+
+    A HashFunction is given the bytes of the whole file, every other method one part after the other. A method that has
+    `reset` begins anew with each file.
+    """
+    if method is None or isinstance(method, str):
+        return method
+    if isinstance(method, HashFunction):
+        return hash_of(path.read_bytes(), method)
+    if reset := getattr(method, "reset", None):
+        reset()
+    with path.open("rb", buffering=0) as file:
+        while part := file.read(_AT_ONCE):
+            method.update(part)
     return method.result()

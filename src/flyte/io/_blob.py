@@ -20,8 +20,8 @@ import msgspec
 SCHEME = "blob://"
 
 
-def send(source: Path) -> str:
-    """Upload a file or folder; returns its address. Blocks.
+def send(source: Path, batch_size: int | None = None) -> str:
+    """Upload a file or folder, `batch_size` files of it at a time; returns its address. Blocks.
 
     Raises TooLargeError for a file above 100 MiB, and the errors that the platform answers.
     """
@@ -29,8 +29,16 @@ def send(source: Path) -> str:
     from flyte._session import init as _init
     from flyte._sync import syncable
 
-    digest = syncable(send_folder if source.is_dir() else send_file)(_init.client(), source)
-    return f"{SCHEME}{digest}/{urllib.parse.quote(source.name)}"
+    if source.is_dir():
+        digest = syncable(send_folder)(_init.client(), source, batch_size)
+    else:
+        digest = syncable(send_file)(_init.client(), source)
+    return address(digest, source.name)
+
+
+def address(digest: str, name: str) -> str:
+    """The address of content in the blob store, by its sha256, with the name that it has for readers."""
+    return f"{SCHEME}{digest}/{urllib.parse.quote(name)}"
 
 
 def fetched(address: str, place: Path) -> Path:

@@ -189,6 +189,10 @@ class DataFrame:
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         return pydantic_schema(cls)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> Any:
+        return {"type": ["string", "object"], "title": "DataFrame", "format": PARQUET}
+
 
 class Parts:
     """The parts of a frame: `async for` over it, or over what awaiting it gives."""

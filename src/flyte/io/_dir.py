@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from flyte.io import _place
 from flyte.io._file import File
@@ -19,16 +19,17 @@ class Dir(Located[T]):
 
     __slots__ = ()
 
+    FORMAT: ClassVar[str] = "dir"
+
     @classmethod
-    def new_remote(cls, dir_name: str | None = None) -> Dir[T]:
-        """A new, empty folder where other actions can read it."""
-        path = _place.new_path(dir_name or "")
-        path.mkdir()
-        return cls(path=str(path))
+    def new_remote(cls, dir_name: str | None = None, hash: str | None = None) -> Dir[T]:
+        """A new, empty folder where other actions can read it. `hash` is for cache keys."""
+        return cls(path=str(_new_folder(dir_name)), hash=hash)
 
     @classmethod
     def empty(cls) -> Dir[T]:
-        return cls.new_remote()
+        """A folder with nothing in it; see `EmptyDir`."""
+        return EmptyDir()
 
     @classmethod
     def from_existing_remote(cls, remote_path: str, dir_cache_key: str | None = None) -> Dir[T]:
@@ -45,10 +46,14 @@ class Dir(Located[T]):
     ) -> Dir[T]:
         """Copy a folder of this machine to a location that other actions can read (or to `remote_destination`).
 
-        See `File.from_local_sync`, whose size limit applies to each file.
+        `batch_size` is how many files are uploaded at a time, 32 by default (`FLYTE_IO_BATCH_SIZE`); only files for a
+        platform on another machine are. See `File.from_local_sync`, whose size limit applies to each file.
+        Raises NotADirectoryError for a path that is not a folder.
         """
         source = Path(local_path)
-        return cls(path=_place.keep(source, remote_destination), name=source.name, hash=dir_cache_key)
+        if source.exists() and not source.is_dir():
+            raise NotADirectoryError(f"{source} is not a folder; use File.from_local() for a file")
+        return cls(path=_place.keep(source, remote_destination, batch_size), name=source.name, hash=dir_cache_key)
 
     @classmethod
     async def from_local(
@@ -59,13 +64,18 @@ class Dir(Located[T]):
         batch_size: int | None = None,
     ) -> Dir[T]:
         """`from_local_sync`, without blocking the event loop."""
-        return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, dir_cache_key)
+        return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, dir_cache_key, batch_size)
 
     def walk_sync(
         self, recursive: bool = True, file_pattern: str = "*", max_depth: int | None = None
     ) -> Iterator[File[T]]:
-        """The folder's files in the order of their paths; `max_depth` 1 is the folder alone."""
+        """The folder's files in the order of their paths; `max_depth` 1 is the folder alone.
+
+        Raises FileNotFoundError if there is no folder.
+        """
         root = self._here()
+        if not root.is_dir():
+            raise FileNotFoundError(f"there is no folder {root}")
         for path in sorted(root.rglob(file_pattern) if recursive else root.glob(file_pattern)):
             depth = len(path.relative_to(root).parts)
             if path.is_file() and (max_depth is None or depth <= max_depth):
@@ -121,6 +131,21 @@ class Dir(Located[T]):
         return str(self._here())
 
 
-def EmptyDir() -> Dir[Any]:
-    """A folder with nothing in it, for a task that has no files to return; its `is_empty` is true."""
-    return Dir.empty()
+class EmptyDir(Dir[Any]):
+    """A folder with nothing in it, for a task that has no files to return; its `is_empty` is true.
+
+    It arrives as a Dir: ask `is_empty`, not for the class.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, path: str | Path | None = None, name: str | None = None, format: str = "", hash: str | None = None
+    ) -> None:
+        super().__init__(_new_folder() if path is None else path, name, format, hash)
+
+
+def _new_folder(name: str | None = None) -> Path:
+    path = _place.new_path(name or "")
+    path.mkdir()
+    return path

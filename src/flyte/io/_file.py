@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, ClassVar, TypeVar
 
-from flyte.io import _place
+from flyte._context import ctx
+from flyte._values.hashes import HashMethod, hash_of_file
+from flyte.io import _open, _place
 from flyte.io._located import Located
+from flyte.io._open import AsyncFile
 
 T = TypeVar("T")
 
@@ -21,17 +25,45 @@ class File(Located[T]):
     `with file.open_sync() as f: …`.
     """
 
-    __slots__ = ()
+    __slots__ = ("hash_method",)
+
+    FORMAT: ClassVar[str] = "file"
+
+    hash_method: HashMethod | None
+    """Computes `hash` from what is written to the file in this process. It does not travel."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        format: str = "",
+        hash: str | None = None,
+        hash_method: HashMethod | None = None,
+    ) -> None:
+        super().__init__(path, name, format, hash)
+        object.__setattr__(self, "hash_method", hash_method)
 
     @classmethod
-    def new_remote(cls, file_name: str | None = None, hash_method: str | None = None) -> File[T]:
-        """A file that is to be written, at a location that other actions can read."""
-        return cls(path=str(_place.new_path(file_name or "")), hash=hash_method)
+    def new_remote(cls, file_name: str | None = None, hash_method: HashMethod | str | None = None) -> File[T]:
+        """A file that is to be written, at a location that other actions can read.
+
+        `hash_method` is the hash for cache keys, or computes it from the content when the file has been written.
+        """
+        return cls._hashed(_place.new_path(file_name or ""), hash_method)
 
     @classmethod
     def named_remote(cls, name: str) -> File[T]:
-        """Like `new_remote`, with the given name."""
-        return cls.new_remote(name)
+        """Like `new_remote`, at a location that is the same in all attempts of this action.
+
+        A later attempt finds what an earlier one has written completely. Outside of an action the location is new.
+        Raises ValueError for a name with a path in it.
+        """
+        if not name or Path(name).name != name:
+            raise ValueError(f"{name!r} is not the name of a file; give a name without folders")
+        action = ctx().action
+        if action.name is None:
+            return cls.new_remote(name)
+        return cls(path=str(_place.path_of_action(f"{action.run_name}/{action.name}", name)))
 
     @classmethod
     def from_existing_remote(cls, remote_path: str, file_cache_key: str | None = None) -> File[T]:
@@ -39,20 +71,30 @@ class File(Located[T]):
         return cls(path=remote_path, hash=file_cache_key)
 
     @classmethod
+    def _hashed(cls, path: Path, method: HashMethod | str | None) -> File[T]:
+        if isinstance(method, str):
+            return cls(path=path, hash=method)
+        return cls(path=path, hash_method=method)
+
+    @classmethod
     def from_local_sync(
-        cls, local_path: str | Path, remote_destination: str | None = None, hash_method: str | None = None
+        cls, local_path: str | Path, remote_destination: str | None = None, hash_method: HashMethod | str | None = None
     ) -> File[T]:
         """Copy a file of this machine to a location that other actions can read (or to `remote_destination`).
 
-        For a platform on another machine it is uploaded. In local mode it is not copied. Raises FileNotFoundError if it
-        does not exist, and TooLargeError if it must be uploaded and is above 100 MiB.
+        For a platform on another machine it is uploaded. In local mode it is not copied. `hash_method` is the hash for
+        cache keys, or computes it from the content. Raises FileNotFoundError if the file does not exist, and
+        TooLargeError if it must be uploaded and is above 100 MiB.
         """
         source = Path(local_path)
-        return cls(path=_place.keep(source, remote_destination), name=source.name, hash=hash_method)
+        if source.is_dir():
+            raise IsADirectoryError(f"{source} is a folder; use Dir.from_local()")
+        path = _place.keep(source, remote_destination)
+        return cls(path=path, name=source.name, hash=hash_of_file(source, hash_method))
 
     @classmethod
     async def from_local(
-        cls, local_path: str | Path, remote_destination: str | None = None, hash_method: str | None = None
+        cls, local_path: str | Path, remote_destination: str | None = None, hash_method: HashMethod | str | None = None
     ) -> File[T]:
         """`from_local_sync`, without blocking the event loop."""
         return await asyncio.to_thread(cls.from_local_sync, local_path, remote_destination, hash_method)
@@ -61,33 +103,56 @@ class File(Located[T]):
     def open_sync(
         self,
         mode: str = "rb",
-        block_size: Any = None,
-        cache_type: Any = None,
-        cache_options: Any = None,
-        compression: Any = None,
+        block_size: int | None = None,
+        cache_type: str | None = "readahead",
+        cache_options: dict[str, Any] | None = None,
+        compression: str | None = None,
         **options: Any,
     ) -> Iterator[IO[Any]]:
         """The file, open; `options` are those of the built-in `open`.
 
-        `block_size`, the cache's settings and `compression` are for object stores, and have no effect here.
+        `block_size` is the size of the buffer, in bytes. `compression` is gzip, bz2, xz, lzma, or "infer" (by the
+        suffix). `cache_type` and `cache_options` say how an object store is read ahead; a local file is not.
+        A new file of the platform appears under its name when it was written and closed without an error.
         """
-        reading = not set(mode) & set("wax+")
-        path = _place.readable(self.path) if reading else _place.writable(self.path)
-        with path.open(mode, **options) as file:
-            yield file
+        _open.check(cache_type, compression)
+        options = {"buffering": block_size, **options} if block_size else options
+        if not set(mode) & set("wax+"):
+            with _open.opened(_place.readable(self.path), self.path, mode, compression, options) as file:
+                yield file
+            return
+        target = _place.writable(self.path)
+        with _open.whole(target, mode if _place.is_ours(target) else "a") as path:
+            with _open.opened(path, self.path, mode, compression, options) as file:
+                yield file
+            if self.hash_method is not None:
+                object.__setattr__(self, "hash", hash_of_file(path, self.hash_method))
 
     @asynccontextmanager
-    async def open(self, mode: str = "rb", **options: Any) -> AsyncIterator[AsyncFile]:
-        """The file, open, with `read`, `write`, `readline` and `readlines` to be awaited."""
-        opened = self.open_sync(mode, **options)
-        file = await asyncio.to_thread(opened.__enter__)
-        try:
+    async def open(
+        self,
+        mode: str = "rb",
+        block_size: int | None = None,
+        cache_type: str | None = "readahead",
+        cache_options: dict[str, Any] | None = None,
+        compression: str | None = None,
+        **options: Any,
+    ) -> AsyncIterator[AsyncFile]:
+        """`open_sync`, with an AsyncFile, whose `read`, `write` and other methods are to be awaited."""
+        opened = self.open_sync(mode, block_size, cache_type, cache_options, compression, **options)
+
+        async def leave(*how: Any) -> bool | None:
+            return await asyncio.to_thread(opened.__exit__, *how)
+
+        async with AsyncExitStack() as stack:
+            file = await asyncio.to_thread(opened.__enter__)
+            stack.push_async_exit(leave)
             yield AsyncFile(file)
-        finally:
-            await asyncio.to_thread(file.close)
 
     def download_sync(self, local_path: str | Path | None = None) -> str:
-        """A local copy at `local_path` (a folder, or the file itself); without one, among the temporary files.
+        """A local copy at `local_path`; without one, among the temporary files.
+
+        `local_path` is the file itself, or a folder: one that exists, or a path that ends with a slash.
 
         The caller may change it. A file that is not stored on the platform, but is a path of the machine, is returned
         itself when no `local_path` is given.
@@ -96,7 +161,8 @@ class File(Located[T]):
         if local_path is None:
             return str(_place.own_copy(source))
         target = Path(local_path)
-        target = target / (self.name or source.name) if target.is_dir() else target
+        if target.is_dir() or str(local_path).endswith(os.sep):
+            target = target / (self.name or source.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         _place.copy_file(source, target)
         return str(target.absolute())
@@ -114,32 +180,3 @@ class File(Located[T]):
 
     def __fspath__(self) -> str:
         return str(_place.readable(self.path))
-
-
-class AsyncFile:
-    """An open file whose methods run in a thread."""
-
-    def __init__(self, file: IO[Any]) -> None:
-        self._file = file
-
-    async def read(self, size: int = -1) -> Any:
-        return await asyncio.to_thread(self._file.read, size)
-
-    async def readline(self) -> Any:
-        return await asyncio.to_thread(self._file.readline)
-
-    async def readlines(self) -> list[Any]:
-        return await asyncio.to_thread(self._file.readlines)
-
-    async def write(self, data: Any) -> int:
-        return await asyncio.to_thread(self._file.write, data)
-
-    async def seek(self, offset: int, whence: int = 0) -> int:
-        return await asyncio.to_thread(self._file.seek, offset, whence)
-
-    async def flush(self) -> None:
-        await asyncio.to_thread(self._file.flush)
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        while line := await self.readline():
-            yield line

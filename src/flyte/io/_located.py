@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Generic, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -17,6 +17,9 @@ class Located(Generic[T]):
     """
 
     __slots__ = _FIELDS
+
+    FORMAT: ClassVar[str]
+    """The `format` of values in a JSON Schema; the cache and the command line know them by it."""
 
     path: str
     name: str
@@ -63,27 +66,36 @@ class Located(Generic[T]):
             return data
         if isinstance(data, str):
             return cls(data)
-        if not isinstance(data, dict):
+        if not isinstance(data, dict) or "path" not in data:
             raise TypeError(f"{cls.__name__} takes a path, or an object with `path`")
-        return cls(**data)
+        if unknown := sorted(set(data) - set(_FIELDS)):
+            raise TypeError(f"{cls.__name__} has no field {unknown[0]!r}; its fields are {', '.join(_FIELDS)}")
+        return cls(**{name: item for name, item in data.items() if item is not None})
 
     @classmethod
     def __flyte_codec__(cls) -> Any:
         from flyte._values.scalars import Scalar, instance
 
-        schema = {"type": ["string", "object"], "format": cls.__name__.lower(), "title": cls.__name__}
         return Scalar(
             cls.__name__,
             cls,
-            schema,
+            cls._json_schema(),
             write=instance(cls, cls.to_json),
             read=cls.from_json,
             form="a path, or an object with `path`",
         )
 
     @classmethod
+    def _json_schema(cls) -> dict[str, Any]:
+        return {"type": ["string", "object"], "format": cls.FORMAT, "title": cls.__name__}
+
+    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         return pydantic_schema(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> Any:
+        return cls._json_schema()
 
 
 def pydantic_schema(cls: Any) -> Any:

@@ -8,6 +8,7 @@ paths are read in place, `http(s)://` and `blob://` are fetched; other schemes r
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -64,6 +65,18 @@ def new_path(name: str = "") -> Path:
     folder = data_folder() / uuid.uuid4().hex
     folder.mkdir(mode=0o700)
     return folder / (Path(name).name or "data")
+
+
+def path_of_action(action: str, name: str) -> Path:
+    """The path for the file `name` of an action, in an existing folder. It is the same in each attempt."""
+    folder = data_folder() / hashlib.sha256(action.encode()).hexdigest()[:32]
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / name
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the path is among the files that the platform, or local mode, stores for tasks."""
+    return path.is_relative_to(data_folder())
 
 
 def local_path(path: str) -> Path | None:
@@ -131,16 +144,17 @@ def readable_folder(path: str) -> Path:
     return here
 
 
-def keep(source: Path, destination: str | None) -> str:
+def keep(source: Path, destination: str | None, batch_size: int | None = None) -> str:
     """Copy a file or folder to a location that other actions can read, and return that; the original may then change.
 
-    In local mode nothing is copied, since no other process reads it. Raises FileNotFoundError, and TooLargeError for a
-    file above 100 MiB that must be uploaded to another machine.
+    In local mode nothing is copied, since no other process reads it. Of a folder that is uploaded to another machine,
+    `batch_size` files are sent at a time. Raises FileNotFoundError, and TooLargeError for a file above 100 MiB that
+    must be uploaded.
     """
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist")
     if destination is None and _platforms_folder() is None:
-        return str(source.absolute()) if _init.current().client is None else _blob.send(source)
+        return str(source.absolute()) if _init.current().client is None else _blob.send(source, batch_size)
     target = writable(destination) if destination else new_path(source.name)
     if source.is_dir():
         copy_folder(source, target, 0 if destination else _WRITING)
@@ -156,7 +170,7 @@ def own_copy(stored: Path) -> Path:
 
     A path that is not among the platform's files, and was not uploaded, is returned itself.
     """
-    if not stored.absolute().is_relative_to(data_folder()):
+    if not is_ours(stored.absolute()):
         return stored.absolute()
     target = Path(tempfile.mkdtemp(prefix="flyte-")) / stored.name
     if stored.is_dir():

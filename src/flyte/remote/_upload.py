@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flyte._client.client import Client
 from flyte._client.upload import send_file, send_folder
 from flyte._session import init as _init
 from flyte._sync import syncable
+from flyte.io._blob import address
 
 
 @syncable
-async def upload_file(path: str | Path) -> tuple[str, str]:
-    """Upload the file; returns (sha256, address). Raises FileNotFoundError, and TooLargeError above 100 MiB."""
-    client = _init.client()
-    digest = await send_file(client, Path(path))
-    return digest, _address(client, digest)
+async def upload_file(
+    fp: str | Path, verify: bool = True, fname: str | None = None, content_type: str | None = None
+) -> tuple[str, str]:
+    """Upload the file; returns its sha256 and its address, which `File.from_existing_remote` takes.
 
-
-@syncable
-async def upload_dir(path: str | Path) -> str:
-    """Upload the folder's files; returns the address of a list of them (`{"path": "sha256"}`).
-
-    Raises NotADirectoryError, and TooLargeError for a file above 100 MiB.
+    `fname` is the file's name at its address, from which its content type is told; a `content_type` is not stored.
+    `verify=False` is refused: whether certificates are verified is said once, in `flyte.init(insecure_skip_verify=)`.
+    Raises FileNotFoundError, and TooLargeError above 100 MiB.
     """
-    client = _init.client()
-    return _address(client, await send_folder(client, Path(path)))
+    _check_verify(verify)
+    digest = await send_file(_init.client(), Path(fp))
+    return digest, address(digest, fname or Path(fp).name)
 
 
-def _address(client: Client, digest: str) -> str:
-    return f"{client.endpoint}/v1/blobs/{digest}"
+@syncable
+async def upload_dir(dir_path: str | Path, verify: bool = True, prefix: str | None = None) -> str:
+    """Upload the folder's files; returns its address, which `Dir.from_existing_remote` takes.
+
+    `prefix` is the folder's name at its address. Raises NotADirectoryError, and TooLargeError for a file above 100 MiB.
+    """
+    _check_verify(verify)
+    digest = await send_folder(_init.client(), Path(dir_path))
+    return address(digest, prefix or Path(dir_path).name)
+
+
+def _check_verify(verify: bool) -> None:
+    if not verify:
+        raise ValueError("verify=False has no effect for one upload; call flyte.init(insecure_skip_verify=True)")

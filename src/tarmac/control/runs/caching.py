@@ -80,7 +80,7 @@ class Caching:
             self._early.append((action, go))
         elif action.row.cache_key is not None:
             self._ask(action, go)
-        elif action.row.inputs is None or has_located(_inputs(action.task_spec)):
+        elif action.row.inputs is None or has_located(_inputs(action.task_spec), action.row.inputs):
             self._errands.run(self._ask_with_content(action, go))
         else:
             _set_key(action, _key(action, action.row.inputs))
@@ -211,10 +211,11 @@ class Caching:
 
     def runs_already(self, action: LiveAction) -> None:
         """A worker has the action, and nobody knew: it has its key, and another that was to compute waits for it."""
-        if not self.is_for(action) or action.row.inputs is None or has_located(_inputs(action.task_spec)):
+        inputs = action.row.inputs
+        if not self.is_for(action) or inputs is None or has_located(_inputs(action.task_spec), inputs):
             return
         if action.row.cache_key is None:
-            _set_key(action, _key(action, action.row.inputs))
+            _set_key(action, _key(action, inputs))
         if not _is_serialized(action):
             return
         held = self._reserved.get(_key_of(action))

@@ -35,7 +35,7 @@ class Results:
         """The results that can be used, by their keys. `wanted`: key → the task that asks."""
         rows = await self._store.cached(list(wanted))
         found = {row.key: row for row in rows if self._is_usable(row, wanted[row.key])}
-        with_files = {key: row for key, row in found.items() if has_located(_outputs(wanted[key]))}
+        with_files = {key: row for key, row in found.items() if _has_files(row, wanted[key])}
         if with_files:
             lost = await asyncio.to_thread(self._without_files, with_files, wanted)
             found = {key: row for key, row in found.items() if key not in lost}
@@ -87,6 +87,10 @@ class Results:
     ) -> list[wire.CachedResult]:
         """The results in the cache, newest first."""
         return [_shown(row) for row in await self._store.cache(project, domain, task, limit)]
+
+
+def _has_files(row: CacheRow, task: wire.TaskSpec) -> bool:
+    return has_located(_outputs(task), row.outputs or b"")
 
 
 def _outputs(task: wire.TaskSpec) -> list[dict[str, object]]:
