@@ -101,7 +101,9 @@ def test_a_start_waits_no_longer_than_it_may_and_then_says_who_is_away(world: Wo
         done = world.platform.python(
             "-c",
             "import flyte\n"
-            "from flyte._client.transport import Request, Route, Transport\n"
+            "from flyte._client.connections import Route\n"
+            "from flyte._client.request import Request\n"
+            "from flyte._client.transport import Transport\n"
             "import asyncio, os\n"
             f"t = Transport(Route({world.platform.endpoint!r}), {world.platform.token!r}, patience=1)\n"
             "try:\n"

@@ -21,10 +21,11 @@ from aiohttp import web
 
 from flyte import wire
 from flyte._client import client as _client
+from flyte._client import connections as _connections
 from flyte._client import follow as _follow
-from flyte._client import transport as _transport
 from flyte._client.client import Client
 from flyte._client.follow import Message, messages
+from flyte._client.request import Request
 from flyte.app._endpoint import app_endpoint
 from flyte.errors import (
     AppNotFoundError,
@@ -372,7 +373,7 @@ async def test_the_tail_of_a_log_is_read_once(fake: FakePlatform, client: Client
 
 
 def test_a_log_of_several_replicas_is_read_again_and_the_known_is_dropped() -> None:
-    request = _transport.Request("GET", "/x", {"follow": "1", "tail": "3"})
+    request = Request("GET", "/x", {"follow": "1", "tail": "3"})
     places = {"r1": _follow.LogPlace(1, 10), "r2": _follow.LogPlace(1, 99)}
     assert _follow._resumed(request, places).params == {"follow": "1"}
     assert _follow._seen(wire.LogLine(text="", offset=10, source="r1"), places)
@@ -392,7 +393,7 @@ def test_each_event_loop_gets_a_session_that_ends_with_it(fake: FakePlatform) ->
         thread.start()
     for thread in threads:
         thread.join(10)
-    left = _transport._sessions._open.items()
+    left = _connections.sessions._open.items()
     assert all(session.closed for (loop, _), (session, _) in left if not loop.is_running())
 
 

@@ -17,7 +17,8 @@ from openapi_spec_validator import validate
 
 from flyte import wire
 from flyte._client.client import Client
-from flyte._client.transport import Request, Transport
+from flyte._client.request import Request
+from flyte._client.transport import Transport
 from flyte.wire import ActionPhase, ErrorInfo, Record
 from tarmac.api.openapi import EXAMPLES
 from tarmac.api.queries import EVERYWHERE

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from flyte._client.client import Client
-from flyte._client.transport import Request, Transport
+from flyte._client.request import Request
+from flyte._client.transport import Transport
 from flyte.errors import NotAuthenticatedError
 from flyte.wire import ActionPhase, DeploymentPhase
 from tarmac.api import streams

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from flyte import wire
+from flyte._client.api import Api
+from flyte._client.connections import Route
 from flyte._client.follow import EventStream, Kind, follow_events, follow_logs, whole_lines
-from flyte._client.transport import OUTAGE, PATIENCE, Reply, Request, Route, Transport, as_params
+from flyte._client.transport import OUTAGE, PATIENCE, Transport
 from flyte.errors import NotFoundError
 from flyte.names import path_part
-
-T = TypeVar("T")
-
-PAGE = 1000
-"""What a list holds at most."""
 
 LONGEST_WAIT = 60
 """Seconds for one `?wait=`; a longer wait asks again, so that a lost connection is noticed."""
@@ -45,63 +42,68 @@ class Client:
         outage: float = OUTAGE,
     ) -> None:
         route = Route(endpoint.rstrip("/"), ca_file, verify, proxy, shortcut)
-        self._transport = Transport(route, token, patience=patience, outage=outage)
-        self.project = project
-        self.domain = domain
+        self._api = Api(Transport(route, token, patience=patience, outage=outage), project, domain)
+
+    @property
+    def project(self) -> str:
+        return self._api.project
+
+    @property
+    def domain(self) -> str:
+        return self._api.domain
 
     @property
     def endpoint(self) -> str:
-        return self._transport.route.endpoint
+        return self._api.transport.route.endpoint
 
     def scoped(self, project: str | None = None, domain: str | None = None) -> Client:
         """The same platform and identity, in another project or domain."""
         if project in (None, self.project) and domain in (None, self.domain):
             return self
         other = object.__new__(Client)
-        other._transport = self._transport
-        other.project, other.domain = project or self.project, domain or self.domain
+        other._api = Api(self._api.transport, project or self.project, domain or self.domain)
         return other
 
     # --- the platform
 
     async def health(self) -> wire.Health:
-        return await self._get("/health", wire.Health)
+        return await self._api.get("/health", wire.Health)
 
     async def me(self) -> wire.Me:
-        return await self._get("/me", wire.Me)
+        return await self._api.get("/me", wire.Me)
 
     async def create_login_code(self) -> wire.LoginCode:
         """A code that opens the console once, in a browser that has no session yet."""
-        return await self._post("/login-codes", None, wire.LoginCode, repeatable=False)
+        return await self._api.post("/login-codes", None, wire.LoginCode, repeatable=False)
 
     # --- content: bundles are code, blobs are large values; both are named by the sha256 of their bytes
 
     async def has_bundle(self, digest: str) -> bool:
-        return await self._exists(f"/bundles/{digest}")
+        return await self._api.exists(f"/bundles/{digest}")
 
     async def put_bundle(self, digest: str, data: bytes) -> None:
-        await self._put(f"/bundles/{digest}", data, "application/gzip")
+        await self._api.put(f"/bundles/{digest}", data, "application/gzip")
 
     async def get_bundle(self, digest: str) -> bytes:
-        return (await self._send("GET", f"/bundles/{digest}", timeout=300)).body
+        return (await self._api.send("GET", f"/bundles/{digest}", timeout=300)).body
 
     async def has_blob(self, digest: str) -> bool:
-        return await self._exists(f"/blobs/{digest}")
+        return await self._api.exists(f"/blobs/{digest}")
 
     async def put_blob(self, digest: str, data: bytes) -> None:
-        await self._put(f"/blobs/{digest}", data, "application/octet-stream")
+        await self._api.put(f"/blobs/{digest}", data, "application/octet-stream")
 
     async def get_blob(self, digest: str) -> bytes:
-        return (await self._send("GET", f"/blobs/{digest}", timeout=300)).body
+        return (await self._api.send("GET", f"/blobs/{digest}", timeout=300)).body
 
     # --- deployments and tasks
 
     async def create_deployment(self, request: wire.DeployRequest) -> wire.Deployment:
         """Begin a deployment. Sent twice, the second finds everything unchanged."""
-        return await self._post("/deployments", request, wire.Deployment, timeout=120)
+        return await self._api.post("/deployments", request, wire.Deployment, timeout=120)
 
     async def get_deployment(self, deployment: str) -> wire.Deployment:
-        return await self._get(f"/deployments/{path_part(deployment)}", wire.Deployment)
+        return await self._api.get(f"/deployments/{path_part(deployment)}", wire.Deployment)
 
     def deployment_events(
         self, deployment: str, after: int | None = None
@@ -113,40 +115,40 @@ class Client:
 
         path = f"/deployments/{path_part(deployment)}/events"
         subject = f"deployment/{deployment}"
-        stream = EventStream(self._request("GET", path), wire.Deployment, _deployment_ended(subject), over)
-        return follow_events(self._transport, stream, after)
+        stream = EventStream(self._api.request("GET", path), wire.Deployment, _deployment_ended(subject), over)
+        return follow_events(self._api.transport, stream, after)
 
     # --- images
 
     async def build_images(self, request: wire.BuildRequest) -> list[wire.ImageBuild]:
         """Have environments made, and hear how far each is; the same request again says how it goes on."""
-        return await self._post("/images", request, list[wire.ImageBuild], timeout=120)
+        return await self._api.post("/images", request, list[wire.ImageBuild], timeout=120)
 
     async def list_images(self, limit: int = 100) -> list[wire.ImageRecord]:
-        return await self._get("/images", list[wire.ImageRecord], limit=limit)
+        return await self._api.get("/images", list[wire.ImageRecord], limit=limit)
 
     async def image_log(self, image: str) -> wire.ImageLog:
-        return await self._get(f"/images/{path_part(image)}/log", wire.ImageLog)
+        return await self._api.get(f"/images/{path_part(image)}/log", wire.ImageLog)
 
     async def prune_images(self, older: float) -> list[wire.ImageRecord]:
         """Remove environments that nothing needs and no deployment asked for in `older` seconds; what they were."""
-        return await self._post("/images/prune", wire.PruneRequest(older=older), list[wire.ImageRecord])
+        return await self._api.post("/images/prune", wire.PruneRequest(older=older), list[wire.ImageRecord])
 
     async def list_cache(self, task: str | None = None, limit: int = 100) -> list[wire.CachedResult]:
         """The results in the cache, of one task (full name) if that is given; newest first."""
-        return await self._get("/cache", list[wire.CachedResult], task=task, limit=limit)
+        return await self._api.get("/cache", list[wire.CachedResult], task=task, limit=limit)
 
     async def delete_cache(self, task: str | None = None, key: str | None = None) -> list[wire.CachedResult]:
         """Delete results from the cache: all, those of a task, or those whose key begins with `key`; what they were."""
-        answer = await self._send("DELETE", "/cache", task=task, key=key)
+        answer = await self._api.send("DELETE", "/cache", task=task, key=key)
         return msgspec.json.decode(answer.body, type=list[wire.CachedResult])
 
     async def get_task(self, name: str, version: str | None = None) -> wire.Task:
         """The task of that full or bare name; the latest version when none is given."""
-        return await self._get(f"/tasks/{path_part(name)}", wire.Task, version=version)
+        return await self._api.get(f"/tasks/{path_part(name)}", wire.Task, version=version)
 
     async def list_tasks(self, name: str | None = None, env: str | None = None, limit: int = 100) -> list[wire.Task]:
-        return await self._get("/tasks", list[wire.Task], name=name, env=env, limit=limit)
+        return await self._api.get("/tasks", list[wire.Task], name=name, env=env, limit=limit)
 
     # --- runs
 
@@ -161,18 +163,18 @@ class Client:
             request = msgspec.structs.replace(request, idempotency_key=uuid.uuid4().hex)
         key = {"Idempotency-Key": request.idempotency_key or ""}
         timeout = 30 + (wait or 0)
-        return await self._post("/runs", request, wire.Run, headers=key, timeout=timeout, fresh=fresh, wait=wait)
+        return await self._api.post("/runs", request, wire.Run, headers=key, timeout=timeout, fresh=fresh, wait=wait)
 
     async def get_run(self, name: str, wait: float | None = None) -> wire.Run:
         """The run now or, with `wait`, when it has ended or that many seconds are over."""
-        return await self._get(f"/runs/{path_part(name)}", wire.Run, timeout=30 + (wait or 0), wait=wait)
+        return await self._api.get(f"/runs/{path_part(name)}", wire.Run, timeout=30 + (wait or 0), wait=wait)
 
     async def list_runs(self, chosen: wire.RunFilter = wire.EVERY_RUN) -> list[wire.Run]:
         """The chosen runs of this project and domain, newest first; at most 1000 come at once."""
-        return await self._get("/runs", list[wire.Run], **chosen.query())
+        return await self._api.get("/runs", list[wire.Run], **chosen.query())
 
     async def abort_run(self, name: str, reason: str = "") -> wire.Run:
-        return await self._post(f"/runs/{path_part(name)}/abort", {"reason": reason}, wire.Run)
+        return await self._api.post(f"/runs/{path_part(name)}/abort", {"reason": reason}, wire.Run)
 
     async def list_actions(
         self,
@@ -188,27 +190,27 @@ class Client:
         phases = [phase] if isinstance(phase, str) else list(dict.fromkeys(phase or ()))
         if len(phases) < 2:
             one = phases[0] if phases else None
-            return await self._get(path, list[wire.Action], parent=parent, phase=one, limit=limit, offset=offset)
+            return await self._api.get(path, list[wire.Action], parent=parent, phase=one, limit=limit, offset=offset)
         start = offset or 0
         found = [
             action
             for one in phases
-            for action in await self._first(path, list[wire.Action], limit + start, parent=parent, phase=one)
+            for action in await self._api.first(path, list[wire.Action], limit + start, parent=parent, phase=one)
         ]
         found.sort(key=lambda action: (action.created, action.name))
         return found[start : start + limit]
 
     async def get_action(self, run: str, action: str = wire.ROOT_ACTION) -> wire.ActionDetails:
-        return await self._get(f"/runs/{path_part(run)}/actions/{path_part(action)}", wire.ActionDetails)
+        return await self._api.get(f"/runs/{path_part(run)}/actions/{path_part(action)}", wire.ActionDetails)
 
     async def get_report(self, run: str, action: str = wire.ROOT_ACTION, attempt: int | None = None) -> wire.Report:
         """What the action last showed as its report. Raises NotFoundError where that is nothing."""
-        return await self._get(
+        return await self._api.get(
             f"/runs/{path_part(run)}/actions/{path_part(action)}/report", wire.Report, attempt=attempt
         )
 
     async def abort_action(self, run: str, action: str, reason: str = "") -> None:
-        await self._send("POST", f"/runs/{path_part(run)}/actions/{path_part(action)}/abort", {"reason": reason})
+        await self._api.send("POST", f"/runs/{path_part(run)}/actions/{path_part(action)}/abort", {"reason": reason})
 
     def run_events(
         self, name: str, after: int | None = None, actions: str = "root"
@@ -218,9 +220,9 @@ class Client:
         async def over() -> bool:
             return (await self.get_run(name)).phase.is_terminal
 
-        request = self._request("GET", f"/runs/{path_part(name)}/events", actions=actions)
+        request = self._api.request("GET", f"/runs/{path_part(name)}/events", actions=actions)
         root = f"run/{name}/{wire.ROOT_ACTION}"
-        return follow_events(self._transport, EventStream(request, wire.Run, _run_ended(root), over), after)
+        return follow_events(self._api.transport, EventStream(request, wire.Run, _run_ended(root), over), after)
 
     def run_logs(
         self,
@@ -245,8 +247,8 @@ class Client:
         path = f"/runs/{path_part(run)}/actions/{path_part(action)}/logs"
         first = 1 if follow and attempt is None and tail is None and after is None else None
         begin: dict[str, Any] = {"attempt": attempt, "from_attempt": first, "tail": tail, "after": after}
-        request = self._request("GET", path, **begin, follow=follow, partial=(partial and follow) or None)
-        lines = follow_logs(self._transport, request, over if follow else None)
+        request = self._api.request("GET", path, **begin, follow=follow, partial=(partial and follow) or None)
+        lines = follow_logs(self._api.transport, request, over if follow else None)
         return lines if partial else whole_lines(lines)
 
     def whole_run_logs(
@@ -261,17 +263,17 @@ class Client:
             return (await self.get_run(run)).phase.is_terminal
 
         path = f"/runs/{path_part(run)}/logs"
-        request = self._request("GET", path, tail=tail, follow=follow, partial=(partial and follow) or None)
-        lines = follow_logs(self._transport, request, over if follow else None)
+        request = self._api.request("GET", path, tail=tail, follow=follow, partial=(partial and follow) or None)
+        lines = follow_logs(self._api.transport, request, over if follow else None)
         return lines if partial else whole_lines(lines)
 
     # --- apps
 
     async def get_app(self, name: str) -> wire.App:
-        return await self._get(f"/apps/{path_part(name)}", wire.App)
+        return await self._api.get(f"/apps/{path_part(name)}", wire.App)
 
     async def list_apps(self, limit: int = 100) -> list[wire.App]:
-        return await self._get("/apps", list[wire.App], limit=limit)
+        return await self._api.get("/apps", list[wire.App], limit=limit)
 
     async def activate_app(self, name: str, wait: float | None = None) -> wire.App:
         return await self._switch_app(name, "activate", wait)
@@ -280,10 +282,12 @@ class Client:
         return await self._switch_app(name, "deactivate", wait)
 
     async def _switch_app(self, name: str, verb: str, wait: float | None) -> wire.App:
-        return await self._post(f"/apps/{path_part(name)}/{verb}", None, wire.App, timeout=30 + (wait or 0), wait=wait)
+        return await self._api.post(
+            f"/apps/{path_part(name)}/{verb}", None, wire.App, timeout=30 + (wait or 0), wait=wait
+        )
 
     async def delete_app(self, name: str) -> None:
-        await self._send("DELETE", f"/apps/{path_part(name)}")
+        await self._api.send("DELETE", f"/apps/{path_part(name)}")
 
     def app_events(
         self, name: str, after: int | None = None
@@ -297,8 +301,8 @@ class Client:
                 return True
             return False
 
-        request = self._request("GET", f"/apps/{path_part(name)}/events")
-        return follow_events(self._transport, EventStream(request, wire.App, lambda _: False, over), after)
+        request = self._api.request("GET", f"/apps/{path_part(name)}/events")
+        return follow_events(self._api.transport, EventStream(request, wire.App, lambda _: False, over), after)
 
     def app_logs(
         self,
@@ -316,116 +320,52 @@ class Client:
             return (await self.get_app(name)).status in (wire.AppStatus.STOPPED, wire.AppStatus.FAILED)
 
         path = f"/apps/{path_part(name)}/logs"
-        request = self._request(
+        request = self._api.request(
             "GET", path, replica=replica, tail=tail, after=after, follow=follow, partial=(partial and follow) or None
         )
-        lines = follow_logs(self._transport, request, over if follow else None)
+        lines = follow_logs(self._api.transport, request, over if follow else None)
         return lines if partial else whole_lines(lines)
 
     async def app_requests(self, name: str, limit: int = 100) -> list[dict[str, Any]]:
         """The newest entries of the app's access log."""
-        return await self._get(f"/apps/{path_part(name)}/requests", list[dict[str, Any]], limit=limit)
+        return await self._api.get(f"/apps/{path_part(name)}/requests", list[dict[str, Any]], limit=limit)
 
     # --- secrets, keys, projects
 
     async def create_secret(self, name: str, value: str) -> wire.SecretInfo:
         request = wire.SecretRequest(name=name, value=value, project=self.project, domain=self.domain)
-        return await self._post("/secrets", request, wire.SecretInfo)
+        return await self._api.post("/secrets", request, wire.SecretInfo)
 
     async def get_secret(self, name: str) -> wire.SecretInfo:
-        return await self._get(f"/secrets/{path_part(name)}", wire.SecretInfo)
+        return await self._api.get(f"/secrets/{path_part(name)}", wire.SecretInfo)
 
     async def list_secrets(self, limit: int = 100) -> list[wire.SecretInfo]:
-        return await self._get("/secrets", list[wire.SecretInfo], limit=limit)
+        return await self._api.get("/secrets", list[wire.SecretInfo], limit=limit)
 
     async def delete_secret(self, name: str) -> None:
-        await self._send("DELETE", f"/secrets/{path_part(name)}")
+        await self._api.send("DELETE", f"/secrets/{path_part(name)}")
 
     async def create_key(self, name: str, scopes: list[str] | None = None) -> wire.KeyInfo:
         """A new API key; the answer is the only place that ever holds it."""
-        return await self._post(
+        return await self._api.post(
             "/keys", wire.KeyRequest(name=name, scopes=scopes or []), wire.KeyInfo, repeatable=False
         )
 
     async def list_keys(self) -> list[wire.KeyInfo]:
-        return await self._get("/keys", list[wire.KeyInfo])
+        return await self._api.get("/keys", list[wire.KeyInfo])
 
     async def delete_key(self, key: str) -> None:
-        await self._send("DELETE", f"/keys/{path_part(key)}")
+        await self._api.send("DELETE", f"/keys/{path_part(key)}")
 
     async def create_project(self, project: wire.Project) -> wire.Project:
-        return await self._post("/projects", project, wire.Project)
+        return await self._api.post("/projects", project, wire.Project)
 
     async def update_project(self, project: wire.Project) -> wire.Project:
-        reply = await self._send("PUT", f"/projects/{path_part(project.id)}", project)
+        reply = await self._api.send("PUT", f"/projects/{path_part(project.id)}", project)
         return msgspec.json.decode(reply.body, type=wire.Project)
 
     async def list_projects(self, limit: int = 100) -> list[wire.Project]:
-        return await self._get("/projects", list[wire.Project], limit=limit)
-
-    # --- the form of all of them
-
-    def _request(self, method: str, path: str, *, timeout: float = 30, **params: Any) -> Request:
-        scope = {"project": self.project, "domain": self.domain}
-        return Request(method, "/v1" + path, scope | as_params(params), timeout=timeout)
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        headers: dict[str, str] | None = None,
-        repeatable: bool = True,
-        timeout: float = 30,
-        fresh: bool = False,
-        **params: Any,
-    ) -> Reply:
-        sent = dict(headers or {})
-        if body is not None:
-            sent["Content-Type"] = "application/json"
-        form = self._request(method, path, **params)
-        data = None if body is None else msgspec.json.encode(body)
-        whole = Request(method, form.path, form.params, data, sent, repeatable, timeout, fresh)
-        return self._transport.check(await self._transport.send(whole))
-
-    async def _get(self, path: str, kind: type[T], *, timeout: float = 30, **params: Any) -> T:
-        return self._transport.decode(await self._send("GET", path, timeout=timeout, **params), kind)
-
-    async def _first(self, path: str, kind: type[list[T]], count: int, **params: Any) -> list[T]:
-        """The first `count` of a list that is paged by offset."""
-        found: list[T] = []
-        while len(found) < count:
-            size = min(PAGE, count - len(found))
-            page = await self._get(path, kind, limit=size, offset=len(found), **params)
-            found += page
-            if len(page) < size:
-                break
-        return found
-
-    async def _post(
-        self,
-        path: str,
-        body: Any,
-        kind: type[T],
-        **options: Any,
-    ) -> T:
-        return self._transport.decode(await self._send("POST", path, body, **options), kind)
-
-    async def _exists(self, path: str) -> bool:
-        reply = await self._transport.send(self._request("HEAD", path))
-        if reply.status == 404:
-            return False
-        if reply.status >= 400:  # a HEAD's answer has no body that says why: ask again in a way that has one
-            await self._send("GET", path)
-        self._transport.check(reply)
-        return True
-
-    async def _put(self, path: str, data: bytes, content_type: str) -> None:
-        form = self._request("PUT", path)
-        headers = {"Content-Type": content_type}
-        whole = Request("PUT", form.path, form.params, data, headers, timeout=300)
-        self._transport.check(await self._transport.send(whole))
+        return await self._api.get("/projects", list[wire.Project], limit=limit)
 
 
 def _run_ended(root: str) -> Any:

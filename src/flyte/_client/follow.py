@@ -16,7 +16,8 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-from flyte._client.transport import Request, Silence, Transport
+from flyte._client.request import Request
+from flyte._client.transport import Silence, Transport
 from flyte.backoff import Pauses
 from flyte.wire import Event, LogLine
 

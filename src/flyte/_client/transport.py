@@ -1,9 +1,4 @@
-"""HTTP to the platform: sessions, patience, and streams that survive a lost connection. `client` names the routes.
-
-One aiohttp session serves all callers of an event loop; it is closed when its loop ends (an asynchronous generator
-holds it, and a loop closes those before it stops) or when the interpreter exits. A forked child forgets all of them
-without touching them: the sockets and the poll set still belong to its parent. Where the platform is on this machine, a
-`Line` takes the calls, and the session is opened only for what does not go that way.
+"""HTTP to the platform: patience, and streams that survive a lost connection. `client` names the routes.
 
 Patience: while nothing is connected (refused), or the gateway says that nobody is behind it (502, 503), a call is made
 again, with growing pauses, for `patience` seconds. When a connection broke *after* the call went out, only a call that
@@ -16,23 +11,20 @@ offset. An outage is measured from the moment the line fell silent to the next b
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import contextvars
 import dataclasses
-import os
-import ssl
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlencode, urlsplit
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
 from flyte import wire
-from flyte._client.local_socket import LARGEST, Line, NoLine
+from flyte._client.connections import Route, lines, sessions
+from flyte._client.local_socket import NoLine
+from flyte._client.request import Reply, Request
 from flyte._failure import to_error
 from flyte.backoff import Pauses
 from flyte.errors import InitializationError, RuntimeSystemError, SystemUnavailableError, by_code
@@ -41,7 +33,6 @@ if TYPE_CHECKING:
     import aiohttp
 
 T = TypeVar("T")
-Held = TypeVar("Held")
 
 PATIENCE = 30.0
 """Seconds a call is tried again while the platform is away."""
@@ -63,42 +54,6 @@ forwarded: contextvars.ContextVar[tuple[tuple[str, str], ...]] = contextvars.Con
 """Headers that `remote.auth_metadata` put in scope."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One call. `repeatable`: making it twice does what making it once does."""
-
-    method: str
-    path: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    repeatable: bool = True
-    timeout: float = 30
-    """Seconds for one try, from connecting to the last byte."""
-    fresh: bool = False
-    """It carries an idempotency key that was made for it."""
-
-    @property
-    def target(self) -> str:
-        """Path and query."""
-        return f"{self.path}?{urlencode(self.params)}" if self.params else self.path
-
-    @property
-    def is_small(self) -> bool:
-        """Whether it, and most likely its answer, are small enough for a line."""
-        content = self.method == "GET" and self.path.startswith(("/v1/blobs/", "/v1/bundles/"))
-        return not content and len(self.body or b"") <= LARGEST
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    status: int
-    body: bytes
-    content_type: str = ""
-    location: str = ""
-    """Where a redirect leads."""
-
-
 class _NotSent(Exception):
     """Nobody heard the call."""
 
@@ -109,38 +64,6 @@ class _Broken(Exception):
 
 class Silence(ConnectionError):
     """Nothing arrived on an open stream for SILENCE seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How to get to one platform; everything that a session depends on."""
-
-    endpoint: str
-    """`http://…`, `https://…` or `unix:///path`."""
-    ca_file: str | None = None
-    verify: bool = True
-    proxy: str | None = None
-    shortcut: str | None = None
-    """The platform's link, where it is on this machine; see `local_socket`."""
-
-    @property
-    def base(self) -> str:
-        return "http://localhost" if self.endpoint.startswith("unix://") else self.endpoint
-
-    def connector(self) -> aiohttp.BaseConnector:
-        import aiohttp
-
-        if self.endpoint.startswith("unix://"):
-            return aiohttp.UnixConnector(self.endpoint.removeprefix("unix://"), limit=0)
-        return aiohttp.TCPConnector(limit=0, ssl=self._tls())
-
-    def _tls(self) -> ssl.SSLContext | bool:
-        if not self.endpoint.startswith("https://") or (self.verify and self.ca_file is None):
-            return True
-        context = ssl.create_default_context(cafile=self.ca_file)
-        if not self.verify:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return context
 
 
 class Transport:
@@ -182,7 +105,7 @@ class Transport:
 
     async def _call(self, request: Request, link: str) -> Reply:
         """By the line. Raises NoLine where nothing was sent."""
-        line = await _lines.get(link, self.token)
+        line = await lines.get(link, self.token)
         try:
             async with asyncio.timeout(request.timeout):
                 answer = await line.call(
@@ -228,7 +151,7 @@ class Transport:
             response.release()  # closes the connection where the answer was not read to its end
 
     async def _request(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        session = await _sessions.get(self.route)
+        session = await sessions.get(self.route)
         return await session.request(
             request.method,
             self.route.base + request.path,
@@ -356,110 +279,6 @@ def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-class _PerLoop(Generic[Held]):
-    """What this process has open, one for each event loop and key; closed with its loop, or at exit.
-
-    `hold` opens one for a key and closes it: a generator, so that a loop closes it before the loop itself ends.
-    """
-
-    def __init__(self, hold: Callable[[Any], AsyncGenerator[Held, None]], usable: Callable[[Held], bool]) -> None:
-        self._hold = hold
-        self._usable = usable
-        self._start()
-
-    def _start(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._open: dict[tuple[asyncio.AbstractEventLoop, Any], tuple[Held, AsyncGenerator[Held, None]]] = {}
-        self._closes_at_exit = False
-
-    async def of(self, key: Any) -> Held:
-        if self._pid != os.getpid():
-            _never_free(self._open)
-            self._start()
-        loop = asyncio.get_running_loop()
-        there = self._open.get((loop, key))
-        if there is None or not self._usable(there[0]):
-            holder = self._hold(key)
-            there = self._keep(loop, key, (await anext(holder), holder))
-            if there[1] is not holder:
-                await holder.aclose()
-        return there[0]
-
-    def _keep(
-        self, loop: asyncio.AbstractEventLoop, key: Any, made: tuple[Held, AsyncGenerator[Held, None]]
-    ) -> tuple[Held, AsyncGenerator[Held, None]]:
-        """Keep what was made, unless somebody was faster; returns what is kept."""
-        with self._lock:
-            other = self._open.get((loop, key))
-            if other is not None and self._usable(other[0]):
-                return other
-            for old in [old for old in self._open if old[0].is_closed()]:
-                del self._open[old]
-            self._open[loop, key] = made
-            if not self._closes_at_exit:
-                self._closes_at_exit = True
-                atexit.register(self._close)
-        return made
-
-    def _close(self) -> None:
-        """At exit: close what hangs on loops that still run, on threads of their own; the others have closed theirs."""
-        if self._pid != os.getpid():
-            return
-        for (loop, _), (_, holder) in list(self._open.items()):
-            if loop.is_running():
-                with contextlib.suppress(TimeoutError, RuntimeError):
-                    asyncio.run_coroutine_threadsafe(holder.aclose(), loop).result(1)
-
-
-class _Sessions(_PerLoop["aiohttp.ClientSession"]):
-    def __init__(self) -> None:
-        super().__init__(_hold_session, lambda session: not session.closed)
-
-    async def get(self, route: Route) -> aiohttp.ClientSession:
-        return await self.of(route)
-
-
-class _Lines(_PerLoop[Line]):
-    def __init__(self) -> None:
-        super().__init__(_hold_line, lambda line: line.open)
-
-    async def get(self, link: str, token: str | None) -> Line:
-        """Raises NoLine."""
-        return await self.of((link, token))
-
-
-async def _hold_session(route: Route) -> AsyncGenerator[aiohttp.ClientSession, None]:
-    import aiohttp
-
-    session = aiohttp.ClientSession(
-        connector=route.connector(), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True, trust_env=False
-    )
-    try:
-        yield session
-    finally:
-        await session.close()
-
-
-async def _hold_line(key: tuple[str, str | None]) -> AsyncGenerator[Line, None]:
-    line = await Line.connect(*key)
-    try:
-        yield line
-    finally:
-        line.close()
-
-
-def _never_free(thing: object) -> None:
-    """Keep `thing` for ever: its destructors would reach through the fork into the parent's poll set."""
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-
-
-_sessions = _Sessions()
-_lines = _Lines()
-
-
 def probe(endpoint: str, timeout: float = 2.0) -> wire.Health | None:
     """What the platform at an `http://` address says of its health; None when it does not answer. Blocks."""
     import http.client
@@ -474,17 +293,3 @@ def probe(endpoint: str, timeout: float = 2.0) -> wire.Health | None:
         return None
     finally:
         connection.close()
-
-
-def as_params(values: Mapping[str, Any]) -> dict[str, str]:
-    """Query parameters: None is left out, booleans are 0 and 1, lists are joined with commas."""
-    shown: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, bool):
-            shown[name] = "1" if value else "0"
-        elif isinstance(value, list | tuple | set | frozenset):
-            if value:
-                shown[name] = ",".join(str(item) for item in value)
-        elif value is not None:
-            shown[name] = str(value)
-    return shown
