@@ -23,7 +23,9 @@ import msgspec
 
 from flyte import wire
 from flyte._context import ctx, get_custom_context
-from flyte._local.run import LocalAction, LocalRun, Task, ended, prepare_process, runs, start, thread
+from flyte._local.action import start
+from flyte._local.exit import prepare_process
+from flyte._local.run import LocalAction, LocalRun, Task, ended, runs, thread
 from flyte._values.text import to_bytes
 from flyte.concurrency import limit_of
 from flyte.errors import ActionNotFoundError, NotFoundError, RunAlreadyExistsError, RunNotFoundError
