@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flyte.remote._io import ActionOutputs as ActionOutputs
     from flyte.remote._project import Project as Project
     from flyte.remote._run import Run as Run
-    from flyte.remote._run import RunDetails as RunDetails
+    from flyte.remote._run_record import RunDetails as RunDetails
     from flyte.remote._secret import Secret as Secret
     from flyte.remote._secret import SecretTypes as SecretTypes
     from flyte.remote._task import LazyEntity as LazyEntity
@@ -37,7 +37,8 @@ _MODULES = {
     "remote._auth": "auth_metadata",
     "remote._io": "ActionInputs ActionOutputs",
     "remote._project": "Project",
-    "remote._run": "Run RunDetails",
+    "remote._run": "Run",
+    "remote._run_record": "RunDetails",
     "remote._secret": "Secret SecretTypes",
     "remote._task": "LazyEntity Task TaskDetails",
     "remote._time_filter": "TimeFilter",

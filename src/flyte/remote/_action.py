@@ -13,11 +13,11 @@ from flyte._session import init as _init
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
 from flyte.remote._code import CodeBundle, code_of, download
+from flyte.remote._failures import no_outputs
 from flyte.remote._io import (
     ActionInputs,
     ActionOutputs,
     AnyTask,
-    NoOutputs,
     Runs,
     as_dict,
     as_json,
@@ -350,21 +350,6 @@ class ActionDetails(Action):
 
     def to_json(self) -> str:
         return as_json(self._found)
-
-
-def no_outputs(what: str, phase: ActionPhase, error: wire.ErrorInfo | None) -> NoOutputs:
-    """The placeholder for the outputs of an action that ended without any. Raises RuntimeError before the end."""
-    if not phase.is_terminal:
-        raise RuntimeError(f"{what} has no outputs yet: it is {phase}; wait for its end first")
-    why = f" ({error.code}: {error.message})" if error else ""
-    return NoOutputs(f"{what} has no outputs: it {_ENDED.get(phase, f'is {phase}')}{why}")
-
-
-_ENDED = {
-    ActionPhase.FAILED: "failed",
-    ActionPhase.ABORTED: "was aborted",
-    ActionPhase.TIMED_OUT: "timed out",
-}
 
 
 def phases_of(wanted: Any) -> list[ActionPhase]:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from flyte import wire
 from flyte._absent import Absent
 from flyte._client.client import Client
-from flyte._failure import to_error
 from flyte._sync import streamable, syncable, syncable_classmethod, syncable_when
-from flyte.errors import ActionAbortedError, RunNotFoundError, TaskTimeoutError
+from flyte.errors import RunNotFoundError
 from flyte.remote._action import (
     NOT_RUNNING_YET,
     WAIT,
@@ -27,11 +25,12 @@ from flyte.remote._action import (
     ActionDetails,
     WaitFor,
     check_wait_for,
-    no_outputs,
     phases_of,
     runs_in_force,
 )
 from flyte.remote._code import CodeBundle, code_of, download
+from flyte.remote._failures import error_of, first_failed, no_outputs
+from flyte.remote._haste import haste
 from flyte.remote._io import (
     ActionInputs,
     ActionOutputs,
@@ -46,37 +45,11 @@ from flyte.remote._io import (
     typed,
 )
 from flyte.remote._listing import listing
-from flyte.remote._pages import RUNS, actions_of, ends, runs_of
-from flyte.remote._time_filter import TimeFilter, moment
+from flyte.remote._pages import RUNS, ends, runs_of
+from flyte.remote._run_record import RunDetails, RunRecord
+from flyte.remote._time_filter import TimeFilter
 from flyte.remote._update import RunUpdate, moved, of_event, of_run
 from flyte.wire import ActionPhase
-
-
-class _Haste:
-    """The tasks that are so quick that the request which starts a run may wait for its end.
-
-    A task counts as quick if its last run in this process was waited for and took no longer than HASTE; the request for
-    its next run then returns at the end of the run, and `wait` needs no second request. A task that takes longer is not
-    quick any more, so that a start is delayed by HASTE at most once.
-    """
-
-    def __init__(self) -> None:
-        self._quick: set[str] = set()
-
-    def of(self, task: str) -> float | None:
-        """Seconds for which the request for a run of `task` waits for its end."""
-        return HASTE if task in self._quick else None
-
-    def learn(self, run: wire.Run, *, waited: bool) -> None:
-        """Learn from a run that was `waited` for, or from the answer to the request that started it."""
-        if waited and run.ended is not None and run.ended - run.created <= HASTE:
-            self._quick.add(run.task)
-        elif not run.phase.is_terminal or waited:
-            self._quick.discard(run.task)
-
-
-haste = _Haste()
-HASTE = 0.01
 
 
 def _has_ended(self: Run, quiet: bool = False, wait_for: WaitFor = "terminal") -> bool:
@@ -87,12 +60,7 @@ def _has_outputs(self: Run) -> bool:
     return isinstance(self._runs, Client) and self._is_complete() and self._record.outputs_blob is None
 
 
-def _failed_at(action: wire.Action) -> tuple[float, float]:
-    """The order of failures; of actions that failed at the same moment the deepest is first."""
-    return action.ended or 0, -action.created
-
-
-class Run:
+class Run(RunRecord):
     """A run. Get one from `flyte.run(…)`, `Run.get(name)` or `Run.listall()`."""
 
     def __init__(
@@ -102,7 +70,7 @@ class Run:
         task: AnyTask | None = None,
         interface: wire.InterfaceSpec | None = None,
     ) -> None:
-        self._record = record
+        super().__init__(record)
         self._runs = runs
         self._task = task
         self._interface = interface
@@ -165,76 +133,6 @@ class Run:
             async for record in fitting:
                 yield Run(record, runs)
 
-    # --- what is known
-
-    @property
-    def name(self) -> str:
-        return self._record.name
-
-    @property
-    def id(self) -> str:
-        """The same as `name`."""
-        return self._record.name
-
-    @property
-    def url(self) -> str:
-        """The run's page in the console."""
-        return self._record.url
-
-    @property
-    def phase(self) -> ActionPhase:
-        return self._record.phase
-
-    @property
-    def raw_phase(self) -> ActionPhase:
-        return self._record.phase
-
-    @property
-    def status(self) -> str:
-        """The phase as text, such as `succeeded`."""
-        return self._record.phase.value
-
-    @property
-    def message(self) -> str:
-        return self._record.message
-
-    @property
-    def project(self) -> str:
-        return self._record.project
-
-    @property
-    def domain(self) -> str:
-        return self._record.domain
-
-    @property
-    def task_name(self) -> str:
-        return self._record.task
-
-    @property
-    def version(self) -> str:
-        return self._record.version
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return dict(self._record.labels)
-
-    @property
-    def created_at(self) -> datetime | None:
-        return moment(self._record.created)
-
-    @property
-    def started_at(self) -> datetime | None:
-        return moment(self._record.started)
-
-    @property
-    def ended_at(self) -> datetime | None:
-        return moment(self._record.ended)
-
-    @property
-    def error_info(self) -> wire.ErrorInfo | None:
-        """The run's error: code, message, kind, traceback; None without one."""
-        return self._record.error
-
     @property
     def action(self) -> Action:
         """The root action, with the fields that are known from the run."""
@@ -252,10 +150,6 @@ class Run:
             error=run.error,
         )
         return Action(record, self._runs)
-
-    def done(self) -> bool:
-        """Whether the run has ended, by its last known record."""
-        return self._record.phase.is_terminal
 
     # --- waiting and watching
 
@@ -402,13 +296,8 @@ class Run:
     @syncable
     async def first_failure(self) -> ActionDetails | None:
         """The action that failed first, often the cause of other failures; None if none has failed."""
-        first: wire.Action | None = None
-        for phase in (ActionPhase.FAILED, ActionPhase.TIMED_OUT):
-            async for action in actions_of(self._runs, self.name, phase=phase):
-                first = action if first is None else min(first, action, key=_failed_at)
-        if first is None:
-            return None
-        return ActionDetails(await self._runs.get_action(self.name, first.name), self._runs)
+        first = await first_failed(self._runs, self.name)
+        return ActionDetails(await self._runs.get_action(self.name, first), self._runs) if first is not None else None
 
     @syncable
     async def raise_for_status(self) -> None:
@@ -419,13 +308,8 @@ class Run:
         run = await self._ended()
         if not run.phase.is_terminal:
             raise RuntimeError(f"the run {run.name} has not ended: it is {run.phase}; wait for it first")
-        if run.phase.is_success:
-            return
-        if run.error is not None:
-            raise to_error(run.error)
-        if run.phase is ActionPhase.TIMED_OUT:
-            raise TaskTimeoutError(run.message or f"the run {run.name} timed out")
-        raise ActionAbortedError(run.message or f"the run {run.name} was aborted")
+        if (error := error_of(run)) is not None:
+            raise error
 
     @syncable
     async def get_report(self, attempt: int | None = None) -> str:
@@ -489,59 +373,3 @@ class Run:
 
     def __hash__(self) -> int:
         return hash(self.name)
-
-
-class RunDetails:
-    """A run with its root action's details."""
-
-    def __init__(self, record: wire.Run, root: ActionDetails) -> None:
-        self._record = record
-        self.action_details = root
-
-    @syncable_classmethod
-    @classmethod
-    async def get(cls, name: str) -> RunDetails:
-        """The run of that name. Raises RunNotFoundError."""
-        runs = runs_in_force()
-        return cls(await runs.get_run(name), ActionDetails(await runs.get_action(name), runs))
-
-    @property
-    def name(self) -> str:
-        return self._record.name
-
-    @property
-    def task_name(self) -> str:
-        return self._record.task
-
-    @property
-    def phase(self) -> ActionPhase:
-        return self._record.phase
-
-    @property
-    def status(self) -> str:
-        return self._record.phase.value
-
-    @property
-    def action_id(self) -> str:
-        return self.action_details.action_id
-
-    @property
-    def error_info(self) -> wire.ErrorInfo | None:
-        return self._record.error
-
-    def done(self) -> bool:
-        return self._record.phase.is_terminal
-
-    async def inputs(self) -> ActionInputs:
-        return await self.action_details.inputs()
-
-    async def outputs(self) -> ActionOutputs:
-        return await self.action_details.outputs()
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"run": as_dict(self._record), "action": self.action_details.to_dict()}
-
-    def to_json(self) -> str:
-        import json
-
-        return json.dumps(self.to_dict())

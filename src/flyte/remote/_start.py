@@ -18,7 +18,8 @@ from flyte._importing import refuse_import
 from flyte._session import init as _init
 from flyte._values.text import to_bytes
 from flyte.errors import TooLargeError
-from flyte.remote._run import Run, haste
+from flyte.remote._haste import haste
+from flyte.remote._run import Run
 
 if TYPE_CHECKING:
     from flyte._declare import no_effect as _no_effect
