@@ -86,6 +86,7 @@ FROM_FLYTE = {
         "wire",
         "cache_key",
         "errors",
+        "tracebacks",
         "concurrency",
         "names",
         "phases",
@@ -102,6 +103,7 @@ FROM_FLYTE = {
 
 
 FLOORS: tuple[set[str], ...] = (
+    {"mixture", "tracebacks", "_calling", "_loop_thread"},
     {
         "errors",
         "rules",

@@ -34,9 +34,9 @@ from __future__ import annotations
 
 import builtins
 import functools
-import re
-from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
+
+from flyte.mixture import blanks
 
 Kind = Literal["user", "system", "unknown"]
 
@@ -357,64 +357,6 @@ def by_code() -> dict[str, type[BaseRuntimeError]]:
     return {cls.__name__: cls for cls in classes if issubclass(cls, BaseRuntimeError)}
 
 
-_FRAME = re.compile(r'^[ |]*File "(?P<path>[^"]+)", line ')
-_SHIPPED = re.compile(r'(?<=File ")[^"]*/code/[0-9a-f]{64}/')
-_STANDARD = re.compile(r"/lib/python3\.\d+/(?!site-packages/|dist-packages/)|^<frozen ")
-_OURS = re.compile(r"^flyte\.errors\.(?P<name>\w+)(?=: |$)", re.MULTILINE)
-
-
-def readable(traceback: str) -> str:
-    """A traceback for people: it begins at the first of the user's files, with their paths in the project.
-
-    The folder with the shipped code is left out, and so are the first frames of Python's own code, such as `asyncio`'s.
-    An exception from another action has the class that it had there.
-    """
-    lines = _SHIPPED.sub("", traceback).split("\n")
-    kept: list[str] = []
-    skipped: list[str] | None = None
-    for line in lines:
-        found = _FRAME.match(line)
-        if line.lstrip(" |").startswith("Traceback (most recent call last):"):
-            kept.append(line)
-            skipped = []
-        elif skipped is None:
-            kept.append(line)
-        elif found and not _STANDARD.search(found["path"]):
-            kept.append(line)
-            skipped = None
-        elif found or line.startswith("    "):
-            skipped.append(line)
-        else:  # it had no frame but Python's own
-            kept += [*skipped, line]
-            skipped = None
-    return _OURS.sub(r"\g<name>", "\n".join(kept))
-
-
-_mixtures: dict[type[BaseException], type[RuntimeUserError]] = {}
-
-
-def _mixed(original: type[BaseException]) -> type[RuntimeUserError]:
-    if original not in _mixtures:
-        bases = (original,) if issubclass(original, RuntimeUserError) else (RuntimeUserError, original)
-        names = {"__module__": original.__module__, "__qualname__": original.__qualname__}
-        _mixtures[original] = type(original.__name__, bases, names)
-    return _mixtures[original]
-
-
-def _ways(original: type[BaseException]) -> Iterator[tuple[type[BaseException], type[BaseException]]]:
-    """What an error may be beside RuntimeUserError, the nearest first, and whose `__new__` may make it so.
-
-    Nothing that is no Exception, and neither StopIteration nor StopAsyncIteration: Python makes a RuntimeError of those
-    where a coroutine raises them.
-    """
-    for wanted in original.__mro__:
-        if wanted is Exception and wanted is not original:
-            return
-        if issubclass(wanted, Exception) and not issubclass(wanted, StopIteration | StopAsyncIteration):
-            makers = [maker for maker in wanted.__mro__ if issubclass(maker, BaseException)]
-            yield from ((wanted, maker) for maker in [*makers, RuntimeUserError])  # the last makes a MemoryError
-
-
 def user_error(code: str, message: str, original: type[BaseException] | None = None) -> RuntimeUserError:
     """An error that is `RuntimeUserError` with `code`, and of the type `original` or of the nearest base of it that can
     be had without its arguments.
@@ -424,11 +366,10 @@ def user_error(code: str, message: str, original: type[BaseException] | None = N
         original = builtin if isinstance(builtin, type) and issubclass(builtin, Exception) else None
     if original is None or original.__module__ == __name__:
         return RuntimeUserError(code, message)
-    for wanted, maker in _ways(original):
+    for error in blanks(RuntimeUserError, original):
         try:
-            error = maker.__new__(_mixed(wanted))  # not `cls.__new__`: OSError's layout accepts only its own
             RuntimeUserError.__init__(error, code, message)
-        except Exception:  # noqa: BLE001 - a stranger's class: layouts that do not mix, a `__new__` that asks for more
+        except Exception:  # noqa: BLE001 - a stranger's class, whose attributes may not be set
             continue
         return error
     return RuntimeUserError(code, message)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from flyte import wire
-from flyte.errors import readable, user_error
+from flyte.errors import user_error
+from flyte.tracebacks import readable
 from flyte.wire import ActionPhase
 from tests.flyte.cli_world import Shell
 from tests.flyte.fake_platform import FakePlatform, Refused

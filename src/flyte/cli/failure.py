@@ -9,7 +9,8 @@ import click
 from flyte.cli.logs import Labels
 from flyte.cli.options import say
 from flyte.cli.render import one_line
-from flyte.errors import BaseRuntimeError, NotFoundError, readable
+from flyte.errors import BaseRuntimeError, NotFoundError
+from flyte.tracebacks import readable
 from flyte.wire import ROOT_ACTION, ActionDetails, ActionPhase, ErrorInfo, Run
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from flyte import moments
-from flyte.errors import readable
 from flyte.moments import ago
+from flyte.tracebacks import readable
 from flyte.wire import ErrorInfo
 
 _CODE = re.compile(r"`([^`\n]+)`")

@@ -15,8 +15,8 @@ from flyte.cli.get.projects import known_project
 from flyte.cli.options import connect, examples, formatted, invocation, pairs, refuse_filters, scoped
 from flyte.cli.render import clock, lasted, one_line, words
 from flyte.cli.tables import Column
-from flyte.errors import readable
 from flyte.moments import ago
+from flyte.tracebacks import readable
 from flyte.wire import ROOT_ACTION, Action, ActionPhase, ErrorInfo, Run, RunFilter
 
 if TYPE_CHECKING:
