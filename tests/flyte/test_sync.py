@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from flyte import _sync
+from flyte._loop_thread import LoopThread
 from flyte._sync import (
     BlockingCallWarning,
     CannotBlock,
-    LoopThread,
     Stream,
     streamable,
     syncable,

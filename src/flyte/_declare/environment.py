@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast, overl
 
 from flyte import rules, wire
 from flyte._absent import Absent
+from flyte._calling import calling_frame, calling_module
 from flyte._declare.image import Image, image_to_wire
 from flyte._declare.options import (
     Cache,
@@ -27,7 +28,6 @@ from flyte._declare.options import (
     cache_of,
     secrets_of,
 )
-from flyte._sync import calling_frame, calling_module
 
 if TYPE_CHECKING:
     from flyte._declare.task import AsyncFunctionTaskTemplate, TaskTemplate

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flyte import wire
+from flyte._calling import calling_frame
 from flyte._declare import projects
 from flyte._declare.poetry import of_poetry_project
 from flyte._declare.requirements import Needs, arguments, of_requirements_file
 from flyte._declare.secret import secrets_of
-from flyte._sync import calling_frame
 from flyte.errors import ImageBuildError, InvalidImageNameError
 
 Architecture = Literal["linux/amd64", "linux/arm64"]

@@ -12,7 +12,7 @@ import msgspec
 
 from flyte import wire
 from flyte._declare.task import TaskTemplate
-from flyte._sync import LoopThread
+from flyte._loop_thread import LoopThread
 from flyte.concurrency import ActionLimit
 from flyte.phases import move
 from flyte.wire import ActionPhase, ErrorInfo
