@@ -30,7 +30,8 @@ from flyte.wire import AnyFrame, Frame, Route, RouteReplica
 from tarmac import auth
 from tarmac import settings as rows
 from tarmac.gateway import folder, runtime_api
-from tarmac.gateway.routes import Present, Server, wanted
+from tarmac.gateway.routes import Server, wanted
+from tarmac.gateway.steps import Present
 from tarmac.home import Home
 from tarmac.settings import Settings
 from tests import ports

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from flyte.wire import Route, RouteReplica
-from tarmac.gateway.routes import (
+from tarmac.gateway.routes import Server, wanted
+from tarmac.gateway.shape import HOSTS, KEYS, SLOTS
+from tarmac.gateway.steps import (
     AddEntry,
     AddServer,
     CloseServer,
@@ -17,13 +19,10 @@ from tarmac.gateway.routes import (
     MoveServer,
     OpenServer,
     Present,
-    Server,
     SetEntry,
     steps,
-    wanted,
     without_backend,
 )
-from tarmac.gateway.shape import HOSTS, KEYS, SLOTS
 
 DIGEST = hashlib.sha256(b"key").hexdigest()
 APP = "p/development/a"

@@ -17,9 +17,10 @@ from pathlib import Path
 from flyte.errors import InitializationError
 from tarmac.gateway import folder, runtime_api
 from tarmac.gateway.config import digest
-from tarmac.gateway.routes import DeleteServer, Present, Step, Wanted, slot_of, steps, without_backend
+from tarmac.gateway.routes import Wanted
 from tarmac.gateway.runtime_api import HAProxyAway, Info, Refused, ReloadFailed, Session
 from tarmac.gateway.shape import Shape
+from tarmac.gateway.steps import DeleteServer, Present, Step, slot_of, steps, without_backend
 from tarmac.home import Home
 from tarmac.settings import Settings
 

@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tarmac.gateway.routes import MAPS, AddServer, DeleteServer, Present, Server, Step
+from tarmac.gateway.routes import MAPS, Server
 from tarmac.gateway.shape import AGAIN
+from tarmac.gateway.steps import AddServer, DeleteServer, Present, Step
 
 ANSWER_TIMEOUT = 5.0
 """Seconds for one answer; HAProxy gives it within a millisecond."""
