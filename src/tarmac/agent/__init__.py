@@ -20,7 +20,7 @@ from pathlib import Path
 
 from flyte import wire
 from tarmac import process
-from tarmac.agent import probe, shortage
+from tarmac.agent import shortage
 from tarmac.agent.fork_server import WORKER, ForkServer, PoolBroken, environment
 from tarmac.agent.images import Images
 from tarmac.agent.isolation import Ground
@@ -29,6 +29,7 @@ from tarmac.agent.life import Lives
 from tarmac.agent.link import ControlLink
 from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.pools import Pools
+from tarmac.agent.readiness import until_ready
 from tarmac.agent.unit import Unit, free_port, in_words, size
 from tarmac.home import Home
 
@@ -295,7 +296,7 @@ class Agent:
 
     async def _make_ready(self, unit: Unit, fork_server: ForkServer, replica: wire.ReplicaSpec) -> str:
         """Wait until the replica answers, or is over; if it takes too long, end it and say why."""
-        asking = asyncio.ensure_future(_until_ready(unit, replica, self._say_why))
+        asking = asyncio.ensure_future(until_ready(unit, replica, self._say_why))
         await asyncio.wait((asking, unit.ended), return_when=asyncio.FIRST_COMPLETED)
         if unit.ended.done() or unit.stop is not None:
             asking.cancel()
@@ -356,51 +357,6 @@ async def _over_and_over(look: Callable[[], Awaitable[None]]) -> None:
 def _fault(error: Exception) -> str:
     """An error that nobody has foreseen, as the reason of a unit's end."""
     return f"the agent: {error}" if isinstance(error, OSError | RuntimeError) else f"the agent: {error!r}"
-
-
-async def _until_ready(unit: Unit, replica: wire.ReplicaSpec, say_why: Callable[[Unit, str], None]) -> probe.Outcome:
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    deadline = begun + replica.start_timeout
-
-    def told(outcome: probe.Outcome) -> None:
-        say_why(unit, f"{outcome.message} ({loop.time() - begun:.0f} of {replica.start_timeout:g} s)")
-
-    try:
-        async with asyncio.timeout(replica.start_timeout):
-            await unit.may_be_probed.wait()
-    except TimeoutError:
-        return probe.Outcome(False, "its startup code has not finished")
-    outcome = await probe.until_ready(unit.port, replica.health_path, deadline - loop.time(), told=told)
-    if outcome.listening:
-        return outcome
-    try:
-        ports = await asyncio.to_thread(_listening_ports, unit.pid)
-    except (OSError, RuntimeError):  # no thread or file is left to find out with
-        return outcome
-    if not ports:
-        return probe.Outcome(False, f"nothing listens on the port that it declares, {replica.port}")
-    if replica.port in ports:
-        message = (
-            f"it listens on port {replica.port} itself, and only of a Python program is that turned into the app's own "
-            "port; have it listen on $PORT"
-        )
-        return probe.Outcome(False, message)
-    found = ", ".join(map(str, sorted(ports)))
-    return probe.Outcome(False, f"it declares port {replica.port} and listens on {found}: declare that, or bind $PORT")
-
-
-def _listening_ports(session: int) -> set[int]:
-    """The TCP ports that a unit's processes listen on."""
-    import psutil  # here: most agents never need it
-
-    ports = set()
-    for entry in process.entries():
-        if entry.session == session:
-            with contextlib.suppress(psutil.Error):
-                found = psutil.Process(entry.pid).net_connections(kind="tcp")
-                ports |= {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
-    return ports
 
 
 async def _end(unit: Unit, fork_server: ForkServer, grace: float) -> None:

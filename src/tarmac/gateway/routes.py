@@ -1,4 +1,4 @@
-"""The routes, keys and replicas that the control plane wants, as entries of HAProxy's maps and servers of its backends. Pure."""
+"""The routes, keys and replicas that the control plane wants, as entries of HAProxy's maps and servers. Pure."""
 
 from __future__ import annotations
 
