@@ -18,8 +18,11 @@ import psutil
 import pytest
 
 from flyte.errors import InitializationError
-from tarmac import cli, process
-from tarmac.cli import _environment, _stops_within, exposure, free_front_door, is_free
+from tarmac import process
+from tarmac.cli import front_door
+from tarmac.cli.down import stops_within
+from tarmac.cli.front_door import free_front_door, is_free
+from tarmac.cli.up import exposure, supervisor_environment
 from tarmac.home import Home
 from tarmac.settings import load
 from tarmac.supervisor import lock
@@ -75,7 +78,7 @@ def test_a_port_that_one_start_has_chosen_is_chosen_by_no_other_before_it_listen
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with ports.block() as free:
-        monkeypatch.setattr(cli, "_FRONT_DOORS", range(free[0], free[6], 3))
+        monkeypatch.setattr(front_door, "_FRONT_DOORS", range(free[0], free[6], 3))
         with free_front_door("127.0.0.1") as first:
             with free_front_door("127.0.0.1") as second:
                 assert {first, second} == {free[0], free[3]}
@@ -161,7 +164,7 @@ def test_it_comes_up_while_the_last_life_is_still_being_ended(place: Place, port
 
 
 def test_a_supervisor_that_waits_for_its_turn_is_not_taken_for_a_leftover(place: Place) -> None:
-    with subprocess.Popen(SLEEP, env=_environment(place.home)) as waiting:
+    with subprocess.Popen(SLEEP, env=supervisor_environment(place.home)) as waiting:
         try:
             assert place.pids() == set()
         finally:
@@ -223,9 +226,9 @@ def test_in_the_foreground_it_stops_in_order_when_its_terminal_is_closed(place: 
 
 def test_down_waits_for_as_long_as_the_platform_said_that_its_end_may_take(place: Place) -> None:
     assert place.tarmac("up", "--port", "0", TARMAC_GRACE="100").returncode == 0
-    assert 100 < _stops_within(place.home) < 150
+    assert 100 < stops_within(place.home) < 150
     assert place.tarmac("down").returncode == 0
-    assert _stops_within(place.home) == 30
+    assert stops_within(place.home) == 30
 
 
 def test_down_ends_a_supervisor_that_does_not_listen(place: Place) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from tarmac.cli import free_front_door
+from tarmac.cli.front_door import free_front_door
 from tests.faults.world import World
 from tests.platform_fixture import Platform
 from tests.torture import app
