@@ -5,11 +5,9 @@ sends LoadPool, then ForkUnit and SignalUnit; the fork server answers with PoolR
 with UnitStarted, UnitReady and UnitExited. A Ping, which comes when the import is done, is answered by a Pong. It is
 single-threaded and runs nothing of the user's but the import.
 
-*Code that must not be forked.* A child has only the thread that forked it; what other threads held is held for ever. So
-threads are counted after the import. Some libraries start threads on import and put them away before every fork
-(OpenBLAS under numpy does), so what counts is what is left after a trial fork. Where threads remain, or the user says
-`fork=False`, the fork server is a *launcher*: its units import the code themselves, ahead of need. A fork server that
-finds threads becomes one by executing itself anew; it keeps its pid and its socket, so the agent need not care.
+*Code that must not be forked.* Where the import leaves threads running (`fork_safety`), or the user says `fork=False`,
+the fork server is a *launcher*: its units import the code themselves, ahead of need. A fork server that finds threads
+becomes a launcher by executing itself anew; it keeps its pid and its socket, so nothing changes for the agent.
 
 *Ends.* A unit leads a session of its own, so that one signal reaches all it started. It dies with the fork server
 (Linux: PR_SET_PDEATHSIG). The fork server ends its units and itself when the agent's end of the socket pair is closed,
@@ -22,24 +20,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import importlib
 import os
 import select
 import signal
 import socket
 import sys
 import tempfile
-import threading
-import time
-import traceback
-import warnings
-from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import msgspec
 
-from flyte.runtime import identity, imports, isolation, loader, output, shared, sources, unit_process
+from flyte.runtime import imports, isolation, loader, output, shared, sources, unit_process
+from flyte.runtime.children import branch, next_ended, signal_group
+from flyte.runtime.fork_safety import unsafe_threads
+from flyte.runtime.output_files import OutputFiles
+from flyte.runtime.worker_module import WORKER, import_ours, warm, warm_up
 from flyte.wire import (
     AnyFrame,
     CheckPool,
@@ -62,14 +58,8 @@ from flyte.wire import (
     pack,
 )
 
-WORKER = "flyte.runtime.worker"
-"""The module whose `serve(reuse, concurrency)` is a worker's life."""
-
 DECLARED = "its environment says fork=False"
 FRESH = "every process is to import it anew (TARMAC_FRESH_IMPORT, TARMAC_WARM)"
-
-_TRIAL_LIMIT = 2.0
-"""Seconds for the trial fork."""
 
 
 class ForkServer:
@@ -103,10 +93,7 @@ class ForkServer:
         self._units: dict[int, str] = {}
         self._pipes: dict[int, tuple[str, bytearray]] = {}
         """Reading end → unit, and what it said before it was ready."""
-        self._outputs: dict[str, str] = {}
-        """Worker → the file of its output."""
-        self._unused: list[str] = []
-        """Such files into which nobody wrote."""
+        self._outputs = OutputFiles()
         self._warmed_up = bool(self._given)
         self._wakeup, self._alarm = os.pipe()
         self._poll = select.poll()
@@ -151,7 +138,7 @@ class ForkServer:
                 self._fork(frame)
             case SignalUnit():
                 if pid := self._pids.get(frame.unit):
-                    _signal_group(pid, frame.signal)
+                    signal_group(pid, frame.signal)
             case CheckPool():
                 found = (each.outdated(frame.age) for each in self._sources.values())
                 self._send(PoolChecked(pool=frame.pool, outdated=next(filter(None, found), "")))
@@ -167,10 +154,8 @@ class ForkServer:
     def _end(self) -> NoReturn:
         """The agent is gone, or wants this fork server gone: nothing that it started stays."""
         for pid in self._units:
-            _signal_group(pid, signal.SIGKILL)
-        for path in self._unused:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+            signal_group(pid, signal.SIGKILL)
+        self._outputs.remove_unused()
         os._exit(0)
 
     def _watch_children(self) -> None:
@@ -231,7 +216,7 @@ class ForkServer:
             self._sources[""] = read
             if self._given is None:
                 warm_up(self._worker)
-            _warm(self._worker)
+            warm(self._worker)
         finally:
             gc.enable()
         self._watch_children()
@@ -259,10 +244,11 @@ class ForkServer:
         parent = os.getpid()
         try:
             self._warm_up(order)
-            self._hand_on(order)
+            if output.FILE in order.env:
+                self._outputs.give(order.unit, order.env[output.FILE])
             if self._walls is not None:
                 self._walls.lend(order.unit)
-            pid, reading, writing = _branch()
+            pid, reading, writing = branch()
         except OSError as error:  # the machine is short of something: that is no reason to end the others
             self._let_go(order.unit)
             self._send(UnitExited(unit=order.unit, reason=f"no process can be made: {error}"))
@@ -280,27 +266,11 @@ class ForkServer:
         self._poll.register(reading, select.POLLIN)
         self._send(UnitStarted(unit=order.unit, pid=pid))
 
-    def _hand_on(self, order: ForkUnit) -> None:
-        """Let a worker have the file of an earlier one, where nothing stands in it: to rename is less than to make."""
-        path = order.env.get(output.FILE)
-        if path is None:
-            return
-        self._outputs[order.unit] = path
-        if self._unused:
-            with contextlib.suppress(FileNotFoundError):  # somebody cleared up
-                os.rename(self._unused.pop(), path)
-
     def _let_go(self, unit: str) -> None:
         """The unit has ended, or was never forked: what it had is handed on where that is safe."""
-        self._keep_output(unit)
+        self._outputs.take_back(unit)
         if self._walls is not None:
             self._walls.take_back(unit, self._units)
-
-    def _keep_output(self, unit: str) -> None:
-        """Nobody writes there any more: if nobody has, the next worker may have the file."""
-        path = self._outputs.pop(unit, None)
-        if path is not None and _is_empty(path):
-            self._unused.append(path)
 
     def _forget(self, reading: int) -> None:
         """In the child: let go of what belongs to the fork server."""
@@ -350,7 +320,7 @@ class ForkServer:
     def _reap(self) -> None:
         """Report every unit that has ended."""
         with contextlib.suppress(ChildProcessError):  # there is no child left
-            while (ended := _next_ended(self._units)) is not None:
+            while (ended := next_ended(self._units)) is not None:
                 self._ended(*ended)
 
     def _ended(self, pid: int, status: int) -> None:
@@ -366,128 +336,6 @@ class ForkServer:
                 self._hang_up(fd)
         code = os.waitstatus_to_exitcode(status)
         self._send(UnitExited(unit=unit, code=code) if code >= 0 else UnitExited(unit=unit, signal=-code))
-
-
-def _branch() -> tuple[int, int, int]:
-    """Fork: the child's pid, which is 0 in the child, and the two ends of a pipe between the two. Raises OSError."""
-    reading, writing = os.pipe()
-    try:
-        os.set_blocking(reading, False)
-        unit_process.flush()
-        return os.fork(), reading, writing
-    except OSError:
-        os.close(reading)
-        os.close(writing)
-        raise
-
-
-def _next_ended(leaders: Container[int]) -> tuple[int, int] | None:
-    """A child that has ended, and how; None when all others live. Raises ChildProcessError when there is none at all.
-
-    Of a leader, what is left of its process group is killed while it is still a zombie: its number cannot be anybody
-    else's. Other children are processes that the import started, and orphans of units, which may have groups of others.
-    """
-    if hasattr(os, "waitid"):
-        seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if seen is None:
-            return None
-        if seen.si_pid in leaders:
-            _signal_group(seen.si_pid, signal.SIGKILL)
-        return os.waitpid(seen.si_pid, 0)
-    pid, status = os.waitpid(-1, os.WNOHANG)
-    if pid == 0:
-        return None
-    if pid in leaders:
-        _signal_group(pid, signal.SIGKILL)
-    return pid, status
-
-
-def _is_empty(path: str) -> bool:
-    """Whether there is such a file with nothing in it."""
-    try:
-        return os.stat(path).st_size == 0
-    except FileNotFoundError:
-        return False
-
-
-def _signal_group(pid: int, number: int) -> None:
-    """A unit that has only just been forked may not lead a group yet; then it is signalled alone."""
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
-
-
-def import_ours(worker: str) -> None:
-    """What every unit needs, imported before the user's folders come first on the path.
-
-    A platform without its worker module is no reason to serve no apps: a worker says so when it is forked.
-    """
-    importlib.import_module("asyncio")
-    identity.install()
-    with contextlib.suppress(ModuleNotFoundError):
-        importlib.import_module(worker)
-
-
-def warm_up(worker: str) -> None:
-    """Let the worker's module write now what its children would otherwise each write for themselves."""
-    if worker == WORKER and worker in sys.modules:
-        from flyte.runtime import warm_up
-
-        warm_up.warm_up()
-
-
-def _warm(worker: str) -> None:
-    """Let the worker's module prepare what every action would otherwise do anew.
-
-    It looks at the user's declarations. What is wrong with them is for the action to tell that stumbles over it.
-    """
-    warm = getattr(sys.modules.get(worker), "warm", None)
-    try:
-        if warm is not None:
-            warm()
-    except Exception:  # noqa: BLE001 - a stranger's code
-        traceback.print_exc()
-
-
-# ---------------------------------------------------------------------------------------------------------- fork-safe?
-
-
-def unsafe_threads() -> list[str]:
-    """The names of the threads that run beside this one and would be missing after a fork."""
-    beside = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if beside or not _native_threads():
-        return beside
-    _trial_fork()
-    return _native_threads()
-
-
-def _native_threads() -> list[str]:
-    """The names of this process's other threads, of whatever language; empty where the system does not tell."""
-    names = []
-    with contextlib.suppress(FileNotFoundError):
-        for task in os.listdir("/proc/self/task"):
-            if int(task) != os.getpid():
-                with contextlib.suppress(OSError):
-                    names.append(Path(f"/proc/self/task/{task}/comm").read_text().strip())
-    return names
-
-
-def _trial_fork() -> None:
-    """Fork a child that ends at once, for what that does to this process: libraries put their threads away."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads: we know
-        pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    deadline = time.monotonic() + _TRIAL_LIMIT
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        if time.monotonic() > deadline:  # a handler of some library waits for a thread that is not there
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return
-        time.sleep(0.001)
 
 
 # ------------------------------------------------------------------------------------------------------- as a program

@@ -26,7 +26,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from flyte.runtime import shared, sources, unit_process
-from flyte.runtime.fork_server import WORKER, ForkServer, import_ours, unsafe_threads, warm_up
+from flyte.runtime.fork_safety import unsafe_threads
+from flyte.runtime.fork_server import ForkServer
+from flyte.runtime.worker_module import WORKER, import_ours, warm_up
 
 FORK = b"F"
 WARM = b"W"
