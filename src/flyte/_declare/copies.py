@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flyte._declare.image import Image, Layer
+    from flyte._declare.image import Image
+    from flyte._declare.layer import Layer
 
 WORKDIR = "/root"
 """The working directory of an image that sets none."""

@@ -16,56 +16,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flyte import wire
-from flyte._calling import calling_frame
 from flyte._declare import projects
+from flyte._declare.layer import (
+    Architecture,
+    Layer,
+    check_python,
+    file_beside,
+    one_default_index,
+    options_of,
+    pip_layer,
+    platforms_of,
+    wanted_python,
+)
 from flyte._declare.poetry import of_poetry_project
 from flyte._declare.requirements import Needs, arguments, of_requirements_file
-from flyte._declare.secret import secrets_of
 from flyte.errors import ImageBuildError, InvalidImageNameError
 
-Architecture = Literal["linux/amd64", "linux/arm64"]
 _NAME = re.compile(r"^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$")
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One step that makes an image out of the one before."""
-
-    kind: str
-    """pip, env, apt, run, workdir, copy, bundle, ignore, …: what `text` is about."""
-    text: str
-    """The step in one line, for people."""
-    packages: tuple[str, ...] = ()
-    """Requirement strings, for layers that bring packages."""
-    constraints: tuple[str, ...] = ()
-    """Requirement strings for what is installed because something else needs it."""
-    overrides: tuple[str, ...] = ()
-    """Requirement strings that replace all others for the same package."""
-    python: str = ""
-    """What a project or script says of Python's version, as `>=3.12`."""
-    secrets: tuple[Any, ...] = ()
-    """The `Secret`s that packages and indexes may name as `$NAME`."""
-    env: tuple[tuple[str, str], ...] = ()
-    options: tuple[tuple[str, Any], ...] = ()
-    arguments: tuple[str, ...] = ()
-    """Options of the installer, one word each: indexes, pre-releases, and what the user gave besides."""
-    files: tuple[Path, ...] = ()
-    """For a copy: the files, or the one folder. For a .dockerignore: that file."""
-    target: str = ""
-    """For a copy or a working directory: the place, as the program writes it."""
-    is_folder: bool = False
-    """Whether `files` is a folder, whose contents come to `target`."""
-    missing: Path | None = None
-    """The file that names the packages, where it was not found.
-
-    On a platform, where only the code was sent, that is usual: what it said was registered when the code was deployed.
-    A deployment reports it (`Image.packages`); the process that declares the image cannot know which of both it is.
-    """
-
-    @property
-    def needs_container(self) -> bool:
-        """Whether only a container engine can do this; code, files and packages come another way here."""
-        return self.kind not in ("pip", "env", "bundle", "ignore", "copy", "workdir")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +59,7 @@ class Image:
                 f"{self.name!r} is not a valid image name: lower-case letters and digits, separated by . _ - or /"
             )
         if self.python_version is not None:
-            _check_python(self.python_version)
+            check_python(self.python_version)
 
     # ---- constructors
 
@@ -116,7 +83,7 @@ class Image:
             registry=registry,
             registry_secret=registry_secret,
             python_version=python_version,
-            platform=_platforms(platform),
+            platform=platforms_of(platform),
             install_flyte=install_flyte,
         )
 
@@ -147,10 +114,10 @@ class Image:
         secret_mounts: Any = None,
     ) -> Image:
         """What the script's own header (PEP 723) asks for. Raises ValueError where the script has none."""
-        path = _here(script)
+        path = file_beside(script)
         needs = projects.of_uv_script(path) if path.exists() else Needs()
         base = cls.from_debian_base(
-            python_version=python_version or _wanted_python(needs.python),
+            python_version=python_version or wanted_python(needs.python),
             registry=registry,
             registry_secret=registry_secret,
             name=name,
@@ -165,7 +132,7 @@ class Image:
     ) -> Image:
         """A script whose header names a pixi environment; only a container engine can make it."""
         base = cls.from_debian_base(name=name, python_version=options.pop("python_version", None))
-        return base._with(Layer("pixi", f"pixi environment {environment} of {script}", options=_options(options)))
+        return base._with(Layer("pixi", f"pixi environment {environment} of {script}", options=options_of(options)))
 
     @classmethod
     def from_dockerfile(
@@ -176,7 +143,9 @@ class Image:
         platform: Architecture | Sequence[Architecture] | None = None,
     ) -> Image:
         """An image made by a Dockerfile; it takes no further layers."""
-        return cls(dockerfile=Path(file), registry=registry, name=name, platform=_platforms(platform), extendable=False)
+        return cls(
+            dockerfile=Path(file), registry=registry, name=name, platform=platforms_of(platform), extendable=False
+        )
 
     def clone(
         self,
@@ -197,7 +166,7 @@ class Image:
             "base_image": base_image,
             "python_version": python_version,
             "extendable": extendable,
-            "platform": _platforms(platform) if platform else None,
+            "platform": platforms_of(platform) if platform else None,
         }
         image = replace(self, **{key: value for key, value in changed.items() if value is not None})
         return image._with(addl_layer) if addl_layer else image
@@ -236,7 +205,7 @@ class Image:
         unless it ends in .txt. What it includes, its indexes and its hashes count; a package that is a folder or file
         of this machine is a ValueError.
         """
-        path = _here(file)
+        path = file_beside(file)
         if path.suffix != ".txt":
             raise ValueError(f"{path} is not a requirements file: its name must end in .txt")
         needs = of_requirements_file(path) if path.exists() else Needs()
@@ -273,7 +242,7 @@ class Image:
         Its contents come to `dst`; for the default, the working directory, the folder itself comes there, unless
         `copy_contents_only`. A relative `dst` starts in the working directory.
         """
-        folder = _here(src)
+        folder = file_beside(src)
         target = f"./{folder.resolve().name}" if dst == "." and not copy_contents_only else dst
         return self._with(Layer("copy", f"copy {src} {dst}", files=(folder,), target=target, is_folder=True))
 
@@ -287,7 +256,7 @@ class Image:
         names = [Path(file).name for file in files]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"several files are called {', '.join(twice)}; copy them to different folders")
-        found = tuple(map(_here, files))
+        found = tuple(map(file_beside, files))
         return self._with(Layer("copy", f"copy {' '.join(map(str, files))} {dst}", files=found, target=dst))
 
     def with_uv_project(
@@ -307,8 +276,8 @@ class Image:
         `uv sync` (`--group NAME`, `--only-group NAME`, `--extra NAME`). Sources, indexes and constraints of `[tool.uv]`
         count. Of packages that are folders of this machine only the dependencies are installed.
         """
-        path = _here(pyproject_file)
-        lock = _here(uvlock) if uvlock is not None else None
+        path = file_beside(pyproject_file)
+        lock = file_beside(uvlock) if uvlock is not None else None
         needs = projects.of_uv_project(path, lock, extra_args) if path.exists() else Needs()
         needs += Needs(arguments=arguments(index_url, extra_index_urls, pre))
         return self._with_needs(f"uv project {pyproject_file}", path, needs, secret_mounts, project_install_mode)
@@ -326,14 +295,14 @@ class Image:
         Versions are those of `poetry.lock` where it lies beside it. Groups and extras are chosen by `extra_args`, as
         for `poetry install` (`--with NAME`, `--only NAME`, `--extras NAME`); without them it is the main group.
         """
-        path = _here(pyproject_file)
-        lock = _here(poetry_lock) if poetry_lock is not None else None
+        path = file_beside(pyproject_file)
+        lock = file_beside(poetry_lock) if poetry_lock is not None else None
         needs = of_poetry_project(path, lock, extra_args) if path.exists() else Needs()
         return self._with_needs(f"poetry project {pyproject_file}", path, needs, secret_mounts, project_install_mode)
 
     def with_pixi_project(self, manifest_file: Path | str, **options: Any) -> Image:
         """A pixi project; only a container engine can make it."""
-        return self._with(Layer("pixi", f"pixi project {manifest_file}", options=_options(options)))
+        return self._with(Layer("pixi", f"pixi project {manifest_file}", options=options_of(options)))
 
     def with_code_bundle(
         self, copy_style: Literal["loaded_modules", "all"] = "loaded_modules", dst: str = "."
@@ -343,7 +312,7 @@ class Image:
 
     def with_dockerignore(self, path: Path | str) -> Image:
         """A file that says what is left out of copied folders."""
-        return self._with(Layer("ignore", f"dockerignore {path}", files=(_here(path),)))
+        return self._with(Layer("ignore", f"dockerignore {path}", files=(file_beside(path),)))
 
     def with_local_v2(self) -> Image:
         """Flyte's own working copy, for those who develop it; here the installed package is used anyway."""
@@ -352,19 +321,7 @@ class Image:
     def _with_needs(
         self, text: str, file: Path | None, needs: Needs, secrets: Any = None, mode: str = "dependencies_only"
     ) -> Image:
-        layer = Layer(
-            "pip",
-            text,
-            packages=needs.packages,
-            constraints=needs.constraints,
-            overrides=needs.overrides,
-            python=needs.python,
-            arguments=needs.arguments,
-            secrets=secrets_of(secrets),
-            options=(("install_mode", mode),) if mode != "dependencies_only" else (),
-            missing=file if file is not None and not file.exists() else None,
-        )
-        return self._with(layer)
+        return self._with(pip_layer(text, file, needs, secrets, mode))
 
     def _with(self, layer: Layer) -> Image:
         if not self.extendable:
@@ -420,7 +377,7 @@ class Image:
             packages=self.packages,
             constraints=[line for layer in self.layers for line in layer.constraints],
             overrides=[line for layer in self.layers for line in layer.overrides],
-            options=_one_default_index(word for layer in self.layers for word in layer.arguments),
+            options=one_default_index(word for layer in self.layers for word in layer.arguments),
             secrets=list({s.env: s for s in (s.to_wire() for layer in self.layers for s in layer.secrets)}.values()),
             install_flyte=self.install_flyte,
             env=self.env_vars,
@@ -433,45 +390,3 @@ def image_to_wire(image: Image | str | None) -> wire.ImageSpec:
     if isinstance(image, Image):
         return image.to_wire()
     return wire.ImageSpec() if image in (None, "auto") else Image.from_base(str(image)).to_wire()
-
-
-def _one_default_index(words: Iterable[str]) -> list[str]:
-    """There is one default index; where another layer names one, too, that is one more index."""
-    found: list[str] = []
-    for word in words:
-        first = word not in found or word not in ("--index-url", "--default-index", "-i")
-        found.append(word if first else "--extra-index-url")
-    return found
-
-
-def _here(file: Path | str) -> Path:
-    """Where the file is: as it is written, else beside the file that declares the image."""
-    path = Path(file)
-    frame = calling_frame()
-    if path.exists() or frame is None:
-        return path
-    beside = Path(frame.f_code.co_filename).parent / path
-    return beside if beside.exists() else path
-
-
-def _wanted_python(requirement: str) -> tuple[int, int] | None:
-    """The version that `==3.12.*` or `~=3.12` pins; None where this interpreter will do as well."""
-    found = re.search(r"(?:==|~=)\s*(\d+)\.(\d+)", requirement)
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def _check_python(version: Any) -> None:
-    if not isinstance(version, tuple) or len(version) != 2 or not all(isinstance(part, int) for part in version):
-        raise ValueError(f"python_version must be a pair such as (3, 12), not {version!r}")
-    if version < (3, 10):
-        raise ValueError(f"Python {version[0]}.{version[1]} is too old: 3.10 is the oldest that runs Flyte code")
-
-
-def _platforms(platform: Any) -> tuple[str, ...]:
-    if platform is None:
-        return ("linux/amd64",)
-    return (platform,) if isinstance(platform, str) else tuple(platform)
-
-
-def _options(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted((key, str(value)) for key, value in options.items() if value))

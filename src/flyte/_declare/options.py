@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from flyte import rules, wire
 from flyte._declare.cache import Cache, CachePolicy, CacheRequest, FunctionBodyPolicy, VersionParameters, cache_of
-from flyte._declare.image import Architecture, Image, Layer, image_to_wire
+from flyte._declare.image import Image, image_to_wire
+from flyte._declare.layer import Architecture, Layer
 from flyte._declare.resources import (
     AMD_GPU,
     APPLE_SILICON,
