@@ -66,14 +66,14 @@ if TYPE_CHECKING:
     from flyte._serve import AppHandle as AppHandle
     from flyte._serve import serve as serve
     from flyte._serve import with_servecontext as with_servecontext
-    from flyte._session.init import current_domain as current_domain
-    from flyte._session.init import current_project as current_project
     from flyte._session.init import init as init
     from flyte._session.init import init_from_api_key as init_from_api_key
     from flyte._session.init import init_from_config as init_from_config
     from flyte._session.init import init_in_cluster as init_in_cluster
     from flyte._session.init import init_passthrough as init_passthrough
-    from flyte._session.init import is_control_plane_available as is_control_plane_available
+    from flyte._session.state import current_domain as current_domain
+    from flyte._session.state import current_project as current_project
+    from flyte._session.state import is_control_plane_available as is_control_plane_available
     from flyte._ship.deploy import ImageBuild as ImageBuild
     from flyte._ship.deploy import build as build
     from flyte._ship.deploy import build_images as build_images
@@ -88,8 +88,8 @@ _MODULES = {
     "_context": "TaskContext ctx custom_context get_custom_context group",
     "_ship.deploy": "ImageBuild build build_images deploy",
     "_declare.environment": "Environment TaskEnvironment",
-    "_session.init": "current_domain current_project init init_from_api_key init_from_config init_in_cluster "
-    "init_passthrough is_control_plane_available",
+    "_session.init": "init init_from_api_key init_from_config init_in_cluster init_passthrough",
+    "_session.state": "current_domain current_project is_control_plane_available",
     "_logging": "logger system_logger",
     "_map": "map",
     "_run": "rerun run with_runcontext",

@@ -22,7 +22,7 @@ from flyte._client.client import Client
 from flyte._declare import no_effect as _no_effect
 from flyte._declare.task import TaskTemplate
 from flyte._importing import refuse_import
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._ship import deploy as _deploy
 from flyte._ship.bundle import CopyStyle
 from flyte._sync import syncable
@@ -105,7 +105,7 @@ class Runner:
     async def _locally(self, task: AnyTask, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
         from flyte._local.client import LocalClient
 
-        state, context = _init.current(), self.context
+        state, context = _state.current(), self.context
         client = LocalClient(context.project or state.project, context.domain or state.domain)
         values = task.interface.bind(args, kwargs)
         _dumped(task, values)
@@ -154,17 +154,17 @@ class Runner:
 
     def _is_local(self) -> bool:
         mode = self.context.mode
-        return mode == "local" or (mode is None and _init.current().client is None)
+        return mode == "local" or (mode is None and _state.current().client is None)
 
     def _own_version(self, client: Client) -> str | None:
         """The version that this process was deployed with, where its platform is the one that is asked."""
         context = self.context
-        if not _init.on_platform() or context.version or context.dry_run or client.endpoint != _own_endpoint():
+        if not _state.on_platform() or context.version or context.dry_run or client.endpoint != _own_endpoint():
             return None
         return os.environ.get("FLYTE_VERSION") or None
 
     def _request(self, task: AnyTask, inputs: dict[str, Any], version: str) -> wire.RunRequest:
-        spec = task.spec(_init.root_dir()) if task.overridden else None
+        spec = task.spec(_state.root_dir()) if task.overridden else None
         return request_of(self.context, task.name, inputs, version, spec)
 
     def _keep_bundle(self, planned: _deploy.Plan) -> None:

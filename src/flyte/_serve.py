@@ -11,7 +11,7 @@ from flyte._declare import no_effect as _no_effect
 from flyte._importing import refuse_import
 from flyte._local import app as _local_app
 from flyte._local.app import LocalApp
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._ship import deploy as _deploy
 from flyte._ship.bundle import CopyStyle
 from flyte._ship.deploy import Progress
@@ -57,14 +57,14 @@ class Server:
         if not isinstance(app_env, AppEnvironment):
             raise TypeError(f"serve takes an app environment, not {app_env!r}; tasks are run with flyte.run")
         context = self.context
-        is_local = context.mode == "local" or (context.mode is None and _init.current().client is None)
+        is_local = context.mode == "local" or (context.mode is None and _state.current().client is None)
         apps = _deploy.closure([app_env]) if is_local else []
         notes = [*context.no_effect, *_no_effect.of_local(apps)]
         _no_effect.refuse(notes, context.strict)
         _no_effect.say(map(str, notes))
         if is_local:
-            return await _local_app.serve(apps, _init.root_dir(), context.parameter_values, context.env_vars)
-        client = _init.client().scoped(context.project, context.domain)
+            return await _local_app.serve(apps, _state.root_dir(), context.parameter_values, context.env_vars)
+        client = _state.client().scoped(context.project, context.domain)
         planned = _deploy.plan(
             [app_env],
             version=context.version,

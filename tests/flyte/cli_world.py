@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._ship import deploy as _deploy
 from flyte.cli._main import start
 from tests.flyte.fake_platform import TOKEN, FakePlatform
@@ -32,7 +32,7 @@ class Shell:
         self._monkeypatch.setenv("FLYTE_API_KEY", TOKEN)
 
     def __call__(self, *words: object) -> Said:
-        self._monkeypatch.setattr(_init, "_state", None)
+        self._monkeypatch.setattr(_state, "_state", None)
         self._monkeypatch.setattr(_deploy, "_done", {})
         self._capsys.readouterr()
         code = start([str(word) for word in words])

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from flyte._session import init as _init
+from flyte._session import plan as _plan
+from flyte._session import state as _state
 from flyte._ship import deploy as _deploy
 from tests.flyte.cli_world import Shell
 from tests.flyte.fake_platform import TOKEN, FakePlatform
@@ -31,8 +33,8 @@ def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TARMAC_HOME", str(tmp_path / "tarmac"))
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(_init, "_state", None)
-    monkeypatch.setattr(_init, "_announced", set())
+    monkeypatch.setattr(_state, "_state", None)
+    monkeypatch.setattr(_plan, "_announced", set())
     monkeypatch.setattr(_deploy, "_done", {})
 
 

@@ -19,6 +19,8 @@ import pytest
 from flyte._session import config as _config
 from flyte._session import find as _platform
 from flyte._session import init as _init
+from flyte._session import plan as _plan
+from flyte._session import state as _state
 from flyte.errors import InitializationError
 from flyte.official import refuse_official
 from tarmac.environments.overlay import INFO, METADATA
@@ -112,8 +114,8 @@ def test_variables_count_without_any_file(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("FLYTE_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("FLYTE_API_KEY", "k")
     _init.init_from_config(project="given")
-    state = _init.current()
-    assert (_init.client().endpoint, state.project, state.domain) == ("http://127.0.0.1:1", "given", "development")
+    state = _state.current()
+    assert (_state.client().endpoint, state.project, state.domain) == ("http://127.0.0.1:1", "given", "development")
 
 
 def test_an_explicit_file_must_exist(tmp_path: Path) -> None:
@@ -164,7 +166,7 @@ def test_a_key_in_flytes_form_names_the_platform() -> None:
 def test_init_from_api_key_takes_the_variable(fake: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLYTE_API_KEY", base64.b64encode(f"{fake.endpoint}:id:{TOKEN}:None".encode()).decode())
     _init.init_from_api_key()
-    assert asyncio.run(_init.client().me()).kind == "owner"
+    assert asyncio.run(_state.client().me()).kind == "owner"
 
 
 def test_init_from_api_key_without_a_key_says_so() -> None:
@@ -174,7 +176,7 @@ def test_init_from_api_key_without_a_key_says_so() -> None:
 
 def test_a_command_may_print_the_key(fake: FakePlatform) -> None:
     _init.init(endpoint=fake.endpoint, command=[sys.executable, "-c", f"print('{TOKEN}')"])
-    assert asyncio.run(_init.client().me()).kind == "owner"
+    assert asyncio.run(_state.client().me()).kind == "owner"
 
 
 # --- the platform of this machine
@@ -185,7 +187,7 @@ def test_without_a_file_the_running_platform_is_used_and_named(
     fake: FakePlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _init.init_from_config()
-    assert asyncio.run(_init.client().me()).kind == "owner"
+    assert asyncio.run(_state.client().me()).kind == "owner"
     assert capsys.readouterr().err == f"flyte: using the local platform at {fake.endpoint}\n"
     _init.init_from_config()
     assert capsys.readouterr().err == ""
@@ -194,8 +196,8 @@ def test_without_a_file_the_running_platform_is_used_and_named(
 @pytest.mark.usefixtures("running")
 async def test_every_init_can_be_awaited() -> None:
     await _init.init_from_config.aio(project="p")
-    assert (await _init.client().me()).kind == "owner"
-    assert _init.current_project() == "p"
+    assert (await _state.client().me()).kind == "owner"
+    assert _state.current_project() == "p"
 
 
 _UP = """
@@ -235,7 +237,7 @@ def test_without_a_file_a_platform_is_started_and_named(
     monkeypatch.setenv("FAKE_ENDPOINT", fake.endpoint)
     _init.init_from_config()
     assert (_platform.home() / "calls").read_text() == "up --quiet"
-    assert asyncio.run(_init.client().me()).kind == "owner"
+    assert asyncio.run(_state.client().me()).kind == "owner"
     said = capsys.readouterr().err
     assert said == f"flyte: started the local platform at {fake.endpoint} (stop it with 'flyte down')\n"
 
@@ -246,7 +248,7 @@ def test_a_state_file_of_a_dead_platform_does_not_count(
     _write(_platform.home() / "platform.json", json.dumps({"endpoint": "http://127.0.0.1:9", "pid": 2**22 + 1}))
     monkeypatch.setenv("FAKE_ENDPOINT", fake.endpoint)
     _init.init_from_config()
-    assert _init.client().endpoint == fake.endpoint
+    assert _state.client().endpoint == fake.endpoint
 
 
 def test_a_state_file_whose_pid_is_somebody_elses_by_now_does_not_count(
@@ -257,7 +259,7 @@ def test_a_state_file_whose_pid_is_somebody_elses_by_now_does_not_count(
     _write(_platform.home() / "platform.json", json.dumps({"endpoint": "http://127.0.0.1:9", "pid": os.getppid()}))
     monkeypatch.setenv("FAKE_ENDPOINT", fake.endpoint)
     _init.init_from_config()
-    assert _init.client().endpoint == fake.endpoint
+    assert _state.client().endpoint == fake.endpoint
 
 
 def test_a_platform_that_is_there_and_does_not_answer_is_named_with_what_to_do() -> None:
@@ -274,13 +276,13 @@ def test_a_platform_that_does_not_start_says_why(tarmac: Path, monkeypatch: pyte
     monkeypatch.setenv("FAIL", "1")
     with pytest.raises(InitializationError, match="could not be started: port 30080 is taken by process 7"):
         _init.init_from_config()
-    assert not _init.is_initialized()
+    assert not _state.is_initialized()
 
 
 @pytest.mark.usefixtures("running")
 def test_an_endpoint_of_this_machines_platform_needs_no_key(fake: FakePlatform) -> None:
     _init.init(endpoint=fake.endpoint.replace("127.0.0.1", "localhost"))
-    assert asyncio.run(_init.client().me()).kind == "owner"
+    assert asyncio.run(_state.client().me()).kind == "owner"
 
 
 def test_the_owners_key_goes_to_no_stranger_who_has_the_port_of_a_platform_that_is_gone(
@@ -335,17 +337,17 @@ def test_a_file_of_the_home_may_run_its_command(fake: FakePlatform, tmp_path: Pa
 
 def test_init_alone_is_local_mode() -> None:
     _init.init(project="p")
-    assert _init.current().mode == "local"
-    assert not _init.is_control_plane_available()
-    assert (_init.current_project(), _init.current_domain()) == ("p", "development")
+    assert _state.current().mode == "local"
+    assert not _state.is_control_plane_available()
+    assert (_state.current_project(), _state.current_domain()) == ("p", "development")
     with pytest.raises(InitializationError, match="init_from_config"):
-        _init.client()
+        _state.client()
 
 
 def test_nothing_initialised_is_local_mode_without_a_project() -> None:
-    assert _init.current().mode == "local"
+    assert _state.current().mode == "local"
     with pytest.raises(InitializationError, match="no project is set"):
-        _init.current_project()
+        _state.current_project()
 
 
 @pytest.fixture
@@ -366,7 +368,7 @@ async def test_init_in_cluster_takes_what_the_platform_gave(inside: FakePlatform
     applied = await _init.init_in_cluster.aio()
     assert applied == {"endpoint": inside.endpoint, "project": "theirs", "domain": "staging"}
     assert TOKEN not in str(applied)
-    assert (await _init.client().me()).kind == "owner"
+    assert (await _state.client().me()).kind == "owner"
     assert _init.init_in_cluster() == applied
 
 
@@ -376,8 +378,8 @@ async def test_init_in_cluster_takes_what_the_platform_gave(inside: FakePlatform
 def test_in_a_process_of_the_platform_every_init_means_the_platform(inside: FakePlatform, call: object) -> None:
     assert callable(call)
     call()
-    assert _init.client().endpoint == inside.endpoint
-    assert _init.current_project() == "theirs"
+    assert _state.client().endpoint == inside.endpoint
+    assert _state.current_project() == "theirs"
 
 
 @pytest.mark.usefixtures("running")
@@ -390,14 +392,14 @@ def test_init_in_cluster_off_the_platform_uses_the_local_one(fake: FakePlatform)
 def test_init_in_cluster_off_the_platform_reads_the_config(fake: FakePlatform) -> None:
     _write(Path(".flyte/config.yaml"), f"admin: {{endpoint: '{fake.endpoint}', api_key: {TOKEN}}}")
     assert _init.init_in_cluster() == {"endpoint": fake.endpoint}
-    assert asyncio.run(_init.client().me()).kind == "owner"
+    assert asyncio.run(_state.client().me()).kind == "owner"
 
 
 def test_using_puts_another_state_in_force_for_a_block() -> None:
     _init.init(project="p")
-    with _init.using(_init.State("local", project="q")):
-        assert _init.current_project() == "q"
-    assert _init.current_project() == "p"
+    with _state.using(_plan.State("local", project="q")):
+        assert _state.current_project() == "q"
+    assert _state.current_project() == "p"
 
 
 # --- the root folder
@@ -406,17 +408,17 @@ def test_using_puts_another_state_in_force_for_a_block() -> None:
 def test_the_root_is_what_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     _init.init(root_dir=tmp_path / "home")
-    assert _init.root_dir() == tmp_path / "home"
+    assert _state.root_dir() == tmp_path / "home"
     assert str(tmp_path / "home") in sys.path
 
 
 def test_the_root_is_the_scripts_folder_when_it_is_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     main = sys.modules["__main__"]
-    assert _init.root_dir() == Path.cwd(), "pytest is no script of the user's"
+    assert _state.root_dir() == Path.cwd(), "pytest is no script of the user's"
     monkeypatch.setattr(main, "__file__", str(tmp_path / "elsewhere" / "script.py"), raising=False)
-    assert _init.root_dir() == tmp_path / "elsewhere"
+    assert _state.root_dir() == tmp_path / "elsewhere"
     monkeypatch.setattr(main, "__file__", str(Path.cwd() / "sub" / "script.py"))
-    assert _init.root_dir() == Path.cwd()
+    assert _state.root_dir() == Path.cwd()
 
 
 # --- the official distribution

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import flyte
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._ship import deploy as _deploy
 from flyte.errors import CodeBundleError
 from flyte.runtime import loader, worker
@@ -105,7 +105,7 @@ def test_files_are_included_from_beside_the_caller_and_from_beside_the_factory(p
 def test_an_app_that_no_module_holds_is_refused(program: Any) -> None:
     env = program.make_app("lost")
     with pytest.raises(CodeBundleError, match=r"lost is not a variable of .*assign it at a module's top level"):
-        env.spec(_init.root_dir())
+        env.spec(_state.root_dir())
 
 
 WRAPPED = """

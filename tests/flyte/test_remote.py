@@ -14,7 +14,7 @@ import pytest
 import flyte
 from flyte import remote, wire
 from flyte._context import ActionID, TaskContext, entered
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte.errors import (
     AppNotFoundError,
     DeploymentError,
@@ -176,7 +176,7 @@ async def test_actions_of_several_phases_are_asked_for_phase_by_phase(
     run = await flyte.run.aio(task, x=1)
     await run.wait.aio()
     _with_children(connected, run, 3000, c2999=3000.0, c1200=4000.0)
-    client = _init.client()
+    client = _state.client()
     found = await client.list_actions(run.name, phase=["timed_out", "failed"], limit=1000)
     assert [action.name for action in found] == ["c1200", "c2999"]
     both = await client.list_actions(run.name, phase=["failed", "succeeded"], limit=3, offset=1199)

@@ -23,7 +23,7 @@ from flyte._declare.deployment import Deployment, described, image_of
 from flyte._declare.environment import Environment, TaskEnvironment
 from flyte._declare.image import Image
 from flyte._importing import refuse_import
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._ship import bundle as _bundle
 from flyte._ship import copied
 from flyte._ship.bundle import Bundle, CopyStyle
@@ -106,7 +106,7 @@ def plan(
     _bundle.check_style(copy_style)
     if copy_style == "none" and not version:
         raise InvalidInputError("copy_style='none' ships no code, so no version can be derived from it; pass version=")
-    state, root = _init.current(), _init.root_dir()
+    state, root = _state.current(), _state.root_dir()
     environments = tuple(closure(envs))
     no_effect = _no_effect.of_environments(environments)
     _no_effect.refuse(no_effect, strict)
@@ -281,7 +281,7 @@ async def deploy(
         raise NotImplementedError("code of an interactive session cannot be deployed; put it into a file")
     if not envs:
         raise ValueError("deploy needs at least one environment")
-    client = None if dry_run or dryrun else _init.client()
+    client = None if dry_run or dryrun else _state.client()
     planned = plan(envs, version=version, copy_style=copy_style, strict=strict)
     if client is None:
         _no_effect.say(map(str, planned.no_effect))

@@ -19,12 +19,12 @@ class AppContext:
 
 def ctx() -> AppContext:
     """Where this app runs: on a platform (`remote`), or in the process that served it (`local`)."""
-    from flyte._session import init as _init
+    from flyte._session import state as _state
     from flyte.io._place import data_folder
 
-    state = _init.current()
+    state = _state.current()
     return AppContext(
-        mode="remote" if _init.on_platform() else "local",
+        mode="remote" if _state.on_platform() else "local",
         project=state.project,
         domain=state.domain,
         raw_data_path=str(data_folder()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._sync import syncable
 
 _endpoints: dict[tuple[str, str, str, str], str] = {}
@@ -13,7 +13,7 @@ def app_endpoint(name: str, project: str | None = None, domain: str | None = Non
 
     Raises AppNotFoundError, and InitializationError if no platform is configured.
     """
-    client = _init.client().scoped(project, domain)
+    client = _state.client().scoped(project, domain)
     place = (client.endpoint, client.project, client.domain, name)
     if place not in _endpoints:
         _endpoints[place] = syncable(client.get_app)(name).url

@@ -129,10 +129,10 @@ class AppEnvironment(Environment):
         return cast("str", found).rstrip("/")
 
     def _asked(self) -> str:
-        from flyte._session import init as _init
+        from flyte._session import state as _state
         from flyte.app._endpoint import app_endpoint
 
-        if _init.current().client is None:
+        if _state.current().client is None:
             raise InitializationError(
                 "AppNotServedError",
                 "user",

@@ -76,9 +76,9 @@ def _environment(env: Environment, root: Path) -> EnvironmentSpec:
 
 async def _built(client: Client, specs: list[EnvironmentSpec], force: bool) -> list[ImageBuild]:
     """Each environment as it came out, telling on the way how far it is."""
-    from flyte._session import init
+    from flyte._session.state import current
 
-    state = init.current()
+    state = current()
     ended: dict[str, ImageBuild] = {}
     told: dict[str, str] = {}
     todo = specs

@@ -116,6 +116,7 @@ def connect(
     from flyte._session import config as _config
     from flyte._session import find as _platform
     from flyte._session import init as _init
+    from flyte._session import state as _state
     from flyte.errors import InitializationError
     from flyte.official import refuse_official
 
@@ -136,7 +137,7 @@ def connect(
             )
         config = replace(config, endpoint=found.endpoint, api_key=config.api_key or found.token)
     _init.init_from_config(config, root_dir=root_dir, project=project, domain=domain)
-    return _init.client()
+    return _state.client()
 
 
 def say(line: str) -> None:

@@ -26,13 +26,13 @@ def send(source: Path, batch_size: int | None = None) -> str:
     Raises TooLargeError for a file above 100 MiB, and the errors that the platform answers.
     """
     from flyte._client.upload import send_file, send_folder
-    from flyte._session import init as _init
+    from flyte._session import state as _state
     from flyte._sync import syncable
 
     if source.is_dir():
-        digest = syncable(send_folder)(_init.client(), source, batch_size)
+        digest = syncable(send_folder)(_state.client(), source, batch_size)
     else:
-        digest = syncable(send_file)(_init.client(), source)
+        digest = syncable(send_file)(_state.client(), source)
     return address(digest, source.name)
 
 
@@ -92,7 +92,7 @@ def _content(digest: str) -> bytes:
     blobs = os.environ.get("FLYTE_BLOBS")
     if blobs and (stored := Path(blobs, digest)).is_file():
         return stored.read_bytes()
-    from flyte._session import init as _init
+    from flyte._session import state as _state
     from flyte._sync import syncable
 
-    return syncable(_init.client().get_blob)(digest)
+    return syncable(_state.client().get_blob)(digest)

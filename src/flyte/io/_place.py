@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flyte._session import find as _platform
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte.io import _allowed, _blob
 from flyte.runtime import identity
 
@@ -50,14 +50,14 @@ def _platforms_folder() -> Path | None:
     """The platform's folder for files; None if there is no active platform, or not on this machine."""
     if blobs := os.environ.get("FLYTE_BLOBS"):
         return Path(blobs).parent / "files"
-    client = _init.current().client
+    client = _state.current().client
     home = None if client is None else _platform.home_of(client.endpoint)
     return None if home is None else home / "files"
 
 
 def is_shared() -> bool:
     """Whether the folder for new files is one that the readers of this process's files see, too."""
-    return _platforms_folder() is not None or _init.current().client is None
+    return _platforms_folder() is not None or _state.current().client is None
 
 
 def new_path(name: str = "") -> Path:
@@ -154,7 +154,7 @@ def keep(source: Path, destination: str | None, batch_size: int | None = None) -
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist")
     if destination is None and _platforms_folder() is None:
-        return str(source.absolute()) if _init.current().client is None else _blob.send(source, batch_size)
+        return str(source.absolute()) if _state.current().client is None else _blob.send(source, batch_size)
     target = writable(destination) if destination else new_path(source.name)
     if source.is_dir():
         copy_folder(source, target, 0 if destination else _WRITING)

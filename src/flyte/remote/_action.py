@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from flyte import wire
 from flyte._absent import Absent
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
 from flyte.remote._code import CodeBundle, code_of, download
@@ -38,7 +38,7 @@ NOT_RUNNING_YET = frozenset({ActionPhase.QUEUED, ActionPhase.WAITING_FOR_RESOURC
 
 def runs_in_force() -> Runs:
     """The active platform, or this process in local mode."""
-    state = _init.current()
+    state = _state.current()
     if state.client is not None:
         return state.client
     from flyte._local.client import LocalClient

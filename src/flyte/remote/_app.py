@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flyte import wire
 from flyte._absent import Absent
 from flyte._client.client import Client
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
 from flyte.remote._io import as_dict, as_json
@@ -37,7 +37,7 @@ class App:
     @classmethod
     async def get(cls, name: str, project: str | None = None, domain: str | None = None) -> App:
         """The app of that name. Raises AppNotFoundError."""
-        client = _init.client().scoped(project, domain)
+        client = _state.client().scoped(project, domain)
         return cls(await client.get_app(name), client)
 
     @listing
@@ -51,7 +51,7 @@ class App:
         domain: str | None = None,
     ) -> AsyncIterator[App]:
         """The apps, newest first; `in_status` is one status, or several."""
-        client = _init.client().scoped(project, domain)
+        client = _state.client().scoped(project, domain)
         wanted = [in_status] if isinstance(in_status, str) else list(in_status or ())
         for record in await client.list_apps(limit):
             if not wanted or record.status in [AppStatus(status) for status in wanted]:
@@ -61,7 +61,7 @@ class App:
     @classmethod
     async def delete(cls, name: str, project: str | None = None, domain: str | None = None) -> None:
         """Stop the app and remove it. Raises AppNotFoundError."""
-        await _init.client().scoped(project, domain).delete_app(name)
+        await _state.client().scoped(project, domain).delete_app(name)
 
     create: Any = Absent("flyte.remote.App")
     replace: Any = Absent("flyte.remote.App")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from flyte import wire
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._sync import syncable, syncable_classmethod
 from flyte.errors import NotFoundError
 from flyte.remote._io import as_dict, as_json
@@ -25,7 +25,7 @@ class Project:
     @classmethod
     async def get(cls, name: str) -> Project:
         """The project with that id. Raises NotFoundError that lists the projects."""
-        found = await _init.client().list_projects(1000)
+        found = await _state.client().list_projects(1000)
         record = next((project for project in found if project.id == name), None)
         if record is None:
             known = ", ".join(project.id for project in found)
@@ -39,7 +39,7 @@ class Project:
     ) -> Project:
         """Create a project. Raises AlreadyExistsError, and InvalidInputError for an invalid id."""
         record = wire.Project(id=id, name=name or id, description=description, labels=dict(labels or {}))
-        return cls(await _init.client().create_project(record))
+        return cls(await _state.client().create_project(record))
 
     @syncable
     async def update(
@@ -74,7 +74,7 @@ class Project:
         limit: int = 100,
     ) -> AsyncIterator[Project]:
         """The projects; with `archived` only archived ones."""
-        for record in await _init.client().list_projects(limit):
+        for record in await _state.client().list_projects(limit):
             if record.archived == archived:
                 yield Project(record)
 
@@ -115,7 +115,7 @@ class Project:
 async def _changed(project: Project | str, changes: dict[str, Any]) -> Project:
     """The project after the change; a given object is updated as well."""
     known = await Project.get.aio(project if isinstance(project, str) else project.id)
-    record = await _init.client().update_project(msgspec.structs.replace(known._record, **changes))
+    record = await _state.client().update_project(msgspec.structs.replace(known._record, **changes))
     if isinstance(project, Project):
         project._record = record
         return project

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from flyte import rules, wire
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._sync import syncable_classmethod
 from flyte.errors import InvalidInputError
 from flyte.remote._io import as_dict, as_json
@@ -40,25 +40,25 @@ class Secret:
             raise InvalidInputError(
                 f"the value of {name} is not UTF-8 text; encode it, as base64 for instance"
             ) from None
-        return cls(await _init.client().create_secret(name, text))
+        return cls(await _state.client().create_secret(name, text))
 
     @syncable_classmethod
     @classmethod
     async def get(cls, name: str) -> Secret:
         """Raises SecretNotFoundError."""
-        return cls(await _init.client().get_secret(name))
+        return cls(await _state.client().get_secret(name))
 
     @listing
     @staticmethod
     async def listall(limit: int = 10) -> AsyncIterator[Secret]:
-        for record in await _init.client().list_secrets(limit):
+        for record in await _state.client().list_secrets(limit):
             yield Secret(record)
 
     @syncable_classmethod
     @classmethod
     async def delete(cls, name: str) -> None:
         """Raises SecretNotFoundError."""
-        await _init.client().delete_secret(name)
+        await _state.client().delete_secret(name)
 
     @property
     def name(self) -> str:

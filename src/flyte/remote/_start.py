@@ -15,7 +15,7 @@ from flyte import wire
 from flyte._client.client import Client
 from flyte._context import ctx, get_custom_context
 from flyte._importing import refuse_import
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._values.text import to_bytes
 from flyte.errors import TooLargeError
 from flyte.remote._haste import haste
@@ -53,7 +53,7 @@ class RunContext:
 
 def client_of(context: RunContext) -> Client:
     """The platform in force, in the project and domain that the settings name."""
-    return _init.client().scoped(context.project, context.domain)
+    return _state.client().scoped(context.project, context.domain)
 
 
 def request_of(
@@ -130,7 +130,7 @@ def _spawner() -> str | None:
     if context.mode == "remote":
         return f"{context.action.run_name}/{context.action.name}"
     run, action = os.environ.get("RUN_NAME"), os.environ.get("ACTION_NAME")
-    return f"{run}/{action}" if _init.on_platform() and run and action else None
+    return f"{run}/{action}" if _state.on_platform() and run and action else None
 
 
 def not_run(request: wire.RunRequest) -> wire.Run:

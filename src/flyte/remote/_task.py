@@ -11,7 +11,7 @@ import msgspec
 from flyte import wire
 from flyte._client.client import Client
 from flyte._context import ctx
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._sync import syncable
 from flyte._values.by_schema import dump_inputs
 from flyte.errors import InvalidInputError, RemoteTaskUsageError
@@ -56,7 +56,7 @@ class Task:
         entrypoint: bool | None = None,
     ) -> AsyncIterator[Task]:
         """The current version of each task, the last deployed first, or by name with `sort_by=("name", "asc")`."""
-        client = _init.client().scoped(project, domain)
+        client = _state.client().scoped(project, domain)
         found = await client.list_tasks(name=by_task_name, env=by_task_env, limit=limit)
         if sort_by is not None:
             field, order = sort_by
@@ -255,7 +255,7 @@ class LazyEntity:
 
     async def _found(self) -> TaskDetails:
         if self._details is None:
-            client = _init.client().scoped(self._project, self._domain)
+            client = _state.client().scoped(self._project, self._domain)
             found = TaskDetails(await client.get_task(self._name, self._wanted()), asked=self._auto_version or "")
             self._details = found.override(**self._changes) if self._changes else found
         return self._details

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flyte._client.upload import send_file, send_folder
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._sync import syncable
 from flyte.io._blob import address
 
@@ -21,7 +21,7 @@ async def upload_file(
     Raises FileNotFoundError, and TooLargeError above 100 MiB.
     """
     _check_verify(verify)
-    digest = await send_file(_init.client(), Path(fp))
+    digest = await send_file(_state.client(), Path(fp))
     return digest, address(digest, fname or Path(fp).name)
 
 
@@ -32,7 +32,7 @@ async def upload_dir(dir_path: str | Path, verify: bool = True, prefix: str | No
     `prefix` is the folder's name at its address. Raises NotADirectoryError, and TooLargeError for a file above 100 MiB.
     """
     _check_verify(verify)
-    digest = await send_folder(_init.client(), Path(dir_path))
+    digest = await send_folder(_state.client(), Path(dir_path))
     return address(digest, prefix or Path(dir_path).name)
 
 

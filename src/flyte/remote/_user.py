@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flyte import wire
-from flyte._session import init as _init
+from flyte._session import state as _state
 from flyte._sync import syncable_classmethod
 from flyte.remote._io import as_dict, as_json
 
@@ -20,7 +20,7 @@ class User:
     @classmethod
     async def get(cls) -> User:
         """The caller of this process. Raises NotAuthenticatedError for an unknown key."""
-        return cls(await _init.client().me())
+        return cls(await _state.client().me())
 
     def subject(self) -> str:
         return self._record.subject
