@@ -206,9 +206,18 @@ def _module(name: str, named: Mapping[str, Path]) -> str:
     return name
 
 
-@pytest.mark.parametrize("path", modules("tarmac/control"), ids=lambda path: str(path.relative_to(SRC)))
-def test_no_module_of_the_control_plane_is_longer_than_400_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400
+LONGEST_MODULE = 400
+
+LONG_MODULES = {
+    "flyte/wire/frames.py": "one table of all messages on links, which is read from top to bottom",
+    "flyte/wire/records.py": "one table of all records of the API, which is read from top to bottom",
+}
+"""Modules that may be longer, and why."""
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    lengths = {str(path.relative_to(SRC)): len(path.read_text().splitlines()) for path in SRC.rglob("*.py")}
+    assert {name for name, length in lengths.items() if length > LONGEST_MODULE} == set(LONG_MODULES)
 
 
 def test_the_table_names_no_part_that_is_gone() -> None:

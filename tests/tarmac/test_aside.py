@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tarmac import aside, cli
+from tarmac import aside
 from tarmac.aside import LeftOut
+from tarmac.cli.status import left_out, table
 from tarmac.home import Home
 from tarmac.supervisor.part import START_ATTEMPTS, Part, PartRunner
 
@@ -34,8 +35,8 @@ def test_what_is_left_out_is_told_until_its_part_says_otherwise(home: Home) -> N
 
 def test_status_tells_of_it_without_what_a_terminal_would_obey(home: Home) -> None:
     aside.write(home, "control", [LEFT])
-    state = {"running": True, "home": str(home.path), "left_out": cli._left_out(home)}
-    assert cli._table(state).splitlines()[1] == (
+    state = {"running": True, "home": str(home.path), "left_out": left_out(home)}
+    assert table(state).splitlines()[1] == (
         "  left out: run r1?[2J: it cannot be loaded: ValueError: x. It has failed."
     )
 

@@ -27,7 +27,7 @@ def status(output: str, as_json: bool, folder: Path | None) -> None:
     if as_json or output == "json":
         click.echo(json.dumps(state, indent=2))
     else:
-        click.echo(_table(state))
+        click.echo(table(state))
     if not state["running"]:
         sys.exit(2)
 
@@ -66,7 +66,7 @@ def _parts(home: Home) -> dict[str, Any]:
     return {}
 
 
-def _table(state: dict[str, Any]) -> str:
+def table(state: dict[str, Any]) -> str:
     if not state["running"]:
         return f"The platform is not running ({state['home']})."
     lines = [f"The platform runs: {state.get('endpoint', 'it is being started')}   ({state['home']})"]
