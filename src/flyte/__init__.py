@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from flyte._context import get_custom_context as get_custom_context
     from flyte._context import group as group
     from flyte._declare.environment import Environment as Environment
-    from flyte._declare.environment import TaskEnvironment as TaskEnvironment
     from flyte._declare.options import AMD_GPU as AMD_GPU
     from flyte._declare.options import APPLE_SILICON as APPLE_SILICON
     from flyte._declare.options import GPU as GPU
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from flyte._declare.options import Trigger as Trigger
     from flyte._declare.options import TriggerTime as TriggerTime
     from flyte._declare.task import AsyncFunctionTaskTemplate as AsyncFunctionTaskTemplate
+    from flyte._declare.task import TaskEnvironment as TaskEnvironment
     from flyte._declare.task import TaskTemplate as TaskTemplate
     from flyte._logging import logger as logger
     from flyte._logging import system_logger as system_logger
@@ -87,7 +87,7 @@ _MODULES = {
     "_checkpoint": "BaseCheckpoint Checkpoint latest_checkpoint",
     "_context": "TaskContext ctx custom_context get_custom_context group",
     "_ship.deploy": "ImageBuild build build_images deploy",
-    "_declare.environment": "Environment TaskEnvironment",
+    "_declare.environment": "Environment",
     "_session.init": "init init_from_api_key init_from_config init_in_cluster init_passthrough",
     "_session.state": "current_domain current_project is_control_plane_available",
     "_logging": "logger system_logger",
@@ -98,7 +98,7 @@ _MODULES = {
     "Documentation FixedRate GPU HABANA_GAUDI Image Link Neuron PodTemplate Resources RetryStrategy ReusePolicy Secret "
     "SecretRequest TPU Timeout TimeoutType Trigger TriggerTime",
     "_sync": "BlockingCallWarning",
-    "_declare.task": "AsyncFunctionTaskTemplate TaskTemplate",
+    "_declare.task": "AsyncFunctionTaskTemplate TaskEnvironment TaskTemplate",
     "_trace": "trace",
     "_version": "__version__ version",
 }

@@ -14,7 +14,7 @@ import pytest
 import flyte
 import flyte.app
 from flyte._declare import no_effect as _no_effect
-from flyte._declare.task import TaskOptions
+from flyte._declare.task_options import TaskOptions
 from flyte.errors import InvalidInputError
 from tests.flyte.conftest import Project
 from tests.flyte.fake_platform import FakePlatform

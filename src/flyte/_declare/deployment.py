@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flyte import wire
-from flyte._declare.environment import Environment, TaskEnvironment
+from flyte._declare.environment import Environment
+from flyte._declare.task import TaskEnvironment
 
 Row = list[tuple[str, str]]
 

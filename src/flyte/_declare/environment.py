@@ -1,39 +1,20 @@
-"""Environments: the named settings that tasks or an app share, and the registry of all that this process declared."""
+"""Environments: the named settings that tasks or an app share, and the registry of all that this process declared.
+
+`task` has the environments of tasks, `flyte.app` those of apps.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, cast, overload
+from typing import Any, ClassVar
 
 from flyte import rules, wire
-from flyte._absent import Absent
 from flyte._calling import calling_frame, calling_module
 from flyte._declare.image import Image, image_to_wire
-from flyte._declare.options import (
-    Cache,
-    CacheRequest,
-    Documentation,
-    Link,
-    PodTemplate,
-    Resources,
-    RetryStrategy,
-    ReusePolicy,
-    Secret,
-    SecretRequest,
-    TimeoutType,
-    Trigger,
-    cache_of,
-    secrets_of,
-)
-
-if TYPE_CHECKING:
-    from flyte._declare.task import AsyncFunctionTaskTemplate, TaskTemplate
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from flyte._declare.options import PodTemplate, Resources, Secret, SecretRequest, secrets_of
 
 _LONGEST_DESCRIPTION = 255
 _registry: list[Environment] = []
@@ -45,7 +26,7 @@ def registry() -> list[Environment]:
 
 
 def unregister(environment: Environment) -> None:
-    """Take back that it was declared: it is none of the user's."""
+    """Remove an environment that is not the user's from the registry."""
     _registry.remove(environment)
 
 
@@ -192,124 +173,3 @@ def _checked_environments(env: Environment, others: Iterable[Any], expected: str
             raise ValueError(f"{env.name} cannot depend on itself")
         checked.append(other)
     return checked
-
-
-@dataclass(eq=False)
-class TaskEnvironment(Environment):
-    """Where tasks run. `@env.task` on a function, async or not, makes a task of it."""
-
-    cache: CacheRequest = "disable"
-    """For tasks that do not say otherwise."""
-    reusable: ReusePolicy | None = None
-    """None gives every action a fresh process."""
-    plugin_config: Any = None
-    queue: str | None = None
-    sandbox = Absent("flyte.TaskEnvironment")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.cache, str | Cache):
-            raise TypeError(f"{self.name}: Expected cache to be of type str or Cache, got {type(self.cache)}")
-        if self.reusable is not None and not isinstance(self.reusable, ReusePolicy):
-            raise TypeError(f"{self.name}: Expected reusable to be of type ReusePolicy, got {type(self.reusable)}")
-        self._tasks: dict[str, TaskTemplate[..., Any, Any]] = {}
-
-    @property
-    def tasks(self) -> dict[str, TaskTemplate[..., Any, Any]]:
-        """The environment's tasks by their full names."""
-        return dict(self._tasks)
-
-    def add_task(self, task: TaskTemplate[..., Any, Any]) -> None:
-        """Register a task. A later one of the same name replaces it, as a re-run notebook cell does."""
-        self._tasks[task.name] = task
-
-    def _reuse(self) -> wire.ReuseSpec | None:
-        return self.reusable.to_wire() if self.reusable else None
-
-    @overload
-    def task(
-        self, _func: Callable[P, Coroutine[Any, Any, T]], /
-    ) -> AsyncFunctionTaskTemplate[P, Coroutine[Any, Any, T], T]: ...
-    @overload
-    def task(self, _func: Callable[P, T], /) -> AsyncFunctionTaskTemplate[P, T, T]: ...
-    @overload
-    def task(
-        self,
-        _func: None = None,
-        /,
-        *,
-        short_name: str | None = None,
-        cache: CacheRequest | None = None,
-        retries: int | RetryStrategy = 0,
-        timeout: TimeoutType = 0,
-        docs: Documentation | None = None,
-        pod_template: str | PodTemplate | None = None,
-        report: bool = False,
-        interruptible: bool | None = None,
-        max_inline_io_bytes: int = ...,
-        queue: str | None = None,
-        service_account: str | None = None,
-        triggers: Trigger | Sequence[Trigger] = (),
-        links: Link | Sequence[Link] = (),
-        task_resolver: Any = None,
-        entrypoint: bool = False,
-        produces_artifacts: bool = False,
-    ) -> _TaskDecorator: ...
-
-    def task(self, _func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-        """Make a task of a function: `@env.task` or `@env.task(retries=3, …)`.
-
-        `timeout` is in seconds (for each attempt), a timedelta, or a Timeout; `cache` None takes the environment's.
-        Raises ValueError for functions with `*args` or `**kwargs`.
-        """
-        from flyte._declare.task import AsyncFunctionTaskTemplate, TaskOptions
-
-        settings = TaskOptions.of(**options)
-
-        def decorate(func: Callable[..., Any]) -> AsyncFunctionTaskTemplate[..., Any, Any]:
-            template: AsyncFunctionTaskTemplate[..., Any, Any] = AsyncFunctionTaskTemplate(func, self, settings)
-            self.add_task(template)
-            return template
-
-        return decorate if _func is None else decorate(_func)
-
-    @classmethod
-    def from_task(
-        cls, name: str, *tasks: TaskTemplate[..., Any, Any], depends_on: list[Environment] | None = None
-    ) -> TaskEnvironment:
-        """An environment for tasks that were made elsewhere; it takes the image of theirs.
-
-        Raises ValueError where their images differ.
-        """
-        if not tasks:
-            raise ValueError(f"{name}: from_task needs at least one task")
-        images = {str(task.env.image) for task in tasks if task.env.image not in (None, "auto")}
-        if len(images) > 1:
-            raise ValueError(f"{name}: the tasks have different images: {', '.join(sorted(images))}")
-        image = next((task.env.image for task in tasks if task.env.image not in (None, "auto")), "auto")
-        env = cls(name=name, image=image, resources=tasks[0].env.resources, depends_on=depends_on or [])
-        for task in tasks:
-            env._tasks[task.name] = task
-        return env
-
-    def clone_with(self, name: str, **fields: Any) -> TaskEnvironment:
-        """A new environment like this one, without its tasks."""
-        return cast("TaskEnvironment", super().clone_with(name, **fields))
-
-    def resolved_cache(self, cache: CacheRequest | None) -> Cache:
-        """A task's cache: its own, or the environment's."""
-        return cache_of(self.cache if cache is None else cache)
-
-
-if TYPE_CHECKING:
-
-    class _TaskDecorator:
-        """What `@env.task(…)` is, for type checkers."""
-
-        @overload
-        def __call__(
-            self, func: Callable[P, Coroutine[Any, Any, T]]
-        ) -> AsyncFunctionTaskTemplate[P, Coroutine[Any, Any, T], T]: ...
-        @overload
-        def __call__(self, func: Callable[P, T]) -> AsyncFunctionTaskTemplate[P, T, T]: ...
-        def __call__(self, func: Callable[P, Any]) -> Any: ...

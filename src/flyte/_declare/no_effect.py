@@ -19,8 +19,8 @@ from flyte import rules
 from flyte.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from flyte._declare.environment import Environment, TaskEnvironment
-    from flyte._declare.task import TaskTemplate
+    from flyte._declare.environment import Environment
+    from flyte._declare.task import TaskEnvironment, TaskTemplate
 
 S = TypeVar("S")
 
@@ -280,7 +280,7 @@ def _copied_elsewhere(env: Environment) -> _Shown | None:
 
 def of_environment(env: Environment) -> list[Note]:
     """What the environment itself declares: for an app also what only apps have."""
-    from flyte._declare.environment import TaskEnvironment
+    from flyte._declare.task import TaskEnvironment
 
     own = TASK_ENVIRONMENT if isinstance(env, TaskEnvironment) else APP
     return _found(ENVIRONMENT, env, env.name) + _found(own, env, env.name)

@@ -1,4 +1,4 @@
-"""Tasks: functions that a platform can run, each call an action of its own.
+"""Tasks and the environments that make them. A task is a function that a platform can run, each call an action.
 
 Calling a task does one of two things. Inside an action it starts a *child*: the call gives an awaitable for an async
 task, and waits for a sync one (`task.aio(…)` is there to await it). Anywhere else it is a plain function call.
@@ -13,11 +13,13 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from flyte import _sync, wire
+from flyte._absent import Absent
 from flyte._context import Caller, current_caller, current_group, is_tracing
 from flyte._declare.entry import entry_of, place_of
+from flyte._declare.environment import Environment
 from flyte._declare.interface import Interface, check_signature, interface_of
 from flyte._declare.options import (
     Cache,
@@ -25,106 +27,21 @@ from flyte._declare.options import (
     Documentation,
     Link,
     PodTemplate,
-    Resources,
     RetryStrategy,
     ReusePolicy,
-    SecretRequest,
     Timeout,
+    TimeoutType,
     Trigger,
     cache_of,
-    retries_of,
-    secrets_of,
-    timeout_of,
 )
+from flyte._declare.task_options import Overrides, TaskOptions, normal
 from flyte.errors import TraceDoesNotAllowNestedTasksError
-
-if TYPE_CHECKING:
-    from flyte._declare.environment import TaskEnvironment
 
 P = ParamSpec("P")
 R = TypeVar("R")
 """What a call returns: a coroutine for an async task."""
 T = TypeVar("T")
 """The value: what a run of the task gives."""
-
-DEFAULT_INLINE_BYTES = 10 * 1024 * 1024
-_NO_RETRIES = RetryStrategy(0)
-_NO_TIMEOUT = Timeout()
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """What `@env.task(…)` takes."""
-
-    short_name: str | None = None
-    cache: CacheRequest | None = None
-    retries: RetryStrategy = _NO_RETRIES
-    timeout: Timeout = _NO_TIMEOUT
-    docs: Documentation | None = None
-    pod_template: str | PodTemplate | None = None
-    report: bool = False
-    interruptible: bool | None = None
-    max_inline_io_bytes: int = DEFAULT_INLINE_BYTES
-    queue: str | None = None
-    service_account: str | None = None
-    triggers: tuple[Trigger, ...] = ()
-    links: tuple[Link, ...] = ()
-    task_resolver: Any = None
-    entrypoint: bool = False
-    produces_artifacts: bool = False
-
-    @classmethod
-    def of(cls, **given: Any) -> TaskOptions:
-        """The options as they were written. Raises TypeError for one that there is not."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise TypeError(f"@env.task has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
-        return cls(**_normal(given))
-
-
-def _normal(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The short forms of options (`retries=3`, a single trigger) in their full form."""
-    full = dict(given)
-    if "retries" in full:
-        full["retries"] = retries_of(full["retries"])
-    if "timeout" in full:
-        full["timeout"] = timeout_of(full["timeout"])
-    if full.get("cache") is not None:
-        full["cache"] = cache_of(full["cache"])
-    if isinstance(full.get("docs"), str):
-        full["docs"] = Documentation(full["docs"])
-    for name in ("triggers", "links"):
-        if name in full:
-            full[name] = tuple(full[name]) if isinstance(full[name], Sequence) else (full[name],)
-    return full
-
-
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What `.override(…)` changes of the task's environment; None leaves it."""
-
-    resources: Resources | None = None
-    env_vars: Mapping[str, str] | None = None
-    secrets: SecretRequest | None = None
-    reusable: ReusePolicy | str | None = None
-    """`"off"` gives every action a fresh process."""
-    plugin_config: Any = None
-
-    def applied(self, spec: wire.EnvironmentSpec) -> wire.EnvironmentSpec:
-        import msgspec
-
-        changed: dict[str, Any] = {}
-        if self.resources is not None:
-            changed["resources"] = self.resources.to_wire()
-        if self.env_vars is not None:
-            changed["env_vars"] = dict(self.env_vars)
-        if self.secrets is not None:
-            changed["secrets"] = [secret.to_wire() for secret in secrets_of(self.secrets)]
-        if self.reusable is not None:
-            changed["reuse"] = self.reusable.to_wire() if isinstance(self.reusable, ReusePolicy) else None
-        return msgspec.structs.replace(spec, **changed)
-
 
 _FIXED = ("name", "image", "docs", "interface")
 _NOT_WHILE_REUSED = ("resources", "env_vars", "secrets")
@@ -258,7 +175,7 @@ class TaskTemplate(Generic[P, R, T]):
             raise TypeError(f"{self.name}: override has no option {unknown[0]!r}")
         changed = object.__new__(type(self))  # `copy` would follow `__reduce__` back to this very object
         changed.__dict__.update(self.__dict__)
-        changed.options = dataclasses.replace(self.options, **_normal(options))
+        changed.options = dataclasses.replace(self.options, **normal(options))
         changed.overrides = dataclasses.replace(
             self.overrides, **{key: value for key, value in changes.items() if key in environment}
         )
@@ -316,6 +233,114 @@ class AsyncFunctionTaskTemplate(TaskTemplate[P, R, T]):
     """What `@env.task` makes; for sync functions too, whatever its name says."""
 
 
+@dataclass(eq=False)
+class TaskEnvironment(Environment):
+    """Where tasks run. `@env.task` on a function, async or not, makes a task of it."""
+
+    cache: CacheRequest = "disable"
+    """For tasks that do not say otherwise."""
+    reusable: ReusePolicy | None = None
+    """None gives every action a fresh process."""
+    plugin_config: Any = None
+    queue: str | None = None
+    sandbox = Absent("flyte.TaskEnvironment")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.cache, str | Cache):
+            raise TypeError(f"{self.name}: Expected cache to be of type str or Cache, got {type(self.cache)}")
+        if self.reusable is not None and not isinstance(self.reusable, ReusePolicy):
+            raise TypeError(f"{self.name}: Expected reusable to be of type ReusePolicy, got {type(self.reusable)}")
+        self._tasks: dict[str, TaskTemplate[..., Any, Any]] = {}
+
+    @property
+    def tasks(self) -> dict[str, TaskTemplate[..., Any, Any]]:
+        """The environment's tasks by their full names."""
+        return dict(self._tasks)
+
+    def add_task(self, task: TaskTemplate[..., Any, Any]) -> None:
+        """Register a task. A later one of the same name replaces it, as a re-run notebook cell does."""
+        self._tasks[task.name] = task
+
+    def _reuse(self) -> wire.ReuseSpec | None:
+        return self.reusable.to_wire() if self.reusable else None
+
+    @overload
+    def task(
+        self, _func: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> AsyncFunctionTaskTemplate[P, Coroutine[Any, Any, T], T]: ...
+    @overload
+    def task(self, _func: Callable[P, T], /) -> AsyncFunctionTaskTemplate[P, T, T]: ...
+    @overload
+    def task(
+        self,
+        _func: None = None,
+        /,
+        *,
+        short_name: str | None = None,
+        cache: CacheRequest | None = None,
+        retries: int | RetryStrategy = 0,
+        timeout: TimeoutType = 0,
+        docs: Documentation | None = None,
+        pod_template: str | PodTemplate | None = None,
+        report: bool = False,
+        interruptible: bool | None = None,
+        max_inline_io_bytes: int = ...,
+        queue: str | None = None,
+        service_account: str | None = None,
+        triggers: Trigger | Sequence[Trigger] = (),
+        links: Link | Sequence[Link] = (),
+        task_resolver: Any = None,
+        entrypoint: bool = False,
+        produces_artifacts: bool = False,
+    ) -> _TaskDecorator: ...
+
+    def task(self, _func: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Make a task of a function: `@env.task` or `@env.task(retries=3, …)`.
+
+        `timeout` is in seconds (for each attempt), a timedelta, or a Timeout; `cache` None takes the environment's.
+        Raises ValueError for functions with `*args` or `**kwargs`.
+        """
+        from flyte._declare.task import AsyncFunctionTaskTemplate
+        from flyte._declare.task_options import TaskOptions
+
+        settings = TaskOptions.of(**options)
+
+        def decorate(func: Callable[..., Any]) -> AsyncFunctionTaskTemplate[..., Any, Any]:
+            template: AsyncFunctionTaskTemplate[..., Any, Any] = AsyncFunctionTaskTemplate(func, self, settings)
+            self.add_task(template)
+            return template
+
+        return decorate if _func is None else decorate(_func)
+
+    @classmethod
+    def from_task(
+        cls, name: str, *tasks: TaskTemplate[..., Any, Any], depends_on: list[Environment] | None = None
+    ) -> TaskEnvironment:
+        """An environment for tasks that were made elsewhere; it takes the image of theirs.
+
+        Raises ValueError where their images differ.
+        """
+        if not tasks:
+            raise ValueError(f"{name}: from_task needs at least one task")
+        images = {str(task.env.image) for task in tasks if task.env.image not in (None, "auto")}
+        if len(images) > 1:
+            raise ValueError(f"{name}: the tasks have different images: {', '.join(sorted(images))}")
+        image = next((task.env.image for task in tasks if task.env.image not in (None, "auto")), "auto")
+        env = cls(name=name, image=image, resources=tasks[0].env.resources, depends_on=depends_on or [])
+        for task in tasks:
+            env._tasks[task.name] = task
+        return env
+
+    def clone_with(self, name: str, **fields: Any) -> TaskEnvironment:
+        """A new environment like this one, without its tasks."""
+        return cast("TaskEnvironment", super().clone_with(name, **fields))
+
+    def resolved_cache(self, cache: CacheRequest | None) -> Cache:
+        """A task's cache: its own, or the environment's."""
+        return cache_of(self.cache if cache is None else cache)
+
+
 async def _awaited(caller: Caller, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], group: str | None) -> Any:
     return await caller.call(task, inputs, group=group)
 
@@ -326,3 +351,17 @@ def _relative(file: str | None, line: int, root: Path) -> str:
     path = Path(file)
     shown = path.relative_to(root) if path.is_relative_to(root) else path
     return f"{shown}:{line}"
+
+
+if TYPE_CHECKING:
+
+    class _TaskDecorator:
+        """What `@env.task(…)` is, for type checkers."""
+
+        @overload
+        def __call__(
+            self, func: Callable[P, Coroutine[Any, Any, T]]
+        ) -> AsyncFunctionTaskTemplate[P, Coroutine[Any, Any, T], T]: ...
+        @overload
+        def __call__(self, func: Callable[P, T]) -> AsyncFunctionTaskTemplate[P, T, T]: ...
+        def __call__(self, func: Callable[P, Any]) -> Any: ...

@@ -20,8 +20,9 @@ from flyte import wire
 from flyte._client.client import Client
 from flyte._declare import no_effect as _no_effect
 from flyte._declare.deployment import Deployment, described, image_of
-from flyte._declare.environment import Environment, TaskEnvironment
+from flyte._declare.environment import Environment
 from flyte._declare.image import Image
+from flyte._declare.task import TaskEnvironment
 from flyte._importing import refuse_import
 from flyte._session import state as _state
 from flyte._ship import bundle as _bundle

@@ -300,7 +300,7 @@ def _check(name: Any, version: Any, auto_version: Any) -> None:
 def _overridden(spec: wire.TaskSpec, version: str, changes: dict[str, Any]) -> wire.TaskSpec:
     """The spec after `.override(…)`."""
     from flyte._declare.options import Cache
-    from flyte._declare.task import Overrides, TaskOptions
+    from flyte._declare.task_options import Overrides, TaskOptions
 
     environment = {name: changes.pop(name) for name in list(changes) if name in Overrides.__dataclass_fields__}
     options = TaskOptions.of(**changes)

@@ -42,3 +42,8 @@ class InFlightSlot:
         while len(text := msgspec.json.encode(InFlightRecord(unit=self._unit, held=kept)) + b"\n") > SLOT_SIZE:
             del kept[0]
         os.pwrite(self._file, text, self._begin)
+
+
+def own_slot() -> InFlightSlot:
+    """The slot of the worker that this process is."""
+    return InFlightSlot(os.environ["FLYTE_UNIT"], os.environ[VARIABLE])

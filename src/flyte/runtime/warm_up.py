@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from flyte import wire
-from flyte._declare.environment import TaskEnvironment, unregister
-from flyte._declare.task import TaskTemplate
+from flyte._declare.environment import unregister
+from flyte._declare.task import TaskEnvironment, TaskTemplate
 from flyte.runtime import worker
 from flyte.runtime.action import Answers, Job
 from flyte.runtime.link import Link

@@ -146,7 +146,7 @@ class Worker:
         self._forks.watch(self._link.abandon)
         runner = asyncio.Runner(loop_factory=new_loop)
         out = output.Output(os.environ[output.FILE])
-        slot = _slot()
+        slot = in_flight.own_slot()
         self._link.start()
         runner.get_loop()  # while nobody waits for it
         while (assign := self._next()) is not None:
@@ -281,7 +281,7 @@ class Worker:
         self._retired = asyncio.Event()
         self._loop.add_signal_handler(signal.SIGTERM, self._leave)
         self._forks.watch(self._link.abandon)
-        self._slot = _slot()
+        self._slot = in_flight.own_slot()
         self._link.start()
         self._link.watch()
         await self._retired.wait()
@@ -346,10 +346,6 @@ class Worker:
         return task.interface.dump_outputs(await result if task.is_async else result)
 
 
-def _slot() -> in_flight.InFlightSlot:
-    return in_flight.InFlightSlot(os.environ["FLYTE_UNIT"], os.environ[in_flight.VARIABLE])
-
-
 async def _await(result: Awaitable[Any]) -> Any:
     return await result
 
@@ -383,7 +379,8 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 def warm() -> None:
     """Called before the fork: what every action would otherwise do for the first time, done once."""
-    from flyte._declare.environment import TaskEnvironment, registry
+    from flyte._declare.environment import registry
+    from flyte._declare.task import TaskEnvironment
 
     for environment in registry():
         if isinstance(environment, TaskEnvironment):
