@@ -19,7 +19,9 @@ import msgspec
 
 from flyte import rules, wire
 from flyte._client.client import Client
+from flyte._context import get_custom_context
 from flyte._declare import no_effect as _no_effect
+from flyte._declare.links import Submission
 from flyte._declare.task import TaskTemplate
 from flyte._importing import refuse_import
 from flyte._session import state as _state
@@ -164,7 +166,11 @@ class Runner:
         return os.environ.get("FLYTE_VERSION") or None
 
     def _request(self, task: AnyTask, inputs: dict[str, Any], version: str) -> wire.RunRequest:
-        spec = task.spec(_state.root_dir()) if task.overridden else None
+        spec = None
+        if task.has_own_spec:
+            context = {**get_custom_context(), **self.context.custom_context}
+            known = Submission(parent_action_name="", action_name=wire.ROOT_ACTION, context=context)
+            spec = task.spec(_state.root_dir(), known)
         return request_of(self.context, task.name, inputs, version, spec)
 
     def _keep_bundle(self, planned: _deploy.Plan) -> None:

@@ -276,6 +276,12 @@ ADDRESS = Text(
 URL_PATH = Text(
     "path", "begin with '/', and be at most 1,000 characters without spaces", 1_000, re.compile(r"/[^\s\x00-\x1f\x7f]*")
 )
+LINK_URI = Text(
+    "address of a link",
+    "be http:// or https://, without spaces, and at most 4,000 characters",
+    4_000,
+    re.compile(r"https?://[^\s\x00-\x1f\x7f]+"),
+)
 DIGEST = Text("digest", "be the 64 hex digits of a sha256", 64, re.compile(r"[0-9a-f]{64}"))
 SECRETS_FOLDER = "/etc/flyte/secrets"
 """Where a process finds the secrets that its environment mounts, a file each."""

@@ -390,6 +390,7 @@ class FakeActions(_Part):
                 wire.Attempt(number=action.attempt, phase=action.phase, started=action.started, ended=action.ended)
             ],
             interface=spec.interface if spec else wire.InterfaceSpec(),
+            links=spec.links if spec else [],
         )
 
     async def abort(self, run: str, action: str, reason: str, by: str) -> wire.Action:

@@ -18,6 +18,7 @@ from flyte.moments import ago
 from flyte.wire import (
     Action,
     ActionDetails,
+    ActionLink,
     ActionPhase,
     App,
     AppStatus,
@@ -627,6 +628,14 @@ def test_what_an_action_returned_has_no_name_that_nobody_gave_it(values: bytes, 
     action = Action(run="r", name="a0", task="env.add", phase=ActionPhase.SUCCEEDED)
     details = ActionDetails(action=action, outputs=msgspec.Raw(values))
     assert [name for name, _, _ in outputs_shown(details)] == names
+
+
+async def test_an_actions_links_are_buttons_that_tell_the_other_page_nothing(server: Server) -> None:
+    link = ActionLink(name=EVIL, uri="https://board.example/?a=1&b=2")
+    server.control.add_task(msgspec.structs.replace(ADD, links=[link]))
+    shown = await page(server, f"/runs/{await add(server)}")
+    (button,) = [attributes for element, attributes in shown.elements if attributes.get("href") == link.uri]
+    assert (button["target"], button["rel"], EVIL in shown.text) == ("_blank", "noopener noreferrer", True)
 
 
 async def test_a_report_is_a_page_of_an_origin_of_its_own(server: Server) -> None:

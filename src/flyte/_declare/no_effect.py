@@ -133,7 +133,6 @@ TASK: tuple[Row[TaskTemplate[..., Any, Any]], ...] = (
     Row("interruptible=", _NO_SPOT, lambda task: task.options.interruptible),
     Row("service_account=", _NO_ACCOUNTS, lambda task: task.options.service_account),
     Row("pod_template=", _NO_PODS, lambda task: task.options.pod_template),
-    Row("links=", "the page of an action shows no links", lambda task: task.options.links),
     Row(
         "max_inline_io_bytes=",
         "a value may have 100 MiB (TARMAC_VALUE_LIMIT), and large ones are stored apart by themselves",

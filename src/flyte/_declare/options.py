@@ -129,7 +129,7 @@ class PodTemplate:
 
 @runtime_checkable
 class Link(Protocol):
-    """Makes a link that an action's page shows."""
+    """Makes a link that an action's page shows. `icon_uri`, if there is one, is the address of its picture."""
 
     name: str
 
@@ -143,4 +143,10 @@ class Link(Protocol):
         action_name: str,
         pod_name: str,
         **kwargs: Any,
-    ) -> str: ...
+    ) -> str:
+        """The address, http:// or https://. Empty text leaves the link out.
+
+        `context` is the custom context of the action. What is not known when the action is submitted (`pod_name` and
+        `action_name`; all names where the task is deployed) is text such as `{{.actionName}}`, which is replaced later.
+        """
+        ...

@@ -21,6 +21,7 @@ from flyte._context import Caller, current_caller, current_group, is_tracing
 from flyte._declare.entry import entry_of, place_of
 from flyte._declare.environment import Environment
 from flyte._declare.interface import Interface, check_signature, interface_of
+from flyte._declare.links import Submission, links_of
 from flyte._declare.options import (
     Cache,
     CacheRequest,
@@ -127,8 +128,16 @@ class TaskTemplate(Generic[P, R, T]):
     def docs(self) -> str:
         return self.options.docs.description if self.options.docs else inspect.getdoc(self.func) or ""
 
-    def spec(self, root: Path) -> wire.TaskSpec:
-        """The task as it is registered; `root` is the folder that the code bundle is made of."""
+    @property
+    def has_own_spec(self) -> bool:
+        """Whether an action needs another spec than the registered one: the task is overridden, or has links."""
+        return self.overridden or bool(self.options.links)
+
+    def spec(self, root: Path, known: Submission | None = None) -> wire.TaskSpec:
+        """The task as it is registered, or as it is for one action, of which `known` is known.
+
+        `root` is the folder that the code bundle is made of.
+        """
         file, line = place_of(self.func)
         return wire.TaskSpec(
             name=self.name,
@@ -143,6 +152,7 @@ class TaskTemplate(Generic[P, R, T]):
             docs=self.docs,
             source=_relative(file, line, root),
             report=self.options.report,
+            links=links_of(self.name, self.options.links, known or Submission()),
         )
 
     def override(self, **changes: Any) -> TaskTemplate[P, R, T]:

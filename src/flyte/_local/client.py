@@ -23,6 +23,7 @@ import msgspec
 
 from flyte import wire
 from flyte._context import ctx, get_custom_context
+from flyte._declare.links import Submission, links_of
 from flyte._local.action import start
 from flyte._local.exit import prepare_process
 from flyte._local.run import LocalAction, LocalRun, Task, ended, runs, thread
@@ -141,6 +142,7 @@ class LocalClient:
                 outputs=msgspec.Raw(known.outputs) if known.outputs is not None else None,
                 attempts=list(known.attempts),
                 interface=known.task.interface.spec(),
+                links=_links(found, known),
             )
 
         return await thread.aio(there())
@@ -219,6 +221,11 @@ def _find(name: str) -> LocalRun:
     if name not in runs:
         raise RunNotFoundError(f"this process has no local run named {name!r}")
     return runs[name]
+
+
+def _links(run: LocalRun, action: LocalAction) -> list[wire.ActionLink]:
+    known = Submission(run.name, run.project, run.domain, action.parent or "", action.name, action.custom_context)
+    return links_of(action.task.name, action.task.options.links, known)
 
 
 def _find_action(run: LocalRun, name: str) -> LocalAction:

@@ -283,6 +283,11 @@ class ActionDetails(Action):
         return self._found.interface
 
     @property
+    def links(self) -> list[wire.ActionLink]:
+        """The links of the task to pages elsewhere, each with its name, its address (`uri`) and its icon's address."""
+        return list(self._found.links)
+
+    @property
     def metadata(self) -> dict[str, Any]:
         return {"task": self.task_name, "short_name": self.short_name, "parent": self.parent_name, "group": self.group}
 

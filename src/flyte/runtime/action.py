@@ -23,6 +23,7 @@ import msgspec
 import flyte.io  # noqa: F401 - files and folders may arrive where nothing is declared
 from flyte import wire
 from flyte._context import ActionID, TaskContext, get_custom_context
+from flyte._declare.links import Submission
 from flyte._failure import to_error
 from flyte._sync import block, in_event_loop
 from flyte._values.text import from_bytes, to_bytes
@@ -192,9 +193,10 @@ class Job:
             first = task.name not in self._shown
             self._shown.add(task.name)
         spec = None
-        if first or task.overridden:
-            spec = msgspec.json.encode(task.spec(self._root))
         custom = get_custom_context()
+        if first or task.has_own_spec:
+            known = Submission(a.run, a.project, a.domain, a.action, context=custom)
+            spec = msgspec.json.encode(task.spec(self._root, known))
         return wire.Call(
             key=next(_keys),
             run=a.run,
@@ -205,7 +207,7 @@ class Job:
             sequence=sequence,
             group=group,
             spec=spec,
-            overridden=task.overridden,
+            overridden=task.has_own_spec,
             custom_context=custom if custom != a.custom_context else None,
         )
 

@@ -12,6 +12,7 @@ import flyte.rules as rules  # `from flyte import` would ask the package for the
 from flyte.wire.specs import (
     DEFAULT_DOMAIN,
     DEFAULT_PROJECT,
+    ActionLink,
     AppSpec,
     EnvironmentSpec,
     InterfaceSpec,
@@ -339,6 +340,7 @@ class ActionDetails(Record, frozen=True, kw_only=True):
     """Of its task."""
     bundle: str | None = None
     """Digest of the code that it runs; None where that was on the machine already."""
+    links: list[ActionLink] = field(default_factory=list)
 
 
 class Report(Record, frozen=True, kw_only=True):

@@ -146,6 +146,18 @@ class CacheSpec(Record, frozen=True, kw_only=True):
     """Seconds after which a result is not used any more."""
 
 
+class ActionLink(Record, frozen=True, kw_only=True):
+    """A link of an action to a page elsewhere, which the task declares by `links=`."""
+
+    name: rules.Line
+    uri: Annotated[str, rules.LINK_URI]
+    """In a TaskSpec, `{{.runName}}` and the other words of `LINK_WORDS` stand for what the submitter did not know."""
+    icon: Annotated[str, rules.LINK_URI] | None = None
+
+
+LINK_WORDS = ("runName", "actionName", "parentActionName", "podName", "project", "domain")
+
+
 class TaskSpec(Record, frozen=True, kw_only=True):
     name: rules.TaskName
     """`<environment>.<function>`."""
@@ -163,6 +175,7 @@ class TaskSpec(Record, frozen=True, kw_only=True):
     source: rules.Folder = ""
     """`file:line`, relative to the bundle's root."""
     report: bool = False
+    links: list[ActionLink] = field(default_factory=list)
     no_effect: list[str] = field(default_factory=list)
     """One line for each option that is declared and not carried out here."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from flyte import wire
@@ -71,6 +73,7 @@ def details_record(
     attempts: list[AttemptRow],
     interface: wire.InterfaceSpec,
     bundle: str | None = None,
+    links: Iterable[wire.ActionLink] = (),
 ) -> wire.ActionDetails:
     return wire.ActionDetails(
         action=action_record(row, children=children),
@@ -82,6 +85,7 @@ def details_record(
         interface=interface,
         version=row.version,
         bundle=bundle,
+        links=list(links),
     )
 
 

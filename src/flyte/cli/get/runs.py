@@ -231,6 +231,7 @@ def get_action(
         ("cache", str(action.cache or "")),
         ("attempts", "\n".join(attempts)),
         ("group", action.group or ""),
+        ("links", "\n".join(f"{link.name}  {link.uri}" for link in found.links)),
         ("message", _beyond(action.message, action.error)),
         ("error", readable(action.error.traceback) or action.error.message if action.error else ""),
     ]

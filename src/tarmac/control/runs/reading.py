@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from flyte import wire
 from flyte.errors import ActionNotFoundError, NotFoundError
 from flyte.wire import ActionPhase
 from tarmac.control import records
 from tarmac.control.live import LiveAction
+from tarmac.control.runs.links import links_of
 from tarmac.control.runs.registry import Registry
 from tarmac.control.runs.runs import LOOKS, Runs, left_out
 from tarmac.events import Journal
@@ -28,12 +31,15 @@ class ActionRecords:
     async def get(self, run: str, name: str) -> wire.ActionDetails:
         """One action with its inputs, outputs and attempts. Raises RunNotFoundError and ActionNotFoundError."""
         (row, children), attempts = await self._read(run, name)
-        interface, bundle = wire.InterfaceSpec(), None
-        if row.kind == "task":
-            shown = await self._runs.get(run)
-            known = await self._tasks.find(shown.project, shown.domain, row.task, row.version)
-            interface, bundle = known.spec.interface, known.row.bundle
-        return records.details_record(row, children, attempts, interface, bundle)
+        if row.kind != "task":
+            return records.details_record(row, children, attempts, wire.InterfaceSpec())
+        shown = await self._runs.get(run)
+        known = await self._tasks.find(shown.project, shown.domain, row.task, row.version)
+        declared = known.spec.links
+        if row.spec is not None and b'"links":' in row.spec:
+            declared = msgspec.json.decode(row.spec, type=wire.TaskSpec).links
+        links = links_of(declared, shown, row, attempts)
+        return records.details_record(row, children, attempts, known.spec.interface, known.row.bundle, links)
 
     async def report(self, run: str, name: str, attempt: int | None) -> wire.Report:
         """What an action, or one attempt of it, last showed as its report. Raises NotFoundError where that is nothing.
