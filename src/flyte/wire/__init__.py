@@ -10,8 +10,11 @@ else. Decoding checks types alone: the rules are applied where a record or frame
 
 from __future__ import annotations
 
+from flyte.wire.agent_frames import *  # noqa: F403
 from flyte.wire.filters import *  # noqa: F403
 from flyte.wire.frames import *  # noqa: F403
 from flyte.wire.framing import *  # noqa: F403
+from flyte.wire.gateway_frames import *  # noqa: F403
 from flyte.wire.records import *  # noqa: F403
+from flyte.wire.runs import *  # noqa: F403
 from flyte.wire.specs import *  # noqa: F403

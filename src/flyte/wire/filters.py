@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from msgspec import field
 
-from flyte.wire.records import ActionPhase, Run
+from flyte.wire.records import ActionPhase
+from flyte.wire.runs import Run
 from flyte.wire.specs import DEFAULT_DOMAIN, DEFAULT_PROJECT, Record
 
 

@@ -7,7 +7,11 @@ import struct
 
 import msgspec
 
-from flyte.wire.frames import AnyFrame, Frame
+from flyte.wire.agent_frames import AgentFrame
+from flyte.wire.frames import Frame, LinkFrame
+from flyte.wire.gateway_frames import GatewayFrame
+
+AnyFrame = LinkFrame | AgentFrame | GatewayFrame
 
 FRAME_LIMIT = 16 * 1024 * 1024
 _HEAD = struct.Struct("<I")
