@@ -155,11 +155,18 @@ def _database(server: str, options: str = "") -> Iterator[str]:
 @pytest.fixture(params=["sqlite", "postgres"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     """An empty database of each kind."""
+    async with empty_place(request.param, request, tmp_path) as place:
+        yield place
+
+
+@contextlib.asynccontextmanager
+async def empty_place(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Place]:
+    """An empty database of this kind, `sqlite` or `postgres`."""
     with contextlib.ExitStack() as stack:
         url = ""
-        if request.param == "postgres":
+        if kind == "postgres":
             url = stack.enter_context(_database(request.getfixturevalue("postgres")))
-        place = Place(request.param, url, tmp_path / "tarmac.db")
+        place = Place(kind, url, folder / "tarmac.db")
         try:
             yield place
         finally:

@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from flyte.errors import InitializationError, InvalidInputError, RunNotFoundError
-from flyte.wire import ActionPhase, AppStatus, DeploymentPhase, Event, RunFilter, Scope
+from flyte.wire import ActionFilter, ActionPhase, AppStatus, DeploymentPhase, Event, RunFilter, Scope
 from tarmac.store import (
     ActionRow,
     ActionWrite,
@@ -913,13 +913,14 @@ async def test_the_actions_of_a_run_are_listed_in_the_order_of_their_making(plac
     await store.write(Change(actions=tuple(ActionWrite(child) for child in reversed(children))))
 
     async def listed(**filters: Any) -> list[str]:
-        return [whole.action.name for whole in (await store.actions("r1", **filters)).found]
+        return [whole.action.name for whole in (await store.actions("r1", ActionFilter(**filters))).found]
 
     assert await listed() == ["a0", "c0", "c1", "c2", "c3", "c4"]
     assert await listed(limit=2, offset=3) == ["c2", "c3"]
     assert await listed(parent="a0") == ["c0", "c1", "c2"]
-    assert await listed(phase=P.FAILED) == ["c1", "c3"]
-    assert await listed(parent="a0", phase=P.FAILED) == ["c1"]
+    assert await listed(phases=(P.FAILED,)) == ["c1", "c3"]
+    assert await listed(phases=(P.FAILED, P.QUEUED)) == ["a0", "c1", "c3"]
+    assert await listed(parent="a0", phases=(P.FAILED,)) == ["c1"]
     assert [whole.children for whole in (await store.actions("r1")).found] == [3, 0, 2, 0, 0, 0]
     assert (await store.actions("r2")).found == []
 
@@ -1128,8 +1129,8 @@ def _questions(store: Store) -> list[Callable[[], Any]]:
         store.live_runs,
         lambda: store.run("r1"),
         lambda: store.run_by_key(*scope, "k"),
-        lambda: store.actions("r1", offset=1),
-        lambda: store.actions("r1", parent="a0", phase=P.FAILED),
+        lambda: store.actions("r1", ActionFilter(offset=1)),
+        lambda: store.actions("r1", ActionFilter(parent="a0", phases=(P.FAILED, P.RUNNING))),
         lambda: store.action_and_attempts("r1", "a0"),
         lambda: store.report("r1", "a0"),
         lambda: store.report("r1", "a0", 1),

@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ import msgspec
 from aiohttp import web
 
 from flyte import wire
+from flyte.errors import ActionNotFoundError, BaseRuntimeError, RunAlreadyExistsError
 from flyte.wire import ActionPhase
 
 TOKEN = "tk_fake"
@@ -43,6 +44,8 @@ class FakeRun:
     events: list[wire.Event] = field(default_factory=list)
     outputs: bytes | None = None
     log: list[str] = field(default_factory=list)
+    details: dict[str, wire.ActionDetails] = field(default_factory=dict)
+    """What is known of a child beyond its record in `children`."""
     children: list[wire.Action] = field(default_factory=list)
     child_logs: dict[str, list[str]] = field(default_factory=dict)
 
@@ -62,6 +65,8 @@ class FakePlatform:
         self.blobs: dict[str, bytes] = {}
         self.tasks: dict[tuple[str, str], wire.Task] = {}
         self.functions: dict[str, Callable[..., Any]] = {}
+        self.calls: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        """The tasks, with their inputs, that a task calls one after the other before its function is called."""
         self.deployments: dict[str, wire.Deployment] = {}
         self.requests: list[wire.DeployRequest] = []
         self.deployment_error: wire.ErrorInfo | None = None
@@ -94,9 +99,9 @@ class FakePlatform:
         environment = wire.EnvironmentSpec(name=name.rpartition(".")[0], kind="task")
         full = wire.TaskSpec(name=name, entry=f"m:{name}", environment=environment, **spec)
         self.functions[name] = function
-        self._register(full, version)
+        self.register(full, version)
 
-    def _register(self, spec: wire.TaskSpec, version: str) -> None:
+    def register(self, spec: wire.TaskSpec, version: str) -> None:
         self.tasks[spec.name, version] = wire.Task(
             project=wire.DEFAULT_PROJECT,
             domain=wire.DEFAULT_DOMAIN,
@@ -193,6 +198,8 @@ class FakePlatform:
             _hang_up(request)
         try:
             answer: web.StreamResponse = await handler(request)
+        except BaseRuntimeError as error:
+            return _error(error.status, error.code, str(error))
         except KeyError as error:
             return _error(404, "RunNotFoundError", f"no {error.args[0]!r} here")
         except web.HTTPNotFound:
@@ -229,7 +236,7 @@ class FakePlatform:
         deploy = msgspec.json.decode(await request.read(), type=wire.DeployRequest)
         self.requests.append(deploy)
         for spec in deploy.tasks:
-            self._register(spec, deploy.version)
+            self.register(spec, deploy.version)
         deployment = wire.Deployment(
             id=f"d{len(self.deployments)}",
             project=deploy.project,
@@ -288,11 +295,11 @@ class FakePlatform:
         wanted = msgspec.json.decode(await request.read(), type=wire.RunRequest)
         key = wanted.idempotency_key or ""
         assert request.headers["Idempotency-Key"] == key
-        if key in self.by_key:
-            return _json(self.runs[self.by_key[key]].record)
         found = [t for t in self.tasks.values() if t.name == wanted.task and wanted.version in (None, t.version)]
         if not found:
             return _error(404, "RemoteTaskNotFoundError", f"no task named {wanted.task!r} at {wanted.version}")
+        if (known := self._repeated(wanted, key)) is not None:
+            return _json(known.record)
         name = wanted.name or f"r{len(self.runs):019d}"
         record = wire.Run(
             name=name,
@@ -303,18 +310,42 @@ class FakePlatform:
             phase=ActionPhase.QUEUED,
             url=f"{self.endpoint}/v2/domain/{wanted.domain}/project/{wanted.project}/runs/{name}",
             created=time.time(),
+            labels=wanted.labels,
+            created_by="owner",
             seq=self._next(),
         )
-        inputs = self.blobs[wanted.inputs_blob] if wanted.inputs_blob else bytes(wanted.inputs)
-        self.runs[name] = FakeRun(record, inputs, wanted)
+        self.runs[name] = FakeRun(record, self._inputs(wanted), wanted)
         self.by_key[key] = name
+        await self._move(self.runs[name], ActionPhase.QUEUED, "accepted")
         task = asyncio.get_running_loop().create_task(self._carry_out(self.runs[name]))
         if wait := float(request.query.get("wait", 0)):
             await asyncio.wait([task], timeout=wait)
         return _json(self.runs[name].record, 201)
 
+    def _inputs(self, wanted: wire.RunRequest) -> bytes:
+        return self.blobs[wanted.inputs_blob] if wanted.inputs_blob else bytes(wanted.inputs)
+
+    def _repeated(self, wanted: wire.RunRequest, key: str) -> FakeRun | None:
+        """The run that a call with this key or name started. Raises RunAlreadyExistsError if that was another call."""
+        of_key, of_name = self.by_key.get(key), wanted.name if wanted.name in self.runs else None
+        if (name := of_key or of_name) is None:
+            return None
+        run = self.runs[name]
+        same_task = (run.record.task, run.record.project, run.record.domain) == (
+            wanted.task,
+            wanted.project,
+            wanted.domain,
+        )
+        same_inputs = json.loads(run.inputs) == json.loads(self._inputs(wanted))
+        if not (same_task and same_inputs and wanted.name in (None, name)):
+            raise RunAlreadyExistsError(f"run {name!r} is another call")
+        self.by_key[key] = name
+        return run
+
     async def _carry_out(self, run: FakeRun) -> None:
         await self._move(run, ActionPhase.RUNNING, "a worker took it")
+        for task, inputs in self.calls.get(run.record.task, ()):
+            self._carry_out_child(run, task, inputs)
         self.started.set()
         if run.record.task.endswith(".slow"):
             await asyncio.to_thread(self.gate.wait, 30)
@@ -338,12 +369,48 @@ class FakePlatform:
 
     async def _move(self, run: FakeRun, phase: ActionPhase, message: str) -> None:
         seq = self._next()
-        run.record = msgspec.structs.replace(run.record, phase=phase, message=message, seq=seq)
+        now, old = time.time(), run.record
+        run.record = msgspec.structs.replace(
+            old,
+            phase=phase,
+            message=message,
+            seq=seq,
+            started=old.started or (now if phase is ActionPhase.RUNNING else None),
+            ended=now if phase.is_terminal else None,
+        )
         subject = f"run/{run.record.name}/a0"
         event = wire.Event(seq=seq, at=time.time(), subject=subject, phase=phase.value, message=message, attempt=1)
         run.events.append(event)
         async with self._changed:
             self._changed.notify_all()
+
+    def _carry_out_child(self, run: FakeRun, task: str, inputs: dict[str, Any]) -> None:
+        """Call a task's function as a child of the run's root action."""
+        name, now = f"c{len(run.children)}", time.time()
+        child = wire.Action(
+            run=run.record.name,
+            name=name,
+            parent="a0",
+            task=task,
+            short_name=task.rpartition(".")[2],
+            phase=ActionPhase.SUCCEEDED,
+            created=now,
+            started=now,
+            ended=now,
+        )
+        outputs = None
+        try:
+            outputs = msgspec.Raw(msgspec.json.encode([self.functions[task](**inputs)]))
+        except Refused as error:
+            child = msgspec.structs.replace(child, phase=ActionPhase.FAILED, error=error.info)
+        run.children.append(child)
+        run.details[name] = wire.ActionDetails(
+            action=child, inputs=msgspec.Raw(msgspec.json.encode(inputs)), outputs=outputs
+        )
+        run.record = msgspec.structs.replace(run.record, actions=1 + len(run.children))
+        subject = f"run/{run.record.name}/{name}"
+        for phase in (ActionPhase.QUEUED, ActionPhase.RUNNING, child.phase):
+            run.events.append(wire.Event(seq=self._next(), at=now, subject=subject, phase=phase.value, attempt=1))
 
     def progress(self, name: str, message: str, **body: Any) -> None:
         """A message from inside a run, from any thread."""
@@ -380,7 +447,7 @@ class FakePlatform:
             return _error(422, "InvalidInputError", "limit is above 1000")
         labels = (label.partition("=") for label in asked.get("label", "").split(",") if label)
         chosen = wire.RunFilter(
-            phases=tuple(ActionPhase(name) for name in asked.get("phase", "").split(",") if name),
+            phases=_phases(asked),
             task=asked.get("task"),
             task_contains=asked.get("task_contains"),
             version=asked.get("version"),
@@ -390,14 +457,18 @@ class FakePlatform:
         )
         found = sorted((run.record for run in self.runs.values()), key=lambda run: (run.created, run.name))[::-1]
         if "before_run" in asked:
-            found = found[[run.name for run in found].index(asked["before_run"]) + 1 :]
-        return _json([run for run in found if chosen.matches(run)][: int(asked["limit"])])
+            found = found[found.index(self.runs[asked["before_run"]].record) + 1 :]
+        scope = (asked["project"], asked["domain"])
+        listed = [run for run in found if (run.project, run.domain) == scope and chosen.matches(run)]
+        return _json(listed[: int(asked["limit"])])
 
     async def _abort(self, request: web.Request) -> web.Response:
         run = self._run(request)
         if not run.record.phase.is_terminal:
-            reason = json.loads(await request.read())["reason"]
-            await self._move(run, ActionPhase.ABORTED, reason or "aborted")
+            message = f"aborted: {json.loads(await request.read())['reason'] or 'by owner'}"
+            info = wire.ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
+            run.record = msgspec.structs.replace(run.record, error=info)
+            await self._move(run, ActionPhase.ABORTED, message)
         return _json(run.record)
 
     def _action(self, run: FakeRun) -> wire.ActionDetails:
@@ -406,11 +477,14 @@ class FakePlatform:
             run=record.name,
             name="a0",
             task=record.task,
+            short_name=record.task.rpartition(".")[2],
             phase=record.phase,
             message=record.message,
             error=record.error,
-            started=1000.0,
-            ended=1001.5 if record.phase.is_terminal else None,
+            created=record.created,
+            started=record.started,
+            ended=record.ended,
+            children=len(run.children),
         )
         task = next(task for task in self.tasks.values() if task.name == record.task)
         return wire.ActionDetails(
@@ -420,23 +494,28 @@ class FakePlatform:
             outputs_blob=record.outputs_blob,
             attempts=[wire.Attempt(number=1, phase=record.phase)],
             interface=task.spec.interface if task.spec else wire.InterfaceSpec(),
+            version=record.version,
         )
 
     async def _actions(self, request: web.Request) -> web.Response:
         asked = request.query
         run = self._run(request)
-        every = [self._action(run).action, *run.children]
-        found = [one for one in every if asked.get("phase") in (None, one.phase)]
-        start = int(asked.get("offset", 0))
-        return _json(found[start : start + int(asked["limit"])])
+        chosen = wire.ActionFilter(
+            phases=_phases(asked),
+            parent=asked.get("parent"),
+            offset=int(asked.get("offset", 0)),
+            limit=int(asked["limit"]),
+        )
+        return _json(chosen.page([self._action(run).action, *run.children]))
 
     async def _get_action(self, request: web.Request) -> web.Response:
         run, name = self._run(request), request.match_info["action"]
-        found = self._action(run)
+        if name == wire.ROOT_ACTION:
+            return _json(self._action(run))
         for child in run.children:
             if child.name == name:
-                found = wire.ActionDetails(action=child)
-        return _json(found)
+                return _json(run.details.get(name) or wire.ActionDetails(action=child))
+        raise ActionNotFoundError(f"run {run.record.name!r} has no action {name!r}")
 
     async def _run_events(self, request: web.Request) -> web.StreamResponse:
         run = self._run(request)
@@ -448,7 +527,9 @@ class FakePlatform:
             await _message(response, "snapshot", after, run.record)
             left = left - 1 if left is not None else None
         while True:
-            for event in [event for event in run.events if event.seq > after]:
+            whole = request.query.get("actions") == "all"
+            root = f"run/{run.record.name}/a0"
+            for event in [event for event in run.events if event.seq > after and (whole or event.subject == root)]:
                 if left == 0:
                     _hang_up(request)
                 after = event.seq
@@ -551,6 +632,10 @@ def _json(record: Any, status: int = 200) -> web.Response:
 
 def _error(status: int, code: str, message: str, kind: Any = "user") -> web.Response:
     return _json(wire.ErrorBody(error=wire.ErrorInfo(code=code, message=message, kind=kind)), status)
+
+
+def _phases(asked: Mapping[str, str]) -> tuple[ActionPhase, ...]:
+    return tuple(ActionPhase(name) for name in asked.get("phase", "").split(",") if name)
 
 
 def _hang_up(request: web.Request) -> None:

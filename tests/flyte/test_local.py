@@ -246,7 +246,7 @@ async def test_children_are_actions_with_parents_phases_and_values() -> None:
     actions = await client.list_actions(run.name)
     assert actions[0].name == "a0"
     assert actions[0].children == 2
-    children = await client.list_actions(run.name, parent="a0")
+    children = await client.list_actions(run.name, wire.ActionFilter(parent="a0"))
     assert len(children) == 2
     assert {child.phase for child in children} == {ActionPhase.SUCCEEDED}
     details = await client.get_action(run.name, children[1].name)
@@ -601,7 +601,7 @@ async def test_aborting_a_child_fails_its_parent_only() -> None:
 
     run = await start(survives)
     await until("started")
-    (child,) = await client.list_actions(run.name, parent="a0")
+    (child,) = await client.list_actions(run.name, wire.ActionFilter(parent="a0"))
     await client.abort_action(run.name, child.name)
     ended = await client.get_run(run.name, wait=10)
     assert bytes(ended.outputs or b"") == b'["child was aborted"]'
@@ -708,7 +708,7 @@ async def test_the_custom_context_and_the_group_reach_children() -> None:
     started = await client.create_local(outer, {}, custom_context={"a": "1"})
     run = await client.get_run(started.name, wait=10)
     assert json.loads(bytes(run.outputs or b"")) == [{"a": "1", "b": "2"}]
-    (action,) = await client.list_actions(run.name, parent="a0")
+    (action,) = await client.list_actions(run.name, wire.ActionFilter(parent="a0"))
     assert action.group == "batch"
 
 

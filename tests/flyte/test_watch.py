@@ -40,7 +40,7 @@ class _Away:
     def whole_run_logs(self, name: str, **options: Any) -> AsyncIterator[Any]:
         return self._stream("logs")
 
-    async def list_actions(self, name: str, **options: Any) -> list[wire.Action]:
+    async def list_actions(self, name: str, chosen: wire.ActionFilter) -> list[wire.Action]:
         return []
 
 

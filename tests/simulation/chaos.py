@@ -238,7 +238,7 @@ class Chaos:
             roots = [action for action in actions if action.name == wire.ROOT_ACTION]
             asked.says += [(name, root.phase.value, root.attempt, asked.till or 0) for root in roots]
 
-        await self._ask(asked, lambda control: control.actions.list(name, limit=1000), read)
+        await self._ask(asked, lambda control: control.actions.list(name, wire.ActionFilter(limit=1000)), read)
 
     async def _stream(self, asked: Asked, name: str) -> None:
         self._begin(self._watch(asked, name))

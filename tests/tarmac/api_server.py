@@ -105,13 +105,26 @@ def _application() -> tuple[Litestar, Seat, Seat]:
 async def serving(folder: Path) -> AsyncIterator[Server]:
     """The API with `env.add` deployed, until the end of the block."""
     listener = socket.create_server(("127.0.0.1", 0))
-    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    control = FakeControl(folder, address)
+    control = FakeControl(folder, address_of(listener))
     control.add_task(ADD)
     github = KeyRow("k0", "github", hashlib.sha256(KEY.encode()).hexdigest())
     authenticator = Authenticator(
         OWNER, Identities(b"m" * 32), {github.digest: github}, EndedSessions(folder / "ended.json", lambda ended: None)
     )
+    async with answering(listener, control, authenticator) as app:
+        server = Server(control, authenticator, app, address_of(listener))
+        yield server
+        for client in server.clients:
+            await client.aclose()
+
+
+def address_of(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def answering(listener: socket.socket, control: Any, authenticator: Authenticator) -> AsyncIterator[Litestar]:
+    """The API in front of this control plane, until the end of the block."""
     app, for_control, for_authenticator = _application()
     assert for_control.taken is None, "two servers at once would have one control plane"
     for_control.taken, for_authenticator.taken = control, authenticator
@@ -119,12 +132,9 @@ async def serving(folder: Path) -> AsyncIterator[Server]:
     http = uvicorn.Server(config)
     http.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
     running = asyncio.create_task(http.serve([listener]))
-    server = Server(control, authenticator, app, address)
     try:
-        yield server
+        yield app
     finally:
-        for client in server.clients:
-            await client.aclose()
         http.should_exit = True
         await asyncio.wait_for(running, 10)
         for_control.taken = for_authenticator.taken = None

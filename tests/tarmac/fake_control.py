@@ -23,6 +23,7 @@ from flyte.errors import (
     InvalidInputError,
     NotFoundError,
     RemoteTaskNotFoundError,
+    RunAlreadyExistsError,
     RunNotFoundError,
     SecretNotFoundError,
 )
@@ -292,9 +293,8 @@ class FakeRuns(_Part):
         if request.inputs_blob is None:
             assert task.spec is not None
             declared.check(task.name, task.spec.interface, bytes(request.inputs))
-        for found in (self._fake.run_by_key.get(request.idempotency_key or ""), request.name):
-            if found in self._fake.known_runs:
-                return await self.get(found), False
+        if (found := self._repeated(request, task)) is not None:
+            return await self.get(found), False
         name = request.name or f"r{next(self._fake.numbers):019}"
         if request.idempotency_key:
             self._fake.run_by_key[request.idempotency_key] = name
@@ -322,6 +322,20 @@ class FakeRuns(_Part):
         self._fake.journal.add(f"run/{name}/{ROOT_ACTION}", "queued", "accepted")
         self._fake.did.append(("create_run", by))
         return await self.get(name), True
+
+    def _repeated(self, request: wire.RunRequest, task: wire.Task) -> str | None:
+        """The run that a call with this key or name started. Raises RunAlreadyExistsError if that was another call."""
+        of_key = self._fake.run_by_key.get(request.idempotency_key or "")
+        name = of_key or request.name
+        if name is None or name not in self._fake.known_runs:
+            return None
+        held = self._fake.known_runs[name]
+        same_inputs = msgspec.json.decode(held.actions[ROOT_ACTION].inputs) == msgspec.json.decode(request.inputs)
+        if held.run.task != task.name or not same_inputs or request.name not in (None, name):
+            raise RunAlreadyExistsError(f"run {name!r} is another call")
+        if request.idempotency_key is not None:
+            self._fake.run_by_key[request.idempotency_key] = name
+        return name
 
     async def get(self, name: str) -> wire.Run:
         if name not in self._fake.known_runs:
@@ -391,14 +405,16 @@ class FakeActions(_Part):
             ],
             interface=spec.interface if spec else wire.InterfaceSpec(),
             links=spec.links if spec else [],
+            version=self._fake.known_runs[run].run.version,
         )
 
     async def abort(self, run: str, action: str, reason: str, by: str) -> wire.Action:
         held = (await self.get(run, action)).action
         self._fake.did.append((f"abort {run}/{action}: {reason}", by))
         if not held.phase.is_terminal:
-            error = wire.ErrorInfo(code="ActionAbortedError", message=f"aborted by {by}: {reason}")
-            self._fake.move(run, ActionPhase.ABORTED, reason, action=action, error=error)
+            message = f"aborted: {reason or f'by {by}'}"
+            error = wire.ErrorInfo(code="ActionAbortedError", message=message, retryable=False)
+            self._fake.move(run, ActionPhase.ABORTED, message, action=action, error=error)
         return (await self.get(run, action)).action
 
     async def report(self, run: str, name: str, attempt: int | None) -> wire.Report:
@@ -423,13 +439,9 @@ class FakeActions(_Part):
 
         return self._fake.log_file(run, action, attempt), is_over
 
-    async def list(
-        self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 100, offset: int = 0
-    ) -> list[wire.Action]:
+    async def list(self, run: str, chosen: wire.ActionFilter) -> list[wire.Action]:
         await self._fake.runs.get(run)
-        every = [held.action for held in self._fake.known_runs[run].actions.values()]
-        found = [a for a in every if parent in (None, a.parent) and phase in (None, a.phase)]
-        return found[offset : offset + limit]
+        return chosen.page(held.action for held in self._fake.known_runs[run].actions.values())
 
 
 class FakeTasks(_Part):
@@ -500,10 +512,12 @@ class FakeWatching(_Part):
         root = f"run/{name}/{ROOT_ACTION}"
         if after is None:
             yield "snapshot", run.seq, run
-            if run.phase.is_terminal:
-                return
-            after = run.seq
+        after = run.seq if after is None else min(after, run.seq)
         prefix = root if actions == "root" else f"run/{name}/"
+        if run.phase.is_terminal and not any(
+            event.subject.startswith(prefix) for event in self._fake.journal.events[after:]
+        ):
+            return
         async for event in self._fake.journal.after(after, lambda event: event.subject.startswith(prefix)):
             yield "event", event.seq, event
             if event.subject == root and ActionPhase(event.phase).is_terminal:

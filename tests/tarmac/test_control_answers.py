@@ -326,8 +326,8 @@ async def test_a_list_takes_as_many_queries_for_many_entries_as_for_one(house: H
             20,
             lambda limit: control.runs.list(wire.Scope(), wire.RunFilter(phases=(ActionPhase.SUCCEEDED,), limit=limit)),
         ),
-        (20, lambda limit: control.actions.list("new", limit=limit)),
-        (20, lambda limit: control.actions.list("new", parent="a0", limit=limit)),
+        (20, lambda limit: control.actions.list("new", wire.ActionFilter(limit=limit))),
+        (20, lambda limit: control.actions.list("new", wire.ActionFilter(parent="a0", limit=limit))),
         (10, lambda limit: control.tasks.list(**SCOPE, limit=limit)),
     ]
     for many, ask in lists:

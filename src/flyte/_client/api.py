@@ -12,9 +12,6 @@ from flyte._client.transport import Transport
 
 T = TypeVar("T")
 
-PAGE = 1000
-"""The greatest number of items in one answer to a request for a list."""
-
 
 @dataclass(frozen=True, slots=True)
 class Api:
@@ -52,17 +49,6 @@ class Api:
     async def get(self, path: str, kind: type[T], *, timeout: float = 30, **params: Any) -> T:
         """The record of type `kind` at `path`."""
         return self.transport.decode(await self.send("GET", path, timeout=timeout, **params), kind)
-
-    async def first(self, path: str, kind: type[list[T]], count: int, **params: Any) -> list[T]:
-        """The first `count` of a list that is paged by offset."""
-        found: list[T] = []
-        while len(found) < count:
-            size = min(PAGE, count - len(found))
-            page = await self.get(path, kind, limit=size, offset=len(found), **params)
-            found += page
-            if len(page) < size:
-                break
-        return found
 
     async def post(self, path: str, body: Any, kind: type[T], **options: Any) -> T:
         return self.transport.decode(await self.send("POST", path, body, **options), kind)

@@ -176,29 +176,9 @@ class Client:
     async def abort_run(self, name: str, reason: str = "") -> wire.Run:
         return await self._api.post(f"/runs/{path_part(name)}/abort", {"reason": reason}, wire.Run)
 
-    async def list_actions(
-        self,
-        run: str,
-        *,
-        parent: str | None = None,
-        phase: Any = None,
-        limit: int = 1000,
-        offset: int | None = None,
-    ) -> list[wire.Action]:
-        """Actions in the order of their creation; `phase` is one phase, or several, which are asked for one by one."""
-        path = f"/runs/{path_part(run)}/actions"
-        phases = [phase] if isinstance(phase, str) else list(dict.fromkeys(phase or ()))
-        if len(phases) < 2:
-            one = phases[0] if phases else None
-            return await self._api.get(path, list[wire.Action], parent=parent, phase=one, limit=limit, offset=offset)
-        start = offset or 0
-        found = [
-            action
-            for one in phases
-            for action in await self._api.first(path, list[wire.Action], limit + start, parent=parent, phase=one)
-        ]
-        found.sort(key=lambda action: (action.created, action.name))
-        return found[start : start + limit]
+    async def list_actions(self, run: str, chosen: wire.ActionFilter = wire.EVERY_ACTION) -> list[wire.Action]:
+        """The chosen actions of a run in the order of their creation; at most 1000 come at once."""
+        return await self._api.get(f"/runs/{path_part(run)}/actions", list[wire.Action], **chosen.query())
 
     async def get_action(self, run: str, action: str = wire.ROOT_ACTION) -> wire.ActionDetails:
         return await self._api.get(f"/runs/{path_part(run)}/actions/{path_part(action)}", wire.ActionDetails)

@@ -175,8 +175,8 @@ async def _live(run: LocalRun, action: LocalAction) -> None:
     try:
         await _found_or_computed(run, action)
     except asyncio.CancelledError:
-        error = ActionAbortedError(f"{action.task.name} was aborted")
-        _end(run, action, ActionPhase.ABORTED, "aborted", describe(error))
+        message = f"aborted: {action.abort_reason}" if action.abort_reason else "aborted"
+        _end(run, action, ActionPhase.ABORTED, message, describe(ActionAbortedError(message)))
         raise
 
 

@@ -93,13 +93,18 @@ class LocalClient:
         return await thread.aio(there())
 
     async def list_runs(self, chosen: wire.RunFilter = wire.EVERY_RUN) -> list[wire.Run]:
-        """The chosen runs of this process, newest first. Raises RunNotFoundError if `before_run` is unknown."""
+        """The chosen runs of this process in this project and domain, newest first.
+
+        Raises RunNotFoundError if `before_run` is unknown.
+        """
 
         async def there() -> list[wire.Run]:
             newest = [run.to_wire() for run in reversed(runs.values())]
             if (last := chosen.before_run) is not None:
                 newest = newest[[run.name for run in newest].index(_find(last).name) + 1 :]
-            return [run for run in newest if chosen.matches(run)][: chosen.limit]
+            scope = (self.project, self.domain)
+            found = [run for run in newest if (run.project, run.domain) == scope and chosen.matches(run)]
+            return found[: chosen.limit]
 
         return await thread.aio(there())
 
@@ -110,25 +115,20 @@ class LocalClient:
 
     async def abort_action(self, run: str, action: str, reason: str = "") -> None:
         async def there() -> None:
-            work = _find_action(_find(run), action).work
-            if work is not None and not work.done():
-                work.cancel(reason)
-                await asyncio.wait([work])
+            found = _find_action(_find(run), action)
+            if found.work is not None and not found.work.done():
+                found.abort_reason = reason
+                found.work.cancel()
+                await asyncio.wait([found.work])
 
         await thread.aio(there())
 
-    async def list_actions(
-        self, run: str, *, parent: str | None = None, phase: Any = None, limit: int = 1000, offset: int | None = None
-    ) -> list[wire.Action]:
-        """In the order of their creation."""
+    async def list_actions(self, run: str, chosen: wire.ActionFilter = wire.EVERY_ACTION) -> list[wire.Action]:
+        """The chosen actions of a run in the order of their creation."""
 
         async def there() -> list[wire.Action]:
             found = _find(run)
-            actions = [found.action_to_wire(action) for action in found.actions.values()]
-            kept = [
-                a for a in actions if (parent is None or a.parent == parent) and (phase is None or a.phase == phase)
-            ]
-            return kept[offset or 0 :][:limit]
+            return chosen.page(found.action_to_wire(action) for action in found.actions.values())
 
         return await thread.aio(there())
 
@@ -143,6 +143,7 @@ class LocalClient:
                 attempts=list(known.attempts),
                 interface=known.task.interface.spec(),
                 links=_links(found, known),
+                version=found.version,
             )
 
         return await thread.aio(there())
@@ -212,6 +213,7 @@ async def _created(run: LocalRun, root: LocalAction) -> wire.Run:
 async def _events_after(name: str, after: int) -> tuple[list[wire.Event], bool]:
     """The events past `after`, waiting for the next one while the run goes on; and whether it has ended."""
     run = _find(name)
+    after = min(after, len(run.events))
     while len(run.events) <= after and not run.root.phase.is_terminal:
         await run.changed.wait()
     return run.events[after:], run.root.phase.is_terminal
@@ -232,7 +234,3 @@ def _find_action(run: LocalRun, name: str) -> LocalAction:
     if name not in run.actions:
         raise ActionNotFoundError(f"the run {run.name} has no action {name!r}")
     return run.actions[name]
-
-
-def _listed(wanted: Any) -> list[Any]:
-    return [wanted] if isinstance(wanted, str) else list(wanted)

@@ -48,6 +48,8 @@ class LocalAction:
     steps: dict[str, tuple[Any, ErrorInfo | None]] = field(default_factory=dict)
     """Recorded steps: JSON, or the error."""
     work: asyncio.Task[Any] | None = None
+    abort_reason: str = ""
+    """Why somebody aborts it; empty where it ends with its caller."""
 
 
 @dataclass(slots=True, eq=False)

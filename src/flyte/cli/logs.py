@@ -12,7 +12,7 @@ import click
 
 from flyte.cli import render
 from flyte.cli.options import connect, examples, invocation, say, scoped
-from flyte.wire import ROOT_ACTION, LogLine
+from flyte.wire import ROOT_ACTION, ActionFilter, LogLine
 
 if TYPE_CHECKING:
     from flyte._client.client import Client
@@ -143,7 +143,7 @@ class Labels:
 
     async def of(self, action: str) -> str:
         while action not in self._known:
-            page = await self._client.list_actions(self._run, limit=PAGE, offset=self._read)
+            page = await self._client.list_actions(self._run, ActionFilter(limit=PAGE, offset=self._read))
             for record in page:
                 name = record.short_name or record.task
                 if record.name != ROOT_ACTION:

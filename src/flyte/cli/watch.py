@@ -19,7 +19,7 @@ from flyte.cli.logs import Labels
 from flyte.cli.options import say
 from flyte.cli.render import COLORS, lasted, one_line, printable, words
 from flyte.errors import NotFoundError
-from flyte.wire import CACHED, ROOT_ACTION, Action, ActionPhase, Event, Run
+from flyte.wire import CACHED, ROOT_ACTION, Action, ActionFilter, ActionPhase, Event, Run
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,6 +33,9 @@ SHOWN_CHILDREN = 12
 
 REFRESH = 0.3
 """Seconds between two requests for the list of actions, while something changes."""
+
+LISTED = ActionFilter(limit=1000)
+"""The actions that are shown."""
 
 LAST_LINES = 3.0
 """Seconds to wait for the rest of the log after the end of the run."""
@@ -67,7 +70,7 @@ async def follow(client: Client, run: Run, live: bool) -> Run:
             raise _first(group) from None
         view.run = await client.get_run(run.name)
         if screen.follows_actions:
-            view.actions = await client.list_actions(run.name)
+            view.actions = await client.list_actions(run.name, LISTED)
         screen.show(view)
     return view.run
 
@@ -119,7 +122,7 @@ async def _refresh(client: Client, view: View, changed: asyncio.Event, screen: S
     while True:
         await changed.wait()
         changed.clear()
-        view.actions = await client.list_actions(view.run.name)
+        view.actions = await client.list_actions(view.run.name, LISTED)
         screen.show(view)
         await asyncio.sleep(REFRESH)
 

@@ -26,7 +26,7 @@ from flyte.remote._io import (
     outputs_of,
 )
 from flyte.remote._listing import listing
-from flyte.remote._pages import actions_of
+from flyte.remote._pages import ACTIONS, actions_of
 from flyte.remote._time_filter import TimeFilter, moment
 from flyte.wire import ActionPhase
 
@@ -82,11 +82,9 @@ class Action:
     ) -> AsyncIterator[Action]:
         """The actions of a run in the order of their creation, or backwards with `sort_by=("created_at", "desc")`."""
         runs = runs_in_force()
-        found = [action async for action in actions_of(runs, for_run_name, parent=parent_name)]
-        phases = phases_of(in_phase)
+        chosen = wire.ActionFilter(phases=tuple(phases_of(in_phase)), parent=parent_name, limit=ACTIONS)
+        found = [action async for action in actions_of(runs, for_run_name, chosen)]
         for record in reversed(found) if sort_by and sort_by[1] == "desc" else found:
-            if phases and record.phase not in phases:
-                continue
             if created_at and not created_at.holds(record.created):
                 continue
             if updated_at and not updated_at.holds(record.ended or record.started or record.created):

@@ -6,16 +6,16 @@ from flyte import wire
 from flyte._failure import to_error
 from flyte.errors import ActionAbortedError, TaskTimeoutError
 from flyte.remote._io import NoOutputs, Runs
-from flyte.remote._pages import actions_of
+from flyte.remote._pages import ACTIONS, actions_of
 from flyte.wire import ActionPhase
 
 
 async def first_failed(runs: Runs, run: str) -> str | None:
     """The name of the action that failed first; None if none has failed."""
     first: wire.Action | None = None
-    for phase in (ActionPhase.FAILED, ActionPhase.TIMED_OUT):
-        async for action in actions_of(runs, run, phase=phase):
-            first = action if first is None else min(first, action, key=_failed_at)
+    failed = wire.ActionFilter(phases=(ActionPhase.FAILED, ActionPhase.TIMED_OUT), limit=ACTIONS)
+    async for action in actions_of(runs, run, failed):
+        first = action if first is None else min(first, action, key=_failed_at)
     return first.name if first is not None else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -18,6 +18,8 @@ RUNS = 200
 
 ACTIONS = 1000
 """Actions in one request, which is the API's limit."""
+
+EVERY_ACTION = wire.ActionFilter(limit=ACTIONS)
 
 
 async def runs_of(runs: Runs, chosen: wire.RunFilter) -> AsyncGenerator[wire.Run, None]:
@@ -49,12 +51,11 @@ async def ends(
             yield record
 
 
-async def actions_of(runs: Runs, run: str, **filters: Any) -> AsyncIterator[wire.Action]:
-    """All actions of a run, in the order of their creation, in pages of ACTIONS."""
-    seen = 0
-    while page := await runs.list_actions(run, limit=ACTIONS, offset=seen, **filters):
+async def actions_of(runs: Runs, run: str, chosen: wire.ActionFilter = EVERY_ACTION) -> AsyncIterator[wire.Action]:
+    """All chosen actions of a run, in the order of their creation, in pages of `chosen.limit`."""
+    while page := await runs.list_actions(run, chosen):
         for action in page:
             yield action
-        seen += len(page)
-        if len(page) < ACTIONS:
+        if len(page) < chosen.limit:
             return
+        chosen = replace(chosen, offset=chosen.offset + len(page))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from msgspec import field
 
 from flyte.wire.records import ActionPhase
-from flyte.wire.runs import Run
+from flyte.wire.runs import Action, Run
 from flyte.wire.specs import DEFAULT_DOMAIN, DEFAULT_PROJECT, Record
 
 
@@ -68,3 +69,39 @@ class RunFilter(Record, frozen=True, kw_only=True):
 
 EVERY_RUN = RunFilter()
 """The first page of all runs."""
+
+
+class ActionFilter(Record, frozen=True, kw_only=True):
+    """Which actions of a run to list, in the order of their creation; a field that is None or empty does not narrow
+    the list.
+    """
+
+    phases: tuple[ActionPhase, ...] = ()
+    """Actions in one of these phases."""
+    parent: str | None = None
+    """Children of this action."""
+    offset: int = 0
+    """Actions to leave out at the beginning, for the next page."""
+    limit: int = 100
+    """Actions on the page, 1 to 1,000."""
+
+    def query(self) -> dict[str, Any]:
+        """The parameters of `GET /v1/runs/{run}/actions` with this meaning."""
+        return {
+            "limit": self.limit,
+            "offset": self.offset or None,
+            "phase": [phase.value for phase in self.phases],
+            "parent": self.parent,
+        }
+
+    def matches(self, action: Action) -> bool:
+        """Whether the list has this action on one of its pages."""
+        return (not self.phases or action.phase in self.phases) and self.parent in (None, action.parent)
+
+    def page(self, actions: Iterable[Action]) -> list[Action]:
+        """The page of the list of these actions, which are in the order of their creation."""
+        return [action for action in actions if self.matches(action)][self.offset : self.offset + self.limit]
+
+
+EVERY_ACTION = ActionFilter()
+"""The first page of all actions."""

@@ -15,7 +15,6 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from flyte import wire
-from flyte.wire import ActionPhase
 from tarmac.auth import Principal
 from tarmac.logs import LogFile
 
@@ -54,9 +53,7 @@ class Actions(Protocol):
     async def report_time(self, run: str, name: str) -> tuple[int, float] | None: ...
     def attempt_log(self, run: str, name: str, attempt: int) -> tuple[LogFile, IsOver]: ...
     async def log(self, run: str, name: str, attempt: int | None) -> tuple[LogFile, IsOver, int]: ...
-    async def list(
-        self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 100, offset: int = 0
-    ) -> list[wire.Action]: ...
+    async def list(self, run: str, chosen: wire.ActionFilter) -> list[wire.Action]: ...
 
 
 class Tasks(Protocol):

@@ -16,7 +16,7 @@ import msgspec
 from litestar import get
 from litestar.response import Stream
 
-from flyte.wire import Action, ActionPhase, Event, LogLine, Run
+from flyte.wire import Action, ActionFilter, ActionPhase, Event, LogLine, Run
 from tarmac import logs
 from tarmac.api import streams
 from tarmac.api.parameters import Follow, Name, Partial, Tail
@@ -43,11 +43,11 @@ async def read_run_log(
 
 async def _actions(control: ControlPlane, run: str) -> AsyncIterator[Action]:
     """All actions of a run in the order of their creation."""
-    offset = 0
-    while page := await control.actions.list(run, None, None, PAGE, offset):
+    chosen = ActionFilter(limit=PAGE)
+    while page := await control.actions.list(run, chosen):
         for action in page:
             yield action
-        offset += len(page)
+        chosen = msgspec.structs.replace(chosen, offset=chosen.offset + len(page))
 
 
 async def _written(control: ControlPlane, run: str, tail: int | None = None) -> AsyncIterator[list[LogLine]]:

@@ -106,7 +106,7 @@ async def list_runs(
 ) -> list[wire.Run]:
     """The runs of a project, newest first. Runs of the same instant have a fixed order, so that pages lose none."""
     chosen = wire.RunFilter(
-        phases=tuple(phase_of(name) for name in _split(phase)),
+        phases=_phases(phase),
         task=task,
         task_contains=task_contains,
         version=version,
@@ -117,6 +117,11 @@ async def list_runs(
         limit=limit,
     )
     return await control.runs.list(wire.Scope(project, domain), chosen)
+
+
+def _phases(written: list[str] | None) -> tuple[ActionPhase, ...]:
+    """The phases named once or several times, or joined by commas. Raises InvalidInputError for an unknown name."""
+    return tuple(dict.fromkeys(phase_of(name) for name in _split(written)))
 
 
 def phase_of(name: str) -> ActionPhase:
@@ -176,14 +181,17 @@ async def list_actions(
     run: Name,
     control: Control,
     parent: Annotated[str | None, QueryParameter(description="Only the children of this action.")] = None,
-    phase: Annotated[str | None, QueryParameter(description="Only actions in this phase.")] = None,
+    phase: Annotated[
+        list[str] | None, QueryParameter(description="Only these phases; several, or joined by commas.")
+    ] = None,
     limit: Limit = 100,
     offset: Annotated[
         int, QueryParameter(ge=0, le=LARGEST, description="How many to leave out, for the next page.")
     ] = 0,
 ) -> list[wire.Action]:
     """Actions in the order of their creation."""
-    return await control.actions.list(run, parent, phase_of(phase) if phase else None, limit, offset)
+    chosen = wire.ActionFilter(phases=_phases(phase), parent=parent, offset=offset, limit=limit)
+    return await control.actions.list(run, chosen)
 
 
 @get("/runs/{run:str}/actions/{action:str}", summary="Look at an action")

@@ -13,7 +13,7 @@ from litestar.response import Redirect
 
 from flyte.errors import InvalidInputError, RunNotFoundError
 from flyte.rules import moment
-from flyte.wire import ROOT_ACTION, Action, ActionDetails, ActionPhase, Run, RunFilter, Scope
+from flyte.wire import ROOT_ACTION, Action, ActionDetails, ActionFilter, ActionPhase, Run, RunFilter, Scope
 from tarmac.api.parameters import MOST_ATTEMPTS
 from tarmac.api.plane import By, Control, ControlPlane
 from tarmac.api.runs import phase_of
@@ -151,7 +151,8 @@ async def _rows(
     """The tree's lines or, with a phase, one page of the actions in that phase; and whether there are more."""
     if not phase:
         return await tree.rows(control, run, unfolded), False
-    found = await control.actions.list(run, None, phase_of(phase), tree.PAGE + 1, number * tree.PAGE)
+    chosen = ActionFilter(phases=(phase_of(phase),), limit=tree.PAGE + 1, offset=number * tree.PAGE)
+    found = await control.actions.list(run, chosen)
     return [tree.Row(0, action) for action in found[: tree.PAGE]], len(found) > tree.PAGE
 
 

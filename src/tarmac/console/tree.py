@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flyte.wire import ROOT_ACTION, Action, Run
+from flyte.wire import ROOT_ACTION, Action, ActionFilter, Run
 from tarmac.api.plane import ControlPlane
 
 PAGE = 100
@@ -78,7 +78,7 @@ class Row:
 
 async def rows(control: ControlPlane, run: str, unfolded: Unfolded) -> list[Row]:
     """The tree's lines, from the root down."""
-    (root,) = await control.actions.list(run, None, None, 1, 0)  # the first one made
+    (root,) = await control.actions.list(run, ActionFilter(limit=1))  # the first one made
     found = [_row(0, root, unfolded)]
     if found[0].is_open:
         await _below(control, root, unfolded, 1, found)
@@ -87,7 +87,7 @@ async def rows(control: ControlPlane, run: str, unfolded: Unfolded) -> list[Row]
 
 async def _below(control: ControlPlane, parent: Action, unfolded: Unfolded, depth: int, found: list[Row]) -> None:
     page = unfolded.pages[parent.name]
-    children = await control.actions.list(parent.run, parent.name, None, PAGE, page * PAGE)
+    children = await control.actions.list(parent.run, ActionFilter(parent=parent.name, limit=PAGE, offset=page * PAGE))
     for child in children:
         row = _row(depth, child, unfolded)
         found.append(row)

@@ -233,8 +233,8 @@ order by a.created, a.name limit :limit offset :offset
 -- name: actions_of_parent
 and a.parent = :parent
 
--- name: actions_of_phase
-and a.phase = :phase
+-- name: actions_of_phases
+and a.phase in ({phases})
 
 -- name: attempts
 select {columns attempts} from attempts where run = :run and action = :action order by number

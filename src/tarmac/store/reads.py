@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from flyte.errors import InvalidInputError, RunNotFoundError
-from flyte.wire import ActionPhase, DeploymentPhase, Event, RunFilter, Scope
+from flyte.wire import EVERY_ACTION, ActionFilter, ActionPhase, DeploymentPhase, Event, RunFilter, Scope
 from tarmac.store import tables
 from tarmac.store.batch import indexed, scope_key
 from tarmac.store.database import Session
@@ -145,15 +145,14 @@ class Reads:
 
         return await self._snapshot(ask)
 
-    async def actions(
-        self, run: str, parent: str | None = None, phase: ActionPhase | None = None, limit: int = 1000, offset: int = 0
-    ) -> Snapshot[list[WholeAction]]:
-        """A run's actions; only the children of `parent`, or only those in one phase, if that is given."""
-        filters = [*(["actions_of_parent"] if parent is not None else ()), *(["actions_of_phase"] if phase else ())]
-        sql = self._queries.compose("actions", map(part, filters))
-        values = _plain({"run": run, "parent": parent, "phase": phase.value if phase else None})
-        page: Values = {**values, "limit": limit, "offset": offset}
-        return await self._snapshot(lambda session: [_whole_action(row) for row in session.rows(sql, page)])
+    async def actions(self, run: str, chosen: ActionFilter = EVERY_ACTION) -> Snapshot[list[WholeAction]]:
+        """The chosen actions of a run."""
+        parts = {"actions_of_parent": chosen.parent is not None, "actions_of_phases": bool(chosen.phases)}
+        filters = [part(name) for name, wanted in parts.items() if wanted]
+        sql = self._queries.compose("actions", filters, phases=_phase_names(chosen.phases))
+        page: Values = {"limit": chosen.limit, "offset": chosen.offset, **_phase_values(chosen.phases)}
+        values = {**_plain({"run": run, "parent": chosen.parent}), **page}
+        return await self._snapshot(lambda session: [_whole_action(row) for row in session.rows(sql, values)])
 
     async def attempts(self, run: str, action: str) -> list[AttemptRow]:
         return await self._all(tables.ATTEMPTS, "attempts", run=run, action=action)
@@ -342,8 +341,7 @@ def _walk(
         values = {**values, "page_at": page[1] if by_root else page[0], "page_by": chosen.before_run}
     alias = {"runs": ("r.created", "r.name"), "runs_in_phase": ("a.created", "a.run")}
     at, by = alias.get(walk, ("l.created", "l.run"))
-    phases = ", ".join(f":phase{n}" for n in range(len(chosen.phases)))
-    sql = queries.compose(walk, filters, at=at, by=by, phases=phases)
+    sql = queries.compose(walk, filters, at=at, by=by, phases=_phase_names(chosen.phases))
     return [_whole_run(row) for row in session.rows(sql, values)]
 
 
@@ -374,9 +372,16 @@ def _values(scope: Scope, chosen: RunFilter) -> Values:
     }
     for n, (label, value) in enumerate(chosen.labels.items()):
         values[f"label{n}"], values[f"value{n}"] = indexed(label), indexed(value)
-    for n, phase in enumerate(chosen.phases):
-        values[f"phase{n}"] = phase.value
-    return _plain(values)
+    return _plain({**values, **_phase_values(chosen.phases)})
+
+
+def _phase_names(phases: Sequence[ActionPhase]) -> str:
+    """The parameters of a filter by phases."""
+    return ", ".join(f":phase{n}" for n in range(len(phases)))
+
+
+def _phase_values(phases: Sequence[ActionPhase]) -> Values:
+    return {f"phase{n}": phase.value for n, phase in enumerate(phases)}
 
 
 def _place(session: Session, queries: Queries, name: str) -> tuple[float, float]:

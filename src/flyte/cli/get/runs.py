@@ -17,7 +17,7 @@ from flyte.cli.render import clock, lasted, one_line, words
 from flyte.cli.tables import Column
 from flyte.moments import ago
 from flyte.tracebacks import readable
-from flyte.wire import ROOT_ACTION, Action, ActionPhase, ErrorInfo, Run, RunFilter
+from flyte.wire import ROOT_ACTION, Action, ActionFilter, ActionPhase, ErrorInfo, Run, RunFilter
 
 if TYPE_CHECKING:
     from flyte._client.client import Client
@@ -166,7 +166,7 @@ async def _show_run(client: Any, name: str, form: str) -> None:
     )
     if form == "table":
         click.echo()
-        render.listing(await client.list_actions(name, limit=50), ACTIONS, form)
+        render.listing(await client.list_actions(name, ActionFilter(limit=50)), ACTIONS, form)
         if run.actions > 50:
             click.echo(f"… and {run.actions - 50} more; `flyte get action {name}` lists them all", err=True)
 
@@ -213,7 +213,7 @@ def get_action(
     refuse_filters(name)
     client = connect(project, domain)
     if name is None:
-        actions = client.list_actions(run, phase=_phases(phases), limit=limit)
+        actions = client.list_actions(run, ActionFilter(phases=tuple(_phases(phases)), limit=limit))
         render.listing(asyncio.run(actions), ACTIONS, form, "no actions in that phase")
         return
     found = asyncio.run(client.get_action(run, name))

@@ -8,7 +8,6 @@ import msgspec
 
 from flyte import wire
 from flyte.errors import ActionNotFoundError, NotFoundError
-from flyte.wire import ActionPhase
 from tarmac.control import records
 from tarmac.control.live import LiveAction
 from tarmac.control.runs.links import links_of
@@ -115,15 +114,9 @@ class ActionRecords:
 
         return Moving(final, self._home.worker_log(worker.unit), runs)
 
-    async def list(
-        self,
-        run: str,
-        parent: str | None = None,
-        phase: ActionPhase | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[wire.Action]:
+    async def list(self, run: str, chosen: wire.ActionFilter = wire.EVERY_ACTION) -> list[wire.Action]:
+        """The chosen actions of a run in the order of their creation. Raises RunNotFoundError."""
         await self._runs.get(run)
-        snapshot = await self._store.actions(run, parent=parent, phase=phase, limit=limit, offset=offset)
+        snapshot = await self._store.actions(run, chosen)
         await self._journal.reach(snapshot.seq)
         return [records.action_record(row, children=children) for row, children in snapshot.found]
