@@ -16,6 +16,7 @@ GROUND = {
     "checks",
     "home",
     "inputs",
+    "line_times",
     "logs",
     "model",
     "process",
@@ -97,6 +98,7 @@ FROM_FLYTE = {
         "moments",
         "official",
         "backoff",
+        "log_times",
     )
 }
 """What the platform may know of the package that users import."""
@@ -115,6 +117,7 @@ FLOORS: tuple[set[str], ...] = (
         "_logging",
         "json_schema",
         "moments",
+        "log_times",
         "runtime.identity",
     },
     {"wire", "concurrency", "archive", "official", "syncify", "_importing", "_absent_modules"},

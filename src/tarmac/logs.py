@@ -9,6 +9,8 @@ nor repeats anything.
 A follower notices new bytes by the file's size, at most LONGEST_PAUSE after they were written: that works on every
 system and file system, for files that do not exist yet, and for any number of followers. Before each read it asks
 whether the log is complete; since the read comes afterwards, nothing is lost at the end.
+
+Lines get the times at which they were written, as far as these were noted (`line_times`).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from flyte.wire import LogLine
+from tarmac.line_times import LineTimes
 from tarmac.workload_files import NOT_A_FILE, open_to_read
 
 T = TypeVar("T")
@@ -65,7 +68,7 @@ def read(path: LogFile, after: int | None = None, tail: int | None = None) -> li
     lines: list[LogLine] = []
     while block := _block(path, cutter.position):
         lines += cutter.feed(block)
-    return lines + cutter.rest()
+    return _times_of(path).add(lines + cutter.rest(), _grew(path))
 
 
 async def follow(
@@ -133,7 +136,9 @@ async def together(
 
 def named(lines: list[LogLine], source: str) -> list[LogLine]:
     """The lines, each with the name of its log."""
-    return [LogLine(text=line.text, offset=line.offset, source=source, open=line.open) for line in lines]
+    return [
+        LogLine(text=line.text, offset=line.offset, source=source, open=line.open, time=line.time) for line in lines
+    ]
 
 
 async def _rest(pause: float, idle: bool) -> float:
@@ -153,6 +158,7 @@ class _Follower:
         self._partial = partial
         self._spoke = time.monotonic()
         self._cutter = _Cutter(start_of(path, after, tail))
+        self._times = _times_of(path)
         self._waited = False
         self._quiet_since: float | None = None
         self.ended = False
@@ -160,8 +166,12 @@ class _Follower:
 
     def take(self) -> list[LogLine]:
         """The complete lines since the last call, or the first of them if they are many."""
-        if self.ended:
-            return []
+        return [] if self.ended else self._timed(self._take())
+
+    def _timed(self, lines: list[LogLine]) -> list[LogLine]:
+        return self._times.add(lines, _grew(self._path)) if lines else lines
+
+    def _take(self) -> list[LogLine]:
         over = self._is_over()
         if _size(self._path) < self._cutter.position:
             self._cutter = _Cutter(0)  # the file was begun anew
@@ -287,6 +297,15 @@ def _tail_start(path: LogFile, lines: int) -> int:
         wanted -= newlines
         end = begin
     return 0
+
+
+def _times_of(path: LogFile) -> LineTimes:
+    return LineTimes(path if isinstance(path, Path) else path.final)
+
+
+def _grew(path: LogFile) -> float | None:
+    """When the log was written to last."""
+    return _look(path, lambda file: os.fstat(file.fileno()).st_mtime)
 
 
 def _size(path: LogFile) -> int:

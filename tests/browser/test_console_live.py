@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flyte.cli.signin import page_for
+from flyte.log_times import RECORD, file_of
 from flyte.wire import ActionPhase, App, AppStatus, ErrorInfo, Replica
 
 from ..tarmac.api_server import OWNER, Server, add, serving
@@ -57,6 +58,10 @@ async def without_reload(page: Page) -> AsyncIterator[None]:
 def put(path: Path, text: str) -> None:
     with path.open("a") as file:
         file.write(text)
+
+
+def put_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 async def seen(page: Page, selector: str, text: str) -> None:
@@ -185,6 +190,19 @@ async def test_hostile_values_run_nothing(server: Server, page: Page) -> None:
     await seen(page, "#detail .error", "<script>")
     assert alerts == []
     assert await page.locator("main script, main img").count() == 0
+
+
+async def test_a_log_shows_the_times_of_its_lines_when_they_are_asked_for(server: Server, page: Page) -> None:
+    name = await add(server)
+    log = server.control.log_file(name)
+    put(log, "one\ntwo\n")
+    put_bytes(Path(file_of(str(log))), RECORD.pack(4, 1_700_000_000.25) + RECORD.pack(8, 1_700_000_001.5))
+    await page.goto(f"{HOME}/runs/{name}")
+    await seen(page, "pre.log", "two")
+    assert await page.locator("pre.log").inner_text() == "one\ntwo\n"
+    await page.get_by_label("times").check()
+    shown = (await page.locator("pre.log").inner_text()).splitlines()
+    assert [(line[5:12], line[13:]) for line in shown] == [(":20.250", "one"), (":21.500", "two")], shown
 
 
 async def test_every_page_fits_a_phone(server: Server, page: Page) -> None:

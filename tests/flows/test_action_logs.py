@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,51 @@ async def chorus(word: str, voices: int) -> list[int]:
 @again.task
 def often(word: str, opens: str = "") -> int:
     return speak(word, opens)
+"""
+
+
+CONVERSATION = """
+import subprocess
+
+import flyte
+
+fresh = flyte.TaskEnvironment(name="fresh-talk")
+again = flyte.TaskEnvironment(name="again-talk", reusable=flyte.ReusePolicy(replicas=(1, 2)))
+together = flyte.TaskEnvironment(name="together-talk", reusable=flyte.ReusePolicy(replicas=1, concurrency=8))
+
+
+@fresh.task
+async def answer_fresh(word: str) -> None:
+    print("fresh answer to", word)
+    subprocess.run(["echo", f"{word} from a child process"], check=True)
+
+
+@again.task
+async def answer_again(word: str) -> None:
+    print("again answer to", word)
+
+
+@together.task
+async def answer_together(word: str) -> None:
+    print("together answer to", word)
+
+
+async def talk() -> None:
+    for answer in (answer_fresh, answer_again, answer_together):
+        for word in ("one", "two"):
+            print("asks", word)
+            await answer(word)
+    print("has heard all")
+
+
+@fresh.task
+async def talk_fresh() -> None:
+    await talk()
+
+
+@together.task
+async def talk_together() -> None:
+    await talk()
 """
 
 
@@ -229,3 +275,26 @@ def test_the_words_of_a_worker_that_died_while_nobody_looked_are_found_after_a_r
     opens.touch()
     assert result(speaking, run)["phase"] == "succeeded"
     world.http.close()
+
+
+@pytest.mark.parametrize("task", ["talk_fresh", "talk_together"])
+def test_the_log_of_a_run_has_what_parent_and_children_wrote_in_the_order_in_which_they_did(
+    platform: Platform, task: str
+) -> None:
+    done = platform.cli("run", platform.write("conversation.py", CONVERSATION), task)
+    assert done.code == 0, done.both
+    name = platform.cli("get", "run", "--task-name", task, "--limit", "1", "-o", "name").out.strip()
+    lines = [_decoded(line) for line in platform.cli("get", "logs", name, "-o", "json").out.splitlines()]
+    expected: list[str] = []
+    for how in ("fresh", "again", "together"):
+        for word in ("one", "two"):
+            expected += [f"asks {word}", f"{how} answer to {word}"]
+            expected += [f"{word} from a child process"] if how == "fresh" else []
+    assert sorted(line["text"] for line in lines) == sorted([*expected, "has heard all"])
+    assert [line["text"] for line in lines if "from a child" not in line["text"]] == [
+        *(line for line in expected if "from a child" not in line), "has heard all",
+    ]  # fmt: skip
+    times = [line["time"] for line in lines]
+    assert times == sorted(times)
+    shown = platform.cli("get", "logs", name, "-t").out.splitlines()
+    assert [re.fullmatch(r"\d{4}(-\d\d){2} (\d\d:){2}\d\d\.\d{3}  .+", line) for line in shown].count(None) == 0

@@ -317,6 +317,9 @@ def test_an_app_is_served_stopped_started_followed_and_removed(platform: Platfor
     assert httpx.get(url, trust_env=False).status_code == 200
     assert platform.cli("get", "app", "plain-server", "-o", "url").out.strip() == url
     assert "serving" in platform.cli("get", "logs", "plain-server").out
+    assert re.search(
+        r"^\d{4}(-\d\d){2} (\d\d:){2}\d\d\.\d{3}  serving$", platform.cli("get", "logs", "plain-server", "-t").out, re.M
+    )
 
     stopped = platform.cli("update", "app", "plain-server", "--deactivate", "--wait")
     assert stopped.code == 0, stopped.both

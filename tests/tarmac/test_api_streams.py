@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from flyte._client.client import Client
 from flyte._client.request import Request
 from flyte._client.transport import Transport
 from flyte.errors import NotAuthenticatedError
+from flyte.log_times import RECORD, file_of
 from flyte.wire import ActionPhase, DeploymentPhase
 from tarmac.api import streams
 
@@ -32,6 +35,10 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 def put(path: Path, text: str) -> None:
     with path.open("a") as file:
         file.write(text)
+
+
+def put_times(log: Path, records: Iterable[tuple[int, float]]) -> None:
+    Path(file_of(str(log))).write_bytes(b"".join(RECORD.pack(*record) for record in records))
 
 
 async def lines_of(server: Server, path: str, **query: Any) -> list[dict[str, Any]]:
@@ -314,6 +321,24 @@ async def test_the_log_of_a_run_is_that_of_all_its_actions_and_attempts(server: 
     ]  # fmt: skip
     last = await lines_of(server, f"/v1/runs/{name}/logs", tail=1)
     assert [line["text"] for line in last] == ["second"]
+
+
+async def test_the_log_of_a_run_has_the_lines_of_its_actions_in_the_order_of_their_times(server: Server) -> None:
+    name = await add(server)
+    server.control.child(name, "c1")
+    server.control.child(name, "c2")
+    begun = time.time()
+    written = {"a0": {"before": 10, "after": 40}, "c1": {"a": 20, "b": 30, "c": 35}, "c2": {"x": 25, "y": 50}}
+    for action, lines in written.items():
+        log = server.control.log_file(name, action)
+        put(log, "".join(f"{text}\n" for text in lines))
+        sizes = itertools.accumulate(len(text) + 1 for text in lines)
+        put_times(log, zip(sizes, (begun + second for second in lines.values()), strict=True))
+    found = await lines_of(server, f"/v1/runs/{name}/logs")
+    assert [line["text"] for line in found] == ["before", "a", "x", "b", "c", "after", "y"]
+    assert [round(line["time"] - begun) for line in found] == [10, 20, 25, 30, 35, 40, 50]
+    last = await lines_of(server, f"/v1/runs/{name}/logs", tail=3)
+    assert [line["text"] for line in last] == ["c", "after", "y"]
 
 
 async def test_the_log_of_a_run_is_followed_to_its_end(server: Server) -> None:

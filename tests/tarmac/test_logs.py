@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from flyte.log_times import RECORD, file_of
 from flyte.wire import LogLine
 from tarmac import logs
 from tests.tarmac.house import eventually
@@ -50,6 +52,51 @@ def test_reading_on_from_any_offset_loses_and_doubles_nothing(log: Path) -> None
 def test_the_tail_is_the_last_lines_whether_or_not_the_last_one_is_ended(log: Path, tail: int, end: str) -> None:
     log.write_text("\n".join(f"line {n}" for n in range(10)) + end)
     assert logs.read(log, tail=tail) == (logs.read(log)[-tail:] if tail else [])
+
+
+def put_times(log: Path, *records: tuple[int, float]) -> None:
+    Path(file_of(str(log))).write_bytes(b"".join(RECORD.pack(*record) for record in records))
+
+
+def test_a_line_has_the_time_at_which_the_log_was_long_enough_for_it(log: Path) -> None:
+    log.write_text("one\ntwo\nthree\n")
+    put_times(log, (6, 100.0), (8, 101.0), (14, 105.0))
+    assert [line.time for line in logs.read(log)] == [100.0, 101.0, 105.0]
+    for after, tail in ((4, None), (None, 2)):
+        assert [line.time for line in logs.read(log, after, tail)] == [101.0, 105.0]
+
+
+def test_a_line_whose_time_is_not_noted_yet_has_that_of_the_last_write(log: Path) -> None:
+    log.write_text("one\ntwo\n")
+    os.utime(log, (200.0, 200.0))
+    put_times(log, (4, 100.0))
+    assert [line.time for line in logs.read(log)] == [100.0, 200.0]
+
+
+def test_a_log_of_an_older_release_has_no_times(log: Path) -> None:
+    log.write_text("one\ntwo\n")
+    assert [line.time for line in logs.read(log)] == [None, None]
+
+
+def test_times_are_found_among_many(log: Path) -> None:
+    log.write_text("".join(f"{n:7}\n" for n in range(10_000)))
+    put_times(log, *((8 * (n + 1), float(n)) for n in range(10_000)))
+    assert [line.time for line in logs.read(log)] == [float(n) for n in range(10_000)]
+    assert [line.time for line in logs.read(log, tail=2)] == [9_998.0, 9_999.0]
+
+
+async def test_a_followed_log_has_times(log: Path) -> None:
+    over: list[bool] = []
+    put(log, "one\n")
+    put_times(log, (4, 100.0))
+    seen = []
+    async for line in logs.follow(log, None, lambda: bool(over)):
+        seen.append((line.text, line.time))
+        if not over:
+            put_times(log, (4, 100.0), (8, 103.0))
+            put(log, "one\ntwo\n")
+            over.append(True)
+    assert seen == [("one", 100.0), ("two", 103.0)]
 
 
 def test_the_tail_of_a_large_file_is_found_across_blocks(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

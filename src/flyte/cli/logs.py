@@ -6,7 +6,8 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -16,6 +17,9 @@ from flyte.wire import ROOT_ACTION, ActionFilter, LogLine
 
 if TYPE_CHECKING:
     from flyte._client.client import Client
+
+Form = Literal["text", "times", "json"]
+"""How lines are printed: as they were written, with their times, or as JSON objects."""
 
 APP_LINES = 30
 """Lines of an app's log that are shown without --tail."""
@@ -28,6 +32,7 @@ PAGE = 1000
     epilog=examples(
         "flyte get logs RUN -f",
         "flyte get logs RUN ACTION --attempt 1",
+        "flyte get logs RUN -t",
         "flyte get logs my-app -f",
         "flyte get logs RUN -o json | jq -r .text",
     ),
@@ -44,6 +49,7 @@ PAGE = 1000
     type=click.IntRange(1),
     help="Only this attempt of an action.  [default: the latest; with -f, all]",
 )
+@click.option("-t", "--timestamps", is_flag=True, help="Begin each line with the time at which it was written.")
 @click.option("--replica", help="Of an app: only this replica's.")
 @click.option("-o", "--output", type=click.Choice(("table", "json")), metavar="FORMAT", help="json: an object a line.")
 @scoped
@@ -53,6 +59,7 @@ def get_logs(
     lines: int | None,
     follow: bool,
     attempt: int | None,
+    timestamps: bool,
     replica: str | None,
     output: str | None,
     project: str | None,
@@ -60,13 +67,13 @@ def get_logs(
 ) -> None:
     """Print what a run, one of its actions, or an app wrote.
 
-    The log of a run is that of all its actions. Lines of its children begin with the task and its number, as in
-    `fetch[17] | `: the actions of a task are numbered in the order of their creation. Output has no times, so what is
-    there already comes action by action; with -f the rest comes as it is written.
+    The log of a run is that of all its actions, in the order in which the lines were written. Lines of its children
+    begin with the task and its number, as in `fetch[17] | `: the actions of a task are numbered in the order of their
+    creation.
     """
     client = connect(project, domain)
-    as_json = invocation().format(output).startswith("json")
-    asyncio.run(_print(client, name, action, lines, follow, attempt, replica, as_json))
+    form: Form = "json" if invocation().format(output).startswith("json") else "times" if timestamps else "text"
+    asyncio.run(_print(client, name, action, lines, follow, attempt, replica, form))
 
 
 async def _print(
@@ -77,21 +84,21 @@ async def _print(
     follow: bool,
     attempt: int | None,
     replica: str | None,
-    as_json: bool,
+    form: Form,
 ) -> None:
     if replica is not None or (action is None and await _is_app(client, name)):
         if attempt is not None or action is not None:
             raise click.UsageError("ACTION and --attempt are of a run; an app has replicas: --replica.")
-        await print_app_logs(client, name, replica, tail or APP_LINES, follow, as_json)
+        await print_app_logs(client, name, replica, tail or APP_LINES, follow, form)
     elif action is not None or attempt is not None:
         which = action or ROOT_ACTION
-        stream = client.run_logs(name, which, attempt=attempt, tail=tail, follow=follow, partial=not as_json)
-        if not await show(stream, as_json):
+        stream = client.run_logs(name, which, attempt=attempt, tail=tail, follow=follow, partial=form != "json")
+        if not await show(stream, form):
             say(await _silence(client, name, which))
     else:
         labels = Labels(client, name)
-        stream = client.whole_run_logs(name, tail=tail, follow=follow, partial=not as_json)
-        if not await show(stream, as_json, labels):
+        stream = client.whole_run_logs(name, tail=tail, follow=follow, partial=form != "json")
+        if not await show(stream, form, labels):
             say(await _silence(client, name, None))
 
 
@@ -101,10 +108,10 @@ async def print_app_logs(
     replica: str | None = None,
     tail: int = APP_LINES,
     follow: bool = False,
-    as_json: bool = False,
+    form: Form = "text",
 ) -> None:
-    stream = client.app_logs(name, replica=replica, tail=tail, follow=follow, partial=not as_json)
-    if not await show(stream, as_json):
+    stream = client.app_logs(name, replica=replica, tail=tail, follow=follow, partial=form != "json")
+    if not await show(stream, form):
         say(f"the app {name} has written nothing{f' as {replica}' if replica else ''}")
 
 
@@ -118,18 +125,25 @@ async def _silence(client: Client, run: str, action: str | None) -> str:
     return f"the run {run} has written nothing" + (f", and neither has any of its {count} actions" if count > 1 else "")
 
 
-async def show(stream: AsyncIterator[LogLine], as_json: bool, labels: Labels | None = None) -> bool:
+async def show(stream: AsyncIterator[LogLine], form: Form, labels: Labels | None = None) -> bool:
     """Print the lines on stdout as they come; returns whether there were any."""
     page = Page()
     any_line = False
     async for line in stream:
         any_line = True
-        if as_json:
+        if form == "json":
             render.show_json(render.as_data(line), "json-raw")
             continue
-        page.show(line, await labels.of(line.source) if labels else "")
+        label = await labels.of(line.source) if labels else ""
+        page.show(line, _time_of(line) + label if form == "times" else label)
     page.end()
     return any_line
+
+
+def _time_of(line: LogLine) -> str:
+    """The beginning of the line that has its time, of the same width where none is known."""
+    written = "" if line.time is None else datetime.fromtimestamp(line.time).isoformat(" ", "milliseconds")
+    return f"{written:23}  "
 
 
 class Labels:

@@ -28,6 +28,7 @@ from flyte._failure import to_error
 from flyte._sync import block, in_event_loop
 from flyte._values.text import from_bytes, to_bytes
 from flyte.errors import ActionAbortedError, BaseRuntimeError, NotInTaskContextError
+from flyte.runtime import output
 from flyte.runtime.loader import describe
 from flyte.runtime.values import pack_value, unpack_value
 
@@ -197,6 +198,7 @@ class Job:
         if first or task.has_own_spec:
             known = Submission(a.run, a.project, a.domain, a.action, context=custom)
             spec = msgspec.json.encode(task.spec(self._root, known))
+        output.settle()
         return wire.Call(
             key=next(_keys),
             run=a.run,

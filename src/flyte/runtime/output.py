@@ -4,7 +4,8 @@ With one action at a time the file descriptors themselves are turned, so that wh
 write arrives there, and nothing that was written is ever lost. To make a file costs more than to run a small function
 (the file system's inodes, a folder for the run), and most small functions print nothing. So a worker has one file,
 `workers/<unit>.log`, made once; it is given the action's own name when the action is over, if anything stands in it,
-and only then another one is made. Until then, and when the process dies, readers find it under the worker's name
+and only then another one is made. The times of its lines are noted under the action's own name from the start
+(`flyte.log_times`). Until then, and when the process dies, readers find it under the worker's name
 (`tarmac.logs.Moving`). A fork server hands an empty file on to the next worker.
 
 Where the disk is full, what is printed is lost, and nothing else. (What a child process prints, it loses or not as it
@@ -34,6 +35,8 @@ import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
+from flyte.log_times import Times
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -44,19 +47,26 @@ FILE = "FLYTE_OUTPUT"
 
 
 class _Lossy(io.FileIO):
-    """A full disk costs what is written into it, and not the action that writes."""
+    """A file for which a full disk costs the output, and not the action that writes; `times` notes when it grows."""
+
+    def __init__(self, file: int, closefd: bool, times: Times) -> None:
+        super().__init__(file, "w", closefd=closefd)
+        self._times = times
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
-            return super().write(data) or 0
+            written = super().write(data) or 0
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             return memoryview(data).nbytes
+        with contextlib.suppress(OSError):  # the action has put a pipe in the place of its log
+            self._times.note(self.tell())
+        return written
 
 
-def _stream(file: int, closefd: bool, line_buffering: bool, unbuffered: bool = False) -> io.TextIOWrapper:
-    raw = _Lossy(file, "w", closefd=closefd)
+def _stream(file: int, closefd: bool, times: Times, line_buffering: bool, unbuffered: bool = False) -> io.TextIOWrapper:
+    raw = _Lossy(file, closefd, times)
     buffer = raw if unbuffered else io.BufferedWriter(raw)
     return io.TextIOWrapper(buffer, "utf-8", "backslashreplace", None, line_buffering, unbuffered)
 
@@ -85,20 +95,23 @@ class Output:
         self._path = path
         self._kept: dict[str, TextIO] = {}
         """The streams that each action starts with: ours, or what the module that was imported put in their place."""
+        self._times = Times()
         for name, file in STREAMS:
             old = getattr(sys, name)
             if not _is_usable(old):
-                old = _stream(file, False, line_buffering=True)
+                old = _stream(file, False, self._times, line_buffering=True)
             elif _is_plain(old):
                 old.flush()
-                old = _stream(file, False, old.line_buffering, old.write_through)
+                old = _stream(file, False, self._times, old.line_buffering, old.write_through)
             self._keep(name, old)
         self._file = _open(path)
         _watch_forks()
+        _of_process[:] = [self]
 
-    def turn(self) -> None:
-        """From now on."""
+    def turn(self, log: str) -> None:
+        """From now on, for the action whose log will be `log`."""
         self._flush()
+        self._times.begin(log)
         os.dup2(self._file, 1)
         os.dup2(self._file, 2)
         self._restore()
@@ -110,15 +123,32 @@ class Output:
         """
         self._flush()
         self._restore()
-        if os.fstat(self._file).st_size == 0:
-            return
-        _rename(self._path, path)
+        size = os.fstat(self._file).st_size
+        if size:
+            self._times.note_all(size)
+            _rename(self._path, path)
         if last:
             return
+        self._times.close()
+        if size:
+            self._begin_file()
+
+    def _begin_file(self) -> None:
         new = _open(self._path)  # before the old one is closed: where there is no room, that goes on
-        os.close(self._file)
-        self._file = new
-        self.turn()
+        old, self._file = self._file, new
+        os.close(old)
+        os.dup2(self._file, 1)
+        os.dup2(self._file, 2)
+
+    def settle(self) -> None:
+        """See `settle` below."""
+        self._flush()
+        self._times.settle()
+
+    def note_times(self) -> None:
+        """Note that the log has grown, also by the output of child processes."""
+        with contextlib.suppress(OSError):  # the file is being replaced at this moment
+            self._times.note_all(os.fstat(self._file).st_size)
 
     def _flush(self) -> None:
         """Twice for every action, and so without a look at streams that are nearly always the same ones."""
@@ -137,7 +167,7 @@ class Output:
         for name, file in STREAMS:
             kept = self._kept[name]
             if not _is_usable(kept):
-                self._keep(name, _stream(file, False, line_buffering=True))
+                self._keep(name, _stream(file, False, self._times, line_buffering=True))
             elif getattr(sys, name) is not kept:
                 setattr(sys, name, kept)
 
@@ -159,15 +189,31 @@ def flush() -> None:
 _pending: weakref.WeakSet[TextIO | Late] = weakref.WeakSet()
 """The streams of this module that are in use."""
 
+_of_process: list[Output] = []
+"""The output of this process, where it serves one action at a time; else empty."""
+
 _flushing = threading.Lock()
 
 
 def flush_pending() -> None:
-    """Write out what is buffered in streams of this module, from a thread that is not the user's."""
+    """Write out what is buffered in streams of this module, from a thread that is not the user's, and note the time."""
     with _flushing:
         for stream in tuple(_pending):
             with contextlib.suppress(Exception):  # it was closed, or is being used at this moment
                 stream.flush()
+        for output in _of_process:
+            output.note_times()
+
+
+def settle() -> None:
+    """Called when an action calls another: what it has printed gets a time before that of the other's first line."""
+    own = _log.get()
+    with contextlib.suppress(Exception):  # it was closed or detached by the action
+        if own is not None:
+            own.flush()
+        else:
+            for output in _of_process:
+                output.settle()
 
 
 @functools.cache
@@ -256,10 +302,11 @@ class Late(io.TextIOBase):
     def __init__(self, path: str) -> None:
         self._path = path
         self._stream: TextIO | None = None
+        self._times = Times(path)
 
     def _made(self) -> TextIO:
         if self._stream is None:
-            self._stream = _stream(_open(self._path), True, line_buffering=True)
+            self._stream = _stream(_open(self._path), True, self._times, line_buffering=True)
             _pending.add(self)
         return self._stream
 
@@ -269,6 +316,7 @@ class Late(io.TextIOBase):
     def flush(self) -> None:
         if self._stream is not None:
             self._stream.flush()
+            self._times.settle()
 
     @property
     def buffer(self) -> Any:
@@ -280,6 +328,8 @@ class Late(io.TextIOBase):
         if stream is not None:
             with contextlib.suppress(ValueError):  # the action has detached it
                 stream.close()
+            self._times.settle()
+            self._times.close()
         super().close()  # it flushes what is still there: nothing
 
 

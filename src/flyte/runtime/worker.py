@@ -187,7 +187,7 @@ class Worker:
         try:
             slot.write(self._in_flight())
             if out is not None:
-                out.turn()
+                out.turn(job.assign.log)
         except OSError as error:
             message = f"the worker cannot write down what it has in flight: {error}"
             return job.failed(RuntimeSystemError("WorkerLostError", message))

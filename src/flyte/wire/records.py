@@ -300,6 +300,8 @@ class LogLine(Record, frozen=True, kw_only=True):
     attempt: int = 1
     open: bool = False
     """Whether the line goes on with the next one of its source: it is very long, or not ended yet."""
+    time: float | None = None
+    """When it was written, in seconds since the epoch; None where that is not known."""
 
 
 class SecretInfo(Record, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from flyte import wire
+from flyte.log_times import Times
 from tarmac import process
 from tarmac.agent import shortage
 from tarmac.agent.fork_server import WORKER, ForkServer, PoolBroken, environment
@@ -43,6 +44,7 @@ LAST_WARNING = 1.0
 
 _PORT_ATTEMPTS = 3
 _SWEEP_PAUSE = 0.1
+_LOG_PAUSE = 0.25
 _MEMORY_PAUSE = 0.5
 _SHORTAGE_PAUSE = 1.0
 
@@ -106,7 +108,7 @@ class Agent:
             )
             link = tasks.create_task(self._link.run())
             lives = Lives(self._lease, self._pools, self._units)
-            looks = (self._ground.look, self._sweep, self._look_at_memory, lives.look)
+            looks = (self._ground.look, self._sweep, self._look_at_memory, lives.look, self._look_at_logs)
             others = [tasks.create_task(_over_and_over(look)) for look in looks]
             await self._stopping.wait()
             link.cancel()  # first: what ends from now on has not failed, and nothing new is to be started
@@ -193,6 +195,7 @@ class Agent:
             replica = order.replica
             log_file = Path(replica.log) if replica and replica.log else self._pools.log(order.pool)
             unit = self._units[order.unit] = Unit(order, log_file)
+            unit.times = Times(str(log_file)) if replica and replica.log else None
             self._tasks.create_task(self._live(unit))
 
     def _stop_unit(self, order: wire.StopUnit) -> None:
@@ -223,6 +226,9 @@ class Agent:
             exited = self._give_up(unit, error)
         finally:
             del self._units[unit.name]
+            unit.note_times()
+            if unit.times is not None:
+                unit.times.close()
         self._link.send(exited)
         self._ground.left(unit.name)
         if unit.pid and (unit.order.kind == "replica" or exited.code != 0):
@@ -326,6 +332,12 @@ class Agent:
             self._sweep_wanted.set()
             raise
         process.kill(left - {unit.pid for unit in self._units.values()})
+
+    async def _look_at_logs(self) -> None:
+        """Note when the logs of replicas grow: the times of their lines."""
+        await asyncio.sleep(_LOG_PAUSE)
+        for unit in self._units.values():
+            unit.note_times()
 
     async def _look_at_memory(self) -> None:
         """The watchdog, for units whose memory the kernel does not limit."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flyte import wire
+from flyte.log_times import Times
 from tarmac.agent.last_lines import last_error, own_frames, tail
 from tarmac.process import describe_exit
 
@@ -34,6 +35,8 @@ class Unit:
     """`host:port`, once it is ready."""
     log_start: int = 0
     """Size of the log before it wrote anything."""
+    times: Times | None = None
+    """Notes when the log of a replica grows; workers do that themselves."""
     fork_server: ForkServer | None = None
     """What forked it, once it has asked for a fork."""
     verdict: str = ""
@@ -54,6 +57,11 @@ class Unit:
     def pid(self) -> int:
         """0 as long as it has none."""
         return self.started.result() if self.started.done() and not self.started.cancelled() else 0
+
+    def note_times(self) -> None:
+        """Note when its log has grown."""
+        if self.times is not None:
+            self.times.note_all(size(self.log))
 
     def begin_again(self) -> None:
         """Forget the process that has ended: another is started for the same order."""

@@ -1,13 +1,17 @@
-"""The log of a whole run: the logs of all attempts of all its actions.
+"""The log of a whole run: the logs of all attempts of all its actions, merged by the times of their lines.
 
-Lines have no times. So the lines that were written before the call are sent action by action, in the order in which the
-actions were created; with `follow`, later lines are sent as they are written.
+A log is opened when the merge has come to the start of its action, so that not all of them are open at once. A line
+without a time (of a log of an older release) counts as written when the line before it was, or when its action started.
+With `follow`, lines that are found at one look are sent in the order of their times.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+import itertools
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import cast
@@ -23,7 +27,7 @@ from tarmac.api.parameters import Follow, Name, Partial, Tail
 from tarmac.api.plane import Control, ControlPlane
 
 PAGE = 1000
-"""Actions that are listed at once."""
+"""Actions that are listed at once, and lines that are sent at once."""
 
 
 @get("/runs/{run:str}/logs", summary="Read a run's log", media_type="application/x-ndjson")
@@ -32,8 +36,8 @@ async def read_run_log(
 ) -> Stream:
     """The logs of all its actions: a LogLine on each line, whose `source` is the action's name.
 
-    Present lines are sent action by action, in the order of their creation. With `follow` the answer goes on with
-    later lines until the run is over; it begins with the last `tail` lines of each action.
+    Lines come in the order in which they were written. With `follow` the answer goes on with later lines until the run
+    is over; it begins with the last `tail` lines of each action.
     """
     record = await control.runs.get(run)
     if follow and not record.phase.is_terminal:
@@ -51,12 +55,60 @@ async def _actions(control: ControlPlane, run: str) -> AsyncIterator[Action]:
 
 
 async def _written(control: ControlPlane, run: str, tail: int | None = None) -> AsyncIterator[list[LogLine]]:
-    """The present content of the logs."""
+    """The present content of the logs, merged by time."""
+    merge = _Merge()
     async for action in _actions(control, run):
-        for number in range(1, action.attempt + 1):
-            path, _ = control.actions.attempt_log(run, action.name, number)
-            async for batch in logs.batches(path, None, lambda: True, tail):
-                yield [_of(line, action.name, number) for line in batch]
+        async for batch in merge.until(action.created):
+            yield batch
+        for attempt in range(1, action.attempt + 1):
+            begun = (action.started if attempt == action.attempt else None) or action.created
+            merge.add(begun, _lines_of(control, run, action.name, attempt, tail))
+    async for batch in merge.until(math.inf):
+        yield batch
+
+
+class _Merge:
+    """The lines of several logs in the order of their times."""
+
+    def __init__(self) -> None:
+        self._logs: list[tuple[float, int, LogLine | None, AsyncIterator[LogLine]]] = []
+        """A heap: the time of a log's next line, the log's number, and the line; None as long as the log is not opened.
+
+        The number decides between equal times.
+        """
+        self._numbers = itertools.count()
+
+    def add(self, begun: float, lines: AsyncIterator[LogLine]) -> None:
+        """Include a log that has no line before the time `begun`."""
+        heapq.heappush(self._logs, (begun, next(self._numbers), None, lines))
+
+    async def until(self, time: float) -> AsyncIterator[list[LogLine]]:
+        """The lines that were written before `time`."""
+        batch: list[LogLine] = []
+        while self._logs and self._logs[0][0] < time:
+            since, number, line, lines = self._logs[0]
+            if line is not None:
+                batch.append(line)
+            following = await anext(lines, None)
+            if following is None:
+                heapq.heappop(self._logs)
+            else:
+                heapq.heapreplace(self._logs, (max(since, following.time or since), number, following, lines))
+            if len(batch) >= PAGE:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+
+async def _lines_of(
+    control: ControlPlane, run: str, action: str, attempt: int, tail: int | None
+) -> AsyncIterator[LogLine]:
+    """The present lines of one attempt's log."""
+    path, _ = control.actions.attempt_log(run, action, attempt)
+    async for lines in logs.batches(path, None, lambda: True, tail):
+        for line in lines:
+            yield _of(line, action, attempt)
 
 
 async def _last(control: ControlPlane, run: str, count: int) -> AsyncIterator[list[LogLine]]:
@@ -117,11 +169,20 @@ async def _followed(control: ControlPlane, run: str, tail: int | None, partial: 
         together = logs.together(begun.sources, None, tail, partial, lambda: begun.is_over or watching.done())
         async with contextlib.aclosing(cast("AsyncGenerator[list[LogLine], None]", together)) as batches:
             async for batch in batches:
-                yield [_placed(line) for line in batch]
+                yield [_placed(line) for line in _in_order(batch)]
         await watching
     finally:
         watching.cancel()
         await asyncio.wait((watching,))
+
+
+def _in_order(lines: list[LogLine]) -> list[LogLine]:
+    """The lines by their times; one without a time goes with the line before it."""
+    since, ordered = 0.0, []
+    for line in lines:
+        since = line.time or since
+        ordered.append((since, line))
+    return [line for _, line in sorted(ordered, key=lambda each: each[0])]
 
 
 def _placed(line: LogLine) -> LogLine:

@@ -161,13 +161,22 @@ function append(pre, lines, seen) {
     const begun = seen.open?.data ?? ""; // what is shown of this line already
     const text = (begun + line.text).split("\r").at(-1); // a progress bar begins its line anew
     if (seen.open) seen.open.data = text + (line.open ? "" : "\n");
-    else added.append(text + (line.open ? "" : "\n"));
+    else added.append(...timeOf(line), text + (line.open ? "" : "\n"));
     if (!line.open) seen.open = null;
     else seen.open ??= added.lastChild;
   }
   pre.append(added);
-  while (pre.childNodes.length > MOST_LINES) pre.firstChild.remove();
+  while (pre.childNodes.length > 2 * MOST_LINES) pre.firstChild.remove(); // a line has a time and a text
   if (atEnd) pre.scrollTop = pre.scrollHeight;
+}
+
+function timeOf(line) { // shown while "times" is checked
+  if (!line.time) return [];
+  const written = new Date(line.time * 1000), time = document.createElement("time");
+  const clock = [written.getHours(), written.getMinutes(), written.getSeconds()].map(part => String(part).padStart(2, "0"));
+  time.textContent = `${clock.join(":")}.${String(written.getMilliseconds()).padStart(3, "0")} `;
+  time.dateTime = time.title = written.toISOString();
+  return [time];
 }
 
 // ------------------------------------------------------------------------------------------------- what people do
@@ -183,8 +192,8 @@ addEventListener("click", event => {
 });
 
 addEventListener("change", event => {
-  if (event.target.matches("[data-wrap]")) {
-    event.target.closest("[data-part]").querySelector(".log").classList.toggle("wrap", event.target.checked);
+  if (event.target.matches("[data-shows]")) {
+    event.target.closest("[data-part]").querySelector(".log").classList.toggle(event.target.dataset.shows, event.target.checked);
   }
   if (event.target.matches("[data-filters] select")) event.target.form.requestSubmit();
 });

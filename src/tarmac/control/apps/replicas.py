@@ -12,11 +12,13 @@ import logging
 import secrets as randomness
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 
 from flyte import wire
 from flyte.errors import DeploymentError
+from flyte.log_times import file_of
 from tarmac.auth import Identities
 from tarmac.control.agents import GONE, Agent
 from tarmac.control.apps.addresses import Addresses
@@ -184,6 +186,7 @@ class Replicas:
         for path in logs[LOGS_KEPT:]:
             if path.stem not in app.replicas:
                 path.unlink(missing_ok=True)
+                Path(file_of(str(path))).unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ what is heard of them
 
