@@ -12,7 +12,7 @@ import contextlib
 import gc
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,8 +26,6 @@ from tarmac.store.reader import Reader
 from tarmac.store.sqlite import SqliteSession
 from tests.tarmac.fake_agent import Act
 from tests.tarmac.house import TASKS, House, eventually, open_house
-
-SCOPE: dict[str, Any] = {"project": wire.DEFAULT_PROJECT, "domain": wire.DEFAULT_DOMAIN}
 
 
 @pytest.fixture
@@ -308,35 +306,6 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(SqliteSession, "rows", noted)
     return made
-
-
-async def test_a_list_takes_as_many_queries_for_many_entries_as_for_one(house: House, queries: list[str]) -> None:
-    async def behave(act: Act) -> Any:
-        if act.assign.task == "env.tree":
-            await asyncio.gather(*(act.call("env.add", x=n) for n in range(20)))
-
-    house.behave = behave
-    await house.result("tree", name="new")
-    for _ in range(20):
-        await house.result("add")
-    control = house.control
-    lists: list[tuple[int, Callable[[int], Awaitable[list[Any]]]]] = [
-        (20, lambda limit: control.runs.list(wire.Scope(), wire.RunFilter(limit=limit))),
-        (
-            20,
-            lambda limit: control.runs.list(wire.Scope(), wire.RunFilter(phases=(ActionPhase.SUCCEEDED,), limit=limit)),
-        ),
-        (20, lambda limit: control.actions.list("new", wire.ActionFilter(limit=limit))),
-        (20, lambda limit: control.actions.list("new", wire.ActionFilter(parent="a0", limit=limit))),
-        (10, lambda limit: control.tasks.list(**SCOPE, limit=limit)),
-    ]
-    for many, ask in lists:
-        numbers = []
-        for limit in (1, many):
-            queries.clear()
-            assert len(await ask(limit)) == limit
-            numbers.append(len(queries))
-        assert numbers[0] == numbers[1] <= 2
 
 
 async def test_what_a_name_means_is_read_once_until_a_deployment_changes_it(house: House, queries: list[str]) -> None:
