@@ -39,7 +39,7 @@ def store_file(path: Path, data: bytes) -> None:
     """Create `path`, whose name is made of its content, unless it exists; a file that a power cut truncated is
     written again. The file and its name are on disk when this returns.
     """
-    if path.exists() and path.stat().st_size == len(data):
+    if is_stored(path, len(data)):
         return
     temporary = _written_beside(path, data)
     try:
@@ -48,6 +48,18 @@ def store_file(path: Path, data: bytes) -> None:
         os.unlink(temporary)
         raise
     sync(path.parent)
+
+
+def is_stored(path: Path, size: int) -> bool:
+    """Whether `path`, whose name is made of its content, exists with this size. It then counts as new.
+
+    Its time of change is set, so that a collector which has found nobody who refers to it leaves it alone.
+    """
+    try:
+        os.utime(path, follow_symlinks=False)
+        return path.stat().st_size == size
+    except FileNotFoundError:  # a collector may take it away between the two
+        return False
 
 
 def sync(path: Path) -> None:

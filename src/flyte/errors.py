@@ -4,23 +4,20 @@
     ├── InitializationError                 no platform is configured, or it cannot be reached or started
     ├── RuntimeSystemError                  the platform's fault
     │   ├── SystemUnavailableError          the platform does not answer
-    │   ├── UnionRpcError                   Flyte's, never raised here
-    │   └── WorkerLostError                 the process that ran the action died or stopped answering
+    │   └── WorkerLostError, UnionRpcError  the process that ran the action died or stopped answering; Flyte's own
     ├── RuntimeUnknownError
     └── RuntimeUserError                    the user's fault: code, inputs, names
         ├── InvalidInputError (ValueError)  an input is missing, unknown or of the wrong type        422
         ├── NotFoundError                                                                            404
         │   ├── RemoteTaskNotFoundError
         │   ├── RunNotFoundError, ActionNotFoundError
-        │   ├── AppNotFoundError, SecretNotFoundError
-        │   └── ConditionNotFoundError
-        ├── AlreadyExistsError              a name is taken by something else                        409
-        │   └── RunAlreadyExistsError
+        │   └── AppNotFoundError, SecretNotFoundError, ConditionNotFoundError
+        ├── AlreadyExistsError ─ RunAlreadyExistsError       a name is taken by something else       409
         ├── NotAuthenticatedError                                                                    401
         ├── NotAllowedError                                                                          403
         ├── TooLargeError                   a value or a body is over the limit                      413
         ├── DeploymentError                 an app did not start, a cycle, a broken import
-        ├── OOMError, TaskInterruptedError, ActionAbortedError, RetriesExhaustedError
+        ├── OOMError, TaskInterruptedError, ActionAbortedError, RetriesExhaustedError, StorageError
         ├── TaskTimeoutError ─ MaxRuntimeExceededError, MaxQueuedTimeExceededError, DeadlineExceededError
         └── …                               the rest of Flyte's names, see below
 
@@ -191,6 +188,12 @@ class TooLargeError(_Coded):
 
 class InlineIOMaxBytesBreached(TooLargeError):
     """Raised when a task's value is over the limit that the task declares."""
+
+
+class StorageError(_Coded):
+    """Raised when an object store refuses access, is full, or does not have the bucket."""
+
+    status = 500
 
 
 class DeploymentError(_Coded):

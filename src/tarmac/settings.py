@@ -6,6 +6,7 @@ else it is the default.
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import re
@@ -15,7 +16,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from flyte.errors import InitializationError
+from flyte.errors import InitializationError, InvalidInputError
+from flyte.object_store import split
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ SETTINGS: tuple[Setting, ...] = (
         "full",
         "SQLite: `full` is on disk at every commit; `normal` may lose the last moments at a power cut.",
         ("full", "normal"),
+    ),
+    Setting(
+        "storage_url",
+        "",
+        "`s3://BUCKET/PREFIX`, `gs://…` or `az://…`: large values, code bundles and new files lie there; empty: in the "
+        "platform's folder. It takes the package obstore, and credentials in the environment (docs/storage.md).",
     ),
     Setting("slots", 0, "Actions that run at once; 0: four for each core, at least 8. Waiting parents do not count."),
     Setting("spare_workers", 2, "Processes kept ready ahead of need for each environment in use."),
@@ -132,6 +140,7 @@ class Settings:
     domain: str
     database_url: str
     fsync: str
+    storage_url: str
     slots: int
     spare_workers: int
     pool_idle: float
@@ -238,6 +247,8 @@ def _value(row: Setting, wanted: type, raw: object, where: str) -> object:
     if row.name.endswith("port") and not value <= 65535:
         raise _bad(f"{where}: {row.name} is {text}; ports go up to 65535")
     _check_words(row, str(value), where)
+    if row.name == "storage_url" and value:
+        _check_store(str(value), where)
     if row.choices and text not in row.choices:
         raise _bad(f"{where}: {row.name} is {text!r}; write one of {', '.join(row.choices)}")
     return value
@@ -258,6 +269,16 @@ def _check_words(row: Setting, text: str, where: str) -> None:
                 raise _bad(f"{where}: {word!r} is not an address or a network such as 10.1.0.0/16") from None
         elif row.name == "app_hosts" and not re.fullmatch(r"\*|[A-Za-z0-9._-]{1,253}", word):
             raise _bad(f"{where}: {word!r} is not a host name (letters, digits, dots and hyphens, without a port)")
+
+
+def _check_store(url: str, where: str) -> None:
+    """Raises InitializationError for a URL that names no object store, or where the package for it is not installed."""
+    try:
+        split(url)
+    except InvalidInputError as error:
+        raise _bad(f"{where}: {error}") from None
+    if importlib.util.find_spec("obstore") is None:
+        raise _bad(f"{where}: {url} needs the package obstore; install it beside Tarmac: pip install 'flyte[storage]'")
 
 
 def _bad(message: str) -> InitializationError:

@@ -7,6 +7,7 @@ would answer. Its time is what `now` says.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
@@ -42,11 +43,19 @@ class FakeBlobs:
     async def has(self, digest: str) -> bool:
         return digest in self.content
 
-    async def get(self, digest: str) -> bytes:
-        return self.content[digest]
+    async def size(self, digest: str) -> int:
+        return len(self.content[digest])
 
-    async def put_at(self, digest: str, data: bytes) -> None:
-        self.content[digest] = bytes(data)
+    async def stream(self, digest: str) -> AsyncIterator[bytes]:
+        yield self.content[digest]
+
+    async def put_stream(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
+        data = b"".join([chunk async for chunk in chunks])
+        if (found := hashlib.sha256(data).hexdigest()) != digest:
+            raise InvalidInputError(f"the bytes have the sha256 {found}, not {digest}")
+        is_new = digest not in self.content
+        self.content[digest] = data
+        return is_new
 
 
 class Journal:
@@ -128,6 +137,7 @@ class FakeControl:
         self.keys = FakeKeys(self)
         self.projects = FakeProjects(self)
         self.builds = FakeBuilds(self)
+        self.storage = FakeStorage(self)
         self.cache = FakeCache(self)
         self.did: list[tuple[str, str]] = []
         """(what, by) for everything that was asked for in somebody's name."""
@@ -222,6 +232,20 @@ class FakeControl:
 
     def health(self) -> wire.Health:
         return wire.Health(status="ok", version="0.1.0", pid=1, components={"control": "ok", "agent": "ok"})
+
+
+class FakeStorage(_Part):
+    async def prune(self, request: wire.PruneStorageRequest, by: str) -> wire.PrunedStorage:
+        removed = [name for name in request.runs if name in self._fake.known_runs]
+        return wire.PrunedStorage(runs=removed, dry_run=request.dry_run)
+
+    async def use(self) -> wire.StorageUse:
+        size = sum(map(len, self._fake.blobs.content.values()))
+        return wire.StorageUse(
+            place="/platform",
+            use=[wire.DiskUse(kind="values", bytes=size, items=len(self._fake.blobs.content))],
+            free=10**9,
+        )
 
 
 class FakeBuilds(_Part):

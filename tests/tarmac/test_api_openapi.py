@@ -83,6 +83,8 @@ async def test_the_routes_are_those_of_the_plan(document: dict[str, Any]) -> Non
         "POST /v1/images",
         "GET /v1/images/{id}/log",
         "POST /v1/images/prune",
+        "GET /v1/storage",
+        "POST /v1/storage/prune",
         "GET /v1/tasks",
         "GET /v1/tasks/{name}",
         "POST /v1/runs",

@@ -1,4 +1,4 @@
-"""Blobs: bytes by their sha256, on disk when the call returns."""
+"""Blobs as files of this machine; what every store promises is in tests/contract/test_blobs.py."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from flyte.errors import InvalidInputError, NotFoundError
 from flyte.runtime import values
 from flyte.wire import INLINE_LIMIT
-from tarmac.blobs import Blobs, unfinished
+from tarmac.blobs import FileBlobs, unfinished
 from tarmac.home import Home
 
 DATA = b"a value that is larger than a row"
@@ -26,59 +25,20 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
-async def test_what_was_put_is_found_by_its_digest(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path)
-    assert not await blobs.has(DIGEST)
-    assert await blobs.put(DATA) == DIGEST
-    assert await blobs.has(DIGEST)
-    assert await blobs.get(DIGEST) == DATA
-    assert blobs.path(DIGEST).read_bytes() == DATA
-    assert await Blobs(tmp_path).get(DIGEST) == DATA
-
-
 async def test_the_same_bytes_are_stored_once(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path)
+    blobs = FileBlobs(tmp_path)
     await blobs.put(DATA)
     made = blobs.path(DIGEST).stat()
-    await asyncio.gather(blobs.put(DATA), blobs.put_at(DIGEST, DATA))
+    await asyncio.gather(blobs.put(DATA), blobs.put(DATA))
     assert blobs.path(DIGEST).stat().st_ino == made.st_ino
     assert names(tmp_path) == [DIGEST]
 
 
-async def test_many_who_put_the_same_bytes_at_once_all_succeed(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path)
-    assert set(await asyncio.gather(*(blobs.put(DATA) for _ in range(20)))) == {DIGEST}
-    assert names(tmp_path) == [DIGEST]
-
-
-async def test_bytes_that_are_not_what_they_are_said_to_be_are_refused(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path)
-    await blobs.put_at(DIGEST, DATA)
-    other = "0" * 64
-    with pytest.raises(InvalidInputError, match=f"{DIGEST}, not {other}"):
-        await blobs.put_at(other, DATA)
-    assert names(tmp_path) == [DIGEST]
-
-
 async def test_a_blob_that_a_power_cut_shortened_is_mended(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path)
+    blobs = FileBlobs(tmp_path)
     blobs.path(DIGEST).write_bytes(DATA[:5])
     await blobs.put(DATA)
     assert await blobs.get(DIGEST) == DATA
-
-
-async def test_a_blob_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=DIGEST):
-        await Blobs(tmp_path).get(DIGEST)
-
-
-@pytest.mark.parametrize("digest", ["", "../token", DIGEST.upper(), DIGEST + "\n", DIGEST[:-1], f"x/{DIGEST}"])
-async def test_what_is_no_digest_never_becomes_a_path(tmp_path: Path, digest: str) -> None:
-    blobs = Blobs(tmp_path)
-    for call in (blobs.has(digest), blobs.get(digest), blobs.put_at(digest, DATA)):
-        with pytest.raises(InvalidInputError, match="is not a sha256"):
-            await call
-    assert names(tmp_path) == []
 
 
 async def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +47,7 @@ async def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        await Blobs(tmp_path).put(DATA)
+        await FileBlobs(tmp_path).put(DATA)
     assert names(tmp_path) == []
 
 
@@ -104,7 +64,7 @@ def small_files() -> Iterator[None]:
 
 async def test_what_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:
     with small_files(), pytest.raises(OSError, match="File too large"):
-        await Blobs(tmp_path).put(b"x" * 2000)
+        await FileBlobs(tmp_path).put(b"x" * 2000)
     assert names(tmp_path) == []
 
 

@@ -15,7 +15,7 @@ from flyte.wire import SLOT_SIZE
 from tarmac import logs
 from tarmac.agent.bundle import unpack
 from tarmac.agent.last_lines import tail
-from tarmac.blobs import Blobs
+from tarmac.blobs import FileBlobs
 from tarmac.control.workers.in_flight import LARGEST, InFlightFile
 from tarmac.gateway.access_log import append
 
@@ -58,7 +58,7 @@ def test_an_access_log_that_leads_elsewhere_is_not_written_to(planted: Path) -> 
 
 async def test_a_blob_that_leads_elsewhere_is_not_there(planted: Path) -> None:
     with pytest.raises(NotFoundError, match="is not a regular file"):
-        await Blobs(planted.parent).get(DIGEST)
+        await FileBlobs(planted.parent).get(DIGEST)
 
 
 def test_a_bundle_that_leads_elsewhere_is_named_and_fails_alone(planted: Path) -> None:

@@ -134,6 +134,14 @@ class Client:
         """Remove environments that nothing needs and no deployment asked for in `older` seconds; what they were."""
         return await self._api.post("/images/prune", wire.PruneRequest(older=older), list[wire.ImageRecord])
 
+    async def storage(self) -> wire.StorageUse:
+        """Where the platform's values, files, code and logs lie, and how much they are."""
+        return await self._api.get("/storage", wire.StorageUse)
+
+    async def prune_storage(self, request: wire.PruneStorageRequest) -> wire.PrunedStorage:
+        """Remove runs that have ended, and what nobody refers to; what that was."""
+        return await self._api.post("/storage/prune", request, wire.PrunedStorage, timeout=3600)
+
     async def list_cache(self, task: str | None = None, limit: int = 100) -> list[wire.CachedResult]:
         """The results in the cache, of one task (full name) if that is given; newest first."""
         return await self._api.get("/cache", list[wire.CachedResult], task=task, limit=limit)

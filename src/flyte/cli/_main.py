@@ -53,6 +53,7 @@ VERBS: dict[str, Verb] = {
     "abort": Verb("abort:abort", "Change things", "Stop a run or an action."),
     "create": Verb("create:create", "Change things", "A secret, an API key, a project, a config file."),
     "update": Verb("update:update", "Change things", "Start or stop an app."),
+    "prune": Verb("prune:prune", "Change things", "Remove old runs, and files that nothing refers to."),
     "delete": Verb("delete:delete", "Change things", "An app, a secret, an API key, results from the cache."),
 }
 

@@ -7,14 +7,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from flyte.atomic import store_file
-from flyte.errors import TooLargeError
-from flyte.wire import INLINE_LIMIT, VALUE_LIMIT, Value
+from flyte.backoff import Pauses
+from flyte.errors import RuntimeSystemError, SystemUnavailableError, TooLargeError
+from flyte.wire import INLINE_LIMIT, VALUE_LIMIT, ErrorBody, ErrorInfo, Value
 
 if TYPE_CHECKING:
     from urllib.request import Request
 
 _TIMEOUT = 300
+"""Seconds that a single call may take."""
+_PATIENCE = 60.0
+"""Seconds for which a call is made again while the platform is away."""
 
 
 def pack_value(data: bytes, what: str) -> Value:
@@ -38,23 +44,53 @@ def unpack_value(value: Value) -> bytes:
     folder = os.environ.get("FLYTE_BLOBS")
     if folder and (path := Path(folder, value.blob)).exists():
         return path.read_bytes()
-    from urllib.request import urlopen  # not at the top: it brings TLS and mail into every process, and few need it
-
-    with urlopen(_request("GET", value.blob), timeout=_TIMEOUT) as answer:
-        return bytes(answer.read())
+    data = _answered("GET", value.blob)
+    if hashlib.sha256(data).hexdigest() != value.blob:
+        raise RuntimeSystemError("DamagedValue", f"the value {value.blob} arrived damaged; run the action again")
+    return data
 
 
 def _put(data: bytes) -> str:
     digest = hashlib.sha256(data).hexdigest()
     folder = os.environ.get("FLYTE_BLOBS")
-    if folder and os.path.isdir(folder):
+    if folder and not os.environ.get("FLYTE_STORAGE_URL") and os.path.isdir(folder):
         store_file(Path(folder, digest), data)
     else:
-        from urllib.request import urlopen
-
-        with urlopen(_request("PUT", digest, data), timeout=_TIMEOUT):
-            pass
+        _answered("PUT", digest, data)
     return digest
+
+
+def _answered(method: str, digest: str, data: bytes | None = None) -> bytes:
+    """What the platform answers. While it is away the call is made again: it may be made twice.
+
+    Raises SystemUnavailableError when it stays away, and RuntimeSystemError for a refusal.
+    """
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+    from urllib.request import urlopen  # not at the top: it brings TLS and mail into every process, and few need it
+
+    pauses = Pauses(limit=_PATIENCE)
+    while True:
+        try:
+            with urlopen(_request(method, digest, data), timeout=_TIMEOUT) as answer:
+                return bytes(answer.read())
+        except HTTPError as error:
+            with error:
+                told = _told(error.read())
+            if error.code not in (502, 503, 504):
+                raise RuntimeSystemError(told.code, f"the value {digest}: {told.message}") from None
+            why = told.message
+        except (URLError, HTTPException, OSError) as error:  # refused, reset, or cut off in the middle
+            why = str(error)
+        if not pauses.sleep():
+            raise SystemUnavailableError(f"the value {digest} cannot be moved: {why}")
+
+
+def _told(body: bytes) -> ErrorInfo:
+    try:
+        return msgspec.json.decode(body, type=ErrorBody).error
+    except msgspec.MsgspecError:
+        return ErrorInfo(code="SystemUnavailableError", message=body[:300].decode(errors="replace"))
 
 
 def _request(method: str, digest: str, data: bytes | None = None) -> Request:

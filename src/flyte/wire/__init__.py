@@ -18,3 +18,4 @@ from flyte.wire.gateway_frames import *  # noqa: F403
 from flyte.wire.records import *  # noqa: F403
 from flyte.wire.runs import *  # noqa: F403
 from flyte.wire.specs import *  # noqa: F403
+from flyte.wire.storage import *  # noqa: F403

@@ -32,6 +32,7 @@ from tarmac.agent.memory import Memory, find_groups
 from tarmac.agent.pools import Pools
 from tarmac.agent.readiness import until_ready
 from tarmac.agent.unit import Unit, free_port, in_words, size
+from tarmac.blobs import open_blobs
 from tarmac.home import Home
 
 log = logging.getLogger("tarmac.agent")
@@ -54,7 +55,8 @@ class Agent:
 
     `lease`: seconds without a heartbeat after which a fork server is killed, and for which others may be stopped.
     `worker`: the module whose `serve` is a worker's life. `common`: variables that the environments of all pools have.
-    `isolation`: the setting. `image_timeout`: seconds that it may take to make one environment.
+    `isolation`: the setting. `image_timeout`: seconds that it may take to make one environment. `storage_url`: the
+    object store that has the code bundles; empty for the platform's folder.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Agent:
         common: Mapping[str, str] | None = None,
         isolation: str = "open",
         image_timeout: float = 600,
+        storage_url: str = "",
     ) -> None:
         self._home = home
         self._worker = worker
@@ -74,6 +77,7 @@ class Agent:
         self._common = common or {}
         self._isolation = isolation
         self._image_timeout = image_timeout
+        self._storage_url = storage_url
         self._units: dict[str, Unit] = {}
         self._link = ControlLink(home.link_socket, home.token, self._states, self._obey, self._welcomed)
         self._tasks: asyncio.TaskGroup
@@ -105,6 +109,7 @@ class Agent:
                 self._ground,
                 self._units,
                 self._images.ensure,
+                open_blobs(self._storage_url, self._home.blobs),
             )
             link = tasks.create_task(self._link.run())
             lives = Lives(self._lease, self._pools, self._units)

@@ -25,6 +25,7 @@ async def run() -> None:
         common=common,
         isolation=values.isolation,
         image_timeout=values.image_timeout,
+        storage_url=values.storage_url,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from flyte import wire
-from flyte.errors import CodeBundleError
+from flyte.errors import CodeBundleError, InvalidInputError, NotFoundError, StorageError, SystemUnavailableError
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac.agent import bundle
 from tarmac.agent.fork_server import ForkServer, PoolBroken, environment, system_failure
@@ -19,6 +19,7 @@ from tarmac.agent.preload import Preload
 from tarmac.agent.preloads import Preloads
 from tarmac.agent.shortage import is_shortage, patiently
 from tarmac.agent.unit import Unit
+from tarmac.blobs import Blobs
 from tarmac.home import Home
 
 log = logging.getLogger("tarmac.agent")
@@ -28,7 +29,7 @@ class Pools:
     """`report` gets PoolReady and PoolFailed for the control plane; `tasks` runs a task for each fork server.
 
     `common` is what the environments of all pools begin with. `units`: a live view of those that there are.
-    `ensure` has an environment whole that a pool's Python is in, and raises BuildFailed.
+    `ensure` has an environment whole that a pool's Python is in, and raises BuildFailed. `blobs` has the code bundles.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Pools:
         ground: Ground,
         units: Mapping[str, Unit],
         ensure: Callable[[str], Awaitable[None]],
+        blobs: Blobs,
     ) -> None:
+        self._blobs = blobs
         self._ground = ground
         self._ensure = ensure
         self._units = units
@@ -100,12 +103,22 @@ class Pools:
         if pool.bundle is None:
             return
         digest = pool.bundle
-        blob, folder = self._home.blobs / digest, self._home.code / digest
+        folder = self._home.code / digest
         try:
+            blob = await self._blob(digest)
             await patiently("unpacking", lambda: asyncio.to_thread(bundle.unpack, blob, digest, folder))
             await self._ground.protect(folder)
         except (CodeBundleError, OSError, RuntimeError) as error:
             raise _broken(pool, str(error), error) from error
+
+    async def _blob(self, digest: str) -> Path:
+        """The bundle's archive on this machine."""
+        try:
+            return await self._blobs.local(digest)
+        except (NotFoundError, InvalidInputError):
+            raise CodeBundleError(f"the code bundle {digest} is not on this machine; deploy again to send it") from None
+        except (StorageError, SystemUnavailableError) as error:
+            raise CodeBundleError(f"the code bundle {digest} cannot be fetched: {error}") from error
 
     async def _have_environment(self, pool: PoolSpec) -> None:
         if not pool.image:

@@ -1,21 +1,18 @@
 """Content by the sha256 of its bytes: code bundles (tar.gz) and blobs (the JSON text of large values).
 
-An upload is written to a temporary file while it is hashed. It is kept only if its digest is that of the address, so a
-broken upload can be sent again and a stored one never changes.
+Content is streamed in both directions. An upload is written to a temporary file while it is hashed. It is kept only if
+its digest is that of the address, so a broken upload can be sent again and a stored one never changes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import mmap
-import tempfile
-from collections.abc import AsyncIterator
-from typing import IO, Any
+from typing import Any
 
 from litestar import Request, Response, Router, get, head, put
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.response import Stream
 
-from flyte.errors import InvalidInputError, NotFoundError
+from flyte.errors import NotFoundError
 from tarmac.api.parameters import Digest
 from tarmac.api.plane import Blobs, Control
 
@@ -38,8 +35,8 @@ async def put_bundle(digest: Digest, control: Control, request: Request[Any, Any
 
 
 @get("/bundles/{digest:str}", summary="Fetch a code bundle", media_type="application/gzip")
-async def get_bundle(digest: Digest, control: Control) -> Response[bytes]:
-    return Response(await _get(control.blobs, digest), media_type="application/gzip")
+async def get_bundle(digest: Digest, control: Control) -> Stream:
+    return await _get(control.blobs, digest, "application/gzip")
 
 
 @head("/blobs/{digest:str}", summary="Is a large value there?")
@@ -55,8 +52,8 @@ async def put_blob(digest: Digest, control: Control, request: Request[Any, Any, 
 
 
 @get("/blobs/{digest:str}", summary="Fetch a large value", media_type="application/json")
-async def get_blob(digest: Digest, control: Control) -> Response[bytes]:
-    return Response(await _get(control.blobs, digest), media_type="application/json")
+async def get_blob(digest: Digest, control: Control) -> Stream:
+    return await _get(control.blobs, digest, "application/json")
 
 
 async def _check_there(blobs: Blobs, digest: str) -> None:
@@ -64,35 +61,15 @@ async def _check_there(blobs: Blobs, digest: str) -> None:
         raise NotFoundError(f"nothing with the digest {digest} was sent; PUT it first")
 
 
-async def _get(blobs: Blobs, digest: str) -> bytes:
+async def _get(blobs: Blobs, digest: str, media_type: str) -> Stream:
     await _check_there(blobs, digest)
-    return await blobs.get(digest)
+    length = {"Content-Length": str(await blobs.size(digest))}
+    return Stream(blobs.stream(digest), media_type=media_type, headers=length)
 
 
 async def _put(blobs: Blobs, digest: str, request: Request[Any, Any, Any]) -> Response[None]:
-    was_there = await blobs.has(digest)
-    with tempfile.TemporaryFile(prefix="tarmac-upload-") as file:
-        found = await _receive(request.stream(), file)
-        if found != digest:
-            raise InvalidInputError(f"the bytes that arrived have the digest {found}, not {digest}; send them again")
-        if not was_there:
-            await blobs.put_at(digest, _content(file))
-    return Response(None, status_code=200 if was_there else 201)
-
-
-async def _receive(chunks: AsyncIterator[bytes], file: IO[bytes]) -> str:
-    """Write the request's body to `file`; returns its sha256."""
-    sha256 = hashlib.sha256()
-    async for chunk in chunks:
-        sha256.update(chunk)
-        file.write(chunk)
-    file.flush()
-    return sha256.hexdigest()
-
-
-def _content(file: IO[bytes]) -> Any:
-    """The file's bytes, mapped from the page cache instead of read into this process's memory."""
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.tell() else b""
+    is_new = await blobs.put_stream(digest, request.stream())
+    return Response(None, status_code=201 if is_new else 200)
 
 
 def routes(value_limit: int) -> list[Router]:

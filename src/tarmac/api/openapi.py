@@ -50,6 +50,7 @@ TAGS = {
     "cache": "Results by which later calls of the same task, with the same inputs, are answered.",
     "images": "The Python and packages that images become.",
     "deployments": "How tasks and apps get here.",
+    "storage": "How much lies in the platform's storage, and the removal of what is not used.",
     "bundles and blobs": "Code and large values, by the sha256 of their bytes.",
     "platform": "Health, secrets, keys and projects.",
 }
@@ -63,6 +64,7 @@ EXAMPLES: dict[str, Any] = {
         "environments": [{"name": "etl", "kind": "task", "image": {"python": [3, 12], "packages": ["pandas<2"]}}]
     },
     "PruneRequest": {"older": 1209600},
+    "PruneStorageRequest": {"older": 2592000, "dry_run": True},
     "Project": {"id": "search", "name": "Search", "description": "Everything about ranking"},
     "DeployRequest": {
         "version": "v1",

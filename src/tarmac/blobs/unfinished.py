@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 
+from tarmac.blobs.files import restore
 from tarmac.home import Home
 
 AGE = 3600.0
@@ -12,7 +13,11 @@ AGE = 3600.0
 
 
 def remove(home: Home, now: float) -> None:
-    """Remove abandoned temporary files of values and unpacked bundles; a file that cannot be removed stays."""
+    """Remove abandoned temporary files of values and unpacked bundles; a file that cannot be removed stays.
+
+    Blobs whose removal was interrupted get their names back first.
+    """
+    restore(home.blobs)
     for path in (*home.blobs.glob(".put-*"), *home.code.glob(".*")):
         with contextlib.suppress(OSError):
             if now - path.stat().st_mtime > AGE:

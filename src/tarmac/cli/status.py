@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from tarmac import disk
 from tarmac.cli.command import HOME, home_of
 from tarmac.home import Home
 from tarmac.supervisor import lock
@@ -36,7 +37,8 @@ def _state(home: Home) -> dict[str, Any]:
     pid = lock.holder(home)
     if not pid:
         return {"running": False, "home": str(home.path)}
-    told = {"isolation": home.isolation_profile(), "left_out": left_out(home), **_parts(home)}
+    use = {each.kind: each.bytes for each in disk.use(home)}
+    told = {"isolation": home.isolation_profile(), "left_out": left_out(home), "disk": use, **_parts(home)}
     return {"running": True, "home": str(home.path), **(home.state() or {}), **told}
 
 
@@ -76,5 +78,7 @@ def table(state: dict[str, Any]) -> str:
     if isolation := state.get("isolation"):
         reason = f" ({isolation['reason']})" if isolation["reason"] else ""
         lines.append(f"  {'isolation':<11} {isolation['profile']}{reason}")
+    if use := state.get("disk"):
+        lines.append(f"  {'disk':<11} {', '.join(f'{kind} {size / 2**20:,.1f} MiB' for kind, size in use.items())}")
     lines += left_out_lines(state.get("left_out", []))
     return "\n".join(lines)

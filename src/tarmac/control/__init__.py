@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 import tarmac
 from flyte import wire
+from flyte.errors import StorageError, SystemUnavailableError
 from tarmac.auth import Identities
-from tarmac.blobs import Blobs, unfinished
+from tarmac.blobs import ObjectBlobs, open_blobs, unfinished
 from tarmac.control.agents import Agent
 from tarmac.control.apps.apps import Apps
 from tarmac.control.apps.catalog import Catalog
@@ -25,6 +26,8 @@ from tarmac.control.apps.deployments import Deployments
 from tarmac.control.apps.parameters import RunOutputs
 from tarmac.control.builds import Builds
 from tarmac.control.clock import Clock
+from tarmac.control.collector import Collector
+from tarmac.control.folders import restore
 from tarmac.control.images import Images
 from tarmac.control.inbox import Inbox, WorkerPeer
 from tarmac.control.keys import Keys
@@ -47,7 +50,7 @@ from tarmac.home import Home
 from tarmac.links.server import Link, Peer
 from tarmac.secrets import Sealer
 from tarmac.settings import Settings
-from tarmac.store import Store
+from tarmac.store import RunRow, Store, TaskRow
 
 log = logging.getLogger("tarmac.control")
 
@@ -63,11 +66,11 @@ class Control:
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self.home, self.settings, self.endpoint, self.store = home, settings, endpoint, store
-        self.blobs = Blobs(home.blobs)
+        self.blobs = open_blobs(settings.storage_url, home.blobs)
         self.identities = Identities(home.master_key())
         self.journal = Journal(store, on_failure)
         self.agent = Agent()
-        place = Place(home, endpoint, settings.certificates(), settings.warm)
+        place = Place(home, endpoint, settings.certificates(), settings.warm, settings.storage_url)
         self.secrets = Secrets(store, self.journal, Sealer(home.master_key()))
         self.images = Images(store, self.journal, self.agent, self.secrets, settings.images)
         self.tasks = Registry(store, endpoint, self.images)
@@ -113,6 +116,15 @@ class Control:
         self.builds = Builds(
             home, store, self.images, functools.partial(_images_in_use, self.images, self._apps, pools)
         )
+        self.storage = Collector(
+            home,
+            store,
+            self.journal,
+            self.blobs,
+            self.runs.live,
+            lambda: {pool.spec.bundle for pool in pools.all.values() if pool.spec.bundle},
+            self._forget,
+        )
         self.apps = Catalog(self._apps, home, self.runs.errands)
         self.keys = Keys(store, self.journal, home.token(), self._apps.gateway)
         self.projects = Projects(store, self.journal)
@@ -140,6 +152,9 @@ class Control:
     async def keep_tidy(self) -> None:
         """Runs for as long as the control plane does."""
         await asyncio.to_thread(unfinished.remove, self.home, time.time())
+        for folder in (self.home.files, self.home.code):
+            await asyncio.to_thread(restore, folder)
+        await self._look_at_store()
         while True:
             await asyncio.sleep(self.dispatch.tidy_every)
             try:
@@ -148,6 +163,20 @@ class Control:
             except Exception:  # the next look is made all the same
                 log.exception("leftovers of earlier runs cannot be looked for")
             await self.keys.write_use()
+
+    def _forget(self, runs: list[RunRow], tasks: list[TaskRow]) -> None:
+        """These rows were removed."""
+        self.runs.forget([run.name for run in runs])
+        self.tasks.forget([(task.project, task.domain, task.name, task.version) for task in tasks])
+        self.tasks.changed()
+
+    async def _look_at_store(self) -> None:
+        """Note at once what is wrong with the object store, for `health`; the platform goes on without it."""
+        if isinstance(self.blobs, ObjectBlobs):
+            try:
+                await self.blobs.check()
+            except (StorageError, SystemUnavailableError) as error:
+                log.error("%s", error)
 
     def accept(self, link: Link, hello: wire.Hello) -> Peer:
         """Who is it that said Hello? Raises PermissionError for a stranger."""
@@ -165,11 +194,11 @@ class Control:
         return WorkerPeer(self._arrivals.connected(link, hello), self._inbox)
 
     def health(self) -> wire.Health:
-        agent = "ok" if self.agent.present else "being restarted"
+        components = {"control": "ok", "agent": "ok" if self.agent.present else "being restarted"}
+        if isinstance(self.blobs, ObjectBlobs):
+            components["storage"] = self.blobs.problem or "ok"
         return wire.Health(
-            status="ok" if self.agent.present else "starting",
-            version=tarmac.__version__,
-            components={"control": "ok", "agent": agent},
+            status="ok" if self.agent.present else "starting", version=tarmac.__version__, components=components
         )
 
 

@@ -33,6 +33,7 @@ from tarmac.store.database import Database, Session
 from tarmac.store.migrate import MIGRATIONS
 from tarmac.store.reader import Reader
 from tarmac.store.reads import Reads
+from tarmac.store.references import References
 from tarmac.store.rows import (
     ActionRow,
     AppRow,
@@ -92,7 +93,7 @@ __all__ = [
 ]
 
 
-class Store(Reads):
+class Store(Reads, References):
     """An open store. Made by `open_store`; belongs to the loop that it was opened in."""
 
     def __init__(self, database: Database, writer: Writer, reader: Reader, opened: Opened) -> None:

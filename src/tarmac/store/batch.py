@@ -59,6 +59,8 @@ class Batch:
     def _add(self, change: Change) -> None:
         for delete in change.deletes:
             self._delete(delete)
+        for run in change.removed_runs:
+            self._remove(run)
         for run in change.runs:
             self._counted["add_run"].append(RUNS.values(run))
             self._counted["add_label"] += labels(run)
@@ -97,6 +99,12 @@ class Batch:
         self._rare.append((f"delete_{delete.table}", key))
         if delete.table == "apps":
             self._rare.append(("delete_versions_of_app", key))
+
+    def _remove(self, run: RunRow) -> None:
+        name = clean(run.name)
+        self._rare += [("delete_label", label) for label in labels(run)]
+        self._rare += [(f"delete_{part}_of_run", {"name": name}) for part in ("keys", "actions", "attempts", "reports")]
+        self._rare += [("delete_events_of_run", {"stream": f"run/{name}"}), ("delete_run", {"name": name})]
 
     def apply(self, session: Session) -> None:
         """Write everything, in the transaction that is open. Raises Mismatch."""

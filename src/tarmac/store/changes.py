@@ -74,6 +74,8 @@ class Change:
     keys: tuple[KeyRow, ...] = ()
     projects: tuple[ProjectRow, ...] = ()
     deletes: tuple[Delete, ...] = ()
+    removed_runs: tuple[RunRow, ...] = ()
+    """Runs that have ended: each goes with its actions, attempts, reports, labels, keys and events."""
 
 
 class StoreError(RuntimeError):

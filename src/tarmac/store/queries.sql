@@ -107,6 +107,28 @@ insert into keys ({columns keys}) values ({values keys}) on conflict (id) do upd
 -- name: put_projects
 insert into projects ({columns projects}) values ({values projects}) on conflict (id) do update set {replaced projects}
 
+-- name: delete_run
+delete from runs where name = :name
+
+-- name: delete_label
+delete from run_labels
+where scope = :scope and label = :label and value = :value and created = :created and run = :run
+
+-- name: delete_keys_of_run
+delete from run_keys where run = :name
+
+-- name: delete_actions_of_run
+delete from actions where run = :name
+
+-- name: delete_attempts_of_run
+delete from attempts where run = :name
+
+-- name: delete_reports_of_run
+delete from reports where run = :name
+
+-- name: delete_events_of_run
+delete from events where stream = :stream
+
 -- name: delete_tasks
 delete from tasks where project = :key0 and domain = :key1 and name = :key2 and version = :key3
 
@@ -355,3 +377,62 @@ select phase, count(*) from actions where name = 'a0' group by phase
 
 -- name: counts
 select (select count(*) from tasks), (select count(*) from apps), {size}
+
+-- ------------------------------------------------------------------------------------------------------- collection
+
+-- name: runs_ended
+-- The runs that ended before a time.
+select {columns runs r} from actions a cross join runs r
+where a.name = 'a0' and a.phase in ({terminal}) and a.ended < :before and r.name = a.run
+order by a.ended, r.name limit :limit
+
+-- name: run_names
+select name from runs where name in ({names})
+
+-- name: unused_tasks
+-- The versions of tasks that are not current, are older than a time, and that no run has run which ended after it.
+select {columns tasks t} from tasks t
+where t.created < :before
+  and not exists (
+    select 1 from current_tasks c
+    where c.project = t.project and c.domain = t.domain and c.name = t.name and c.version = t.version)
+  and (t.name, t.version) not in (
+    select c.task, c.version from actions a cross join actions c
+    where a.name = 'a0' and (a.ended is null or a.ended >= :before) and c.run = a.run)
+order by t.project, t.domain, t.name, t.version limit :limit
+
+-- The rows that may refer to blobs and files, a page of each table at a time: their key, then what may refer.
+
+-- name: referring_runs
+select name, request, labels from runs where name > :after0 order by name limit :limit
+
+-- name: referring_actions
+select run, name, inputs, inputs_blob, outputs, outputs_blob, spec, custom_context from actions
+where (run, name) > (:after0, :after1) order by run, name limit :limit
+
+-- name: referring_reports
+select run, action, attempt, html from reports
+where (run, action, attempt) > (:after0, :after1, :after2) order by run, action, attempt limit :limit
+
+-- name: referring_cache
+select key, outputs, outputs_blob from cache where key > :after0 order by key limit :limit
+
+-- name: referring_tasks
+select project, domain, name, version, bundle, root, spec from tasks
+where (project, domain, name, version) > (:after0, :after1, :after2, :after3)
+order by project, domain, name, version limit :limit
+
+-- name: referring_app_versions
+select project, domain, name, version, bundle, root, spec from app_versions
+where (project, domain, name, version) > (:after0, :after1, :after2, :after3)
+order by project, domain, name, version limit :limit
+
+-- name: referring_apps
+select project, domain, name, env_vars, parameters from apps
+where (project, domain, name) > (:after0, :after1, :after2) order by project, domain, name limit :limit
+
+-- name: referring_deployments
+select id, record from deployments where id > :after0 order by id limit :limit
+
+-- name: referring_images
+select id, record from images where id > :after0 order by id limit :limit

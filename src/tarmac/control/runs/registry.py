@@ -81,7 +81,7 @@ class Registry:
         self._meant.clear()
 
     def forget(self, keys: list[tuple[str, str, str, str]]) -> None:
-        """Tasks (project, domain, name, version) that a failed deployment took back."""
+        """Tasks (project, domain, name, version) that a failed deployment took back, or that were removed."""
         for key in keys:
             self._known.pop(key, None)
 

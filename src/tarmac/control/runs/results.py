@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from flyte import wire
 from flyte.cache_key import has_located, missing_file
+from flyte.errors import BaseRuntimeError
 from tarmac.blobs import Blobs
 from tarmac.control.clock import Clock
 from tarmac.events import Journal
@@ -34,39 +35,32 @@ class Results:
     async def find(self, wanted: Mapping[str, wire.TaskSpec]) -> dict[str, CacheRow]:
         """The results that can be used, by their keys. `wanted`: key → the task that asks."""
         rows = await self._store.cached(list(wanted))
-        found = {row.key: row for row in rows if self._is_usable(row, wanted[row.key])}
+        found = {row.key: row for row in rows if await self._is_usable(row, wanted[row.key])}
         with_files = {key: row for key, row in found.items() if _has_files(row, wanted[key])}
         if with_files:
-            lost = await asyncio.to_thread(self._without_files, with_files, wanted)
+            outputs = {key: await self._stored(row) for key, row in with_files.items()}
+            lost = await asyncio.to_thread(_without_files, with_files, outputs, wanted)
             found = {key: row for key, row in found.items() if key not in lost}
         return found
 
-    def _is_usable(self, row: CacheRow, task: wire.TaskSpec) -> bool:
+    async def _is_usable(self, row: CacheRow, task: wire.TaskSpec) -> bool:
         cache = task.cache
         if cache is None or (cache.max_age is not None and self._clock.since(row.created) > cache.max_age):
             return False
-        if row.outputs_blob is not None and not self._blobs.path(row.outputs_blob).exists():
+        if row.outputs_blob is not None and not await self._blobs.has(row.outputs_blob):
             log.info("the result of %s/%s in the cache is not used: its blob is gone", row.run, row.action)
             return False
         return True
 
-    def _without_files(self, rows: Mapping[str, CacheRow], wanted: Mapping[str, wire.TaskSpec]) -> set[str]:
-        """The keys of results that name files of this machine which are gone, or that cannot be read."""
-        lost = set()
-        for key, row in rows.items():
-            try:
-                gone = self._missing_file(row, wanted[key])
-            except (OSError, ValueError, RecursionError) as error:
-                gone = str(error)
-            if gone is not None:
-                log.info("the result of %s/%s in the cache is not used: %s is gone", row.run, row.action, gone)
-                lost.add(key)
-        return lost
-
-    def _missing_file(self, row: CacheRow, task: wire.TaskSpec) -> str | None:
-        blob = row.outputs_blob
-        data = row.outputs if blob is None else self._blobs.path(blob).read_bytes()
-        return missing_file(data or b"[]", _outputs(task))
+    async def _stored(self, row: CacheRow) -> bytes:
+        """The outputs; nothing where they are a blob that was lost since it was looked for."""
+        if row.outputs_blob is None:
+            return row.outputs or b"[]"
+        try:
+            return await self._blobs.get(row.outputs_blob)
+        except (BaseRuntimeError, OSError) as error:
+            log.info("the result of %s/%s in the cache cannot be read: %s", row.run, row.action, error)
+            return b""
 
     # ------------------------------------------------------------------ for people
 
@@ -91,6 +85,22 @@ class Results:
 
 def _has_files(row: CacheRow, task: wire.TaskSpec) -> bool:
     return has_located(_outputs(task), row.outputs or b"")
+
+
+def _without_files(
+    rows: Mapping[str, CacheRow], outputs: Mapping[str, bytes], wanted: Mapping[str, wire.TaskSpec]
+) -> set[str]:
+    """The keys of results that name files of this machine which are gone, or that cannot be read."""
+    lost = set()
+    for key, row in rows.items():
+        try:
+            gone = missing_file(outputs[key], _outputs(wanted[key]))
+        except (OSError, ValueError, RecursionError) as error:
+            gone = str(error)
+        if gone is not None:
+            log.info("the result of %s/%s in the cache is not used: %s is gone", row.run, row.action, gone)
+            lost.add(key)
+    return lost
 
 
 def _outputs(task: wire.TaskSpec) -> list[dict[str, object]]:

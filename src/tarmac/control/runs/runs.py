@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -274,6 +274,11 @@ class Runs:
         checkpoints = self._home.checkpoints(run.name)
         if checkpoints.exists():
             self.remove(checkpoints)
+
+    def forget(self, names: Collection[str]) -> None:
+        """These runs, which have ended, are not stored any more."""
+        for name in names:
+            self._ended_lately.pop(name, None)
 
     def remove(self, checkpoints: Path) -> None:
         """Remove the folder of a run that is over. It may be gigabytes: nobody waits for it."""

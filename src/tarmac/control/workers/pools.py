@@ -56,6 +56,8 @@ class Place:
     """The system's folder of trusted certificates, where processes are to use it."""
     warm: bool = True
     """Whether processes are forked from one that has imported their code."""
+    storage_url: str = ""
+    """The object store in which large values and files lie; empty for the platform's folder."""
 
     def environment(self, project: str, domain: str, version: str) -> dict[str, str]:
         return {
@@ -65,6 +67,7 @@ class Place:
             "FLYTE_VERSION": version,
             "FLYTE_LINK": str(self.home.link_socket),
             "FLYTE_BLOBS": str(self.home.blobs),
+            **({"FLYTE_STORAGE_URL": self.storage_url} if self.storage_url else {}),
         }
 
     def defaults(self) -> dict[str, str]:
