@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import io
 import os
+import random
 import subprocess
 import sys
 import tarfile
@@ -227,6 +228,61 @@ def test_patterns_mean_what_git_says_they_mean(tmp_path: Path) -> None:
         ["git", "ls-files", "--others", "--exclude-standard"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert list(_ignore.files(tmp_path)) == sorted(listed.stdout.split())
+
+
+_SEGMENTS = (
+    "a",
+    "b",
+    "ab",
+    "*",
+    "?",
+    "[ab]",
+    "[!a]",
+    "[^b]",
+    "[a-c]",
+    "a.b",
+    "*.b",
+    r"\*",
+    r"\#h",
+    r"\!n",
+    "x y",
+    r"a\ ",
+)
+_BROKEN = ("[", "a[", "[]a]", "[!]a]", "[a", "a\\", "!", "/", "//")
+
+
+def _pattern(chance: random.Random) -> str:
+    """A line of an ignore file: some segments, mostly valid, anchored, for folders or negated as it comes."""
+    segments = ["**" if chance.random() < 0.2 else "".join(chance.choices(_SEGMENTS, k=chance.choice((1, 1, 2))))]
+    segments += [
+        "**" if chance.random() < 0.2 else chance.choice(_SEGMENTS) for _ in range(chance.choice((0, 0, 1, 2)))
+    ]
+    text = chance.choice(_BROKEN) if chance.random() < 0.05 else "/".join(segments)
+    return chance.choice(("", "", "!")) + chance.choice(("", "", "/")) + text + chance.choice(("", "", "/", " "))
+
+
+def test_any_pattern_means_what_git_says_it_means(tmp_path: Path) -> None:
+    chance = random.Random(20_261)
+    patterns: dict[str, list[str]] = {}
+    for case in map(str, range(300)):
+        for _ in range(12):
+            path = tmp_path.joinpath(case, *chance.choices(("a", "b", "ab", "a.b", "x y", "#h", "!n", "k"), k=3))
+            path = path.parents[chance.choice((0, 0, 1))] / "file" if chance.random() < 0.5 else path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        patterns[case] = [_pattern(chance) for _ in range(chance.choice((1, 2, 3, 4)))]
+        (tmp_path / case / ".gitignore").write_text("\n".join(patterns[case]) + "\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    command = ["git", "ls-files", "-z", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split("\0")
+    different = set(_ignore.files(tmp_path)) ^ set(filter(None, listed))
+    assert {case: patterns[case] for case in sorted({name.partition("/")[0] for name in different})} == {}
+
+
+def test_no_pattern_takes_back_what_is_never_shipped(tmp_path: Path) -> None:
+    _tree(tmp_path, {".gitignore": "!*\n", "main.py": "", "__pycache__/main.pyc": "", "notes.log": ""})
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    assert list(_ignore.files(tmp_path)) == [".gitignore", "main.py", "notes.log"]
 
 
 def test_rules_of_the_repository_above_the_root_count(root: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Which files stay at home: our own list, `.gitignore` and `.flyteignore`, read as git reads them.
+"""The files that are not shipped: those of our own list, and those that `.gitignore` and `.flyteignore` name.
 
-The last rule that matches decides. An ignored folder is not entered, so nothing in it can be taken back with `!`.
+The patterns are read as git reads them; a test compares the two. The last rule that matches decides. An ignored folder
+is not entered, so no pattern that begins with `!` can take back a file in it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from pathlib import Path
 
 NAMES = (".gitignore", ".flyteignore")
 
+NEVER_SHIPPED = frozenset({".git", ".hg", ".svn", "__pycache__"})
+"""Folders that no pattern can take back: `!*` does not mean them."""
+
 BUILT_IN = (
-    ".git/",
-    ".hg/",
-    ".svn/",
-    "__pycache__/",
     "*.py[cod]",
     ".venv/",
     "node_modules/",
@@ -66,9 +66,6 @@ def files(root: Path) -> Iterator[str]:
     yield from sorted(_walk(root, "", [*_rules(BUILT_IN, ""), *_above(root)]))
 
 
-NEVER_COPIED = ("__pycache__/", ".git/", ".venv/")
-
-
 def files_of_a_copy(folder: Path, dockerignore: Path) -> Iterator[str]:
     """Every file below a folder that an image copies, less what the .dockerignore names: paths relative to the folder.
 
@@ -78,7 +75,7 @@ def files_of_a_copy(folder: Path, dockerignore: Path) -> Iterator[str]:
     for line in dockerignore.read_text(errors="replace").splitlines() if dockerignore.is_file() else ():
         mark, text = ("!", line[1:]) if line.startswith("!") else ("", line)
         anchored.append(line if not text.strip() or text.startswith("#") else f"{mark}/{text.strip().lstrip('/')}")
-    yield from sorted(_walk(folder, "", _rules([*NEVER_COPIED, *anchored], "")))
+    yield from sorted(_walk(folder, "", _rules([".venv/", *anchored], "")))
 
 
 def _walk(root: Path, folder: str, rules: list[Rule]) -> Iterator[str]:
@@ -90,7 +87,8 @@ def _walk(root: Path, folder: str, rules: list[Rule]) -> Iterator[str]:
             if _ignored(path, is_folder, rules):
                 continue
             if is_folder:
-                if not os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
+                is_environment = os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))
+                if not is_environment and entry.name not in NEVER_SHIPPED:
                     yield from _walk(root, path, rules)
             elif entry.is_file():
                 yield path
@@ -133,6 +131,7 @@ def _rules(lines: list[str] | tuple[str, ...], base: str) -> list[Rule]:
 
 
 def _rule(line: str, base: str) -> Rule | None:
+    """The rule of a line; None for a comment, and for a pattern that is not valid, which matches nothing."""
     text = re.sub(r"(?<!\\) +$", "", line)
     if not text or text.startswith("#"):
         return None
@@ -142,13 +141,16 @@ def _rule(line: str, base: str) -> Rule | None:
     text = text.rstrip("/")
     if not text:
         return None
-    anchored = "/" in text
-    expression = _expression(text.removeprefix("/"))
-    return Rule(base, re.compile(expression if anchored else f"(?:.*/)?{expression}"), negated, only_folders)
+    try:
+        expression = _expression(text.removeprefix("/"))
+        pattern = re.compile(expression if "/" in text else f"(?:.*/)?{expression}")
+    except (ValueError, re.error):
+        return None
+    return Rule(base, pattern, negated, only_folders)
 
 
 def _expression(text: str) -> str:
-    """The regular expression for a pattern without its marks at either end."""
+    """The regular expression for a pattern without its marks at either end. Raises ValueError for an incomplete one."""
     parts: list[str] = []
     at = 0
     while at < len(text):
@@ -164,14 +166,25 @@ def _expression(text: str) -> str:
         elif text[at] == "?":
             parts.append("[^/]")
             at += 1
-        elif text[at] == "[" and (end := text.find("]", at + 2)) > 0:
-            inner = text[at + 1 : end].replace("\\", "\\\\")
-            parts.append(f"[^{inner[1:]}]" if inner[0] in "!^" else f"[{inner}]")
+        elif text[at] == "[":
+            expression, end = _bracket(text, at)
+            parts.append(expression)
             at = end + 1
-        elif text[at] == "\\" and at + 1 < len(text):
+        elif text[at] == "\\":
+            if at + 1 == len(text):
+                raise ValueError(f"{text!r} ends with a backslash")
             parts.append(re.escape(text[at + 1]))
             at += 2
         else:
             parts.append(re.escape(text[at]))
             at += 1
     return "".join(parts)
+
+
+def _bracket(text: str, at: int) -> tuple[str, int]:
+    """The expression for the set of characters that begins at `at`, and where the set ends. Raises ValueError."""
+    is_negated = text[at + 1 : at + 2] in ("!", "^")
+    start = at + 2 if is_negated else at + 1
+    end = text.index("]", start + 1)  # a `]` in the first place is one of the characters
+    inner = re.sub(r"[\[\]\\&~|^]", r"\\\g<0>", text[start:end])
+    return f"(?!/)[{'^' if is_negated else ''}{inner}]", end
