@@ -9,8 +9,10 @@ nothing half-deployed. Sending the same plan twice sends the code once; the plat
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -53,29 +55,31 @@ def closure(envs: Iterable[Environment]) -> list[Environment]:
 
     Raises ValueError for two of one name, DeploymentError for a cycle.
     """
-    found: dict[str, Environment] = {}
-    for env in envs:
+    graph: dict[Environment, list[Environment]] = {}
+    waiting = deque(envs)
+    while waiting:
+        env = waiting.popleft()
         if not isinstance(env, Environment):
             raise TypeError(f"deploy takes environments, not {env!r}")
-        _visit(env, found, [])
-    return list(found.values())
+        if env not in graph:
+            graph[env] = list(_needed(env))
+            waiting += graph[env]
+    _check_names(graph)
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        names = [env.name for env in reversed(error.args[1])]  # each needs the one after it
+        raise DeploymentError(f"environments depend on each other in a circle: {' → '.join(names)}") from None
 
 
-def _visit(env: Environment, found: dict[str, Environment], path: list[Environment]) -> None:
-    if env in path:
-        names = [step.name for step in [*path[path.index(env) :], env]]
-        raise DeploymentError(f"environments depend on each other in a circle: {' → '.join(names)}")
-    known = found.get(env.name)
-    if known is env:
-        return
-    if known is not None:
-        raise ValueError(
-            f"two environments are called {env.name!r}: one in {_place(known)}, one in {_place(env)}; rename one"
-        )
-    for other in _needed(env):
-        _visit(other, found, [*path, env])
-    if found.setdefault(env.name, env) is not env:
-        _visit(env, found, path)  # a dependency has the name: said above
+def _check_names(envs: Iterable[Environment]) -> None:
+    """Raises ValueError for two of one name."""
+    found: dict[str, Environment] = {}
+    for env in envs:
+        if (known := found.setdefault(env.name, env)) is not env:
+            raise ValueError(
+                f"two environments are called {env.name!r}: one in {_place(known)}, one in {_place(env)}; rename one"
+            )
 
 
 def _place(env: Environment) -> str:
