@@ -1,12 +1,13 @@
 """Many clients at once, every latency by chance, and failures at any step: the control plane is killed between any two
-of its callbacks, links are cut and stalled, workers die and fall silent, the agent dies, the disk is full for a while,
-the clock is set. Then what the clients were told is judged (`checker`), and what is left must be in order.
+of its callbacks, links are cut and stalled, workers die and fall silent, the agent dies, the disk is full or slow for a
+while, the clock is set. Then what the clients were told is judged (`checker`), and what is left must be in order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import random
 from collections import Counter, defaultdict
@@ -33,7 +34,11 @@ REUSED = msgspec.structs.replace(
     task("reused", environment="kept"),
     environment=wire.EnvironmentSpec(name="kept", kind="task", reuse=wire.ReuseSpec(max_replicas=1, concurrency=2)),
 )
-DEPLOYED = [TREE, REUSED, *SHORT]
+ONCE = task("once", cache=wire.CacheSpec(version="1", serialize=True), retries=wire.RetrySpec(count=1))
+DEPLOYED = [TREE, REUSED, ONCE, *SHORT]
+
+ONCE_TWICE = [ONCE.name] * 2
+"""So that it is called as often as two others."""
 
 NAMES = [f"n{at}" for at in range(12)]
 
@@ -47,6 +52,17 @@ class Stream:
     events: list[tuple[int, str]] = field(default_factory=list)
     is_over: bool = False
     is_none: bool = False
+
+
+@dataclass
+class Cached:
+    """A run of the task `once` that a client started."""
+
+    run: str
+    x: int
+    overwrites: bool
+    at: float
+    """When the client asked for it."""
 
 
 @dataclass
@@ -71,16 +87,22 @@ class Chaos:
         """Attempt whose function was called → runs, returned, raised, or lost: its worker was, or may have been."""
         self._units: dict[tuple[str, str, int], str] = {}
         self._raised: Counter[tuple[str, str]] = Counter()
+        self._numbers = itertools.count(1000)
+        """What `once` returns: never the same twice."""
+        self._computing: dict[tuple[str, str, int], int] = {}
+        """Attempts of `once` that were called, but for those that overwrite the cache → their inputs."""
+        self._cached: list[Cached] = []
         self._streams: list[Stream] = []
         self._records: list[tuple[str, wire.Run]] = []
         """Kind of answer, and what it showed."""
         self._seen: list[str] = []
         self._jobs: set[asyncio.Task[None]] = set()
         self._until = 0.0
-        self._full_until = 0.0
+        self._full_until = self._slow_until = 0.0
         self.digest = ""
         world.behave = self._behave
         world.disk.is_full = lambda: world.loop.now < self._full_until
+        world.disk.slowness = lambda: 200 if world.loop.now < self._slow_until else 1
 
     # ------------------------------------------------------------------ workers
 
@@ -99,28 +121,46 @@ class Chaos:
             self._lost(act._worker)
             raise Vanish
         x = act.inputs["x"]
+        if order.task == "env.once":
+            x = await self._compute(which, x)
         if order.task == "env.tree" and x > 0:
-            calls = [
-                act.call(name, x=x - 1, sequence=at) for at, name in enumerate(["env.tree", "env.add", "env.flaky"])
-            ]
+            names = ["env.tree", "env.add", "env.flaky", "env.once"]
+            calls = [act.call(name, x=x - 1, sequence=at) for at, name in enumerate(names)]
             for result in await asyncio.gather(*calls):
                 x += json.loads(result.outputs.inline or b"[0]")[0] if result.outputs else 0
         self._attempts[which] = "returned"
         self._world.note(*which, "returns")
         return x + 1
 
+    async def _compute(self, which: tuple[str, str, int], x: int) -> int:
+        """Of equal calls that do not overwrite the cache, one computes at a time. Returns the result less one."""
+        run = next((each for each in self._cached if each.run == which[0]), None)
+        if run is None or not run.overwrites:
+            for other, its_x in self._computing.items():
+                if its_x == x and other[:2] != which[:2] and self._is_at_it(other):
+                    self.wrong.append(f"{which} and {other} compute the same at the same time")
+            self._computing[which] = x
+        await asyncio.sleep(self._chance.choice([0.001, 0.05, 0.3]))
+        if self._chance.random() < 0.2:
+            self._attempts[which] = "raised"
+            raise ValueError("not this time")
+        return next(self._numbers)
+
     def _check_call(self, which: tuple[str, str, int]) -> None:
         """No attempt runs twice, and none runs while an earlier one may be at it or has finished."""
         if which in self._attempts:
             self.wrong.append(f"{which} is called twice")
-        stopped = self._world.agent.stopped
         for number in range(1, which[2]):
             before = (*which[:2], number)
-            how = self._attempts.get(before, "lost")
-            why = [order.reason for order in stopped if order.unit == self._units.get(before)]
-            ended = any(reason.startswith(("aborted", "its parent ended", "it ran longer")) for reason in why)
-            if how in ("runs", "returned") and not ended:
-                self.wrong.append(f"{which} is called, and attempt {number} {how} ({why})")
+            if self._is_at_it(before, or_returned=True):
+                self.wrong.append(f"{which} is called, and attempt {number} {self._attempts[before]}")
+
+    def _is_at_it(self, which: tuple[str, str, int], or_returned: bool = False) -> bool:
+        """Whether that attempt runs, and was not told to stop."""
+        how = self._attempts.get(which, "lost")
+        orders = [order for order in self._world.agent.stopped if order.unit == self._units.get(which)]
+        ended = any(order.reason.startswith(("aborted", "its parent ended", "it ran longer")) for order in orders)
+        return not ended and (how == "runs" or (or_returned and how == "returned"))
 
     def _lost(self, worker: FakeWorker) -> None:
         self._world.note(worker.order.unit, "is lost")
@@ -179,14 +219,21 @@ class Chaos:
         asked.name = f"n{number}" if mark == "name" else None
         asked.key = f"k{number}" if mark == "key" else None
         names = ["env.add", "env.tree", "env.flaky"]
-        name = names[number % 3] if mark != "none" else chance.choice([*names, "kept.reused", "env.slow"])
+        name = names[number % 3] if mark != "none" else chance.choice([*names, "kept.reused", "env.slow", *ONCE_TWICE])
+        x = chance.randrange(3) if name == ONCE.name else 2
         request = wire.RunRequest(
-            task=name, name=asked.name, idempotency_key=asked.key, inputs=msgspec.Raw(b'{"x": 2}')
+            task=name,
+            name=asked.name,
+            idempotency_key=asked.key,
+            inputs=msgspec.Raw(json.dumps({"x": x}).encode()),
+            overwrite_cache=name == ONCE.name and chance.random() < 0.1,
         )
 
         def read(got: tuple[wire.Run, bool]) -> None:
             asked.answer, asked.run = "created" if got[1] else "found", got[0].name
             self._shows(asked, got[0])
+            if name == ONCE.name:
+                self._cached.append(Cached(asked.run, x, request.overwrite_cache, asked.at))
             if asked.run not in self._seen:
                 self._seen.append(asked.run)
 
@@ -328,8 +375,8 @@ class Chaos:
         chance = self._chance
         while self._world.loop.now < self._until:
             await asyncio.sleep(chance.expovariate(1 / 0.15))
-            kinds = ["cut", "stall", "freeze", "silent", "kill", "agent", "disk", "clock"]
-            kind = chance.choices(kinds, [6, 4, 1, 1, 3, 1, 2, 1])[0]
+            kinds = ["cut", "stall", "freeze", "silent", "kill", "agent", "full", "slow", "clock"]
+            kind = chance.choices(kinds, [6, 4, 1, 1, 3, 1, 2, 1, 1])[0]
             if self._world.listening:
                 self.counts[f"{kind} (hurt)"] += 1
                 self._world.note("hurt:", kind)
@@ -372,8 +419,12 @@ class Chaos:
                 self._lost(worker)
             agent.die()
 
-    def _hurt_disk(self) -> None:
+    def _hurt_full(self) -> None:
         self._full_until = self._world.loop.now + self._chance.choice([0.02, 0.3, 1, 5.05, 5.15, 7])
+
+    def _hurt_slow(self) -> None:
+        """Each commit, and each answer of the reader, takes the better part of a second."""
+        self._slow_until = self._world.loop.now + self._chance.choice([0.1, 0.5, 2])
 
     def _hurt_clock(self) -> None:
         self._set_clock()
@@ -390,7 +441,7 @@ class Chaos:
         await world.call(lambda control: control.deployments.start(request, "owner"))
         self._until = world.loop.now + self._seconds
         await asyncio.gather(self._kill(), self._hurt(), *(self._client() for _ in range(6)))
-        self._full_until = 0
+        self._full_until = self._slow_until = 0
         reviving = asyncio.ensure_future(self._revive())
         await asyncio.sleep(300)
         reviving.cancel()
@@ -415,6 +466,7 @@ class Chaos:
             told = [phase for seq, phase in events[run.name] if seq <= run.seq]
             if not told or told[-1] != run.phase.value:
                 self.wrong.append(f"{kind} shows {run.name} as {run.phase} at {run.seq}; events: {events[run.name]}")
+        self._check_cache()
         left = [row for row in self._world.rows("select run, name, phase from actions") if row[2] not in spec.OVER]
         if left:
             self.wrong.append(f"not over: {left[:5]}")
@@ -430,6 +482,29 @@ class Chaos:
         self.counts["operations"], self.counts["runs"] = len(self.history), len(events)
         self.counts["steps"], self.counts["attempts"] = self._world.loop.steps, len(self._attempts)
         self.digest = digest(self._world) + hashlib.sha256(repr(self.history).encode()).hexdigest()
+
+    def _check_cache(self) -> None:
+        """A result in the cache is what some equal call returned; and who asks after it was heard of gets one."""
+        rows = self._world.rows(f"select run, name, inputs, outputs, cache from actions where task = '{ONCE.name}'")
+        values = {(run, name): (bytes(inputs), outputs and bytes(outputs)) for run, name, inputs, outputs, _ in rows}
+        for run, name, *_, cache in rows:
+            use = msgspec.json.decode(bytes(cache or b"null"), type=wire.CacheUse | None)
+            if use is not None and use.status == "hit":
+                self.counts["results from the cache"] += 1
+                if values[run, name] != values.get((use.run, use.action)):
+                    self.wrong.append(f"{run}/{name} has {values[run, name]}, as {use.run}/{use.action} had")
+        heard: dict[str, float] = {}
+        for run, phase, _, at in (each for asked in self.history for each in asked.says):
+            if phase == "succeeded":
+                heard[run] = min(at, heard.get(run, at))
+        known: dict[int, float] = {}
+        for each in self._cached:
+            if each.run in heard:
+                known[each.x] = min(heard[each.run], known.get(each.x, heard[each.run]))
+        for each in self._cached:
+            computed = (each.run, wire.ROOT_ACTION, 1) in self._attempts
+            if computed and not each.overwrites and each.at > known.get(each.x, each.at):
+                self.wrong.append(f"{each.run} computes {each.x}, which was known at {known[each.x]:.6f}: {each}")
 
     def _check_moves(self, which: tuple[str, str], moves: list[tuple[int, str]]) -> None:
         phase, attempt = "", 0

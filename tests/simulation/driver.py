@@ -8,6 +8,8 @@ sequence too, which is what shrinking one needs.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import itertools
 import json
 from collections import Counter
@@ -18,9 +20,12 @@ import msgspec
 from docs import specification as spec
 
 from flyte import wire
+from flyte.cache_key import key_of
 from flyte.errors import BaseRuntimeError
 from flyte.names import child_name
-from flyte.wire import EnvironmentSpec, RetrySpec, TaskSpec, TimeoutSpec
+from flyte.wire import CacheSpec, EnvironmentSpec, RetrySpec, TaskSpec, TimeoutSpec
+from tarmac.control import Control
+from tarmac.store import Change
 from tests.simulation.world import WallClock, World, health
 from tests.tarmac.fake_agent import Act, FakeWorker, Vanish
 from tests.tarmac.house import X
@@ -51,11 +56,27 @@ TASKS = [
         timeout=TimeoutSpec(deadline=333, max_runtime=97, max_queued_time=41),
         retries=RetrySpec(count=5, base=11),
     ),
+    task("kept", cache=CacheSpec(version="1"), retries=RetrySpec(count=1)),
+    task("young", cache=CacheSpec(version="1", max_age=457)),
+    task(
+        "once",
+        cache=CacheSpec(version="1", serialize=True, max_age=300),
+        timeout=TimeoutSpec(max_queued_time=211),
+        retries=RetrySpec(count=1, base=13),
+    ),
     task("waits", environment="stuck", timeout=TimeoutSpec(max_queued_time=71, deadline=1000)),
 ]
 """No process of the environment `stuck` ever starts."""
 
 NAMES = [each.name for each in TASKS]
+
+OFTEN_CALLED = ("env.flaky", "env.once", "env.once", "env.kept")
+
+USES = ("overwritten", "ignored", *["used"] * 6)
+"""What a run does with the cache."""
+
+OVERRIDES = {each.name: b" " + msgspec.json.encode(each) for each in TASKS}
+"""What is sent along with a call that overrides nothing, as somebody else would write it."""
 
 
 class Operation(NamedTuple):
@@ -95,7 +116,10 @@ class Running:
 
 def declared(each: TaskSpec) -> spec.Task:
     retries, limits = each.retries, each.timeout
-    return spec.Task(retries.count, retries.base, limits.max_runtime, limits.max_queued_time, limits.deadline)
+    cache = "" if each.cache is None else "serialized" if each.cache.serialize else "kept"
+    max_age = each.cache.max_age if each.cache else None
+    times = (limits.max_runtime, limits.max_queued_time, limits.deadline)
+    return spec.Task(retries.count, retries.base, *times, cache, max_age)
 
 
 class Driver:
@@ -202,6 +226,7 @@ class Driver:
     def compare(self) -> None:
         self._compare_actions()
         self._compare_memory()
+        self._compare_cache()
         self._compare_told()
         self._compare_apps()
         if wrong := health(self.world) + [f"the control plane ended: {each!r}" for each in self.world.failures]:
@@ -209,7 +234,7 @@ class Driver:
 
     def _compare_actions(self) -> None:
         want = {(a.id[0], self._name(a.id)): self._expected(a) for a in self.state.actions.values()}
-        columns = "run, name, task, phase, attempt, user_failures, system_failures, outputs, error, parent"
+        columns = "run, name, task, phase, attempt, user_failures, system_failures, outputs, error, parent, cache"
         got = {(run, name): _stored(*rest) for run, name, *rest in self.world.rows(f"select {columns} from actions")}
         if want != got:
             differ = {
@@ -220,7 +245,12 @@ class Driver:
     def _expected(self, action: spec.Action) -> tuple[Any, ...]:
         outcome = action.outcome.code if isinstance(action.outcome, spec.Error) else action.outcome
         parent = self._name((action.id[0], action.id[1][0])) if action.id[1] else None
-        return action.task, action.phase, action.attempt, action.user, action.system, outcome, parent
+        cache = None
+        if action.found is not None:
+            cache = ("hit", action.found[0], self._name(action.found))
+        elif action.phase == spec.SUCCEEDED and self.state.tasks[action.task].cache and action.cache != "ignored":
+            cache = ("populated", "", "")
+        return action.task, action.phase, action.attempt, action.user, action.system, outcome, parent, cache
 
     def _compare_memory(self) -> None:
         control, actions = self.world.control, self.state.actions.values()
@@ -237,6 +267,17 @@ class Driver:
         busy = sum(1 for a in actions if a.phase == spec.RUNNING and not waiting[a.worker or ""])
         if control.dispatch.busy != busy:
             raise Differs(f"{control.dispatch.busy} slots are taken, by the specification {busy}")
+
+    def _compare_cache(self) -> None:
+        """The results that can be used; one whose value is in a blob has lost it (`_forget`)."""
+        want = {_cache_key(*call): (each.value, each.by[0], self._name(each.by)) for call, each in self._results()}
+        rows = self.world.rows("select key, outputs, run, action from cache where outputs is not null")
+        got = {key: (json.loads(bytes(outputs))[0], run, action) for key, outputs, run, action in rows}
+        if want != got:
+            raise Differs(f"results in the cache {got}, by the specification {want}")
+
+    def _results(self) -> list[tuple[tuple[str, int], spec.Result]]:
+        return sorted(self.state.results.items())
 
     def _compare_told(self) -> None:
         """What workers that are still there were told of their calls."""
@@ -294,6 +335,8 @@ class Driver:
         self.done += 1
         self.pairs.add((operation.kind, met, str(answer)))
         self.world.note(operation.kind, met, "→", answer)
+        if operation.kind == "set_clock":
+            return  # what comes next finds it set, and nobody has looked at the clock
         await self.rest()
         self.compare()
 
@@ -319,7 +362,7 @@ class Driver:
     async def _create(self, op: Operation) -> tuple[str, Any]:
         name = f"n{op.b % 8}" if op.a % 3 == 0 else None
         key = f"k{op.c % 8}" if op.a // 3 % 3 == 0 else None
-        task_name, x = NAMES[op.b % 60 // 10], op.c // 8 % 3
+        task_name, x, use = NAMES[op.b // 8 % len(NAMES)], op.c // 8 % 3, USES[op.c // 24 % len(USES)]
         known = [
             self.state.actions.get((name or "", ())),
             self.state.actions.get((self.state.keys.get(key or "", ""), ())),
@@ -328,7 +371,12 @@ class Driver:
         if root is not None and op.a // 9 % 4:  # the same call once more
             task_name, x = root.task, root.x
         request = wire.RunRequest(
-            task=task_name, name=name, idempotency_key=key, inputs=msgspec.Raw(json.dumps({"x": x}).encode())
+            task=task_name,
+            name=name,
+            idempotency_key=key,
+            inputs=msgspec.Raw(json.dumps({"x": x}).encode()),
+            overwrite_cache=use == "overwritten",
+            disable_cache=use == "ignored",
         )
         given: list[str] = []
 
@@ -342,14 +390,38 @@ class Driver:
         except BaseRuntimeError as error:
             got = f"refused: {_REFUSALS.get(type(error).__name__, type(error).__name__)}"
         try:
-            want = self.apply(lambda state: state.create(name, key, task_name, x, fresh=given[0] if given else "?"))
+            fresh = given[0] if given else "?"
+            want = self.apply(lambda state: state.create(name, key, task_name, x, fresh, use))
         except spec.Refused as refused:
             want = f"refused: {refused}"
         if want != got:
             raise Differs(f"create {name, key, task_name, x} is answered {got}, by the specification {want}")
         same = root is not None and (root.task, root.x) == (task_name, x)
-        met = f"name {name and known[0] is not None}, key {key and known[1] is not None}, same {same}"
+        cached = f", {use}, {self._cached(task_name, x)}" if self.state.tasks[task_name].cache and root is None else ""
+        met = f"name {name and known[0] is not None}, key {key and known[1] is not None}, same {same}{cached}"
         return met, got[0] if isinstance(got, tuple) else got
+
+    def _cached(self, task_name: str, x: int) -> str:
+        """How a call of a task that has a cache stands there."""
+        call = (task_name, x)
+        return "computing" if call in self.state.computing else "stored" if call in self.state.results else "new"
+
+    async def _forget(self, op: Operation) -> tuple[str, Any]:
+        """A result of the cache is deleted, or the blob that has its value is gone."""
+        results = self._results()
+        if not results:
+            return "", None
+        call, _ = results[op.a % len(results)]
+        key, is_lost = _cache_key(*call), op.b % 2
+
+        async def lose(control: Control) -> None:
+            (row,) = await control.store.cached([key])
+            lost = dataclasses.replace(row, outputs=None, outputs_blob="0" * 64)
+            await control.store.write(Change(cache=(lost,)))
+
+        self.apply(lambda state: state.forget(*call))
+        await self.world.call(lose if is_lost else lambda control: control.cache.delete(*PLACE, None, key))
+        return self._cached(*call), "its blob is gone" if is_lost else "deleted"
 
     def _some_run(self, number: int) -> str:
         runs = sorted({id[0] for id in self.state.actions})
@@ -422,7 +494,9 @@ class Driver:
 
     async def _call(self, one: Running, op: Operation) -> Any:
         """Most calls are of few kinds, so that another attempt finds them."""
-        task_name, x = (NAMES[op.b // 2 % 6], op.c % 2) if op.b % 2 else (("env.flaky", "env.add")[op.c % 2], 0)
+        task_name, x = NAMES[op.b // 2 % len(NAMES)], op.c % 2
+        if op.b % 2 == 0:
+            task_name, x = OFTEN_CALLED[op.c % 4], 0
         if str(one.id).count("(") > 6:
             task_name = "env.add"
         one.keys += 1
@@ -441,12 +515,15 @@ class Driver:
             task=task_name,
             inputs=wire.Value(inline=json.dumps({"x": x}).encode()),
             sequence=sequence,
+            spec=OVERRIDES[task_name] if op.c % 5 == 0 else None,
+            overridden=op.c % 5 == 0,
         )
         job = asyncio.ensure_future(self._asked(one, key, frame))
         self._jobs.add(job)
         one.worker._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
-        return f"{found}, generation {min(child[1][1], 2)}"
+        waits = self.state.actions[child].waits is not None
+        return f"{found}, generation {min(child[1][1], 2)}{', waits for an equal one' if waits else ''}"
 
     async def _asked(self, one: Running, key: int, frame: wire.Call) -> None:
         result = await one.worker.ask(frame)
@@ -531,6 +608,7 @@ class Driver:
         lost = [running[(op.b + at) % len(running)] for at in range(min(op.a % 3, len(running)))] if running else []
         units = tuple(dict.fromkeys(each.unit for each in lost))
         met = f"{len(units)} lost, deploying {self._is_deploying()}"
+        self._check_who_runs_longest()
         self.world.crash()
         await asyncio.sleep(0.01)
         self.world.agent.lose(*(self.world.agent.workers[unit] for unit in units))
@@ -541,6 +619,13 @@ class Driver:
         self.world.agent.slow.clear()
         await self.world.up()
         return met, "another one"
+
+    def _check_who_runs_longest(self) -> None:
+        """Raises Tie where that is not clear of equal calls: either of them may be who computes after a crash."""
+        once = [a for a in self.state.actions.values() if a.phase == spec.RUNNING and a.task == "env.once"]
+        for one, other in itertools.combinations(once, 2):
+            if one.x == other.x and abs(one.began - other.began) < NEAR:
+                raise Tie
 
     async def _set_clock(self, op: Operation) -> tuple[str, Any]:
         self.wall.ahead += (10, 50, 3600, 86400)[op.a % 4]
@@ -663,6 +748,7 @@ KINDS = {
     "abort": 3,
     "abort_action": 3,
     "get": 3,
+    "forget": 5,
     "vanish": 7,
     "exit": 3,
     "stale": 4,
@@ -670,7 +756,7 @@ KINDS = {
     "silence": 1,
     "crash": 6,
     "agent": 2,
-    "set_clock": 1,
+    "set_clock": 3,
     "tick": 4,
     "deploy": 4,
     "break_off": 2,
@@ -692,11 +778,19 @@ def _is_stuck(id: spec.Id, state: spec.State) -> bool:
 
 
 def _next(state: spec.State) -> list[float]:
-    """Seconds until each of what happens by itself. Raises Tie where two limits strike at one moment."""
+    """Seconds until each of what happens by itself. Raises Tie where two limits strike at one moment.
+
+    That a result gets too old is such a limit for the calls that ask for it.
+    """
     limits = sorted(limit[0] for a in state.actions.values() if (limit := state.next_limit(a)) is not None)
     if any(one - state.now < NEAR and other - one < NEAR for one, other in itertools.pairwise(limits)):
         raise Tie
-    moments = [a.ready for a in state.actions.values() if a.phase == spec.QUEUED] + limits
+    ready = [a.ready for a in state.actions.values() if a.phase == spec.QUEUED]
+    ages = [(result.at, state.tasks[name].max_age) for (name, _), result in state.results.items()]
+    too_old = [at + limit for at, limit in ages if limit is not None]
+    if any(abs(one - other) < NEAR for one in ready for other in too_old if one > state.now):
+        raise Tie
+    moments = ready + limits + too_old
     return [moment - state.now for moment in moments if moment > state.now + 1e-9]
 
 
@@ -705,7 +799,7 @@ def _moments(state: spec.State, seconds: float) -> list[float]:
     end, found = state.now + seconds, []
     while state.now < end:
         for number, (id, attempt) in enumerate(sorted(state.due(), key=str)):
-            if not _is_stuck(id, state):
+            if not _is_stuck(id, state) and (id, attempt) in state.due():  # else an equal one has just begun
                 state = state.begin(f"{number} at {state.now}", id, attempt)[0]
         state = state.tick(min([end - state.now, *_next(state)]))[0]
         found.append(state.now)
@@ -716,13 +810,22 @@ def _plain(phase: wire.ActionPhase) -> str:
     return "queued" if phase == "initializing" else phase.value
 
 
+@functools.cache
+def _cache_key(task_name: str, x: int) -> str:
+    (found,) = (each for each in TASKS if each.name == task_name)
+    assert found.cache is not None
+    return key_of((*PLACE, task_name), found.cache, found.interface, json.dumps({"x": x}).encode())
+
+
 def _stored(
-    task_name: str, phase: str, attempt: int, user: int, system: int, outputs: Any, error: Any, parent: Any
+    task_name: str, phase: str, attempt: int, user: int, system: int, outputs: Any, error: Any, parent: Any, cache: Any
 ) -> Any:
     outcome = None
     if phase in spec.OVER:
         outcome = json.loads(bytes(outputs))[0] if phase == "succeeded" else json.loads(bytes(error))["code"]
-    return task_name, "queued" if phase == "initializing" else phase, attempt, user, system, outcome, parent
+    use = msgspec.json.decode(bytes(cache), type=wire.CacheUse) if cache is not None else None
+    shown = None if use is None else (use.status, use.run, use.action)
+    return task_name, "queued" if phase == "initializing" else phase, attempt, user, system, outcome, parent, shown
 
 
 def _app(name: str, version: str) -> wire.AppSpec:

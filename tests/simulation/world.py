@@ -52,6 +52,8 @@ LATENCIES = {
 }
 """Seconds that each kind of thing takes, at least and at most; now and then ten times as long."""
 
+OF_THE_DISK = ("commit", "read")
+
 
 class Down(Exception):
     """Raised to a client when the control plane died before it had answered."""
@@ -84,6 +86,8 @@ class MemoryDatabase:
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self.is_full: Callable[[], bool] = lambda: False
+        self.slowness: Callable[[], float] = lambda: 1
+        """How many times as long as usual it takes."""
         self._owner: Node | None = None
 
     def connect(self, read_only: bool = False) -> SqliteSession:
@@ -99,7 +103,10 @@ class MemoryDatabase:
     def release_writer_lock(self) -> None:
         self._owner = None
 
-    def was_committed(self, session: Session, transaction: int) -> bool:
+    def number_transaction(self, session: Session) -> int:
+        return 0
+
+    def was_committed(self, session: Session, number: int) -> bool:
         return False
 
     def cause(self, error: Exception) -> str | None:
@@ -226,7 +233,7 @@ class World:
     def latency(self, of: str) -> float:
         if self._calm:
             return 0.0001
-        seconds = self.chance.uniform(*LATENCIES[of])
+        seconds = self.chance.uniform(*LATENCIES[of]) * (self.disk.slowness() if of in OF_THE_DISK else 1)
         return seconds * (10 if self.chance.random() < 0.03 else 1)
 
     def taken_at_death(self, written: int) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -37,7 +36,8 @@ class Reservation:
     action: LiveAction
     go: Go | None
     """None where the action had been given to a worker before this control plane began."""
-    waiting: deque[tuple[LiveAction, Go]] = field(default_factory=deque)
+    waiting: dict[str, tuple[LiveAction, Go]] = field(default_factory=dict)
+    """By their ids, in the order in which they asked."""
 
 
 class Caching:
@@ -146,7 +146,7 @@ class Caching:
         elif held.action is action:
             held.go = go
         elif not self._waits_for_itself(action, held.action):
-            held.waiting.append((action, go))
+            held.waiting[action.id] = (action, go)
             self._waits(action, f"waits for the result of an equal call, which {held.action.id} began first")
             return False
         return True
@@ -161,7 +161,7 @@ class Caching:
                 return True
             for each in one.still_below():
                 held = self._reserved.get(each.row.cache_key or "")
-                if held is not None and held.action.id not in seen and held.action is not each:
+                if held is not None and held.action.id not in seen and each.id in held.waiting:
                     seen.add(held.action.id)
                     todo.append(held.action)
         return False
@@ -182,15 +182,23 @@ class Caching:
         held = self._reserved.get(action.row.cache_key or "")
         if held is None or held.action is not action:
             return
-        waiting = deque((each, go) for each, go in held.waiting if not each.over)
+        waiting = {id: (each, go) for id, (each, go) in held.waiting.items() if not each.over}
         del self._reserved[_key_of(action)]
         if action.phase.is_success:
-            for each, go in waiting:
+            for each, go in waiting.values():
                 self._look_up(each, go)
         elif waiting:
-            first, go = waiting.popleft()
-            self._reserved[_key_of(action)] = Reservation(first, go, waiting)
-            self._look_up(first, go)
+            self._next_computes(waiting)
+
+    def _next_computes(self, waiting: dict[str, tuple[LiveAction, Go]]) -> None:
+        """The first of those that waited has the key; the others wait for it, unless it would wait for them."""
+        first, go = waiting.pop(next(iter(waiting)))
+        self._reserved[_key_of(first)] = Reservation(first, go, waiting)
+        self._look_up(first, go)
+        if first.still_below():  # it was tried before, and what that attempt called may be among those that wait
+            for each, its_go in [pair for pair in waiting.values() if self._waits_for_itself(pair[0], first)]:
+                del waiting[each.id]
+                self._look_up(each, its_go)
 
     # ------------------------------------------------------------------ after a restart
 
@@ -200,10 +208,14 @@ class Caching:
         `runs` is a live view of those that are not over.
         """
         self._runs = runs
-        for run in runs.values():
-            for action in run.actions.values():
-                if action.phase is ActionPhase.RUNNING and action.row.cache_key and _is_serialized(action):
-                    self._reserved.setdefault(action.row.cache_key, Reservation(action, None))
+        running = [
+            action
+            for run in runs.values()
+            for action in run.actions.values()
+            if action.phase is ActionPhase.RUNNING and action.row.cache_key and _is_serialized(action)
+        ]
+        for action in sorted(running, key=lambda each: each.attempt_started or 0):
+            self._reserved.setdefault(_key_of(action), Reservation(action, None))
         early, self._early = self._early or [], None
         for action, go in early:
             if not action.over and action.worker is None:
@@ -223,7 +235,7 @@ class Caching:
             self._reserved[_key_of(action)] = Reservation(action, None)
         elif held.action is not action and held.action.worker is None and held.go is not None:
             self._forget(held.action)
-            held.waiting.appendleft((held.action, held.go))
+            held.waiting = {held.action.id: (held.action, held.go), **held.waiting}
             held.action, held.go = action, None
 
     # ------------------------------------------------------------------ what is kept
