@@ -10,13 +10,10 @@ import contextlib
 import importlib
 import itertools
 import os
-import pwd
 import shutil
-import signal
 import sqlite3
 import subprocess
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +23,7 @@ import psycopg
 import pytest
 
 from tarmac.store import Store, open_store
+from tests.postgres_server import can_run, owner, running_server
 
 _numbers = itertools.count(1)
 
@@ -65,71 +63,12 @@ class Place:
             await store.close()
 
 
-def _programs() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
-
-
-def _owner() -> str | None:
-    """PostgreSQL refuses to run as root."""
-    return "postgres" if os.getuid() == 0 else None
-
-
-def _can_run_programs() -> bool:
-    if _programs() is None:
-        return False
-    try:
-        pwd.getpwnam(_owner() or pwd.getpwuid(os.getuid()).pw_name)
-    except KeyError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _machines_server(programs: Path) -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    owner = _owner()
-    try:
-        if owner:
-            shutil.chown(folder, owner)
-        data = folder / "data"
-        make = [str(programs / "initdb"), "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "-D", str(data)]
-        subprocess.run(make, user=owner, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=60)
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-        with (folder / "log").open("w") as log:
-            command = [str(programs / "postgres"), "-D", str(data), *options]
-            server = subprocess.Popen(command, user=owner, cwd=folder, stdout=log, stderr=log)
-        try:
-            url = f"postgresql://postgres@/postgres?host={folder}"
-            _wait_until_it_answers(url, server, folder / "log")
-            yield url
-        finally:
-            server.send_signal(signal.SIGINT)  # fast shutdown
-            server.wait(30)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_until_it_answers(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            psycopg.connect(url).close()
-            return
-        except psycopg.OperationalError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"PostgreSQL did not start: {log.read_text()}")
-            time.sleep(0.02)
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a server."""
-    programs = _programs()
-    if programs is not None and _can_run_programs():
-        with _machines_server(programs) as url:
-            yield url
+    if can_run():
+        with running_server() as server:
+            yield server.url
         return
     try:
         pgserver = importlib.import_module("pgserver")
@@ -215,7 +154,7 @@ def _open_folder(stack: contextlib.ExitStack) -> Path:
 def _database_on(disk: Path, server: str) -> Iterator[str]:
     folder = disk / "space"
     folder.mkdir()
-    shutil.chown(folder, _owner() or os.getuid())
+    shutil.chown(folder, owner() or os.getuid())
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f"create tablespace small location '{folder}'")
     try:

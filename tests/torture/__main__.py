@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 
 from tests.platform_fixture import place
+from tests.torture.disk import small_disk
+from tests.torture.fail_over import pair
 from tests.torture.figures import figures
-from tests.torture.history import record
+from tests.torture.history import on_small_disk, on_two_servers, record
 from tests.torture.killing import WEIGHTS
 from tests.torture.kinds import KINDS
 from tests.torture.round import SETTINGS, Plan, torture
@@ -29,6 +33,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--kill", action="append", choices=sorted(WEIGHTS), help="only these strikes; may be repeated")
     parser.add_argument("--history", action="store_true", help="clients of the API whose answers are judged")
+    parser.add_argument(
+        "--fail-over", action="store_true", help="with --history: on a PostgreSQL server that dies, and its standby"
+    )
     parser.add_argument("--keep", type=Path, help="leave a copy of all that was written in this new folder")
     return parser.parse_args()
 
@@ -58,10 +65,20 @@ def main() -> int:
 
 
 def history(given: argparse.Namespace) -> int:
-    """No runs of every kind, but a few kinds of calls, each of which is written down."""
-    settings = {"spare_workers": "1", **({"database_url": given.database_url} if given.database_url else {})}
-    with place(settings) as platform:
-        found = {"minutes": given.minutes, "seed": given.seed, **record(platform, given.minutes * 60, given.seed)}
+    """No runs of every kind, but a few kinds of calls, each of which is written down.
+
+    The database is hurt, too: SQLite by a disk that is full or slow, where we are root, and PostgreSQL by a fail-over.
+    """
+    with contextlib.ExitStack() as stack:
+        servers = stack.enter_context(pair()) if given.fail_over else None
+        url = servers.url if servers else given.database_url
+        platform = stack.enter_context(place({"spare_workers": "1", **({"database_url": url} if url else {})}))
+        hazards = on_two_servers(servers) if servers else {}
+        if not url and os.getuid() == 0:
+            disk = stack.enter_context(small_disk(platform.home, 64 + round(24 * given.minutes)))
+            hazards = on_small_disk(platform, disk)
+        found = record(platform, given.minutes * 60, given.seed, hazards)
+    found = {"minutes": given.minutes, "seed": given.seed, **found}
     text = json.dumps(found, indent=2, ensure_ascii=False)
     print(text)
     if given.out:

@@ -1,22 +1,26 @@
-"""Clients of the public HTTP API while parts of the platform are hurt: all that they ask and are told is written down,
-and judged in the end (`tests.simulation.checker`): is there an order in which all answers are right?
+"""Clients of the public HTTP API while parts of the platform and its database are hurt: all that they ask and are told
+is written down, and judged in the end (`tests.simulation.checker`): is there an order in which all answers are right?
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from tests.faults.world import World
-from tests.platform_fixture import Platform
+from tests.platform_fixture import Platform, wait_for
 from tests.simulation.checker import TERMINAL, Asked, check
+from tests.torture.disk import Disk, slow_sqlite
+from tests.torture.fail_over import Pair
 from tests.torture.killing import Killer, strike
 from tests.torture.victims import Victims
 
@@ -56,6 +60,9 @@ TASKS = [("h.add", 1), ("h.slow", 150), ("h.bad", 1)]
 
 LOST = (502, 503, 504)
 """Answers that do not say whether the call was carried out."""
+
+Hazards = Mapping[str, Callable[[random.Random], None]]
+"""What is done to the database besides: name → doing it, until it is over."""
 
 Told = tuple[int, str]
 """An event: its number, and the root's phase."""
@@ -224,7 +231,22 @@ async def _nothing() -> Any:
         yield line
 
 
-def record(platform: Platform, seconds: float, seed: int) -> dict[str, Any]:
+def on_small_disk(platform: Platform, disk: Disk) -> Hazards:
+    database = platform.home / "tarmac.db"
+    return {
+        "disk full": lambda chance: disk.fill(chance.uniform(0.3, 8)),
+        "disk slow": lambda chance: slow_sqlite(database, chance.uniform(0.2, 3)),
+    }
+
+
+def on_two_servers(pair: Pair) -> Hazards:
+    return {
+        "fail-over": lambda _: pair.fail_over(),
+        "database slow": lambda chance: pair.forwarder.hold(chance.uniform(0.2, 3)),
+    }
+
+
+def record(platform: Platform, seconds: float, seed: int, hazards: Hazards | None = None) -> dict[str, Any]:
     """Figures, with `violations`. The platform is started here, and is down at the end."""
     platform.up()
     done = platform.cli("deploy", platform.write("h.py", PROGRAM))
@@ -232,7 +254,7 @@ def record(platform: Platform, seconds: float, seed: int) -> dict[str, Any]:
     world = World(platform)
     killer = Killer(world, Victims(world, lambda: set(), "", platform.work), platform.up)
     try:
-        recorder, wrong = asyncio.run(_record(platform, killer, seconds, seed))
+        recorder, wrong, hurt = asyncio.run(_record(platform, killer, seconds, seed, hazards or {}))
     finally:
         world.http.close()
         platform.down()
@@ -243,19 +265,23 @@ def record(platform: Platform, seconds: float, seed: int) -> dict[str, Any]:
         "kinds": dict(Counter(asked.kind for asked in recorder.history)),
         "streams": len(recorder.streams),
         "strikes": killer.counts,
+        "hazards": hurt,
         "violations": [*killer.violations, *recorder.odd, *wrong],
     }
 
 
-async def _record(platform: Platform, killer: Killer, seconds: float, seed: int) -> tuple[Recorder, list[str]]:
+async def _record(
+    platform: Platform, killer: Killer, seconds: float, seed: int, hazards: Hazards
+) -> tuple[Recorder, list[str], Counter[str]]:
     until = time.monotonic() + seconds
     limits = httpx.Limits(max_connections=300)
     async with platform.async_client(limits=limits) as http:
         recorder = Recorder(http, seed)
-        hurting = asyncio.create_task(_hurt(killer, until, seed))
-        await recorder.live(until)
-        await hurting
-        return recorder, [*check(recorder.history), *await recorder.check_streams()]
+        _, _, hurt = await asyncio.gather(
+            recorder.live(until), _hurt(killer, until, seed), _hurt_database(hazards, until, seed)
+        )
+        await asyncio.to_thread(wait_for, killer.world.answers, "the platform is whole again", 60, platform.log_tails)
+        return recorder, [*check(recorder.history), *await recorder.check_streams()], hurt
 
 
 async def _hurt(killer: Killer, until: float, seed: int) -> None:
@@ -267,3 +293,15 @@ async def _hurt(killer: Killer, until: float, seed: int) -> None:
             return
         await asyncio.sleep(coming.pause)
         await asyncio.to_thread(killer.strike, coming)
+
+
+async def _hurt_database(hazards: Hazards, until: float, seed: int) -> Counter[str]:
+    """One after the other, in turns; how often each was done."""
+    chance, counts = random.Random(f"hazards {seed}"), Counter[str]()
+    for name in itertools.cycle(hazards):
+        await asyncio.sleep(chance.uniform(1, 5))
+        if time.monotonic() > until:
+            break
+        await asyncio.to_thread(hazards[name], chance)
+        counts[name] += 1
+    return counts

@@ -186,30 +186,31 @@ class Commits:
             return
         try:
             session.begin()
-            transaction = self._check_epoch(session)
+            self._check_epoch(session)
+            number = self._database.number_transaction(session)
             batch.apply(session)
         except (*_ENCODING, Mismatch, WriterLockLost):
             self._end_transaction()
             raise
-        self._doubt = transaction
+        self._doubt = number
         session.commit()
         self._doubt = None
 
-    def _settle(self, session: Session, transaction: int) -> bool:
+    def _settle(self, session: Session, number: int) -> bool:
         """Whether the transaction whose commit got no answer was committed."""
-        done = self._database.was_committed(session, transaction)
+        self._check_epoch(session)
+        done = self._database.was_committed(session, number)
         self._doubt = None
         return done
 
-    def _check_epoch(self, session: Session) -> int:
-        """The transaction's number. Raises WriterLockLost if another control plane has a later epoch."""
-        epoch, transaction = session.rows(self._database.queries["epoch"])[0]
+    def _check_epoch(self, session: Session) -> None:
+        """Raises WriterLockLost if another control plane has a later epoch."""
+        epoch = session.rows(self._database.queries["epoch"])[0][0]
         if epoch != self._epoch:
             raise WriterLockLost(
                 f"another control plane has taken over {self._database.name}: "
                 f"the epoch there is {epoch}, this one's is {self._epoch}"
             )
-        return int(transaction)
 
     def _conflict(self, change: Change) -> Conflict:
         why = "it does not fit what is stored"

@@ -56,8 +56,14 @@ class Database(Protocol):
 
     def release_writer_lock(self) -> None: ...
 
-    def was_committed(self, session: Session, transaction: int) -> bool:
-        """Whether a transaction whose commit got no answer was committed. Raises NotNow while that is undecided."""
+    def number_transaction(self, session: Session) -> int:
+        """Give a number to the transaction that is open, by which `was_committed` knows it."""
+
+    def was_committed(self, session: Session, number: int) -> bool:
+        """Whether the last transaction of this control plane, whose commit got no answer, was committed.
+
+        Raises one of `errors` while that is undecided.
+        """
 
     def cause(self, error: Exception) -> str | None:
         """Why the database cannot be used now, and the remedy; None if the statement itself is at fault."""

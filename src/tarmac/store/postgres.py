@@ -21,7 +21,6 @@ QUERIES = Queries(
         "text": 'text collate "C"',
         "bytes": "bytea",
         "big": "bigint",
-        "transaction": "txid_current()",
         "locked": "for share",
         # JSON may contain a NUL, which PostgreSQL refuses in text.
         "report": r"replace(e.body, '\u0000', '\ufffd')::json #>> '{progress,report}'",
@@ -42,6 +41,13 @@ CONNECT = {
     "application_name": "tarmac",
 }
 """Time limits for a server that does not answer, unless the URL has others."""
+
+_NEXT_COMMIT = """
+insert into meta (name, value) values ('commit', 1) on conflict (name) do update set value = meta.value + 1
+returning value
+"""
+
+_LAST_COMMIT = "select value from meta where name = 'commit' for update"
 
 _SETTINGS = (
     "set lock_timeout = '5s'",
@@ -116,11 +122,16 @@ class PostgresDatabase:
     def release_writer_lock(self) -> None:
         """PostgreSQL releases the lock with the session."""
 
-    def was_committed(self, session: Session, transaction: int) -> bool:
-        status = session.rows(f"select txid_status({transaction})")[0][0]
-        if status == "in progress":
-            raise NotNow("the server has not yet ended the transaction whose connection broke")
-        return bool(status == "committed")
+    def number_transaction(self, session: Session) -> int:
+        """The number is stored with what the transaction writes.
+
+        The server's own numbers would not do: a standby that takes over gives those that it never heard of once more.
+        """
+        return int(session.rows(_NEXT_COMMIT)[0][0])
+
+    def was_committed(self, session: Session, number: int) -> bool:
+        """Waits for a transaction that the server has not yet ended: it has the row locked."""
+        return session.rows(_LAST_COMMIT) == [(number,)]
 
     def cause(self, error: Exception) -> str | None:
         if isinstance(error, psycopg.errors.DiskFull):

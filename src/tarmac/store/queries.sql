@@ -17,7 +17,7 @@ insert into migrations (number, name, applied) values (:number, :name, :applied)
 -- ---------------------------------------------------------------------------------------------- the writer's place
 
 -- name: epoch
-select value, {transaction} from meta where name = 'epoch' {locked}
+select value from meta where name = 'epoch' {locked}
 
 -- name: next_epoch
 update meta set value = value + 1 where name = 'epoch'

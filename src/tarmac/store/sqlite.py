@@ -24,7 +24,6 @@ QUERIES = Queries(
         "text": "text",
         "bytes": "blob",
         "big": "integer",
-        "transaction": "0",
         "locked": "",
         "report": "json_extract(e.body, '$.progress.report')",
         "size": "(select page_count * page_size from pragma_page_count(), pragma_page_size())",
@@ -134,7 +133,10 @@ class SqliteDatabase:
             os.close(self._place)
             self._place = None
 
-    def was_committed(self, session: Session, transaction: int) -> bool:
+    def number_transaction(self, session: Session) -> int:
+        return 0
+
+    def was_committed(self, session: Session, number: int) -> bool:
         """False: a commit that SQLite reports as failed was rolled back."""
         return False
 
