@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from flyte import app as app
     from flyte import config as config
     from flyte import errors as errors
+    from flyte import extend as extend
     from flyte import io as io
     from flyte import models as models
     from flyte import remote as remote
     from flyte import report as report
     from flyte import syncify as syncify
+    from flyte import types as types
     from flyte._checkpoint import BaseCheckpoint as BaseCheckpoint
     from flyte._checkpoint import Checkpoint as Checkpoint
     from flyte._checkpoint import latest_checkpoint as latest_checkpoint
@@ -103,9 +105,12 @@ _MODULES = {
     "_version": "__version__ version",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
-_SUBMODULES = ("app", "config", "errors", "io", "models", "remote", "report", "syncify")
+_SUBMODULES = ("app", "config", "errors", "extend", "io", "models", "remote", "report", "syncify", "types")
 
-__path__.append(f"{__path__[0]}/_absent_modules")  # those of Flyte's submodules that only say that they are absent
+__path__ += [
+    f"{__path__[0]}/_absent_modules",  # those of Flyte's submodules that only say that they are absent
+    f"{__path__[0]}/_for_plugins",  # private ones, which plugins import
+]
 
 __all__ = [
     *sorted(name for name in _PLACES if name != "__version__"),
@@ -114,6 +119,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    from flyte.official import refuse_official
+
+    refuse_official()  # at the first use of a name, and not at the import, which reads nothing
     if name in _SUBMODULES:
         return importlib.import_module(f"flyte.{name}")
     if name not in _PLACES:

@@ -20,6 +20,8 @@ from typing import Any
 
 _IMPORT_FROM = opmap["IMPORT_FROM"]
 
+_CONTAINERS = "plugins that start containers or clusters need them; call the library from a plain task, on this machine"
+
 ABSENT: Mapping[str, Mapping[str, str]] = {
     "flyte": {
         "OnArtifact": "there are no artifacts; start the run from the task that makes the value",
@@ -30,19 +32,22 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "new_condition": "there are no conditions; end the run, and let an app's handler start the next one",
         "run_python_script": "call the script's functions from a task",
         "load_interactive_ctx": "there is no debug mode; run the task with `flyte.init()` under your debugger",
-        "load_plugin_config": "there are no plugins",
+        "load_plugin_config": "its plugins start clusters; call the library from a plain task, on this machine",
         "ai": "write the app yourself with `flyte.app.FastAPIAppEnvironment`",
         "clustered": "there is one machine; call tasks side by side with `flyte.map` or `asyncio.gather`",
         "connectors": "call the service from a task",
         "durable": "use `flyte.trace` for what has to be remembered",
-        "extend": "there are no plugins",
         "extras": "write a task that calls the program with `subprocess`",
         "git": "pass `version=` yourself",
         "notify": "there are no notifications; watch `run.stream()`, or send them from a task",
         "prefetch": "fetch the model in a task, and return a `flyte.io.Dir`",
         "sandbox": "every action is a process of its own; run only code that you trust",
         "storage": "files lie on the platform's machine; read other stores from the task",
-        "types": "values travel by their annotations; use a dataclass, a pydantic model, or `flyte.io.File`",
+    },
+    "flyte.types": {
+        "Renderable": "write the HTML yourself, with `flyte.report.replace`",
+        "guess_interface": "a deployed task's inputs and outputs are in `flyte.remote.TaskDetails`",
+        "literal_string_repr": "a run's values are in `flyte.remote.Run.outputs`",
     },
     "flyte.remote": {
         "Artifact": "there are no artifacts; fetch values with `flyte.remote.Run.get`",
@@ -66,8 +71,19 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
     },
     "flyte.models": {
         "CodeBundle": "code is found again with `flyte.remote.Run.code_bundle`",
-        "NativeInterface": "a task's inputs and outputs are in its `json_schema`",
-        "SerializationContext": "there are no plugins",
+        "SerializationContext": _CONTAINERS,
+    },
+    "flyte.extend": {
+        "Architecture": "images are built for this machine",
+        "ImageBuildEngine": "images become environments by uv; call `flyte.build`",
+        "ImageBuilder": "images become environments by uv; call `flyte.build`",
+        "ImageChecker": "images become environments by uv; call `flyte.build`",
+        "PRIMARY_CONTAINER_DEFAULT_NAME": _CONTAINERS,
+        "TaskPluginRegistry": _CONTAINERS,
+        "download_code_bundle": "call `flyte.remote.Run.download_code`",
+        "get_proto_extended_resources": _CONTAINERS,
+        "get_proto_resources": _CONTAINERS,
+        "pod_spec_from_resources": _CONTAINERS,
     },
     "flyte.config": {
         "get_config_file": "call `flyte.config.auto()`, which finds the file and reads it",

@@ -189,7 +189,7 @@ def _wrapped(thing: Any) -> str:
 
 def _dumped(task: AnyTask, values: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return task.interface.dump_inputs(values)
+        return task.dump_inputs(values)
     except InvalidInputError as error:
         raise InputTypeError(str(error), error.code) from None
 

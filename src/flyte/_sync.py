@@ -120,7 +120,7 @@ def block(make: Callable[[], Coroutine[Any, Any, R]], name: str) -> R:
         pass
     try:
         if _portal.is_current():
-            return _on_a_thread_of_its_own(coro)
+            return on_a_thread_of_its_own(coro)
         _warn_once(name)
     except BaseException:
         coro.close()
@@ -128,7 +128,8 @@ def block(make: Callable[[], Coroutine[Any, Any, R]], name: str) -> R:
     return _portal.call(coro)
 
 
-def _on_a_thread_of_its_own(coro: Coroutine[Any, Any, R]) -> R:
+def on_a_thread_of_its_own(coro: Coroutine[Any, Any, R]) -> R:
+    """The result of a coroutine, for a thread whose own loop must not be waited for."""
     context = contextvars.copy_context()
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="flyte-nested") as executor:
         return executor.submit(context.run, asyncio.run, coro).result()

@@ -20,12 +20,24 @@ OURS = "+tarmac"
 SUMMARY = "Summary: Flyte tasks and apps anywhere Python runs"
 """In the metadata of a distribution `tarmac` that is an older version of this project."""
 
+_PACKAGE = Path(__file__).parent
+
+_ONLY_OFFICIAL = "_initialize.py"
+"""A file of the official package that ours has not."""
+
 _AGAIN = "in a clone of this project, pip install --force-reinstall ."
 
 
 @functools.cache
 def refuse_official() -> None:
     """Raises InitializationError where one of the two is installed, naming it and how to mend it."""
+    if (_PACKAGE / _ONLY_OFFICIAL).exists():
+        raise InitializationError(
+            "OfficialDistributionError",
+            "user",
+            f"files of the official `flyte` lie between those of tarmac ({_PACKAGE}), so neither is whole. "
+            f"Mend it with: pip uninstall flyte, rm -r {_PACKAGE}, and then, {_AGAIN}",
+        )
     for info in _infos("flyte"):
         if OURS not in info.name:
             raise InitializationError(

@@ -22,9 +22,9 @@ from flyte.wire import EnvironmentSpec, ImageRequest, ImageSpec
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-OURS = ("flyte", "unionai-reuse", "flyteidl2", "tarmac")
+OURS = ("flyte", "unionai-reuse", "tarmac")
 """Distributions that are neither installed nor missing, whatever version is asked for: `flyte` is the package that user
-code imports, reuse is part of it, and there is no service that flyteidl2 speaks with. `tarmac` on PyPI is a stranger's.
+code imports, and reuse is part of it. `tarmac` on PyPI is a stranger's.
 """
 
 _UNNAMED = re.compile(r"(git|hg|bzr|svn)\+|[a-z]+://|\.{0,2}/")

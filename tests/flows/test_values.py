@@ -91,3 +91,93 @@ def test_what_an_annotation_demands_is_kept_by_the_platform_and_by_the_worker(pl
         failed = start(number=1, code="b").json()
         assert failed["phase"] == "failed"
         assert "input 'code' of orders.order must be text that matches '^[A-Z]+$'" in failed["error"]["message"]
+
+
+OWN_TYPES = """
+import flyte
+from flyteidl2.core.literals_pb2 import Literal, Primitive, Scalar
+from flyteidl2.core.types_pb2 import LiteralType, SimpleType
+from flyte.types import TypeEngine, TypeTransformer, TypeTransformerFailedError
+
+env = flyte.TaskEnvironment(name="climate")
+
+
+class Celsius:
+    def __init__(self, degrees):
+        self.degrees = degrees
+
+
+class CelsiusTransformer(TypeTransformer[Celsius]):
+    def __init__(self):
+        super().__init__("Celsius", Celsius)
+
+    def get_literal_type(self, t):
+        return LiteralType(simple=SimpleType.FLOAT)
+
+    async def to_literal(self, python_val, python_type, expected):
+        return Literal(scalar=Scalar(primitive=Primitive(float_value=python_val.degrees)))
+
+    async def to_python_value(self, lv, expected_python_type):
+        if lv.scalar.primitive.float_value < -273.15:
+            raise TypeTransformerFailedError("that is colder than possible")
+        return Celsius(lv.scalar.primitive.float_value)
+
+
+TypeEngine.register(CelsiusTransformer())
+
+
+@env.task
+def warmer(now: Celsius, by: float) -> Celsius:
+    return Celsius(now.degrees + by)
+
+
+@env.task
+def week(now: Celsius) -> list[Celsius]:
+    return [warmer.override(short_name="day")(now, 1.0), now]
+
+
+def wrap(task):
+    former = task.execute
+
+    async def execute(*args, **kwargs):
+        return "wrapped " + await former(*args, **kwargs)
+
+    task.execute = execute
+    return task
+
+
+@wrap
+@env.task
+def short() -> str:
+    return "function"
+
+
+@env.task(max_inline_io_bytes=100)
+async def small(text: str = "") -> str:
+    return text + "x" * 80
+
+
+@env.task
+async def main(now: Celsius) -> list[str]:
+    said = [type(one).__name__ + str(one.degrees) for one in await week.aio(now)]
+    said.append(await short.aio())
+    for text in ("y" * 200, "y" * 60):
+        try:
+            await small(text)
+        except flyte.errors.InlineIOMaxBytesBreached as error:
+            said.append(str(error))
+    return said
+"""
+
+
+def test_a_programs_own_types_and_limits_hold_on_a_platform(platform: Platform) -> None:
+    program = platform.write("climate.py", OWN_TYPES)
+    done = platform.cli("run", program, "main", "--now", "20")
+    assert done.code == 0, done.both
+    said = json.loads(done.out.splitlines()[-1])
+    assert said[:3] == ["Celsius21.0", "Celsius20.0", "wrapped function"]
+    assert said[3].startswith("the inputs of climate.small are 211 bytes, and the task allows 100")
+    assert said[4].startswith("the outputs of climate.small are 144 bytes, and the task allows 100")
+    refused = platform.cli("run", program, "main", "--now", "-300")
+    assert refused.code == 2
+    assert "input 'now' of climate.main must be Celsius: that is colder than possible" in refused.err

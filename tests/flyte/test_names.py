@@ -50,6 +50,14 @@ NAMES: dict[str, str] = {
     "flyte.models": """
     ActionID ActionPhase TaskContext CodeBundle NativeInterface SerializationContext
     """,
+    "flyte.extend": """
+    Architecture AsyncFunctionTaskTemplate ImageBuildEngine ImageBuilder ImageChecker PRIMARY_CONTAINER_DEFAULT_NAME
+    TaskPluginRegistry TaskTemplate download_code_bundle get_proto_extended_resources get_proto_resources
+    is_initialized lazy_module pod_spec_from_resources
+    """,
+    "flyte.types": """
+    FlytePickle Renderable TypeEngine TypeTransformer TypeTransformerFailedError guess_interface literal_string_repr
+    """,
     "flyte.config": """
     Config auto get_config_file set_if_exists
     """,
@@ -76,7 +84,8 @@ NAMES: dict[str, str] = {
     task tasks clone_with from_task add_dependency sandbox
     """,
     "flyte.TaskTemplate": """
-    aio forward func override name short_name interface json_schema source_file
+    aio execute forward func override name short_name interface native_interface json_schema source_file
+    max_inline_io_bytes
     """,
     "flyte._context.TaskContext": """
     action version raw_data_path input_path output_path run_base_dir report group_data checkpoint_paths code_bundle

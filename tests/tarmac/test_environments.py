@@ -148,7 +148,7 @@ def test_images_that_come_to_the_same_share_an_environment(yard: Yard) -> None:
     assert yard.environments() == [first.key]
 
 
-@pytest.mark.parametrize("ours", ["flyte==2.0.9", "unionai_reuse", "flyteidl2>=2", "tarmac"])
+@pytest.mark.parametrize("ours", ["flyte==2.0.9", "unionai_reuse", "tarmac"])
 def test_our_names_are_never_installed_whoever_requires_them(yard: Yard, ours: str) -> None:
     yard.house.wheel("plugin", requires=[ours])
     news = yard.made("plugin", ours)
@@ -166,6 +166,15 @@ def test_what_flytes_images_have_is_added_where_it_is_to_be_had(yard: Yard) -> N
     assert asked is not None
     assert "left out" in asked.notes[0]
     assert "pydantic" in asked.notes[0]
+
+
+def test_beside_a_plugin_comes_what_it_leaves_to_flyte_to_bring(yard: Yard) -> None:
+    yard.house.wheel("flyteplugins-cow", requires=["flyte"])
+    for name in ("flyteidl2", "msgpack"):
+        yard.house.wheel(name)
+    known = yard.place.known(yard.made("flyteplugins-cow").key)
+    assert known is not None
+    assert {"flyteidl2", "msgpack"} <= {name_of(line) for line in known.lock.splitlines()}
 
 
 def test_the_order_of_requirements_makes_no_other_request(yard: Yard) -> None:

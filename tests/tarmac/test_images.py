@@ -46,7 +46,6 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it() -> None:
         "unionai-reuse",
         "unionai_reuse>=0.1.9",
         "Flyte<3",
-        "flyteidl2==2.0.0",
         "flyte @ git+https://github.com/flyteorg/flyte-sdk",
     ],
 )
@@ -54,7 +53,7 @@ def test_the_distributions_whose_place_is_ours_are_never_missing(ours: str) -> N
     assert missing("rich", ours) == []
 
 
-@pytest.mark.parametrize("other", ["flyteplugins-spark", "flytekit"])
+@pytest.mark.parametrize("other", ["flyteplugins-spark", "flytekit", "flyteidl2"])
 def test_other_distributions_of_flyte_are(other: str) -> None:
     assert missing(other) == [other]
 

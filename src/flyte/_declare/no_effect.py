@@ -114,7 +114,7 @@ ENVIRONMENT: tuple[Row[Environment], ...] = (
 
 TASK_ENVIRONMENT: tuple[Row[TaskEnvironment], ...] = (
     Row("queue=", _NO_QUEUES, lambda env: env.queue),
-    Row("plugin_config=", "there are no plugins; the tasks run as plain functions", lambda env: env.plugin_config),
+    Row("plugin_config=", "the tasks run as plain functions, on this machine", lambda env: env.plugin_config),
     Row(
         "ReusePolicy(scaledown_ttl=)",
         "idle processes end together, after `idle_ttl`",
@@ -133,17 +133,12 @@ TASK: tuple[Row[TaskTemplate[..., Any, Any]], ...] = (
     Row("interruptible=", _NO_SPOT, lambda task: task.options.interruptible),
     Row("service_account=", _NO_ACCOUNTS, lambda task: task.options.service_account),
     Row("pod_template=", _NO_PODS, lambda task: task.options.pod_template),
-    Row(
-        "max_inline_io_bytes=",
-        "a value may have 100 MiB (TARMAC_VALUE_LIMIT), and large ones are stored apart by themselves",
-        lambda task: task.options.max_inline_io_bytes != type(task.options)().max_inline_io_bytes,
-    ),
     Row("task_resolver=", "a task is found by its module and name", lambda task: task.options.task_resolver),
     Row("entrypoint=", "lists of tasks do not set entry points apart", lambda task: task.options.entrypoint),
     Row("produces_artifacts=", "there are no artifacts", lambda task: task.options.produces_artifacts),
     Row(
         "override(plugin_config=)",
-        "there are no plugins; the task runs as a plain function",
+        "the task runs as a plain function, on this machine",
         lambda task: task.overrides.plugin_config,
     ),
     Row(

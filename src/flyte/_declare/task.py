@@ -22,6 +22,7 @@ from flyte._declare.entry import entry_of, place_of
 from flyte._declare.environment import Environment
 from flyte._declare.interface import Interface, check_signature, interface_of
 from flyte._declare.links import Submission, links_of
+from flyte._declare.native_interface import NativeInterface
 from flyte._declare.options import (
     Cache,
     CacheRequest,
@@ -35,7 +36,7 @@ from flyte._declare.options import (
     Trigger,
     cache_of,
 )
-from flyte._declare.task_options import Overrides, TaskOptions, normal
+from flyte._declare.task_options import Overrides, TaskOptions, check_override, normal
 from flyte.errors import TraceDoesNotAllowNestedTasksError
 
 P = ParamSpec("P")
@@ -43,9 +44,6 @@ R = TypeVar("R")
 """What a call returns: a coroutine for an async task."""
 T = TypeVar("T")
 """The value: what a run of the task gives."""
-
-_FIXED = ("name", "image", "docs", "interface")
-_NOT_WHILE_REUSED = ("resources", "env_vars", "secrets")
 
 
 class TaskTemplate(Generic[P, R, T]):
@@ -93,6 +91,11 @@ class TaskTemplate(Generic[P, R, T]):
     def interface(self) -> Interface:
         """Inputs and outputs; made on first use, when everything that annotations name exists."""
         return interface_of(self.func, self.name)
+
+    @property
+    def native_interface(self) -> NativeInterface:
+        """Inputs and outputs as Python types, for plugins and agents."""
+        return NativeInterface.from_interface(self.interface, self.docs or None)
 
     @property
     def json_schema(self) -> dict[str, Any]:
@@ -162,18 +165,7 @@ class TaskTemplate(Generic[P, R, T]):
         Raises ValueError for what cannot be changed: name, image, docs and interface; and resources, env_vars and
         secrets of processes that are reused, unless `reusable="off"` comes with them.
         """
-        for name in _FIXED:
-            if name in changes:
-                raise ValueError(f"{self.name}: {name} cannot be overridden")
-        if self.reuse is not None and changes.get("reusable") is None:
-            for name in _NOT_WHILE_REUSED:
-                if changes.get(name) is not None:
-                    raise ValueError(
-                        f"{self.name}: {name} of reused processes cannot be overridden; "
-                        "add reusable='off' for fresh ones"
-                    )
-        if isinstance(changes.get("reusable"), str) and changes["reusable"] != "off":
-            raise ValueError(f"{self.name}: reusable= takes a ReusePolicy or 'off', not {changes['reusable']!r}")
+        check_override(self.name, self.reuse is not None, changes)
         return self._changed({key: value for key, value in changes.items() if value is not None})
 
     def _changed(self, changes: dict[str, Any]) -> TaskTemplate[P, R, T]:
@@ -192,6 +184,25 @@ class TaskTemplate(Generic[P, R, T]):
         changed.overridden = True
         changed._check_reuse()
         return changed
+
+    # ---- its values
+
+    @property
+    def max_inline_io_bytes(self) -> int:
+        """Bytes of JSON that all inputs, or all outputs, may have: what the task declares, or the platform's limit."""
+        return self.options.max_inline_io_bytes or wire.VALUE_LIMIT
+
+    def dump_inputs(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Bound inputs as a JSON object. Raises InlineIOMaxBytesBreached where they are larger than the task allows."""
+        return self.options.within_limit(self.interface.dump_inputs(values), f"inputs of {self.name}")
+
+    def load_inputs(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs from a JSON object, which may come from a caller that did not know the limit."""
+        return self.interface.load_inputs(self.options.within_limit(data, f"inputs of {self.name}"))
+
+    def dump_outputs(self, result: Any) -> list[Any]:
+        """What the function returned, as a JSON array. Raises InlineIOMaxBytesBreached as `dump_inputs`."""
+        return self.options.within_limit(self.interface.dump_outputs(result), f"outputs of {self.name}")
 
     # ---- calling it
 
@@ -223,6 +234,20 @@ class TaskTemplate(Generic[P, R, T]):
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, here, whatever runs around it."""
         return self.func(*args, **kwargs)
+
+    async def execute(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What an action of the task does: it calls the function, a sync one in a thread.
+
+        A plugin may put a coroutine function of its own in place (`task.execute = mine`), which calls the former one.
+        """
+        if self.is_async:
+            return await cast("Coroutine[Any, Any, T]", self.func(*args, **kwargs))
+        return cast("T", await _sync.to_thread(self.func, *args, **kwargs))
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether a plugin, or a subclass, put another `execute` in place, so that the function is not called alone."""
+        return "execute" in vars(self) or type(self).execute is not TaskTemplate.execute
 
     def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if is_tracing():
@@ -295,7 +320,7 @@ class TaskEnvironment(Environment):
         pod_template: str | PodTemplate | None = None,
         report: bool = False,
         interruptible: bool | None = None,
-        max_inline_io_bytes: int = ...,
+        max_inline_io_bytes: int | None = None,
         queue: str | None = None,
         service_account: str | None = None,
         triggers: Trigger | Sequence[Trigger] = (),
@@ -311,9 +336,6 @@ class TaskEnvironment(Environment):
         `timeout` is in seconds (for each attempt), a timedelta, or a Timeout; `cache` None takes the environment's.
         Raises ValueError for functions with `*args` or `**kwargs`.
         """
-        from flyte._declare.task import AsyncFunctionTaskTemplate
-        from flyte._declare.task_options import TaskOptions
-
         settings = TaskOptions.of(**options)
 
         def decorate(func: Callable[..., Any]) -> AsyncFunctionTaskTemplate[..., Any, Any]:

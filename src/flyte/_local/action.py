@@ -68,7 +68,7 @@ class LocalCaller:
 
     def _identified(self, task: Task, inputs: dict[str, Any], group: str | None) -> tuple[str, bytes]:
         """The child's name, the same in every attempt, and its inputs."""
-        data = to_bytes(task.interface.dump_inputs(inputs))
+        data = to_bytes(task.dump_inputs(inputs))
         with self._lock:
             key = (task.name, data, group)
             sequence, self._sequence[key] = self._sequence[key], self._sequence[key] + 1
@@ -300,15 +300,15 @@ async def _called(run: LocalRun, action: LocalAction, caller: LocalCaller) -> Ou
     """The function's outputs as JSON, or what it raised: a coroutine cannot raise StopIteration, and SystemExit would
     leave the loop that all tasks share.
     """
-    interface = action.task.interface
+    task = action.task
     try:
-        args, kwargs = interface.arguments(interface.load_inputs(from_bytes(action.inputs)))
-        call = functools.partial(action.task.func, *args, **kwargs)
+        args, kwargs = task.interface.arguments(task.load_inputs(from_bytes(action.inputs)))
+        call = functools.partial(task.execute if task.is_wrapped else task.func, *args, **kwargs)
         with entered(_context(run, action), caller):
-            value, raised = (await call(), None) if action.task.is_async else await _in_thread(call)
+            value, raised = (await call(), None) if task.is_async or task.is_wrapped else await _in_thread(call)
             if raised is not None:
                 return None, plain(raised)
-            return to_bytes(interface.dump_outputs(value)), None
+            return to_bytes(task.dump_outputs(value)), None
     except (asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as failure:  # noqa: BLE001 - a stranger's code

@@ -66,7 +66,7 @@ class LocalClient:
         Of a platform's other options (env_vars, …) none means anything here.
         Raises InvalidInputError, and RunAlreadyExistsError for a name that belongs to another task or other inputs.
         """
-        data = to_bytes(task.interface.dump_inputs(inputs))
+        data = to_bytes(task.dump_inputs(inputs))
         custom = {**get_custom_context(), **(custom_context or {})}
         root = LocalAction(wire.ROOT_ACTION, task, data, None, None, custom)
         run = LocalRun(

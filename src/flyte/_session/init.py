@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from flyte import _plugins
 from flyte._session import config as _config
 from flyte._session.config import Config
 from flyte._session.plan import Plan, State, given, in_cluster, settled, under, with_api_key
@@ -98,9 +99,12 @@ def init(
 
     `client_credentials_secret` is sent as the key where there is no `api_key`. `storage`, `batch_size`, `images`,
     `image_builder`, `image_registry`, `headless`, `proxy_command`, `client_id`, `auth_client_config`, `rpc_retries`,
-    `disable_keyring`, `scopes` and the `local_…` switches are Flyte's and change nothing here.
+    `disable_keyring`, `scopes` and the `local_…` switches are Flyte's and change nothing here. With
+    `load_plugin_type_transformers=False` plugins register no types in this process.
     """
     _set_up_logging(log_level, user_log_level, log_format)
+    if not load_plugin_type_transformers:
+        _plugins.leave_types_out()
     _say_no_effect(
         storage=storage, images=images, image_builder=image_builder, image_registry=image_registry, scopes=scopes,
         local_persistence=local_persistence, local_tracked=local_tracked, local_tracked_strict=local_tracked_strict,

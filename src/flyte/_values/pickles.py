@@ -23,8 +23,8 @@ _MAIN = "$main"
 _warned: set[type] = set()
 
 
-def dump(value: Any) -> dict[str, Any]:
-    """The value as a JSON object. Raises RestrictedTypeError where it cannot be pickled."""
+def dump(value: Any, warn: bool = True) -> dict[str, Any]:
+    """The value as a JSON object; `warn` says that it is pickled. Raises RestrictedTypeError where it cannot be."""
     try:
         data = pickle.dumps(value, protocol=5)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -32,7 +32,8 @@ def dump(value: Any) -> dict[str, Any]:
             f"a {type(value).__name__} cannot be sent to another process ({error}); "
             "send what it is made from, or a file"
         ) from None
-    _warn_once(type(value))
+    if warn:
+        _warn_once(type(value))
     body: dict[str, Any] = {MARK: base64.b64encode(data).decode()}
     main = _main_file()
     return {**body, _MAIN: main} if main and b"__main__" in data else body

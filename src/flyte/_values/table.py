@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from flyte._values import registered
 from flyte._values.codec import Codec
 from flyte._values.constraints import ConstrainedCodec, constraints_of
 from flyte._values.containers import DictCodec, ListCodec, TupleCodec, UnionCodec
@@ -23,6 +24,7 @@ from flyte._values.frame_kinds import kind_of
 from flyte._values.pydantic import PydanticCodec, is_pydantic, secret_codec
 from flyte._values.pydantic_v1 import PydanticV1Codec, is_pydantic_v1
 from flyte._values.scalars import FLOAT, INT, SCALARS, STR, EnumCodec, LiteralCodec, derived_codec, path_codec
+from flyte._values.transformers import TypeTransformer
 from flyte._values.untyped import ANY, PickledCodec, register
 
 _SEQUENCES: dict[Any, tuple[type, str]] = {
@@ -50,16 +52,16 @@ _WRAPPERS = (typing.Required, typing.NotRequired, typing.Final, typing.ClassVar)
 def codec_of(annotation: Any) -> Codec:
     """The compiled form of an annotation."""
     if isinstance(annotation, type):
-        return _codec_of_class(annotation, None)
+        return SCALARS.get(annotation) or _codec_of_class(annotation, None, registered.state())
     try:
         # `int | str` equals `str | int`, so that the text has to tell them apart.
-        return _codec_of_class(annotation, str(annotation))
+        return _codec_of_class(annotation, str(annotation), registered.state())
     except TypeError:  # not hashable, such as Annotated[int, {}]
         return _compile(annotation)
 
 
 @functools.cache
-def _codec_of_class(annotation: Any, text: str | None) -> Codec:
+def _codec_of_class(annotation: Any, text: str | None, registrations: int) -> Codec:
     return _compile(annotation)
 
 
@@ -70,7 +72,7 @@ def _compile(annotation: Any) -> Codec:
         return SCALARS[type(None)]
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        codec = _annotated(codec_of(args[0]), annotation.__metadata__)
+        codec = _annotated(args[0], annotation)
         constraints = constraints_of(annotation.__metadata__)
         return ConstrainedCodec(codec, constraints) if constraints else codec
     if origin in _WRAPPERS:
@@ -86,7 +88,7 @@ def _compile(annotation: Any) -> Codec:
     if hasattr(annotation, "__value__") and not isinstance(annotation, type):  # `type X = …` of Python 3.12
         return codec_of(annotation.__value__)
     cls = origin or annotation
-    return _container(cls, args) or _class(cls, args) or PickledCodec(annotation, _name_of(annotation))
+    return _container(cls, args) or _class(cls, args, annotation) or PickledCodec(annotation, _name_of(annotation))
 
 
 def _container(cls: Any, args: tuple[Any, ...]) -> Codec | None:
@@ -103,11 +105,13 @@ def _container(cls: Any, args: tuple[Any, ...]) -> Codec | None:
     return None
 
 
-def _class(cls: Any, args: tuple[Any, ...]) -> Codec | None:
+def _class(cls: Any, args: tuple[Any, ...], annotation: Any) -> Codec | None:
     if not isinstance(cls, type):
         return None
     if cls in SCALARS:
         return SCALARS[cls]
+    if (found := registered.find(annotation)) is not None:
+        return found
     if hasattr(cls, "__flyte_codec__"):
         return typing.cast("Codec", cls.__flyte_codec__())
     if issubclass(cls, enum.Enum):
@@ -135,8 +139,13 @@ def _class(cls: Any, args: tuple[Any, ...]) -> Codec | None:
     return next((derived_codec(cls, base) for base in (INT, FLOAT, STR) if issubclass(cls, base.exact)), None)
 
 
-def _annotated(codec: Codec, metadata: tuple[Any, ...]) -> Codec:
-    """The codec with the format and the hash of a data frame: `Annotated[DataFrame, "csv"]`."""
+def _annotated(inner: Any, annotation: Any) -> Codec:
+    """The codec with what the metadata says: the format of `Annotated[DataFrame, "csv"]`, or a TypeTransformer."""
+    metadata = annotation.__metadata__
+    transformer = next((mark for mark in metadata if isinstance(mark, TypeTransformer)), None)
+    if transformer is not None:
+        return transformer.codec(annotation)
+    codec = codec_of(inner)
     annotated = getattr(codec, "annotated", None)
     return codec if annotated is None else typing.cast("Codec", annotated(metadata))
 

@@ -14,17 +14,18 @@ UNION_TAG = "$type"
 
 
 class PickledCodec(Codec):
-    """A class that nothing is known of."""
+    """A class that nothing is known of, or, with `is_meant`, one that the annotation asks to pickle."""
 
-    def __init__(self, cls: Any, name: str) -> None:
+    def __init__(self, cls: Any, name: str, is_meant: bool = False) -> None:
         self.cls = cls
+        self._is_meant = is_meant
         self.exact = cls if isinstance(cls, type) else None
         self.name = name
 
     def _dump(self, value: Any) -> Any:
         if self.exact is not None and not isinstance(value, self.exact):
             raise Mismatch(self.name, value)
-        return _pickles.dump(value)
+        return _pickles.dump(value, warn=not self._is_meant)
 
     def _load(self, data: Any, strict: bool) -> Any:
         if not _pickles.is_pickle(data):

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 
 import click
 
+from flyte.cli import plugin_commands
 from flyte.cli.options import OUTPUT, OUTPUT_FLAGS, Invocation
 from flyte.errors import BaseRuntimeError
+from flyte.official import refuse_official
 
 RUN_FAILED = 1
 NOT_POSSIBLE = 2
@@ -70,12 +72,13 @@ class Program(click.Group):
     """The group of all verbs; imports a verb's module when the verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return [*VERBS, *plugin_commands.top_level(VERBS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         verb = VERBS.get(cmd_name)
         if verb is None:
-            return None
+            point = plugin_commands.top_level(VERBS).get(cmd_name)
+            return None if point is None else plugin_commands.load(point)
         module, _, name = verb.target.partition(":")
         command = getattr(importlib.import_module(f"flyte.cli.{module}"), name)
         assert isinstance(command, click.Command)
@@ -84,7 +87,7 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             _refuse(ctx, args)
             near = difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.65)
             hint = f"did you mean `flyte {near[0]}`?" if near else "`flyte --help` lists the commands."
@@ -95,6 +98,9 @@ class Program(click.Group):
         for heading in dict.fromkeys(verb.heading for verb in VERBS.values()):
             with formatter.section(heading):
                 formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items() if verb.heading == heading])
+        if added := plugin_commands.top_level(VERBS):
+            with formatter.section("Of plugins"):
+                formatter.write_dl([(name, plugin_commands.summary(point)) for name, point in added.items()])
 
 
 def _refuse(ctx: click.Context, args: list[str]) -> None:
@@ -129,6 +135,7 @@ def program(
 
     Without a config file, the platform of this machine is used, and started where a command needs it.
     """
+    refuse_official()
     if endpoint:
         os.environ["FLYTE_ENDPOINT"] = endpoint
     ctx.obj = Invocation(config=config, output=output, verbose=verbose, progress=not no_progress)

@@ -31,7 +31,7 @@ FAILED = 1
 def run_task(program: Program, task: Any, inputs: Mapping[str, Any], options: RunOptions) -> int:
     """Run a task of a file, on the platform or here, and return the exit code."""
     here = {name: paths.in_place(value) for name, value in inputs.items()}
-    task.interface.dump_inputs(task.interface.bind((), here))  # what is wrong with them is said before anything starts
+    task.dump_inputs(task.interface.bind((), here))  # what is wrong with them is said before anything starts
     if options.local:
         from flyte._declare import no_effect as _no_effect
         from flyte._ship import deploy as _deploy

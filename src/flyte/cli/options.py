@@ -118,12 +118,10 @@ def connect(
     from flyte._session import init as _init
     from flyte._session import state as _state
     from flyte.errors import InitializationError
-    from flyte.official import refuse_official
 
     config = _config.load(invocation().config)
     named = config.endpoint or (config.api_key and _config.read_api_key(config.api_key).endpoint)
     if not named:
-        refuse_official()
         found = _platform.find()
         if found is None and start:
             say("flyte: starting the platform on this machine …")

@@ -12,13 +12,11 @@ import click
 
 from flyte.cli.handover import hand_over
 from flyte.cli.options import connect, examples, formatted, invocation
-from flyte.official import refuse_official
 
 
 def _hand_over(*words: str) -> None:
     """Replace this process by `python -m tarmac …`, or raise with the reason why that is not possible."""
     hand_over(*words)
-    refuse_official()
     raise click.ClickException(
         "The platform is not installed here, only the `flyte` package; install it with `pip install .` in a clone of "
         "this project. (To use a platform elsewhere, name it with --endpoint or `flyte create config`.)"

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
+
+from flyte.cli import plugin_commands
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 DEVBOX = "there is no devbox; `flyte up` starts the platform on this machine, `flyte down` stops it"
 SCHEDULES = "schedules are accepted and not carried out; call `flyte run` from cron or a systemd timer"
@@ -51,11 +57,21 @@ def refuse_absent(ctx: click.Context, command: str) -> None:
 class Verbs(click.Group):
     """A verb whose commands are its nouns, such as `flyte get run`."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *self._added()]
+
+    def _added(self) -> dict[str, EntryPoint]:
+        return plugin_commands.of_group(self.name or "", self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        point = self._added().get(cmd_name)
+        return super().get_command(ctx, cmd_name) if point is None else plugin_commands.load(point)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         given = args[0]
-        if given not in self.commands and not given.startswith("-"):
+        if not given.startswith("-") and given not in self.list_commands(ctx):
             refuse_absent(ctx, f"{ctx.info_name} {given}")
             near = difflib.get_close_matches(given, self.commands, n=1, cutoff=0.7)
             hint = (
@@ -67,6 +83,7 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List each command with its complete first sentence."""
         rows = [(name, first_sentence(command.help or "")) for name, command in sorted(self.commands.items())]
+        rows += [(name, plugin_commands.summary(point)) for name, point in self._added().items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

@@ -140,7 +140,7 @@ class Job:
             group=a.group,
             run_url=a.url,
             run_start_time=datetime.datetime.fromtimestamp(a.started, datetime.UTC),
-            custom_context=a.custom_context,
+            custom_context=dict(a.custom_context),  # plugins put into it what children get
             failures=a.failures,
             checkpoint_paths=f"{a.run}/{a.action}",
             checkpoint_root=_checkpoints,
@@ -186,7 +186,7 @@ class Job:
 
     def _call_frame(self, task: TaskTemplate[..., Any, Any], inputs: dict[str, Any], group: str | None) -> wire.Call:
         a = self.assign
-        data = to_bytes(task.interface.dump_inputs(inputs))
+        data = to_bytes(task.dump_inputs(inputs))
         with self._lock:
             same = (task.name, data, group)
             sequence = self._sequence[same]

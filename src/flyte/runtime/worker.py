@@ -223,14 +223,14 @@ class Worker:
 
     def _call(self, job: Job, runner: asyncio.Runner) -> list[Any]:
         task = load(job.assign.entry)
-        values = task.interface.load_inputs(_inputs(job.assign))
-        args, kwargs = task.interface.arguments(values)
-        if not task.is_async:
-            return task.interface.dump_outputs(task.func(*args, **kwargs))
+        args, kwargs = task.interface.arguments(task.load_inputs(_inputs(job.assign)))
+        if not task.is_async and not task.is_wrapped:
+            return task.dump_outputs(task.func(*args, **kwargs))
         self._loop = runner.get_loop()
         context = contextvars.copy_context()  # the loop's own is that of the first action in this process
-        self._main = self._loop.create_task(_await(task.func(*args, **kwargs)), context=context)
-        return task.interface.dump_outputs(self._run(self._loop, self._main))
+        function = task.execute if task.is_wrapped else task.func
+        self._main = self._loop.create_task(_await(function(*args, **kwargs)), context=context)
+        return task.dump_outputs(self._run(self._loop, self._main))
 
     _main: asyncio.Task[Any] | None = None
     """What SIGTERM cancels."""
@@ -340,10 +340,11 @@ class Worker:
 
     async def _await(self, job: Job) -> list[Any]:
         task = load(job.assign.entry)
-        values = task.interface.load_inputs(_inputs(job.assign))
-        args, kwargs = task.interface.arguments(values)
+        args, kwargs = task.interface.arguments(task.load_inputs(_inputs(job.assign)))
+        if task.is_wrapped:
+            return task.dump_outputs(await task.execute(*args, **kwargs))
         result = task.func(*args, **kwargs)
-        return task.interface.dump_outputs(await result if task.is_async else result)
+        return task.dump_outputs(await result if task.is_async else result)
 
 
 async def _await(result: Awaitable[Any]) -> Any:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import click
 
+from flyte.errors import InitializationError
+from flyte.official import refuse_official
 from tarmac import __version__
+from tarmac.cli.command import Refused
 from tarmac.cli.down import down
 from tarmac.cli.status import status
 from tarmac.cli.up import up
@@ -21,6 +24,10 @@ from tarmac.cli.up import up
 @click.version_option(__version__, prog_name="tarmac")
 def main() -> None:
     """Flyte tasks and apps on this machine, without Docker."""
+    try:
+        refuse_official()
+    except InitializationError as error:
+        raise Refused(error.message) from error
 
 
 for command in (up, down, status):

@@ -17,7 +17,6 @@ from typing import Any
 import click
 
 from flyte.errors import BaseRuntimeError, InitializationError
-from flyte.official import refuse_official
 from tarmac import older_version, process
 from tarmac import settings as all_settings
 from tarmac.cli.command import HOME, LEFTOVERS_LIMIT, PAUSE, Failed, Refused, home_of
@@ -107,7 +106,6 @@ def _running(home: Home) -> dict[str, Any] | None:
 
 def _prepared(home: Home, port: int | None) -> Settings:
     """The settings for a start, after checking its requirements. Raises BaseRuntimeError naming what is missing."""
-    refuse_official()
     older_version.disown()
     if port is not None:
         os.environ["TARMAC_PORT"] = str(port)

@@ -40,6 +40,13 @@ COURTESY = (
 """What Flyte's images have besides; `install_flyte=False` leaves it out."""
 
 
+FOR_PLUGINS = ("flyteidl2", "msgpack")
+"""What plugins of Flyte's import and leave to the official `flyte` to bring."""
+
+PLUGIN = "flyteplugins-"
+"""How the names of plugins begin."""
+
+
 class Resolver:
     """`folder`: where files for uv are put. `offered`: a folder for wheels of what workers need."""
 
@@ -67,9 +74,12 @@ class Resolver:
 
     def _tries(self) -> list[tuple[str, ...]]:
         """What is added to the user's requirements, from all that is welcome to what must be."""
-        apps = FOR_APPS if self._request.for_app else ()
+        apps = (*(FOR_APPS if self._request.for_app else ()), *(FOR_PLUGINS if self._has_plugins() else ()))
         least = [(*MUST, *SHOULD, *apps), (*MUST, *apps), *([MUST] if apps else [])]
         return [(*least[0], *COURTESY), *least] if self._request.install_flyte else least
+
+    def _has_plugins(self) -> bool:
+        return any(name_of(line).startswith(PLUGIN) for line in self._request.packages)
 
     def _compiled(self, needs: Sequence[str]) -> str:
         """The lock with these needs; from what this machine has where no index can be reached."""
