@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from tests.platform_fixture import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+FUNCTIONS = re.compile(r"`([\w/]+\.py)`:\s+`([\w.]+)`")
+QUESTION = re.compile(r"^\| (.*\*\*.+\*\*.*\?) \| `(\S+)` \|$", re.M)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 SCRIPT = re.compile(r"`?(scripts/[a-z]+)")
 PATH = re.compile(r"`((?:src|flyte|tarmac|tests|docs|benchmarks|examples)/[\w./-]+)`")
@@ -106,6 +109,40 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
     """A path of the code begins at the top of the repository or below `src`."""
     named = set(PATH.findall(page.read_text()))
     assert [name for name in named if not ((ROOT / name).exists() or (ROOT / "src" / name).exists())] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=relative)
+def test_every_function_that_is_named_with_its_file_exists(page: Path) -> None:
+    named = set(FUNCTIONS.findall(page.read_text()))
+    assert sorted((file, name) for file, name in named if name not in definitions(ROOT / "src" / file)) == []
+
+
+def definitions(file: Path) -> set[str]:
+    """The functions and classes of a file, and their methods as `Class.method`."""
+    found = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+            found |= {f"{node.name}.{method.name}" for method in methods}
+    return found
+
+
+def questions() -> list[tuple[str, str]]:
+    return QUESTION.findall((DOCS / "architecture.md").read_text())
+
+
+def test_the_map_answers_at_least_ten_questions_and_the_walk_names_its_functions() -> None:
+    assert len(questions()) >= 10
+    assert len(FUNCTIONS.findall((DOCS / "architecture.md").read_text())) >= 30
+
+
+@pytest.mark.parametrize(("question", "file"), questions())
+def test_a_file_says_in_its_first_line_what_the_map_says_of_it(question: str, file: str) -> None:
+    docstring = ast.get_docstring(ast.parse((ROOT / "src" / file).read_text())) or ""
+    first = docstring.partition("\n")[0].lower()
+    assert [word for word in re.findall(r"\*\*(.+?)\*\*", question) if word.lower() not in first] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
