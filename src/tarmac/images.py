@@ -16,16 +16,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from flyte.distributions import NEVER_INSTALLED
 from flyte.errors import ImageBuildError
 from flyte.wire import EnvironmentSpec, ImageRequest, ImageSpec
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
-
-OURS = ("flyte", "unionai-reuse", "tarmac")
-"""Distributions that are neither installed nor missing, whatever version is asked for: `flyte` is the package that user
-code imports, and reuse is part of it. `tarmac` on PyPI is a stranger's.
-"""
 
 _UNNAMED = re.compile(r"(git|hg|bzr|svn)\+|[a-z]+://|\.{0,2}/")
 """A requirement that is a place and no name: only an installation tells what it is."""
@@ -49,9 +45,9 @@ def request_of(spec: EnvironmentSpec) -> ImageRequest:
         id="",
         python=image.python,
         requires_python=image.requires_python,
-        packages=sorted({line.strip() for line in image.packages if name_of(line) not in OURS}),
-        constraints=sorted({line.strip() for line in image.constraints if name_of(line) not in OURS}),
-        overrides=sorted({line.strip() for line in image.overrides if name_of(line) not in OURS}),
+        packages=sorted({line.strip() for line in image.packages if name_of(line) not in NEVER_INSTALLED}),
+        constraints=sorted({line.strip() for line in image.constraints if name_of(line) not in NEVER_INSTALLED}),
+        overrides=sorted({line.strip() for line in image.overrides if name_of(line) not in NEVER_INSTALLED}),
         options=image.options,
         install_flyte=image.install_flyte,
         for_app=spec.kind == "app",
@@ -90,7 +86,7 @@ def _requirements(image: ImageSpec) -> Iterator[tuple[str, Requirement | None]]:
 
     for line in image.packages:
         text = line.partition(" --hash")[0].strip()
-        if name_of(text) in OURS:
+        if name_of(text) in NEVER_INSTALLED:
             continue
         if _UNNAMED.match(text):
             yield text, None

@@ -23,7 +23,7 @@ from flyte._session import plan as _plan
 from flyte._session import state as _state
 from flyte.errors import InitializationError
 from flyte.official import refuse_official
-from tarmac.environments.overlay import INFO, METADATA
+from tarmac.environments.overlay import INFO, METADATA_FILES
 from tests.flyte.fake_platform import TOKEN, FakePlatform
 
 
@@ -442,7 +442,7 @@ def test_the_official_distribution_beside_ours_is_refused(monkeypatch: pytest.Mo
 def test_the_flyte_that_an_environment_of_the_platform_names_is_ours(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _write(tmp_path / INFO / "METADATA", METADATA)
+    _write(tmp_path / INFO / "METADATA", METADATA_FILES["METADATA"])
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
     refuse_official.cache_clear()

@@ -31,7 +31,7 @@ class Copy:
     """For a folder: the place of what is in it."""
 
 
-def _placed(image: Image) -> tuple[list[Copy], str]:
+def placed(image: Image) -> tuple[list[Copy], str]:
     """The copies, as a container engine makes them, and the working directory of the image's processes.
 
     A relative target starts in the working directory that holds where it is copied.
@@ -64,11 +64,11 @@ def _below(target: str, folder: str) -> str | None:
 
 def elsewhere(image: Image) -> list[str]:
     """The layers whose files cannot be where a container would have them, in words."""
-    copies, folder = _placed(image)
+    copies, folder = placed(image)
     return list(dict.fromkeys(copy.layer.text for copy in copies if _below(copy.target, folder) is None))
 
 
 def inside(image: Image) -> list[tuple[str, Copy]]:
     """What is copied to a place below the working directory, with the path from there."""
-    copies, folder = _placed(image)
+    copies, folder = placed(image)
     return [(path, copy) for copy in copies if (path := _below(copy.target, folder)) is not None]

@@ -308,7 +308,8 @@ class Image:
         self, copy_style: Literal["loaded_modules", "all"] = "loaded_modules", dst: str = "."
     ) -> Image:
         """The code itself, as a layer; here it travels as a bundle anyway."""
-        return self._with(Layer("bundle", f"code bundle ({copy_style}) to {dst}"))
+        options = (("copy_style", copy_style),)
+        return self._with(Layer("bundle", f"code bundle ({copy_style}) to {dst}", options=options, target=dst))
 
     def with_dockerignore(self, path: Path | str) -> Image:
         """A file that says what is left out of copied folders."""

@@ -38,9 +38,30 @@ def of_image(image: Image) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path, copy in copies.inside(image):
-        _check(copy)
-        found |= {posixpath.normpath(posixpath.join(path, name)): file for name, file in _contents(copy, image)}
+        found |= {posixpath.normpath(posixpath.join(path, name)): file for name, file in contents_of(copy, image)}
     return found
+
+
+def in_container(image: Image) -> tuple[dict[str, Path], str]:
+    """All that the image copies, by its absolute path in a container, and the working directory there.
+
+    Raises ImageBuildError for a file or folder that does not exist.
+    """
+    found: dict[str, Path] = {}
+    placed, folder = copies.placed(image)
+    for copy in placed:
+        files = contents_of(copy, image)
+        found |= {posixpath.normpath(posixpath.join(copy.target, name)): file for name, file in files}
+    return found, folder
+
+
+def contents_of(copy: Copy, image: Image) -> list[tuple[str, Path]]:
+    """The files of one copy, by their paths below its target; `.` is the target itself.
+
+    Raises ImageBuildError where the file or folder does not exist.
+    """
+    _check(copy)
+    return list(_contents(copy, image))
 
 
 def _check(copy: Copy) -> None:

@@ -1,8 +1,8 @@
 """Every message that crosses a process boundary, and nothing else.
 
-Four groups, in this order: *specs* (what a declaration becomes), *records* (what the HTTP API answers), *filters*
-(which entries a list has) and *frames* (what runs over the duplex link between the control plane and a worker, a
-replica, the agent or the gateway).
+Five groups, in this order: *specs* (what a declaration becomes), *records* (what the HTTP API answers), *filters*
+(which entries a list has), *frames* (what runs over the duplex link between the control plane and a worker, a
+replica, the agent or the gateway) and *containers* (what the program that makes container images is told).
 HTTP bodies are JSON, frames are msgpack: four bytes of length (little endian), then the frame.
 `flyte` and `tarmac` share this module and `flyte.rules`, whose rules its fields name; both import msgspec and nothing
 else. Decoding checks types alone: the rules are applied where a record or frame comes in (`tarmac.checks`).
@@ -11,6 +11,7 @@ else. Decoding checks types alone: the rules are applied where a record or frame
 from __future__ import annotations
 
 from flyte.wire.agent_frames import *  # noqa: F403
+from flyte.wire.containers import *  # noqa: F403
 from flyte.wire.filters import *  # noqa: F403
 from flyte.wire.frames import *  # noqa: F403
 from flyte.wire.framing import *  # noqa: F403

@@ -20,11 +20,15 @@ from tarmac import __version__
 PTH = "zz_flyte_platform.pth"
 VERSION = f"2.9999.0+tarmac.{__version__}"
 INFO = f"flyte-{VERSION}.dist-info"
-METADATA = f"Metadata-Version: 2.1\nName: flyte\nVersion: {VERSION}\n"
+METADATA_FILES = {
+    "METADATA": f"Metadata-Version: 2.1\nName: flyte\nVersion: {VERSION}\n",
+    "INSTALLER": "tarmac\n",
+    "RECORD": "",
+}
 
 
 @functools.cache
-def _package() -> Path:
+def package() -> Path:
     """The package's folder."""
     return Path(errors.__file__).parent
 
@@ -33,12 +37,13 @@ def _package() -> Path:
 def _digest() -> str:
     """Of all its files; what is compiled from them is left out."""
     digest = hashlib.sha256()
-    for file in _files(_package()):
-        digest.update(str(file.relative_to(_package())).encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in files(package()):
+        digest.update(str(file.relative_to(package())).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:20]
 
 
-def _files(package: Path) -> list[Path]:
+def files(package: Path) -> list[Path]:
+    """Those of the package, without what is compiled from them."""
     return sorted(file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
 
 
@@ -49,7 +54,7 @@ def folder(ours: Path) -> Path:
         temporary = ours / f".{wanted.name}.{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(_package(), temporary / "flyte", ignore=ignore)
+        shutil.copytree(package(), temporary / "flyte", ignore=ignore)
         try:
             temporary.rename(wanted)
         except OSError:  # somebody else was quicker
@@ -74,6 +79,5 @@ def put(environment: Path, ours: Path) -> None:
 
 def _write_metadata(info: Path) -> None:
     info.mkdir(exist_ok=True)
-    (info / "METADATA").write_text(METADATA)
-    (info / "INSTALLER").write_text("tarmac\n")
-    (info / "RECORD").write_text("")
+    for name, text in METADATA_FILES.items():
+        (info / name).write_text(text)

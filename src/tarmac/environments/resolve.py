@@ -9,35 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from flyte.distributions import COURTESY, FOR_APPS, MUST, NEVER_INSTALLED, SHOULD
 from flyte.wire import ImageRequest
 from tarmac.environments import wheels
 from tarmac.environments.interpreters import Interpreter
 from tarmac.environments.uv import Uv, UvFailed, apart_from_secrets, in_braces, in_uvs_words
-from tarmac.images import OURS, name_of
-
-MUST = ("msgspec>=0.18.4",)
-"""What no worker can do without. Earlier releases of msgspec crash Python 3.12 when they are imported."""
-
-SHOULD = ("greenlet>=1",)
-"""A worker without it holds up its loop while a synchronous task waits for a call."""
-
-FOR_APPS = ("uvicorn", "uvloop", "httptools", "websockets")
-"""Without them an app with `fastapi` in its image could not be served, or has no WebSockets."""
+from tarmac.images import name_of
 
 OFFERED = (*MUST, *SHOULD, *FOR_APPS, "click", "h11")
 """What the platform's own Python does not have to fetch: it is installed beside it, with all that it needs."""
-
-COURTESY = (
-    "aiofiles",
-    "aiohttp",
-    "aiolimiter",
-    "async-lru",
-    "httpx",
-    "pydantic",
-    "pyyaml",
-    "typing-extensions",
-)
-"""What Flyte's images have besides; `install_flyte=False` leaves it out."""
 
 
 FOR_PLUGINS = ("flyteidl2", "msgpack")
@@ -103,20 +83,25 @@ class Resolver:
 
     def _requirements(self, needs: Sequence[str]) -> str:
         """One requirement a line, without what is never installed."""
-        wanted = [line for line in self._request.packages if name_of(line) not in OURS]
+        wanted = [line for line in self._request.packages if name_of(line) not in NEVER_INSTALLED]
         return "\n".join([*self._indexes, *(in_braces(line, self._uv.secrets) for line in wanted), *needs, ""])
 
     def _arguments(self) -> list[str]:
         wheels.offer(tuple(map(name_of, OFFERED)), self._offered)
         return [
             *("pip", "compile", "-", "--python", self._interpreter.path, "--find-links", str(self._offered)),
-            *("--excludes", self._file("excludes", OURS), "--constraints", self._file("constraints", self._allowed())),
+            *(
+                "--excludes",
+                self._file("excludes", NEVER_INSTALLED),
+                "--constraints",
+                self._file("constraints", self._allowed()),
+            ),
             *(("--overrides", self._file("overrides", self._request.overrides)) if self._request.overrides else ()),
             *("--generate-hashes", "--no-header", "--no-annotate", "--quiet", *self._options),
         ]
 
     def _allowed(self) -> list[str]:
-        return [line for line in self._request.constraints if name_of(line) not in OURS]
+        return [line for line in self._request.constraints if name_of(line) not in NEVER_INSTALLED]
 
     def _file(self, name: str, lines: Sequence[str]) -> str:
         path = self._folder / f"{name}.txt"
