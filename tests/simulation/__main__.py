@@ -98,22 +98,22 @@ def _chunk(work: tuple[int, int, bool]) -> list[Found]:
     return [_both(seed, twice) for seed in range(first, first + count)]
 
 
-def _try_fault(fault: Fault) -> tuple[str, int, str]:
-    """Name, seeds until it was found, and how; no seeds where it was not."""
+def _try_fault(fault: Fault) -> tuple[str, int | None, str]:
+    """Name, the seed that found it, and how; None where none did."""
     logging.disable(logging.CRITICAL)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - what a broken control plane complains of is nobody's business
     plant(fault)
     import tests.simulation.chaos  # noqa: F401 - what cannot be imported is not found, it is a mistake in the list
 
-    for seed in range(FAULT_SEEDS):
+    for seed in dict.fromkeys([fault.seed, *range(FAULT_SEEDS)]):
         for kind in (lambda seed: _operations(seed, shrinks=False), _clients):
             try:
                 problems = kind(seed).problems
             except Exception as error:  # noqa: BLE001 - a control plane that breaks off is found, too
                 problems = [repr(error)]
             if problems:
-                return fault.name, seed + 1, problems[0].splitlines()[0]
-    return fault.name, 0, ""
+                return fault.name, seed, problems[0].splitlines()[0]
+    return fault.name, None, ""
 
 
 # ------------------------------------------------------------------------------------------------- what is asked for
@@ -172,11 +172,12 @@ def find_planted(words: list[str], jobs: int, as_json: bool) -> int:
     """Every fault, in a process of its own each."""
     chosen = [fault for fault in faults() if not words or any(word in fault.name for word in words)]
     results = []
-    for name, seeds, how in _in_processes(_try_fault, iter(chosen), jobs):
-        results.append((name, seeds, how))
+    for name, seed, how in _in_processes(_try_fault, iter(chosen), jobs):
+        results.append((name, seed, how))
         if not as_json:
-            print(f"{f'found in seed {seeds - 1}' if seeds else 'NOT FOUND':16} {name}: {how[:160]}", flush=True)
-    missed = [name for name, seeds, _ in results if not seeds]
+            found = "NOT FOUND" if seed is None else f"found in seed {seed}"
+            print(f"{found:16} {name}: {how[:160]}", flush=True)
+    missed = [name for name, seed, _ in results if seed is None]
     if as_json:
         print(json.dumps({"faults": len(results), "missed": missed}, ensure_ascii=False))
     else:

@@ -1,8 +1,9 @@
 """Faults that are put into the durable core on purpose (planted.diff): the simulation has to find every one of them.
 
 Each is a name and a change of some lines, like a patch without the file and the place: the lines stand in one place of
-the code. Add one for every real fault that is found, so that it would be found again. A fault is tried in a process of
-its own, whose import of the module is given the changed text; no file is changed.
+the code. Add one for every real fault that is found, so that it would be found again. The seed in brackets is one that
+found it, and is tried first; it need not find it any more, then others are tried. A fault is tried in a process of its
+own, whose import of the module is given the changed text; no file is changed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ class Fault(NamedTuple):
     """Whole lines, as they are in the code."""
     wrong: str
     """What stands there instead."""
+    seed: int
+    """The one to try first."""
 
 
 class DoesNotFit(Exception):
@@ -30,10 +33,11 @@ class DoesNotFit(Exception):
 def faults() -> list[Fault]:
     found = []
     for block in Path(__file__).with_suffix(".diff").read_text().split("\n\n# "):
-        name, *lines = block.removeprefix("# ").splitlines()
+        header, *lines = block.removeprefix("# ").splitlines()
+        name, _, seed = header.removesuffix("]").partition(" [")
         right = "".join(f"{line[1:]}\n" for line in lines if line[0] in "- ")
         wrong = "".join(f"{line[1:]}\n" for line in lines if line[0] in "+ ")
-        found.append(Fault(name, right, wrong))
+        found.append(Fault(name, right, wrong, int(seed or 0)))
     return found
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import hashlib
+import os
 import random
 import secrets
 import shutil
@@ -360,6 +361,7 @@ class WallClock:
 def one_time_and_chance(loop: SimLoop, seed: str) -> Iterator[WallClock]:
     """Nothing in this process knows another time or another chance; the process does nothing else meanwhile."""
     chance, wall = random.Random(f"names {seed}"), WallClock(loop)
+    pauses = random.Random(f"pauses {seed}")
 
     def steady(_: int = 0) -> float:
         return 1000 + loop.now
@@ -377,6 +379,7 @@ def one_time_and_chance(loop: SimLoop, seed: str) -> Iterator[WallClock]:
         (time, "monotonic", steady),
         (time, "clock_gettime", steady),
         (time, "sleep", skip),
+        (os, "urandom", pauses.randbytes),
         (secrets, "token_hex", text),
         (secrets, "token_urlsafe", text),
         (secrets, "randbits", chance.getrandbits),
