@@ -361,6 +361,34 @@ async def test_a_call_with_the_inputs_of_the_action_that_makes_it_does_not_wait_
     assert (await house.result("env.once", x=1)).phase is ActionPhase.SUCCEEDED
 
 
+async def test_a_call_waits_for_an_equal_one_whose_own_call_did_not_have_to_wait(house: House) -> None:
+    """The root (1) calls 2, which calls 1: that one computes at once, and so a second 2 can wait for the first."""
+    calls: list[int] = []
+    inner_runs, may_end = asyncio.Event(), asyncio.Event()
+
+    async def nested(act: Act) -> Any:
+        x = act.inputs["x"]
+        calls.append(x)
+        if x == 2:
+            return (await act.call("env.once", x=1)).phase.value
+        if len(calls) > 1:
+            inner_runs.set()
+            await may_end.wait()
+            return "inner"
+        first = asyncio.ensure_future(act.call("env.once", x=2))
+        await inner_runs.wait()
+        second = asyncio.ensure_future(act.call("env.once", x=2, sequence=1))
+        run = house.control.runs.live[act.assign.run]
+        assert await eventually(lambda: any("an equal call" in each.row.message for each in run.actions.values()))
+        may_end.set()
+        return [result.phase.value for result in await asyncio.gather(first, second)]
+
+    house.behave = nested
+    run = await house.result("env.once", x=1)
+    assert bytes(run.outputs or b"") == b'[["succeeded", "succeeded"]]'
+    assert calls == [1, 2, 1]
+
+
 async def test_results_are_listed_and_deleted(house: House) -> None:
     for x in (1, 2):
         await house.result("env.cached", x=x)
