@@ -136,6 +136,21 @@ def test_an_error_that_nobody_catches_ends_the_task_with_the_users_traceback(run
     assert greenlets.__file__ not in files[names.index("main") - 0 : names.index("main")]
 
 
+def test_an_error_of_a_thread_keeps_the_frames_of_the_thread(run: Run[Any]) -> None:
+    def breaks() -> None:
+        raise ValueError("no")
+
+    async def handler() -> list[str]:
+        with pytest.raises(ValueError, match="no") as raised:
+            await asyncio.to_thread(breaks)
+        return [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
+
+    names = run(handler())
+    assert names[0] == "handler"
+    assert names[-2:] == ["run", "breaks"]
+    assert not {"_wait", "_leave"} & set(names), "nothing of ours is between"
+
+
 def test_cancelling_the_task_cancels_the_wait(run: Run[Any]) -> None:
     ended: list[str] = []
 

@@ -109,7 +109,7 @@ def _wait(waits_for: Any) -> tuple[Any, BaseException | None]:
     try:
         return _leave(waits_for), None
     except BaseException as thrown:  # noqa: BLE001 - goes on into the coroutine
-        return None, thrown
+        return None, thrown.with_traceback(_without_ours(thrown.__traceback__))
 
 
 class Driven(collections.abc.Coroutine[Any, Any, R]):
@@ -136,6 +136,8 @@ class Driven(collections.abc.Coroutine[Any, Any, R]):
         if runner is None:
             return self._coro.throw(*error)
         runner.parent = getcurrent()
+        if len(error) == 1 and isinstance(error[0], BaseException):  # alone it would lose its traceback on the way
+            error = (type(error[0]), error[0], _without_ours(error[0].__traceback__))
         return self._outcome(runner, runner.throw(*error))
 
     def _started(self) -> _Runner:
