@@ -26,7 +26,7 @@ from tarmac import settings as all_settings
 from tarmac.api import make_app
 from tarmac.api.line import Caller
 from tarmac.auth import Authenticator
-from tarmac.console import pages as _  # noqa: F401 - the application is made of it; here the fork server imports it
+from tarmac.console import routes as _  # noqa: F401 - the application is made of it; here the fork server imports it
 from tarmac.control import Control
 from tarmac.links.server import Link, Links, Peer, listen
 from tarmac.store import Store, open_store

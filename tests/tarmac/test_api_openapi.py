@@ -196,6 +196,7 @@ _VALUES: dict[Any, Any] = {
         created_before=1.0,
         before_run="x",
     ),
+    wire.ActionFilter: wire.ActionFilter(phases=(wire.ActionPhase.FAILED,), parent="a0", offset=1),
 }
 
 

@@ -27,7 +27,8 @@ _ENVELOPE = 1024 * 1024
 
 def make_app(control: ControlPlane, authenticator: Authenticator, settings: Settings) -> Litestar:
     """The ASGI application of the control plane."""
-    from tarmac.console import pages  # it is built on this package
+    from tarmac.console.pages import error_page  # the console is built on this package
+    from tarmac.console.routes import routes
 
     dependencies = {
         "control": Provide(lambda: control, sync_to_thread=False),
@@ -49,11 +50,11 @@ def make_app(control: ControlPlane, authenticator: Authenticator, settings: Sett
         return Litestar(api, openapi_config=openapi.config(), plugins=[openapi.RecordSchemas()], **common)
 
     return Litestar(
-        [*api, openapi_json, *pages.routes()],
+        [*api, openapi_json, *routes()],
         middleware=[DefineMiddleware(Gate, authenticator=authenticator, hosts=Hosts.of(settings))],
         before_request=_read_address,
         before_send=[add_security_headers],
-        exception_handlers={Exception: errors.handler(pages.error_page)},
+        exception_handlers={Exception: errors.handler(error_page)},
         openapi_config=None,
         **common,
     )

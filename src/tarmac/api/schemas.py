@@ -10,13 +10,14 @@ import ast
 import enum
 import functools
 import inspect
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from msgspec import inspect as known
 
 from flyte import wire
-from flyte.wire import Record, records, specs
+from flyte.wire import Record
 
 Schema = dict[str, Any]
 
@@ -38,17 +39,21 @@ def reference(name: str) -> str:
 
 def of_records() -> dict[str, Schema]:
     """Name → schema, for every record of `flyte.wire` and every enumeration in them."""
-    found = {name: _of_record(value) for name, value in vars(wire).items() if _is_record(value)}
-    enums = {name: value for name, value in vars(wire).items() if _is_enum(value)}
-    return found | {name: _of_enum(value) for name, value in enums.items()}
+    modules = {record.__module__ for record in _records().values()}
+    found = {name: _of_record(record) for name, record in _records().items()}
+    for name, value in vars(wire).items():
+        if isinstance(value, type) and issubclass(value, enum.Enum) and value.__module__ in modules:
+            found[name] = _of_enum(value)
+    return found
 
 
-def _is_record(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, Record) and value is not Record
-
-
-def _is_enum(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, enum.Enum) and value.__module__ == records.__name__
+@functools.cache
+def _records() -> dict[str, type[Record]]:
+    return {
+        name: value
+        for name, value in vars(wire).items()
+        if isinstance(value, type) and issubclass(value, Record) and value is not Record
+    }
 
 
 def _of_record(record: type[Record]) -> Schema:
@@ -104,7 +109,8 @@ def of_type(kind: known.Type) -> Schema:
 def _field_docs() -> dict[str, dict[str, str]]:
     """Record → field → the docstring below it in the source of `flyte.wire`; empty without a source."""
     try:
-        trees = [ast.parse(inspect.getsource(module)) for module in (specs, records)]
+        modules = {sys.modules[record.__module__] for record in _records().values()}
+        trees = [ast.parse(inspect.getsource(module)) for module in modules]
     except OSError:
         return {}
     return {node.name: dict(_docs_in(node)) for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
