@@ -142,6 +142,7 @@ FLOORS: tuple[set[str], ...] = (
     {"_context", "_client", "types"},
     {"_declare", "report"},
     {"_session", "_map", "_trace", "models"},
+    {"storage"},
     {"io", "config"},
     {"app", "runtime"},
     {"_ship"},

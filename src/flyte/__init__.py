@@ -105,7 +105,7 @@ _MODULES = {
     "_version": "__version__ version",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
-_SUBMODULES = ("app", "config", "errors", "extend", "io", "models", "remote", "report", "syncify", "types")
+_SUBMODULES = ("app", "config", "errors", "extend", "io", "models", "remote", "report", "storage", "syncify", "types")
 
 __path__ += [
     f"{__path__[0]}/_absent_modules",  # those of Flyte's submodules that only say that they are absent

@@ -42,7 +42,6 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "notify": "there are no notifications; watch `run.stream()`, or send them from a task",
         "prefetch": "fetch the model in a task, and return a `flyte.io.Dir`",
         "sandbox": "every action is a process of its own; run only code that you trust",
-        "storage": "files lie on the platform's machine; read other stores from the task",
     },
     "flyte.types": {
         "Renderable": "write the HTML yourself, with `flyte.report.replace`",

@@ -34,6 +34,7 @@ from flyte.errors import InvalidInputError, RemoteTaskNotFoundError
 from flyte.remote._run import Run
 from flyte.remote._start import Mode, RunContext, client_of, create, not_run, request_of, start
 from flyte.remote._task import LazyEntity, TaskDetails, bound, requested
+from flyte.storage._new_files import variables
 
 AnyTask = TaskTemplate[..., Any, Any]
 
@@ -121,6 +122,8 @@ class Runner:
             max_action_concurrency=context.max_action_concurrency,
             overwrite_cache=context.overwrite_cache,
             disable_cache=context.disable_cache,
+            raw_data_path=context.raw_data_path,
+            run_base_dir=context.run_base_dir,
         )
         return Run(record, client, task)
 
@@ -247,16 +250,19 @@ def with_runcontext(
     limits how many of the run's actions are at work at a time; those that wait for their children do not count. 0 means
     no limit, 1 is refused, as in Flyte. Log settings reach it as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
 
-    Accepted, and without effect here: `service_account`, `interactive_mode`, `raw_data_path`, `run_base_dir`,
-    `run_start_time`, `annotations`, `interruptible`, `queue`, `notifications`, `preserve_original_types`, `debug`,
-    `tracked`, `tracked_strict`. Each that is given is logged as a warning, as is what the task declares without effect;
+    New files of the run (`flyte.io`) go below `raw_data_path`, a folder or the URL of an object store; without one
+    below `run_base_dir`, into the folder `RUN/files`.
+
+    Accepted, and without effect here: `service_account`, `interactive_mode`, `run_start_time`, `annotations`,
+    `interruptible`, `queue`, `notifications`, `preserve_original_types`, `debug`, `tracked`, `tracked_strict`. Each
+    that is given is logged as a warning, as is what the task declares without effect;
     `strict=True` makes it an InvalidInputError, and so does FLYTE_STRICT=1 for `strict=None`.
     """
     _check_context(mode, name, env_vars or {}, labels or {})
     check_limit(max_action_concurrency)
     no_effect = _notes(
-        service_account=service_account, interactive_mode=interactive_mode, raw_data_path=raw_data_path,
-        run_base_dir=run_base_dir, run_start_time=run_start_time, annotations=annotations,
+        service_account=service_account, interactive_mode=interactive_mode, run_start_time=run_start_time,
+        annotations=annotations,
         interruptible=interruptible, queue=queue, notifications=notifications,
         preserve_original_types=preserve_original_types, debug=debug, tracked=tracked, tracked_strict=tracked_strict,
     )  # fmt: skip
@@ -272,7 +278,13 @@ def with_runcontext(
             disable_cache=disable_run_cache,
             project=project,
             domain=domain,
-            env_vars=_log_settings(log_level, user_log_level, log_format, reset_root_logger) | dict(env_vars or {}),
+            env_vars={
+                **_log_settings(log_level, user_log_level, log_format, reset_root_logger),
+                **variables(raw_data_path, run_base_dir),
+                **(env_vars or {}),
+            },
+            raw_data_path=raw_data_path,
+            run_base_dir=run_base_dir,
             labels=labels or {},
             custom_context=custom_context or {},
             max_action_concurrency=max_action_concurrency or None,

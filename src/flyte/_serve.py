@@ -19,6 +19,7 @@ from flyte._sync import syncable
 from flyte.app._environment import AppEnvironment
 from flyte.errors import InvalidInputError
 from flyte.remote._app import App
+from flyte.storage._new_files import variables
 
 AppHandle: TypeAlias = App | LocalApp
 """What `serve` gives: name, url, endpoint, is_active, activate, deactivate, ephemeral_ctx."""
@@ -140,7 +141,7 @@ def with_servecontext(
     sends nothing. The log settings reach the app as LOG_LEVEL, USER_LOG_LEVEL and LOG_FORMAT.
 
     Accepted, and without effect here, where readiness is the platform's to see: `cluster_pool`, `cluster`,
-    `interactive_mode`, `copy_bundle_to`, the timeouts, the `health_check_…` settings, `raw_data_path`. Each that is
+    `interactive_mode`, `copy_bundle_to`, the timeouts, the `health_check_…` settings. Each that is
     given is logged as a warning, as is what the app declares without effect; `strict=True` makes it an
     InvalidInputError, and so does FLYTE_STRICT=1 for `strict=None`.
     """
@@ -160,7 +161,6 @@ def with_servecontext(
         "health_check_timeout": health_check_timeout,
         "health_check_interval": health_check_interval,
         "health_check_path": health_check_path,
-        "raw_data_path": raw_data_path,
     }
     return Server(
         ServeContext(
@@ -169,7 +169,7 @@ def with_servecontext(
             copy_style=copy_style,
             project=project,
             domain=domain,
-            env_vars={**settings, **(env_vars or {})},
+            env_vars={**settings, **variables(raw_data_path, None), **(env_vars or {})},
             parameter_values=parameter_values or {},
             dry_run=dry_run,
             on_progress=on_progress,

@@ -245,9 +245,9 @@ EFFECTIVE = {
     "requires_auth scaling domain links parameters inputs timeouts",
     "with_runcontext": "mode name version copy_style dry_run copy_bundle_to overwrite_cache project domain env_vars "
     "labels log_level log_format user_log_level reset_root_logger disable_run_cache cache_lookup_scope "
-    "max_action_concurrency custom_context strict",
+    "max_action_concurrency custom_context raw_data_path run_base_dir strict",
     "with_servecontext": "mode version copy_style dry_run project domain env_vars parameter_values log_level "
-    "log_format user_log_level on_progress strict",
+    "log_format user_log_level on_progress raw_data_path strict",
 }
 """The options that have an effect."""
 

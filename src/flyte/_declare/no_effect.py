@@ -56,7 +56,6 @@ _NO_PODS = "every action and replica is a process of this machine, not a pod"
 _NO_QUEUES = "there are no queues; all tasks share the platform's slots"
 _NO_ACCOUNTS = "processes run as the user who started the platform"
 _NO_SPOT = "the machine is not taken away, and a lost process is tried again in any case"
-_NO_STORE = "files and values lie on the platform's machine"
 _NO_CLUSTERS = "there is one machine"
 
 ENVIRONMENT: tuple[Row[Environment], ...] = (
@@ -188,8 +187,6 @@ RUN: tuple[Row[Given], ...] = (
     _option("interruptible", _NO_SPOT),
     _option("notifications", "nobody is notified; watch `run.stream()`, or send it from a task"),
     _option("annotations", "runs have labels only"),
-    _option("raw_data_path", _NO_STORE),
-    _option("run_base_dir", _NO_STORE),
     _option("run_start_time", "a run starts when it is asked for"),
     _option("preserve_original_types", "values come back as their annotations say"),
     _option("debug", "there is no debug mode; run the task in local mode under your debugger"),
@@ -201,7 +198,6 @@ RUN: tuple[Row[Given], ...] = (
 SERVE: tuple[Row[Given], ...] = (
     _option("cluster", _NO_CLUSTERS),
     _option("cluster_pool", _NO_CLUSTERS),
-    _option("raw_data_path", _NO_STORE),
     _option("interactive_mode", "code of an interactive session is not shipped; put it into a file"),
     _option("copy_bundle_to", "the code goes to the platform only"),
     _option("activate_timeout", "the platform waits as long as TARMAC_START_TIMEOUT says"),
@@ -212,7 +208,6 @@ SERVE: tuple[Row[Given], ...] = (
 )
 
 INIT: tuple[Row[Given], ...] = (
-    _option("storage", _NO_STORE),
     _option("images", "images have no registry here"),
     _option("image_builder", "images are not built"),
     _option("image_registry", "images have no registry here"),

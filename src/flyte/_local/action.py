@@ -316,7 +316,7 @@ async def _called(run: LocalRun, action: LocalAction, caller: LocalCaller) -> Ou
 
 
 def _context(run: LocalRun, action: LocalAction) -> TaskContext:
-    from flyte.io._place import data_folder
+    from flyte.storage._new_files import data_folder, path_of_run
 
     return TaskContext(
         action=ActionID(action.name, run.name, run.project, run.domain),
@@ -331,7 +331,8 @@ def _context(run: LocalRun, action: LocalAction) -> TaskContext:
         custom_context=action.custom_context,
         checkpoint_paths=f"{run.name}/{action.name}",
         checkpoint_root=_checkpoints,
-        raw_data_path=str(data_folder()),
+        raw_data_path=path_of_run(run.raw_data_path, run.run_base_dir, run.name) or str(data_folder()),
+        run_base_dir=run.run_base_dir,
         disable_run_cache=run.disable_cache,
     )
 

@@ -58,6 +58,8 @@ class LocalClient:
         max_action_concurrency: int | None = None,
         overwrite_cache: bool = False,
         disable_cache: bool = False,
+        raw_data_path: str | None = None,
+        run_base_dir: str | None = None,
         **unused: Any,
     ) -> wire.Run:
         """Start a run of `task` with bound inputs, or find the one that the same name already started; it goes on in
@@ -78,6 +80,8 @@ class LocalClient:
             limit_of(max_action_concurrency),
             overwrite_cache,
             disable_cache,
+            raw_data_path,
+            run_base_dir,
         )
         return await thread.aio(_created(run, root))
 

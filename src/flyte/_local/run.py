@@ -65,6 +65,8 @@ class LocalRun:
     """How many of its actions may be at work at the same time, where that is limited."""
     overwrite_cache: bool = False
     disable_cache: bool = False
+    raw_data_path: str | None = None
+    run_base_dir: str | None = None
     actions: dict[str, LocalAction] = field(default_factory=dict)
     events: list[wire.Event] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)

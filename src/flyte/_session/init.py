@@ -19,6 +19,7 @@ from flyte._session.config import Config
 from flyte._session.plan import Plan, State, given, in_cluster, settled, under, with_api_key
 from flyte._session.state import current, install, is_remote, on_platform
 from flyte.errors import InitializationError
+from flyte.object_store import Storage
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +83,7 @@ def init(
     rpc_retries: int = 3,
     http_proxy_url: str | None = None,
     disable_keyring: bool = False,
-    storage: Any = None,
+    storage: Storage | None = None,
     batch_size: int = 1000,
     image_builder: str | None = None,
     images: Any = None,
@@ -97,7 +98,8 @@ def init(
 ) -> Plan:
     """Use the platform at `endpoint`, or that of `api_key`; with neither, run everything in this process.
 
-    `client_credentials_secret` is sent as the key where there is no `api_key`. `storage`, `batch_size`, `images`,
+    `client_credentials_secret` is sent as the key where there is no `api_key`. `storage` are the settings of object
+    stores (`flyte.storage.S3`, …); without them the environment names them. `batch_size`, `images`,
     `image_builder`, `image_registry`, `headless`, `proxy_command`, `client_id`, `auth_client_config`, `rpc_retries`,
     `disable_keyring`, `scopes` and the `local_…` switches are Flyte's and change nothing here. With
     `load_plugin_type_transformers=False` plugins register no types in this process.
@@ -106,7 +108,7 @@ def init(
     if not load_plugin_type_transformers:
         _plugins.leave_types_out()
     _say_no_effect(
-        storage=storage, images=images, image_builder=image_builder, image_registry=image_registry, scopes=scopes,
+        images=images, image_builder=image_builder, image_registry=image_registry, scopes=scopes,
         local_persistence=local_persistence, local_tracked=local_tracked, local_tracked_strict=local_tracked_strict,
     )  # fmt: skip
     key = api_key or client_credentials_secret
@@ -119,7 +121,9 @@ def init(
     remote = config.endpoint is not None or key is not None
     if remote or on_platform():
         config = under(config, _config.from_mapping({}, os.environ))
-    return Plan(config, "remote" if remote or on_platform() else "local", _path(root_dir), sync_local_sys_paths)
+    return Plan(
+        config, "remote" if remote or on_platform() else "local", _path(root_dir), sync_local_sys_paths, storage
+    )
 
 
 @initializer
@@ -132,7 +136,7 @@ def init_from_config(
     org: str | None = None,
     project: str | None = None,
     domain: str | None = None,
-    storage: Any = None,
+    storage: Storage | None = None,
     batch_size: int = 1000,
     image_builder: str | None = None,
     images: Any = None,
@@ -140,11 +144,11 @@ def init_from_config(
 ) -> Plan:
     """Use the platform that a config file or FLYTE_ENDPOINT names; else that of this machine, started where it sleeps.
 
-    Raises InitializationError for a `path` that does not exist, code `ConfigFileNotFoundError`. `storage`,
-    `batch_size`, `image_builder` and `images` are Flyte's and change nothing here.
+    Raises InitializationError for a `path` that does not exist, code `ConfigFileNotFoundError`. `storage`:
+    see `init`. `batch_size`, `image_builder` and `images` are Flyte's and change nothing here.
     """
     _set_up_logging(log_level, user_log_level, log_format)
-    _say_no_effect(storage=storage, images=images, image_builder=image_builder)
+    _say_no_effect(images=images, image_builder=image_builder)
     root = _path(root_dir)
     if isinstance(path_or_config, Config):
         config = _config_of_file(path_or_config)
@@ -153,7 +157,7 @@ def init_from_config(
     else:
         config = _config.load(path_or_config, root)
     config = with_api_key(given(config, org=org, project=project, domain=domain))
-    return Plan(config, "remote", root, sync_local_sys_paths, announce=True)
+    return Plan(config, "remote", root, sync_local_sys_paths, storage, announce=True)
 
 
 @initializer
@@ -164,7 +168,7 @@ def init_from_api_key(
     root_dir: str | Path | None = None,
     log_level: int | str | None = None,
     log_format: str | None = None,
-    storage: Any = None,
+    storage: Storage | None = None,
     batch_size: int = 1000,
     image_builder: str | None = None,
     images: Any = None,
@@ -178,7 +182,7 @@ def init_from_api_key(
     FLYTE_ENDPOINT, the config file or this machine does. Raises InitializationError without a key.
     """
     _set_up_logging(log_level, None, log_format)
-    _say_no_effect(storage=storage, images=images, image_builder=image_builder)
+    _say_no_effect(images=images, image_builder=image_builder)
     config = given(
         _config.load(), project=project, domain=domain, insecure_skip_verify=insecure_skip_verify,
         ca_cert_file_path=ca_cert_file_path,
@@ -190,7 +194,7 @@ def init_from_api_key(
         )
     read = _config.read_api_key(key)
     config = given(config, api_key=read.token, endpoint=read.endpoint, org=read.org)
-    return Plan(config, "remote", _path(root_dir), sync_local_sys_paths)
+    return Plan(config, "remote", _path(root_dir), sync_local_sys_paths, storage)
 
 
 def _init_in_cluster(

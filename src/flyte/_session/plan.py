@@ -19,6 +19,7 @@ from flyte._session import config as _config
 from flyte._session import find as _platform
 from flyte._session.config import Config
 from flyte.errors import InitializationError
+from flyte.object_store import Storage
 from flyte.official import refuse_official
 
 _COMMAND_TIMEOUT = 30.0
@@ -36,6 +37,8 @@ class State:
     root_dir: Path | None = None
     """As it was given; None leaves it to `root_dir()`."""
     sync_local_sys_paths: bool = True
+    storage: Storage | None = None
+    """The settings of object stores; None leaves them to the environment."""
     applied: dict[str, Any] = field(default_factory=dict)
     """The settings that were found, without the key."""
 
@@ -48,6 +51,7 @@ class Plan:
     mode: Literal["local", "remote"] = "remote"
     root_dir: Path | None = None
     sync_local_sys_paths: bool = True
+    storage: Storage | None = None
     passthrough: bool = False
     """Send no key of our own."""
     announce: bool = False
@@ -110,6 +114,7 @@ def _state_of(plan: Plan, config: Config, client: Client | None) -> State:
         org=config.org,
         root_dir=plan.root_dir,
         sync_local_sys_paths=plan.sync_local_sys_paths,
+        storage=plan.storage,
         applied={name: getattr(config, name) for name in names if getattr(config, name) is not None},
     )
 

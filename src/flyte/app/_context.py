@@ -20,13 +20,13 @@ class AppContext:
 def ctx() -> AppContext:
     """Where this app runs: on a platform (`remote`), or in the process that served it (`local`)."""
     from flyte._session import state as _state
-    from flyte.io._place import data_folder
+    from flyte.storage._new_files import raw_data_path
 
     state = _state.current()
     return AppContext(
         mode="remote" if _state.on_platform() else "local",
         project=state.project,
         domain=state.domain,
-        raw_data_path=str(data_folder()),
+        raw_data_path=raw_data_path(),
         name=os.environ.get("FLYTE_APP_NAME"),
     )

@@ -36,6 +36,17 @@ def check(path: Path) -> Path:
     return path
 
 
+def check_object(url: str) -> str:
+    """Returns `url`, of an object store, if a File or Dir may name it: the platform's credentials read it.
+
+    Raises PermissionError where FLYTE_FILES_BELOW keeps to folders, unless a run's new files lie below it.
+    """
+    below = [path for path in (os.environ.get("FLYTE_RAW_DATA_PATH"), os.environ.get("FLYTE_STORAGE_URL")) if path]
+    if os.environ.get(VARIABLE) and not any(url.startswith(f"{path.rstrip('/')}/") for path in below):
+        raise PermissionError(f"{url} is not below {VARIABLE}={os.environ[VARIABLE]}, to which this environment keeps")
+    return url
+
+
 def _platforms_folder() -> Path | None:
     """The folder of the platform that started this process; None in a user's own program."""
     blobs = os.environ.get("FLYTE_BLOBS")

@@ -16,6 +16,8 @@ from flyte._values.hashes import HashMethod, hash_of
 from flyte.atomic import UNFINISHED
 from flyte.io import _blob, _place
 from flyte.io._located import pydantic_schema
+from flyte.object_store import is_object
+from flyte.storage._new_files import new_address
 
 
 class DataFrame:
@@ -217,7 +219,8 @@ def stored(kind: Kind, frame: Any, format: str, destination: str | None = None) 
 
     The file appears under its name when it is whole.
     """
-    target = _place.writable(destination) if destination else _place.new_path(f"frame.{format}")
+    address = destination or new_address(f"frame.{format}")
+    target = _place.new_path(f"frame.{format}") if is_object(address) else _place.writable(address)
     unfinished = target.with_name(UNFINISHED + target.name)
     try:
         kind.write(frame, unfinished, format)
@@ -227,11 +230,14 @@ def stored(kind: Kind, frame: Any, format: str, destination: str | None = None) 
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    if destination or _place.is_shared():
+    if is_object(address):
+        sent = _place.keep(target, address)
+    elif destination or _place.is_shared():
         return str(target), digest
-    address = _blob.send(target)
+    else:
+        sent = _blob.send(target)
     target.unlink()
-    return address, digest
+    return sent, digest
 
 
 def _stored_bytes(content: bytes) -> tuple[str, str, str]:

@@ -24,7 +24,7 @@ class Dir(Located[T]):
     @classmethod
     def new_remote(cls, dir_name: str | None = None, hash: str | None = None) -> Dir[T]:
         """A new, empty folder where other actions can read it. `hash` is for cache keys."""
-        return cls(path=str(_new_folder(dir_name)), hash=hash)
+        return cls(path=_place.new_folder(dir_name or ""), hash=hash)
 
     @classmethod
     def empty(cls) -> Dir[T]:
@@ -114,7 +114,7 @@ class Dir(Located[T]):
         return await asyncio.to_thread(self.download_sync, local_path)
 
     def exists_sync(self) -> bool:
-        return self._here().is_dir()
+        return _place.is_folder(self.path)
 
     async def exists(self) -> bool:
         return await asyncio.to_thread(self.exists_sync)
@@ -142,10 +142,4 @@ class EmptyDir(Dir[Any]):
     def __init__(
         self, path: str | Path | None = None, name: str | None = None, format: str = "", hash: str | None = None
     ) -> None:
-        super().__init__(_new_folder() if path is None else path, name, format, hash)
-
-
-def _new_folder(name: str | None = None) -> Path:
-    path = _place.new_path(name or "")
-    path.mkdir()
-    return path
+        super().__init__(_place.new_folder() if path is None else path, name, format, hash)

@@ -14,6 +14,7 @@ from flyte._values.hashes import HashMethod, hash_of_file
 from flyte.io import _open, _place
 from flyte.io._located import Located
 from flyte.io._open import AsyncFile
+from flyte.storage._new_files import new_address
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class File(Located[T]):
 
         `hash_method` is the hash for cache keys, or computes it from the content when the file has been written.
         """
-        return cls._hashed(_place.new_path(file_name or ""), hash_method)
+        return cls._hashed(new_address(file_name or ""), hash_method)
 
     @classmethod
     def named_remote(cls, name: str) -> File[T]:
@@ -63,7 +64,7 @@ class File(Located[T]):
         action = ctx().action
         if action.name is None:
             return cls.new_remote(name)
-        return cls(path=str(_place.path_of_action(f"{action.run_name}/{action.name}", name)))
+        return cls(path=_place.address_of_action(f"{action.run_name}/{action.name}", name))
 
     @classmethod
     def from_existing_remote(cls, remote_path: str, file_cache_key: str | None = None) -> File[T]:
@@ -71,7 +72,7 @@ class File(Located[T]):
         return cls(path=remote_path, hash=file_cache_key)
 
     @classmethod
-    def _hashed(cls, path: Path, method: HashMethod | str | None) -> File[T]:
+    def _hashed(cls, path: str, method: HashMethod | str | None) -> File[T]:
         if isinstance(method, str):
             return cls(path=path, hash=method)
         return cls(path=path, hash_method=method)
@@ -121,8 +122,7 @@ class File(Located[T]):
             with _open.opened(_place.readable(self.path), self.path, mode, compression, options) as file:
                 yield file
             return
-        target = _place.writable(self.path)
-        with _open.whole(target, mode if _place.is_ours(target) else "a") as path:
+        with _place.writing(self.path, mode) as path:
             with _open.opened(path, self.path, mode, compression, options) as file:
                 yield file
             if self.hash_method is not None:
@@ -157,14 +157,13 @@ class File(Located[T]):
         The caller may change it. A file that is not stored on the platform, but is a path of the machine, is returned
         itself when no `local_path` is given.
         """
-        source = _place.readable(self.path)
         if local_path is None:
-            return str(_place.own_copy(source))
+            return str(_place.own_copy(_place.readable(self.path)))
         target = Path(local_path)
         if target.is_dir() or str(local_path).endswith(os.sep):
-            target = target / (self.name or source.name)
+            target = target / self.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        _place.copy_file(source, target)
+        _place.fetch(self.path, target)
         return str(target.absolute())
 
     async def download(self, local_path: str | Path | None = None) -> str:
@@ -172,8 +171,7 @@ class File(Located[T]):
         return await asyncio.to_thread(self.download_sync, local_path)
 
     def exists_sync(self) -> bool:
-        here = _place.local_path(self.path)
-        return here.is_file() if here is not None else _place.readable(self.path).is_file()
+        return _place.is_there(self.path)
 
     async def exists(self) -> bool:
         return await asyncio.to_thread(self.exists_sync)

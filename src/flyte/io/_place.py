@@ -2,8 +2,9 @@
 
 In a process of the platform, and in a program that uses the platform of its own machine, new files go into the folder
 next to the platform's blob store, which every process of the machine sees. In local mode they go into a folder of this
-user among the temporary files. Files for a platform on another machine are uploaded (see `_blob`). `file://` and plain
-paths are read in place, `http(s)://` and `blob://` are fetched; other schemes raise an error.
+user among the temporary files. A run may name another place for them, also in an object store (`flyte.storage`). Files
+for a platform on another machine are uploaded (see `_blob`). `file://` and plain paths are read in place, `http(s)://`,
+`blob://` and objects are fetched; other schemes raise an error.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ import stat
 import tempfile
 import urllib.parse
 import uuid
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from flyte._session import find as _platform
 from flyte._session import state as _state
-from flyte.io import _allowed, _blob
+from flyte.io import _allowed, _blob, _open
+from flyte.object_store import SCHEMES, is_object
 from flyte.runtime import identity
+from flyte.storage import _objects
+from flyte.storage._new_files import chosen_path, data_folder, new_address, platforms_folder
 
 if TYPE_CHECKING:
     from urllib.request import Request
@@ -32,32 +37,15 @@ _BLOB = re.compile(r"v1/blobs/[0-9a-f]{64}")
 _KEPT, _WRITING = 0o444, 0o222
 """Modes: files that others may read are read-only."""
 _AT_ONCE = 1 << 30
+_STORES = ", ".join(f"{scheme}://" for scheme in SCHEMES)
 
 FETCH_TIMEOUT = 60.0
 """Seconds without data after which fetching a URL is given up."""
 
 
-def data_folder() -> Path:
-    """The folder for new files; it is created if necessary, and only its owner can enter it."""
-    folder = _platforms_folder() or Path(tempfile.gettempdir()) / f"flyte-files-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else; set TMPDIR to a folder of yours")
-    return folder
-
-
-def _platforms_folder() -> Path | None:
-    """The platform's folder for files; None if there is no active platform, or not on this machine."""
-    if blobs := os.environ.get("FLYTE_BLOBS"):
-        return Path(blobs).parent / "files"
-    client = _state.current().client
-    home = None if client is None else _platform.home_of(client.endpoint)
-    return None if home is None else home / "files"
-
-
 def is_shared() -> bool:
     """Whether the folder for new files is one that the readers of this process's files see, too."""
-    return _platforms_folder() is not None or _state.current().client is None
+    return platforms_folder() is not None or _state.current().client is None or chosen_path() is not None
 
 
 def new_path(name: str = "") -> Path:
@@ -67,11 +55,17 @@ def new_path(name: str = "") -> Path:
     return folder / (Path(name).name or "data")
 
 
-def path_of_action(action: str, name: str) -> Path:
-    """The path for the file `name` of an action, in an existing folder. It is the same in each attempt."""
-    folder = data_folder() / hashlib.sha256(action.encode()).hexdigest()[:32]
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / name
+def address_of_action(action: str, name: str) -> str:
+    """The place for the file `name` of an action. It is the same in each attempt."""
+    return new_address(name, hashlib.sha256(action.encode()).hexdigest()[:32])
+
+
+def new_folder(name: str = "") -> str:
+    """The place of a new, empty folder; in an object store there is nothing until something is written below it."""
+    address = new_address(name)
+    if not is_object(address):
+        os.mkdir(address)
+    return address
 
 
 def is_ours(path: Path) -> bool:
@@ -97,8 +91,13 @@ def readable(path: str) -> Path:
         return here
     if path.startswith(_blob.SCHEME):
         return _blob.fetched(path, data_folder())
+    if is_object(path):
+        return _objects.cached(_allowed.check_object(path), data_folder())
     if not path.startswith(("http://", "https://")):
-        raise ValueError(f"{path}: only local paths, file:// and http(s):// can be read; fetch it in the task instead")
+        raise ValueError(
+            f"{path}: only local paths, file://, http(s):// and object stores ({_STORES}) can be read; "
+            "fetch it in the task instead"
+        )
     import urllib.request  # not at the top: it brings mail, and few need it
 
     target = new_path(urllib.parse.urlsplit(path).path)
@@ -129,18 +128,58 @@ def writable(path: str) -> Path:
     """The local path to write to. Raises ValueError for a URI of another location."""
     here = local_path(path)
     if here is None:
-        raise ValueError(f"{path}: only local paths and file:// can be written; write a local file and upload it")
+        raise ValueError(f"{path}: only local paths, file:// and object stores ({_STORES}) can be written")
     here.parent.mkdir(parents=True, exist_ok=True)
     return here
 
 
+@contextmanager
+def writing(path: str, mode: str) -> Iterator[Path]:
+    """The local file to write to: what is written is at `path` when the block ends without an error.
+
+    An object is stored whole; in the modes "a" and "+" it is fetched before. Raises ValueError for other URIs.
+    """
+    if not is_object(path):
+        target = writable(path)
+        with _open.whole(target, mode if is_ours(target) else "a") as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="flyte-") as folder:
+        file = Path(folder, PurePosixPath(path).name)
+        if not set(mode) & set("wx") and _objects.is_there(path):
+            _objects.fetch(_allowed.check_object(path), file)
+        elif "x" in mode and _objects.is_there(path):
+            raise FileExistsError(f"{path} exists")
+        yield file
+        _objects.send(file, path)
+
+
+def is_there(path: str) -> bool:
+    """Whether there is a file of that name."""
+    if is_object(path):
+        return _objects.is_there(_allowed.check_object(path))
+    here = local_path(path)
+    return here.is_file() if here is not None else readable(path).is_file()
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder of that name."""
+    if is_object(path):
+        return bool(_objects.below(_allowed.check_object(path)))
+    return readable_folder(path).is_dir()
+
+
 def readable_folder(path: str) -> Path:
     """A local folder with the content. Raises ValueError for a URI of another location that `keep` did not upload."""
+    if is_object(path):
+        return _objects.cached_folder(_allowed.check_object(path), data_folder())
     if path.startswith(_blob.SCHEME):
         return _blob.fetched_folder(path, data_folder())
     here = local_path(path)
     if here is None:
-        raise ValueError(f"{path}: a Dir must be a local path or file://; fetch it in the task instead")
+        raise ValueError(
+            f"{path}: a Dir is a local path, file://, or in an object store ({_STORES}); fetch it in the task instead"
+        )
     return here
 
 
@@ -153,9 +192,13 @@ def keep(source: Path, destination: str | None, batch_size: int | None = None) -
     """
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist")
-    if destination is None and _platforms_folder() is None:
+    if destination is None and chosen_path() is None and platforms_folder() is None:
         return str(source.absolute()) if _state.current().client is None else _blob.send(source, batch_size)
-    target = writable(destination) if destination else new_path(source.name)
+    address = destination or new_address(source.name)
+    if is_object(address):
+        (_objects.send_folder if source.is_dir() else _objects.send)(source, address)
+        return address
+    target = writable(address)
     if source.is_dir():
         copy_folder(source, target, 0 if destination else _WRITING)
     else:
@@ -163,6 +206,14 @@ def keep(source: Path, destination: str | None, batch_size: int | None = None) -
         if not destination:
             target.chmod(_KEPT)
     return str(target.absolute())
+
+
+def fetch(path: str, target: Path) -> None:
+    """Copy the file to `target`, in an existing folder."""
+    if is_object(path):
+        _objects.fetch(_allowed.check_object(path), target)
+    else:
+        copy_file(readable(path), target)
 
 
 def own_copy(stored: Path) -> Path:

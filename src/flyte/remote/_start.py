@@ -46,6 +46,8 @@ class RunContext:
     labels: Mapping[str, str] = field(default_factory=dict)
     custom_context: Mapping[str, str] = field(default_factory=dict)
     max_action_concurrency: int | None = None
+    raw_data_path: str | None = None
+    run_base_dir: str | None = None
     strict: bool | None = None
     no_effect: tuple[_no_effect.Note, ...] = ()
     """What the call declares and is not carried out."""

@@ -31,6 +31,7 @@ from flyte.errors import ActionAbortedError, BaseRuntimeError, NotInTaskContextE
 from flyte.runtime import output
 from flyte.runtime.loader import describe
 from flyte.runtime.values import pack_value, unpack_value
+from flyte.storage._new_files import RUN_BASE_DIR, data_folder, folder_of_machine, path_of_environment
 
 if TYPE_CHECKING:
     from flyte._declare.task import TaskTemplate
@@ -144,6 +145,8 @@ class Job:
             failures=a.failures,
             checkpoint_paths=f"{a.run}/{a.action}",
             checkpoint_root=_checkpoints,
+            raw_data_path=path_of_environment(a.run) or folder_of_machine(),
+            run_base_dir=os.environ.get(RUN_BASE_DIR),
             disable_run_cache=a.disable_cache,
         )
 
@@ -333,6 +336,5 @@ def restore_environment(before: dict[str, str | None]) -> None:
 
 def _checkpoints() -> Path:
     from flyte._checkpoint import FOLDER
-    from flyte.io._place import data_folder
 
     return data_folder() / FOLDER
