@@ -45,9 +45,8 @@ class Preload:
 
     def run(self) -> NoReturn:
         """Obey the agent until it is gone."""
-        signal.signal(
-            signal.SIGCHLD, signal.SIG_IGN
-        )  # the agent watches fork servers by their sockets; none waits here
+        # nobody waits here for the end of a fork server: the agent watches its socket
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         import_ours(self._worker)
         warm_up(self._worker)
         gc.freeze()
