@@ -37,7 +37,7 @@ _LINK_LIMIT = 120.0
 """Seconds that one `ldd` may take."""
 
 _TOOLS = ("sh", "env", "dirname", "realpath")
-"""The commands that the scripts of an environment start with, and a shell for whoever looks into a container."""
+"""The commands that the scripts of an environment start with, and a shell for a person who looks into a container."""
 
 _BY_NAME = ("libgcc_s.so.1", "libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2")
 """Libraries that the C library opens by their names while a program runs."""

@@ -1,4 +1,4 @@
-"""Layers: compressed archives of files, the same bytes for the same files whoever writes them and whenever.
+"""Layers: compressed archives of files. Equal files make equal bytes, on every machine and at every time.
 
 So nothing of a file but its content, its place and whether it can be executed gets in.
 """
