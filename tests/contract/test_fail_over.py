@@ -17,12 +17,14 @@ from tests.torture.fail_over import pair
 async def test_a_commit_of_which_the_standby_never_heard_is_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The standby gives the numbers of transactions that it never heard of to others, who succeed."""
+    """The standby gives the numbers of transactions that it never heard of to others. The URL names both servers."""
     if not can_run():
         unavailable("there is no PostgreSQL: `apt install postgresql`")
     commit = PostgresSession.commit
     with pair() as servers:
-        store = await open_store(servers.url, tmp_path / "unused", patience=60)
+        hosts = f"{servers.server.folder},{servers.standby.folder}"
+        url = f"postgresql://postgres@/postgres?host={hosts}&target_session_attrs=read-write"
+        store = await open_store(url, tmp_path / "unused", patience=60)
 
         def commit_on_a_server_that_dies(session: PostgresSession) -> None:
             monkeypatch.setattr(PostgresSession, "commit", commit)

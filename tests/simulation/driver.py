@@ -500,7 +500,7 @@ class Driver:
         if str(one.id).count("(") > 6:
             task_name = "env.add"
         one.keys += 1
-        repeats = op.a % 7 == 0 and one.same[task_name, x] > 0  # two calls that wait for one child
+        repeats = op.a % 3 == 0 and one.same[task_name, x] > 0  # two calls that wait for one child
         key, sequence = one.keys, one.same[task_name, x] - repeats
         one.same[task_name, x] += not repeats
         run, action, attempt = one.which

@@ -30,8 +30,8 @@ def simulate(*arguments: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(400)
 def test_the_control_plane_is_what_the_specification_says_and_no_client_is_told_what_cannot_be() -> None:
-    """Two cores live some thirty seeds of each kind in that time; scripts/simulate --seeds 1000 lives all of them."""
-    figures = simulate("--seconds", "300" if SLOW else "30")
+    """Two cores live some twenty seeds of each kind in that time; scripts/simulate --seeds 1000 lives all of them."""
+    figures = simulate("--seconds", "300" if SLOW else "25")
     assert figures["problems"] == [], "\n".join(figures["problems"])
     assert figures["sequences"] >= 5
     assert figures["crashes"] > 0
