@@ -135,6 +135,7 @@ class Control:
 
     async def start(self) -> None:
         """Take up where the last control plane left off."""
+        self._clock.look()  # the first look: where it is set from now on, that is noted as after this
         startup = Startup(self.home)
         await self.keys.restore()
         await self.images.restore()

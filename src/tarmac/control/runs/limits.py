@@ -37,6 +37,7 @@ class Limits:
         whole = getattr(action.task_spec.timeout, limit)
         if whole is None:
             return
+        self._clock.look()  # where it was set lately, that is noted as before this, not after it
         since = action.row.created if limit == "deadline" else action.since
         gone = 0.0 if since is None else self._clock.since(since)
         self.stop(action, limit)
