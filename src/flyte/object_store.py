@@ -174,6 +174,10 @@ class ABFS(Storage):
         return {name: value for name in names if (value := getattr(self, name))}
 
 
+STORE_VARIABLES = frozenset(name for kind in (S3, ABFS) for name in kind._VARIABLES.values())
+"""The variables of the environment that are settings of stores; the providers' own variables come besides."""
+
+
 def scheme_of(url: str) -> str:
     """`s3` for `s3://bucket/key`; empty for a path."""
     scheme, separator, _ = url.partition("://")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from flyte import wire
+from flyte.object_store import STORE_VARIABLES
 from flyte.wire import ErrorInfo, PoolSpec
 from tarmac import process
 from tarmac.agent import interpreter
@@ -281,12 +282,16 @@ def environment(
 ) -> dict[str, str]:
     """The environment of a pool's processes: the agent's without the platform's variables, and the pool's `own` on top.
 
+    The settings of object stores stay: tasks read and write the stores that the platform does.
+
     `mark` is the platform's folder. `python`: that of an environment, which is entered; what is meant for the
     platform's own Python (PYTHONPATH) is left out.
     """
     own = own or {}
     not_theirs = ("TARMAC_", "FLYTE_") if python is None else ("TARMAC_", "FLYTE_", "PYTHON", "VIRTUAL_ENV")
-    inherited = {name: value for name, value in environ.items() if not name.startswith(not_theirs)}
+    inherited = {
+        name: value for name, value in environ.items() if not name.startswith(not_theirs) or name in STORE_VARIABLES
+    }
     inherited = process.with_absolute_path(inherited)
     if python is not None:
         programs = os.path.dirname(python)
