@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 CONTROL_GROUND = {
     "agents",
+    "artifacts",
     "clock",
     "errands",
     "folders",
@@ -144,6 +145,7 @@ FLOORS: tuple[set[str], ...] = (
     {"_session", "_map", "_trace", "models"},
     {"storage"},
     {"io", "config"},
+    {"artifacts"},
     {"app", "runtime"},
     {"_ship"},
     {"_local"},

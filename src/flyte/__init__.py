@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flyte import app as app
+    from flyte import artifacts as artifacts
     from flyte import config as config
     from flyte import errors as errors
     from flyte import extend as extend
@@ -105,7 +106,10 @@ _MODULES = {
     "_version": "__version__ version",
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names.split()}
-_SUBMODULES = ("app", "config", "errors", "extend", "io", "models", "remote", "report", "storage", "syncify", "types")
+_SUBMODULES = (
+    *("app", "artifacts", "config", "errors", "extend", "io", "models"),
+    *("remote", "report", "storage", "syncify", "types"),
+)
 
 __path__ += [
     f"{__path__[0]}/_absent_modules",  # those of Flyte's submodules that only say that they are absent

@@ -24,10 +24,9 @@ _CONTAINERS = "plugins that start containers or clusters need them; call the lib
 
 ABSENT: Mapping[str, Mapping[str, str]] = {
     "flyte": {
-        "OnArtifact": "there are no artifacts; start the run from the task that makes the value",
-        "TriggeredArtifact": "there are no artifacts; pass the value as an input",
-        "TriggeredPartition": "there are no artifacts; pass the partition as an input",
-        "artifacts": "there are no artifacts; return values from tasks, and fetch them with `flyte.remote.Run.get`",
+        "OnArtifact": "nothing starts a run when there is a new artifact; start it from the task that makes it",
+        "TriggeredArtifact": "nothing starts a run when there is a new artifact; pass the artifact as an input",
+        "TriggeredPartition": "artifacts have no partitions; pass the partition as an input",
         "ConditionWebhook": "there are no conditions; end the run, and let an app's handler start the next one",
         "new_condition": "there are no conditions; end the run, and let an app's handler start the next one",
         "run_python_script": "call the script's functions from a task",
@@ -49,8 +48,7 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "literal_string_repr": "a run's values are in `flyte.remote.Run.outputs`",
     },
     "flyte.remote": {
-        "Artifact": "there are no artifacts; fetch values with `flyte.remote.Run.get`",
-        "PartitionSchema": "there are no artifacts",
+        "PartitionSchema": "artifacts have no partitions; put what tells them apart into `attrs`",
         "Condition": "there are no conditions",
         "Settings": "the platform's settings are TARMAC_* variables, see docs/settings.md",
         "Trigger": "schedules are accepted and not carried out; call `flyte.run` from cron or a systemd timer",

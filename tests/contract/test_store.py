@@ -28,6 +28,7 @@ from tarmac.store import (
     ActionWrite,
     AppRow,
     AppVersionRow,
+    ArtifactRow,
     AttemptRow,
     CacheRow,
     Change,
@@ -727,6 +728,48 @@ def cache_row(key: str, **fields: Any) -> CacheRow:
     values = {"project": "shop", "domain": "development", "task": "env.work", "version": "1", "run": "r1"}
     result = {"action": "a0", "outputs": b"[1]", "outputs_blob": None, "created": 100.0, "seconds": 2.5}
     return CacheRow(key, **{**values, **result, **fields})
+
+
+def artifact_row(name: str, version: str, created: float, **fields: Any) -> ArtifactRow:
+    row = ArtifactRow(
+        project="shop",
+        domain="development",
+        name=name,
+        version=version,
+        kind="model",
+        description="",
+        attrs={"epochs": "3"},
+        card=None,
+        content=b'"/f"',
+        json_schema=b'{"format":"file"}',
+        created=created,
+        created_by="owner",
+        run="r1",
+        action="a0",
+        attempt=1,
+        external_ref=None,
+    )
+    return replace(row, **fields)
+
+
+async def test_artifacts_are_written_with_the_action_found_by_name_and_replaced(place: Place) -> None:
+    store = await place.open()
+    old, new = artifact_row("m", "1", 100.0), artifact_row("m", "2", 101.0)
+    other = artifact_row("n", "1", 102.0, kind="data", run=None, action=None, attempt=None, card=b"{}")
+    await store.write(new_run("r1", 1))
+    _, change = moved(action_row(), P.RUNNING, 2, started=101.0)
+    await store.write(replace(change, artifacts=(old, new)))
+    await store.write(Change(artifacts=(other, artifact_row("m", "9", 200.0, project="else"))))
+    scope = ("shop", "development")
+    assert await store.artifacts(*scope) == [other, new, old]
+    assert await store.artifacts(*scope, latest=True) == [other, new]
+    assert await store.artifacts(*scope, name="m", limit=1) == [new]
+    assert await store.artifacts(*scope, name="m", version="1") == [old]
+    assert await store.artifacts(*scope, run="r1", kind="model", offset=1) == [old]
+    again = replace(old, content=b'"/g"', created=300.0)
+    await store.write(Change(artifacts=(again,), deletes=(Delete("artifacts", (*scope, "m", "2")),)))
+    assert await store.artifacts(*scope, name="m") == [again]
+    await store.close()
 
 
 async def test_results_of_the_cache_are_written_with_the_action_and_found_by_their_keys(place: Place) -> None:

@@ -252,8 +252,10 @@ def test_impossible_parameters_are_refused() -> None:
         Parameter("a", 5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="either run_name or task_name"):
         Parameter("a", RunOutput()).to_wire()
-    with pytest.raises(ValueError, match="artifact 'model'"):
-        Parameter("a", flyte.app.ArtifactValue("model")).to_wire()
+    spec = Parameter("a", flyte.app.ArtifactValue("model", type="directory")).to_wire()
+    assert (spec.kind, spec.artifact, spec.artifact_version, spec.artifact_type) == ("artifact", "model", None, "dir")
+    with pytest.raises(ValueError, match="artifact name 'my model' must be 1 to 200 letters"):
+        flyte.app.ArtifactValue("my model")
 
 
 def test_an_apps_process_reads_its_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,7 +239,7 @@ def test_a_number_of_replicas_that_is_kept_is_not_named(count: Any) -> None:
 # Nothing is left out: each option of the API either does something, or has its row.
 
 EFFECTIVE = {
-    "TaskOptions": "short_name cache retries timeout docs report links max_inline_io_bytes",
+    "TaskOptions": "short_name cache retries timeout docs report links produces_artifacts max_inline_io_bytes",
     "TaskEnvironment": "name depends_on description secrets env_vars resources image include reusable cache",
     "AppEnvironment": "name depends_on description secrets env_vars resources image include port args command "
     "requires_auth scaling domain links parameters inputs timeouts",

@@ -139,6 +139,7 @@ class FakeControl:
         self.builds = FakeBuilds(self)
         self.storage = FakeStorage(self)
         self.cache = FakeCache(self)
+        self.artifacts = FakeArtifacts(self)
         self.did: list[tuple[str, str]] = []
         """(what, by) for everything that was asked for in somebody's name."""
 
@@ -286,6 +287,65 @@ class FakeCache(_Part):
         self, project: str, domain: str, task: str | None = None, limit: int = 100
     ) -> list[wire.CachedResult]:
         return [result for result in self.results if task in (None, result.task)][:limit]
+
+
+class FakeArtifacts(_Part):
+    """Artifacts as the store has them, newest first."""
+
+    def __init__(self, fake: FakeControl) -> None:
+        super().__init__(fake)
+        self.known: list[wire.Artifact] = []
+
+    async def create(self, request: wire.ArtifactRequest, by: str) -> wire.Artifact:
+        spec = request.spec
+        made = wire.Artifact(
+            project=request.project,
+            domain=request.domain,
+            name=spec.name,
+            version=spec.version or f"v{next(self._fake.numbers)}",
+            kind=spec.kind,
+            description=spec.description,
+            attrs=spec.attrs,
+            card=spec.card,
+            value=request.value,
+            schema=request.schema,
+            created=self._fake.now,
+            created_by=by,
+            run=request.run,
+            action=request.action,
+        )
+        self.known = [made, *(each for each in self.known if (each.name, each.version) != (made.name, made.version))]
+        return made
+
+    async def get(self, project: str, domain: str, name: str, version: str | None = None) -> wire.Artifact:
+        for each in self.known:
+            if each.name == name and version in (None, each.version):
+                return each
+        raise NotFoundError(f"no artifact {name!r}")
+
+    async def delete(self, project: str, domain: str, name: str, version: str, by: str) -> None:
+        gone = await self.get(project, domain, name, version)
+        self.known = [each for each in self.known if each is not gone]
+
+    async def list(
+        self,
+        project: str,
+        domain: str,
+        name: str | None = None,
+        run: str | None = None,
+        action: str | None = None,
+        kind: str | None = None,
+        latest: bool = False,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[wire.Artifact]:
+        wanted = {"name": name, "run": run, "action": action, "kind": kind}
+        found = [
+            each for each in self.known if all(value in (None, getattr(each, field)) for field, value in wanted.items())
+        ]
+        if latest:
+            found = list({each.name: each for each in reversed(found)}.values())
+        return found[offset : offset + limit]
 
 
 class FakeDeployments(_Part):

@@ -151,6 +151,32 @@ class Client:
         answer = await self._api.send("DELETE", "/cache", task=task, key=key)
         return msgspec.json.decode(answer.body, type=list[wire.CachedResult])
 
+    async def create_artifact(self, request: wire.ArtifactRequest) -> wire.Artifact:
+        """Make a version of an artifact; one that is there already is replaced."""
+        return await self._api.post("/artifacts", request, wire.Artifact)
+
+    async def get_artifact(self, name: str, version: str | None = None) -> wire.Artifact:
+        """The version, or the one that was made last. Raises NotFoundError."""
+        return await self._api.get(f"/artifacts/{path_part(name)}", wire.Artifact, version=version)
+
+    async def list_artifacts(
+        self,
+        name: str | None = None,
+        run: str | None = None,
+        action: str | None = None,
+        of_kind: str | None = None,
+        latest: bool = False,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[wire.Artifact]:
+        """Newest first; `latest` gives one version of each name."""
+        chosen: dict[str, Any] = {"name": name, "run": run, "action": action, "of_kind": of_kind, "limit": limit}
+        chosen |= {"offset": offset or None, "latest": latest or None}
+        return await self._api.get("/artifacts", list[wire.Artifact], **chosen)
+
+    async def delete_artifact(self, name: str, version: str) -> None:
+        await self._api.send("DELETE", f"/artifacts/{path_part(name)}/{path_part(version)}")
+
     async def get_task(self, name: str, version: str | None = None) -> wire.Task:
         """The task of that full or bare name; the latest version when none is given."""
         return await self._api.get(f"/tasks/{path_part(name)}", wire.Task, version=version)

@@ -134,7 +134,6 @@ TASK: tuple[Row[TaskTemplate[..., Any, Any]], ...] = (
     Row("pod_template=", _NO_PODS, lambda task: task.options.pod_template),
     Row("task_resolver=", "a task is found by its module and name", lambda task: task.options.task_resolver),
     Row("entrypoint=", "lists of tasks do not set entry points apart", lambda task: task.options.entrypoint),
-    Row("produces_artifacts=", "there are no artifacts", lambda task: task.options.produces_artifacts),
     Row(
         "override(plugin_config=)",
         "the task runs as a plain function, on this machine",

@@ -54,6 +54,8 @@ class _Dumper:
 
     def _shaped(self, value: Any, schema: Any) -> Any:
         """`value` as JSON that fits `schema` where it can."""
+        if hasattr(value, "__flyte_artifact__"):
+            value = value.__flyte_artifact__()
         schema = self._chosen(value, resolved(schema, self.root))
         if not _says_something(schema):
             return to_json(self._plain(value), Any, self.name)

@@ -56,13 +56,24 @@ class RunOutput:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactValue:
-    """A stored artifact by its name; this platform has none, so deploying an app with one is refused."""
+    """The file or folder of an artifact, by its name.
+
+    Which version it is, is found when the app is deployed; without `version`, the one that was made last. With a
+    `type`, the deployment is refused if the artifact is something else.
+    """
 
     name: str
     version: str | None = None
     project: str | None = None
     domain: str | None = None
-    type: Literal["string", "file", "directory"] | str = "string"
+    type: Literal["file", "directory"] | None = None
+
+    def __post_init__(self) -> None:
+        wire.ARTIFACT_NAME.check(self.name)
+        if self.version is not None:
+            wire.ARTIFACT_VERSION.check(self.version)
+        if self.type not in (None, "file", "directory"):
+            raise ValueError(f"an ArtifactValue is of type 'file' or 'directory', not {self.type!r}")
 
 
 ParameterValue = str | File[Any] | Dir[Any] | RunOutput | ArtifactValue | AppEndpoint
@@ -90,7 +101,8 @@ class Parameter:
             rules.VARIABLE_VALUE.check(self.value)
         if not isinstance(self.value, str | File | Dir | RunOutput | ArtifactValue | AppEndpoint | None):
             raise TypeError(
-                f"the parameter {self.name!r} is text, a File, a Dir, a RunOutput or an AppEndpoint, not {self.value!r}"
+                f"the parameter {self.name!r} is text, a File, a Dir, a RunOutput, an ArtifactValue or an AppEndpoint, "
+                f"not {self.value!r}"
             )
 
     @property
@@ -99,7 +111,7 @@ class Parameter:
         return self.env_var or self.name.upper().replace("-", "_")
 
     def to_wire(self) -> wire.ParameterSpec:
-        """The spec. Raises ValueError for an ArtifactValue."""
+        """The spec. Raises ValueError for a RunOutput that names no run."""
         common: dict[str, Any] = {"name": self.name, "env": self.env, "mount": self.mount, "download": self.download}
         match self.value:
             case AppEndpoint(app_name=app):
@@ -114,8 +126,16 @@ class Parameter:
                     task_version=output.task_version,
                     getter=list(output.getter),
                 )
-            case ArtifactValue(name=name):
-                raise ValueError(f"the parameter {self.name!r} is the artifact {name!r}, and there are none here")
+            case ArtifactValue() as artifact:
+                wanted: dict[Any, Literal["file", "dir"]] = {"file": "file", "directory": "dir"}
+                return wire.ParameterSpec(
+                    **common,
+                    kind="artifact",
+                    artifact=artifact.name,
+                    artifact_version=artifact.version,
+                    artifact_place=(artifact.project, artifact.domain),
+                    artifact_type=wanted.get(artifact.type),
+                )
             case File(path=path):
                 return wire.ParameterSpec(**common, kind="file", value=path)
             case Dir(path=path):

@@ -1,4 +1,4 @@
-"""`flyte delete app | secret | api-key | cache | local-cache`."""
+"""`flyte delete app | artifact | secret | api-key | cache | local-cache`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KEY = re.compile("[0-9a-f]{8,64}")
 
 @click.group(cls=Verbs, epilog=examples("flyte delete app my-app", "flyte delete secret webhook-api-key"))
 def delete() -> None:
-    """Remove an app, a secret, an API key, or results from the cache."""
+    """Remove an app, an artifact, a secret, an API key, or results from the cache."""
 
 
 def _confirm(question: str, yes: bool) -> None:
@@ -37,6 +37,20 @@ def delete_app(name: str, yes: bool, project: str | None, domain: str | None) ->
     _confirm(f"Remove the app {name} and its address?", yes)
     asyncio.run(client.delete_app(name))
     say(f"app {name} is gone")
+
+
+@delete.command("artifact", epilog=examples("flyte delete artifact my-model 1.0"))
+@click.argument("name")
+@click.argument("version")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@scoped
+def delete_artifact(name: str, version: str, yes: bool, project: str | None, domain: str | None) -> None:
+    """Forget a version of an artifact. Its file stays, and so do the runs that made or used it."""
+    client = connect(project, domain)
+    asyncio.run(client.get_artifact(name, version))
+    _confirm(f"Forget the artifact {name}@{version}?", yes)
+    asyncio.run(client.delete_artifact(name, version))
+    say(f"artifact {name}@{version} is gone")
 
 
 @delete.command("secret", epilog=examples("flyte delete secret webhook-api-key"))

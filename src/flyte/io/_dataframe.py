@@ -152,6 +152,8 @@ class DataFrame:
     @classmethod
     def from_json(cls, data: Any) -> Self:
         """The value from its JSON form, a path, or a list of records. Raises TypeError for anything else."""
+        if hasattr(data, "__flyte_artifact__"):
+            data = data.__flyte_artifact__()
         if isinstance(data, cls):
             return data
         if frame_kinds.kind_of(type(data)) is not None:
@@ -166,6 +168,10 @@ class DataFrame:
         if isinstance(data, list) and all(isinstance(row, Mapping) for row in data):
             return cls.wrap_df(frame_kinds.library("pyarrow").Table.from_pylist(data))
         raise TypeError("DataFrame takes a path, an object with `uri`, or a list of records")
+
+    def get_flyte_metadata(self) -> Any:
+        """What `flyte.artifacts.new` said of this value. Raises AttributeError for a value that is not an artifact."""
+        return object.__getattribute__(self, "_flyte_metadata")
 
     def __repr__(self) -> str:
         return f"DataFrame(uri={self.uri!r}, format={self.format!r}, hash={self.hash!r})"

@@ -16,7 +16,7 @@ class Located(Generic[T]):
     Not a dataclass, because pydantic would then convert it field by field instead of calling its methods.
     """
 
-    __slots__ = _FIELDS
+    __slots__ = (*_FIELDS, "_flyte_metadata")
 
     FORMAT: ClassVar[str]
     """The `format` of values in a JSON Schema; the cache and the command line know them by it."""
@@ -51,6 +51,10 @@ class Located(Generic[T]):
     def _fields(self) -> tuple[Any, ...]:
         return tuple(getattr(self, field) for field in _FIELDS)
 
+    def get_flyte_metadata(self) -> Any:
+        """What `flyte.artifacts.new` said of this value. Raises AttributeError for a value that is not an artifact."""
+        return object.__getattribute__(self, "_flyte_metadata")
+
     def to_dict(self) -> dict[str, Any]:
         """The fields that are set."""
         return {field: value for field, value in zip(_FIELDS, self._fields(), strict=True) if value}
@@ -61,7 +65,9 @@ class Located(Generic[T]):
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """The value from text or an object. Raises TypeError for anything else."""
+        """The value from text or an object, or that of an artifact. Raises TypeError for anything else."""
+        if hasattr(data, "__flyte_artifact__"):
+            data = data.__flyte_artifact__()
         if isinstance(data, cls):
             return data
         if isinstance(data, str):

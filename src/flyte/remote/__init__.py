@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from flyte.remote._action import Action as Action
     from flyte.remote._action import ActionDetails as ActionDetails
     from flyte.remote._app import App as App
+    from flyte.remote._artifact import Artifact as Artifact
+    from flyte.remote._artifact import ArtifactGroup as ArtifactGroup
     from flyte.remote._auth import auth_metadata as auth_metadata
     from flyte.remote._io import ActionInputs as ActionInputs
     from flyte.remote._io import ActionOutputs as ActionOutputs
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "remote._action": "Action ActionDetails",
     "remote._app": "App",
+    "remote._artifact": "Artifact ArtifactGroup",
     "remote._auth": "auth_metadata",
     "remote._io": "ActionInputs ActionOutputs",
     "remote._project": "Project",
@@ -54,6 +57,8 @@ __all__ = [
     "ActionInputs",
     "ActionOutputs",
     "App",
+    "Artifact",
+    "ArtifactGroup",
     "LazyEntity",
     "Project",
     "Run",

@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import itertools
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -124,6 +125,7 @@ class Job:
         self._sequence: Counter[tuple[str, bytes, str | None]] = Counter()
         self._shown: set[str] = set()
         self._lock = threading.Lock()
+        self._artifacts: list[wire.ProducedArtifact] = []
 
     @property
     def key(self) -> JobKey:
@@ -161,13 +163,22 @@ class Job:
 
     # ------------------------------------------------------------------ outcome
 
+    def outputs_of(self, task: TaskTemplate[..., Any, Any], result: Any) -> list[Any]:
+        """What the function returned, as JSON data. Artifacts among it are told with the action's success."""
+        outputs = task.dump_outputs(result)
+        if "flyte.artifacts" in sys.modules:  # otherwise nothing can have been marked as one
+            from flyte.artifacts._new import produced
+
+            self._artifacts = produced(task, result, outputs)
+        return outputs
+
     def succeeded(self, outputs: list[Any]) -> wire.Finished:
         a = self.assign
         try:
             value = pack_value(to_bytes(outputs), f"the output of {a.task}")
         except BaseRuntimeError as error:
             return self.failed(error)
-        return wire.Finished(run=a.run, action=a.action, attempt=a.attempt, outputs=value)
+        return wire.Finished(run=a.run, action=a.action, attempt=a.attempt, outputs=value, artifacts=self._artifacts)
 
     def failed(self, error: BaseException) -> wire.Finished:
         a = self.assign

@@ -225,12 +225,12 @@ class Worker:
         task = load(job.assign.entry)
         args, kwargs = task.interface.arguments(task.load_inputs(_inputs(job.assign)))
         if not task.is_async and not task.is_wrapped:
-            return task.dump_outputs(task.func(*args, **kwargs))
+            return job.outputs_of(task, task.func(*args, **kwargs))
         self._loop = runner.get_loop()
         context = contextvars.copy_context()  # the loop's own is that of the first action in this process
         function = task.execute if task.is_wrapped else task.func
         self._main = self._loop.create_task(_await(function(*args, **kwargs)), context=context)
-        return task.dump_outputs(self._run(self._loop, self._main))
+        return job.outputs_of(task, self._run(self._loop, self._main))
 
     _main: asyncio.Task[Any] | None = None
     """What SIGTERM cancels."""
@@ -342,9 +342,9 @@ class Worker:
         task = load(job.assign.entry)
         args, kwargs = task.interface.arguments(task.load_inputs(_inputs(job.assign)))
         if task.is_wrapped:
-            return task.dump_outputs(await task.execute(*args, **kwargs))
+            return job.outputs_of(task, await task.execute(*args, **kwargs))
         result = task.func(*args, **kwargs)
-        return task.dump_outputs(await result if task.is_async else result)
+        return job.outputs_of(task, await result if task.is_async else result)
 
 
 async def _await(result: Awaitable[Any]) -> Any:

@@ -11,6 +11,7 @@ else. Decoding checks types alone: the rules are applied where a record or frame
 from __future__ import annotations
 
 from flyte.wire.agent_frames import *  # noqa: F403
+from flyte.wire.artifacts import *  # noqa: F403
 from flyte.wire.containers import *  # noqa: F403
 from flyte.wire.filters import *  # noqa: F403
 from flyte.wire.frames import *  # noqa: F403

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Struct, field
 
 import flyte.rules as rules  # `from flyte import` would ask the package for the name first
+from flyte.wire.artifacts import ArtifactSpec
 from flyte.wire.records import ActionPhase, ErrorInfo
 
 # Encoded as msgpack arrays whose first element is the class name. A unit is a worker or a replica: one process group.
@@ -122,12 +123,23 @@ class Assign(Frame, frozen=True, kw_only=True):
     """Whether its run leaves the cache alone."""
 
 
+class ProducedArtifact(Frame, frozen=True, kw_only=True):
+    """An output of a task that is to be known as an artifact when the task has succeeded."""
+
+    output: rules.Count
+    """Which one; the first is 0."""
+    spec: ArtifactSpec
+    value: bytes
+    """Its JSON form."""
+
+
 class Finished(Frame, frozen=True, kw_only=True):
     run: rules.Line
     action: rules.Line
     attempt: rules.Count
     outputs: Value | None = None
     error: ErrorInfo | None = None
+    artifacts: list[ProducedArtifact] = field(default_factory=list)
 
 
 class FinishedAck(Frame, frozen=True, kw_only=True):

@@ -181,18 +181,28 @@ class TaskSpec(Record, frozen=True, kw_only=True):
 
 
 class ParameterSpec(Record, frozen=True, kw_only=True):
-    """One parameter (`Input`) of an app: a literal, an app's endpoint, or an output of a run."""
+    """One parameter (`Input`) of an app: a literal, an app's endpoint, an output of a run, or an artifact.
+
+    The platform replaces an artifact by its file or folder when the app is deployed.
+    """
 
     name: Annotated[str, rules.PARAMETER_NAME]
     env: Annotated[str, rules.VARIABLE] | None = None
     """The environment variable that gets the value."""
-    kind: Literal["value", "endpoint", "run_output", "file", "dir"] = "value"
+    kind: Literal["value", "endpoint", "run_output", "artifact", "file", "dir"] = "value"
     value: Annotated[str, rules.VARIABLE_VALUE] | None = None
     app_name: rules.AppName | None = None
     run_name: rules.RunName | None = None
     task_name: rules.TaskName | None = None
     task_version: rules.VersionName | None = None
     getter: list[rules.Line | int] = field(default_factory=list)
+    artifact: rules.Line | None = None
+    artifact_version: rules.Line | None = None
+    """None where the one that was made last is meant; once the app is deployed, that which was found."""
+    artifact_place: tuple[rules.Line | None, rules.Line | None] = (None, None)
+    """Its project and domain; None where they are those of the app."""
+    artifact_type: Literal["file", "dir"] | None = None
+    """What it has to be, where that is declared."""
     mount: rules.Folder | None = None
     download: bool = True
 

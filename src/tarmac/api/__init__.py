@@ -15,7 +15,21 @@ from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 
 from flyte.names import name_in_path
-from tarmac.api import admin, apps, bundles, cache, deployments, errors, images, openapi, queries, runs, storage, tasks
+from tarmac.api import (
+    admin,
+    apps,
+    artifacts,
+    bundles,
+    cache,
+    deployments,
+    errors,
+    images,
+    openapi,
+    queries,
+    runs,
+    storage,
+    tasks,
+)
 from tarmac.api.authentication import Gate, Hosts, add_security_headers
 from tarmac.api.bodies import RecordBody
 from tarmac.api.plane import Authenticator, ControlPlane, Document
@@ -68,6 +82,7 @@ def _routes(settings: Settings) -> list[Router]:
         deployments.ROUTES,
         images.ROUTES,
         cache.ROUTES,
+        artifacts.ROUTES,
         *bundles.routes(settings.value_limit),
         storage.ROUTES,
         admin.ROUTES,

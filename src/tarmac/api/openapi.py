@@ -48,6 +48,7 @@ TAGS = {
     "tasks": "What can be run.",
     "apps": "What is served.",
     "cache": "Results by which later calls of the same task, with the same inputs, are answered.",
+    "artifacts": "Files, folders and data frames that are known by a name and a version.",
     "images": "The Python and packages that images become.",
     "deployments": "How tasks and apps get here.",
     "storage": "How much lies in the platform's storage, and the removal of what is not used.",
@@ -62,6 +63,12 @@ EXAMPLES: dict[str, Any] = {
     "KeyRequest": {"name": "github"},
     "BuildRequest": {
         "environments": [{"name": "etl", "kind": "task", "image": {"python": [3, 12], "packages": ["pandas<2"]}}]
+    },
+    "ArtifactRequest": {
+        "spec": {"name": "small-model", "version": "1.0", "kind": "model"},
+        "value": "blob://9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08/weights.pt",
+        "schema": {"format": "file"},
+        "external_ref": "hub/small-model",
     },
     "PruneRequest": {"older": 1209600},
     "PruneStorageRequest": {"older": 2592000, "dry_run": True},

@@ -24,6 +24,7 @@ Digest = Annotated[str, PathParameter(pattern="^[0-9a-f]{64}$", description="sha
 Project = Annotated[str, QueryParameter(description="The project's id.")]
 Domain = Annotated[str, QueryParameter(description="development, staging or production.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=1000, description="How many to answer at most.")]
+Offset = Annotated[int, QueryParameter(ge=0, le=LARGEST, description="How many to leave out first.")]
 Wait = Annotated[
     float, QueryParameter(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the end before answering.")
 ]

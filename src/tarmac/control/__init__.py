@@ -24,6 +24,7 @@ from tarmac.control.apps.apps import Apps
 from tarmac.control.apps.catalog import Catalog
 from tarmac.control.apps.deployments import Deployments
 from tarmac.control.apps.parameters import RunOutputs
+from tarmac.control.artifacts import Artifacts
 from tarmac.control.builds import Builds
 from tarmac.control.clock import Clock
 from tarmac.control.collector import Collector
@@ -128,6 +129,7 @@ class Control:
         self.apps = Catalog(self._apps, home, self.runs.errands)
         self.keys = Keys(store, self.journal, home.token(), self._apps.gateway)
         self.projects = Projects(store, self.journal)
+        self.artifacts = Artifacts(store, self.journal, endpoint)
         self.watching = Watching(store, self.journal, self.runs, self._apps, self.deployments)
         self.ended_sessions = EndedSessions(home.ended_sessions, self._apps.gateway.sessions_ended)
 

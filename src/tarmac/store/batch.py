@@ -30,7 +30,17 @@ from tarmac.store.tables import (
     clean,
 )
 
-_REPLACED = ("current_tasks", "apps", "app_versions", "deployments", "images", "secrets", "keys", "projects")
+_REPLACED = (
+    "current_tasks",
+    "apps",
+    "app_versions",
+    "deployments",
+    "images",
+    "secrets",
+    "keys",
+    "projects",
+    "artifacts",
+)
 """Fields of Change, and tables, whose rows replace the stored row with the same key."""
 
 _COUNTED = ("add_run", "add_label", "add_run_key", "add_task", "add_event")

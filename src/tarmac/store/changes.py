@@ -10,6 +10,7 @@ from tarmac.store.rows import (
     ActionRow,
     AppRow,
     AppVersionRow,
+    ArtifactRow,
     AttemptRow,
     CacheRow,
     CurrentTaskRow,
@@ -28,7 +29,17 @@ Was = tuple[int, ActionPhase]
 """Attempt and phase that the stored row must still have."""
 
 Deletable = Literal[
-    "tasks", "current_tasks", "apps", "app_versions", "deployments", "images", "secrets", "keys", "projects", "cache"
+    "tasks",
+    "current_tasks",
+    "apps",
+    "app_versions",
+    "deployments",
+    "images",
+    "secrets",
+    "keys",
+    "projects",
+    "cache",
+    "artifacts",
 ]
 
 
@@ -63,6 +74,7 @@ class Change:
     attempts: tuple[AttemptRow, ...] = ()
     reports: tuple[ReportRow, ...] = ()
     cache: tuple[CacheRow, ...] = ()
+    artifacts: tuple[ArtifactRow, ...] = ()
     events: tuple[Event, ...] = ()
     tasks: tuple[TaskRow, ...] = ()
     current_tasks: tuple[CurrentTaskRow, ...] = ()

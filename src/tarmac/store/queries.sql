@@ -64,6 +64,13 @@ on conflict (run, action, attempt) do update set {replaced reports}
 -- name: put_cache
 insert into cache ({columns cache}) values ({values cache}) on conflict (key) do update set {replaced cache}
 
+-- name: put_artifacts
+insert into artifacts ({columns artifacts}) values ({values artifacts})
+on conflict (project, domain, name, version) do update set {replaced artifacts}
+
+-- name: delete_artifacts
+delete from artifacts where project = :key0 and domain = :key1 and name = :key2 and version = :key3
+
 -- name: delete_cache
 delete from cache where key = :key0
 
@@ -280,6 +287,32 @@ order by created desc, key limit :limit
 -- name: cache_of_task
 and task = :task
 
+-- ------------------------------------------------------------------------------------------------------- artifacts
+
+-- name: artifacts
+select {columns artifacts a} from artifacts a where a.project = :project and a.domain = :domain {filters}
+order by a.created desc, a.name, a.version limit :limit offset :offset
+
+-- name: artifacts_by_name
+and a.name = :name
+
+-- name: artifacts_by_version
+and a.version = :version
+
+-- name: artifacts_by_run
+and a.run = :run
+
+-- name: artifacts_by_action
+and a.action = :action
+
+-- name: artifacts_by_kind
+and a.kind = :kind
+
+-- name: artifacts_latest
+-- Of each name, the version that was made last.
+and not exists (select 1 from artifacts b where b.project = a.project and b.domain = a.domain and b.name = a.name
+  and (b.created > a.created or (b.created = a.created and b.version < a.version)))
+
 -- ---------------------------------------------------------------------------------------------------------- events
 
 -- name: events_of_stream
@@ -416,6 +449,11 @@ where (run, action, attempt) > (:after0, :after1, :after2) order by run, action,
 
 -- name: referring_cache
 select key, outputs, outputs_blob from cache where key > :after0 order by key limit :limit
+
+-- name: referring_artifacts
+select project, domain, name, version, content, card from artifacts
+where (project, domain, name, version) > (:after0, :after1, :after2, :after3)
+order by project, domain, name, version limit :limit
 
 -- name: referring_tasks
 select project, domain, name, version, bundle, root, spec from tasks

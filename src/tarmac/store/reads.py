@@ -23,6 +23,7 @@ from tarmac.store.rows import (
     ActionRow,
     AppRow,
     AppVersionRow,
+    ArtifactRow,
     AttemptRow,
     CacheRow,
     CurrentTaskRow,
@@ -185,6 +186,12 @@ class Reads:
         filters = ["cache_of_task"] if task is not None else []
         values = {"project": project, "domain": domain, "task": task, "limit": limit}
         return await self._all(tables.CACHE, "cache", filters, **values)
+
+    async def artifacts(self, project: str, domain: str, latest: bool = False, **chosen: Any) -> list[ArtifactRow]:
+        """The artifacts with these fields, newest first, or of each name the latest; also limit (100) and offset."""
+        kinds = [f"artifacts_by_{key}" for key in ("name", "version", "run", "action", "kind") if chosen.get(key)]
+        values = {"project": project, "domain": domain, "limit": 100, "offset": 0, **chosen}
+        return await self._all(tables.ARTIFACTS, "artifacts", kinds + ["artifacts_latest"] * latest, **values)
 
     # ----------------------------------------------------------------------------------------------------- events
 

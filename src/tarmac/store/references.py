@@ -20,6 +20,7 @@ _REFERRING: dict[str, tuple[str | int, ...]] = {
     "actions": ("", ""),
     "reports": ("", "", -1),
     "cache": ("",),
+    "artifacts": ("", "", "", ""),
     "tasks": ("", "", "", ""),
     "app_versions": ("", "", "", ""),
     "apps": ("", "", ""),

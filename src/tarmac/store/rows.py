@@ -121,6 +121,30 @@ class CacheRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """One version of an artifact."""
+
+    project: str
+    domain: str
+    name: str
+    version: str
+    kind: str
+    description: str
+    attrs: dict[str, str]
+    card: bytes | None
+    """The ArtifactCard."""
+    content: bytes
+    """The JSON form of the File, Dir or DataFrame."""
+    json_schema: bytes
+    created: float
+    created_by: str
+    run: str | None
+    action: str | None
+    attempt: int | None
+    external_ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRow:
     """A task version. Its spec and bundle never change; the location of its code (`root`, `sys_path`) may."""
 

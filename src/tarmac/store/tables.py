@@ -22,6 +22,7 @@ from tarmac.store.rows import (
     ActionRow,
     AppRow,
     AppVersionRow,
+    ArtifactRow,
     AttemptRow,
     CacheRow,
     CurrentTaskRow,
@@ -153,6 +154,7 @@ ACTIONS = Table(ActionRow, 2)
 ATTEMPTS = Table(AttemptRow, 3)
 REPORTS = Table(ReportRow, 3)
 CACHE = Table(CacheRow, 1)
+ARTIFACTS = Table(ArtifactRow, 4)
 TASKS = Table(TaskRow, 4)
 CURRENT_TASKS = Table(CurrentTaskRow, 3)
 APPS = Table(AppRow, 3)
@@ -171,6 +173,7 @@ TABLES: Mapping[str, Table[Any] | EventTable] = {
     "attempts": ATTEMPTS,
     "reports": REPORTS,
     "cache": CACHE,
+    "artifacts": ARTIFACTS,
     "tasks": TASKS,
     "current_tasks": CURRENT_TASKS,
     "apps": APPS,

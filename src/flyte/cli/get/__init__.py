@@ -7,6 +7,7 @@ import click
 from flyte.cli.get.account import get_api_key, get_config, get_secret
 from flyte.cli.get.account import whoami as whoami
 from flyte.cli.get.apps import get_app
+from flyte.cli.get.artifacts import get_artifact
 from flyte.cli.get.projects import get_project
 from flyte.cli.get.runs import get_action, get_io, get_run
 from flyte.cli.get.tasks import get_cache, get_task
@@ -22,7 +23,7 @@ from flyte.cli.verbs import Verbs
     ),
 )
 def get() -> None:
-    """Look at runs, actions, tasks, apps, logs, inputs and outputs, secrets, projects and the config.
+    """Look at runs, actions, tasks, apps, artifacts, logs, inputs and outputs, secrets, projects and the config.
 
     Lists are tables on a terminal and plain columns in a pipe; `-o json` is for programs, `-o name` and `-o url` for
     scripts.
@@ -35,6 +36,7 @@ for command in (
     get_task,
     get_cache,
     get_app,
+    get_artifact,
     get_logs,
     get_io,
     get_secret,

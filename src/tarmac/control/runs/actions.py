@@ -24,6 +24,7 @@ from flyte.errors import BaseRuntimeError
 from flyte.phases import after_failure
 from flyte.wire import ActionPhase, ErrorInfo
 from tarmac.blobs import Blobs
+from tarmac.control.artifacts import produced_by
 from tarmac.control.clock import Clock
 from tarmac.control.errands import Errands
 from tarmac.control.live import LiveAction, LiveRun, Pool, Worker, result_of_call, step, together
@@ -195,14 +196,17 @@ class Actions:
         elif frame.error is not None:
             self.failed(action, frame.error, ack)
         else:
-            self._succeeded(action, frame.outputs or wire.Value(inline=b"[null]"), ack)
+            self._succeeded(action, frame, ack)
 
-    def _succeeded(self, action: LiveAction, value: wire.Value, ack: wire.Frame) -> None:
+    def _succeeded(self, action: LiveAction, frame: wire.Finished, ack: wire.Frame) -> None:
+        value = frame.outputs or wire.Value(inline=b"[null]")
         result = self.caching.result_of(action, value, time.time())
+        kept: dict[str, Any] = {"artifacts": produced_by(action, frame.artifacts)} if frame.artifacts else {}
         changes: dict[str, Any] = {"outputs": value.inline, "outputs_blob": value.blob}
         if result is not None:
             changes["cache"] = msgspec.json.encode(wire.CacheUse(status="populated"))
-        self.end(action, _P.SUCCEEDED, "done", ack, result=result, **changes)
+            kept["cache"] = (result,)
+        self.end(action, _P.SUCCEEDED, "done", ack, kept=kept, **changes)
 
     # ------------------------------------------------------------------ what the cache says
 
@@ -305,13 +309,13 @@ class Actions:
         ack: wire.Frame | None = None,
         *,
         error: ErrorInfo | None = None,
-        result: CacheRow | None = None,
+        kept: Mapping[str, Any] = {},
         **changes: Any,
     ) -> None:
-        """A terminal phase, for the action and for whatever is still running beneath it; `result` is for the cache."""
+        """A terminal phase, for the action and for what is still running beneath it; `kept`: rows that outlive it."""
         worker, below = action.worker, action.still_below()
         steps = [*self._cut_short(action, below), step(self._journal, action, phase, message, error=error, **changes)]
-        change = together(steps) if result is None else replace(together(steps), cache=(result,))
+        change = replace(together(steps), **kept) if kept else together(steps)
         answer = None if worker is None or ack is None else functools.partial(worker.acknowledge, ack)
         self._journal.post(change, self._ended(action, below, steps[-1], answer))
         self.dispatch.release(action)
