@@ -121,6 +121,50 @@ async def ask() -> list[int]:
 """
 
 
+MIXED = """
+import http.server, os, sys
+import flyte
+import flyte.app
+
+
+def image(*packages, **base):
+    return flyte.Image.from_debian_base(**base).with_pip_packages(*packages, extra_args="--find-links {house}")
+
+
+old = flyte.TaskEnvironment("first", image=image("pydantic<2", python_version={first}))
+new = flyte.TaskEnvironment("second", image=image("pydantic>=2", python_version={second}), depends_on=[old])
+app = flyte.app.AppEnvironment("mixedapp", image=image("cow"), requires_auth=False, depends_on=[new])
+
+
+def seen() -> list[int]:
+    import pydantic
+    return [*sys.version_info[:2], int(pydantic.VERSION.split(".")[0])]
+
+
+@old.task
+async def of_first() -> list[int]:
+    return seen()
+
+
+@new.task
+async def of_both() -> list[list[int]]:
+    return [await of_first(), seen()]
+
+
+@app.server
+async def serve():
+    import cow
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(cow.VERSION.encode())
+
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
     house = Wheelhouse(tmp_path_factory.mktemp("house"))
@@ -179,6 +223,25 @@ def test_a_task_runs_on_another_version_of_python_that_is_on_the_machine(platfor
     if "no environment could be made" in done.err:
         pytest.skip("no index can be reached, and what a worker needs is not on this machine")
     assert (done.code, json.loads(done.out or "null")) == (0, [others[0][1], 1, 2, 3]), done.both
+
+
+def test_two_versions_of_python_with_two_of_pydantic_and_an_app_are_one_program(
+    platform: Platform, house: Wheelhouse
+) -> None:
+    """3.12 with pydantic 1, 3.13 with pydantic 2, an app on its own; where one is not here, the nearest."""
+    wanted, here = ((3, 12), (3, 13)), interpreters.find()
+    chosen = [interpreters.choose(here, minor) for minor in wanted]
+    source = MIXED.format(house=house.folder, first=wanted[0], second=wanted[1])
+    program = platform.write("mixed/mixed.py", source)
+    deployed = platform.cli("deploy", program, timeout=240)
+    assert deployed.code == 0, deployed.both
+    for choice in chosen:
+        assert choice.note in deployed.err
+    done = platform.cli("run", program, "of_both", timeout=120)
+    expected = [[*one.interpreter.minor, pydantic] for one, pydantic in zip(chosen, (1, 2), strict=True)]
+    assert (done.code, json.loads(done.out or "null")) == (0, expected), done.both
+    with platform.client() as http:
+        assert http.get(platform.app_url("mixedapp")).text == "2.0"
 
 
 def test_an_image_that_names_no_package_runs_on_the_platforms_python_whatever_version_it_names(

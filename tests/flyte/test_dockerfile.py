@@ -11,6 +11,8 @@ import flyte.app
 from flyte._ship.dockerfile import Rendered, render
 from flyte.errors import ImageBuildError
 
+INSTALL = 'uv pip install --python "$(command -v python)"'
+
 
 def rendered(image: flyte.Image | str, root: Path) -> Rendered:
     return render(flyte.TaskEnvironment("cows", image=image, env_vars={"LAST": "1"}), root)
@@ -19,7 +21,7 @@ def rendered(image: flyte.Image | str, root: Path) -> Rendered:
 def text_of(image: flyte.Image | str, root: Path) -> list[str]:
     """The lines after what every Dockerfile begins with."""
     lines = rendered(image, root).text.splitlines()
-    last = next(at for at, line in enumerate(lines) if line.startswith("RUN uv pip install 'msgspec"))
+    last = next(at for at, line in enumerate(lines) if line.startswith(f"RUN {INSTALL} 'msgspec"))
     return lines[last + 1 :]
 
 
@@ -37,7 +39,7 @@ def test_every_layer_is_there_in_its_order(tmp_path: Path) -> None:
         " && apt-get install -y --no-install-recommends git ffmpeg \\",
         " && rm -rf /var/lib/apt/lists/*",
         """RUN printf '%s\\n' 'cow>=1' 'milk[fat]==2 ; python_version > '"'"'3'"'"'' > /tmp/requirements.txt""",
-        "RUN uv pip install --excludes /opt/flyte/excludes.txt --prerelease allow -r /tmp/requirements.txt",
+        f"RUN {INSTALL} --excludes /opt/flyte/excludes.txt --prerelease allow -r /tmp/requirements.txt",
         r"""RUN ["/bin/sh", "-c", "echo 'moo' > /x\ncat /x"]""",
         "WORKDIR stable",
         r'ENV GREETING="it\'s \"fine\" \$HOME"'.replace("\\'", "'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
@@ -17,8 +18,11 @@ from typing import Any
 import msgspec
 import pytest
 
+import flyte
+from flyte._ship import dockerfile
 from flyte.wire import ContainerImage, ContainerNews, ContainerOrder, ContainerSpec, EnvironmentSpec, ImageSpec
 from tarmac.environments import build
+from tarmac.environments.uv import find_uv
 from tarmac.oci import ContainerFailed, base, write
 from tests.tarmac.oci_reader import Image, Reader
 from tests.tarmac.wheelhouse import Wheelhouse
@@ -245,3 +249,27 @@ def test_what_an_app_runs_is_its_command_and_there_is_no_entry_point(dock: Dock)
     config = dock.image().config["config"]
     assert config["Cmd"] == ["python", "-m", "cow"]
     assert "Entrypoint" not in config
+
+
+def test_podman_builds_the_dockerfile_of_an_image(dock: Dock, tmp_path: Path) -> None:
+    """Where there is no podman, the text alone is looked at (tests/flyte/test_dockerfile.py)."""
+    dock.makes(dock.spec("base", [], files={"/usr/local/bin/uv": find_uv()}), to="base")
+    image = (
+        flyte.Image.from_base("localhost/base")
+        .with_source_folder(dock.house.folder, "/wheels")
+        .with_pip_packages("cow", extra_args="--no-index --find-links /wheels")
+        .with_env_vars({"GREETING": 'it\'s "fine" $HOME'})
+        .with_commands(["echo 'moo' > /moo"])
+        .with_workdir("/data")
+    )
+    with podman() as call:
+        if call is not None:
+            env = flyte.TaskEnvironment("cows", image=dataclasses.replace(image, install_flyte=False))
+            dockerfile.render(env, tmp_path).write(tmp_path / "context")
+            pulled = call("pull", "--quiet", f"oci:{tmp_path / 'base'}:base").stdout.strip()
+            assert call("tag", pulled, "localhost/base").returncode == 0
+            where = ("--isolation=chroot", "--network=host", "--runtime=runc")
+            done = call("build", *where, "--tag=localhost/cows", tmp_path / "context")
+            assert done.returncode == 0, done.stdout + done.stderr
+            done = call("run", *IN_A_CONTAINER, "localhost/cows", "python", "-c", LOOK)
+            assert (done.returncode, done.stdout.strip()) == (0, SEEN), done.stderr

@@ -18,6 +18,7 @@ import httpx
 import psutil
 
 from tests.faults.world import PARTS, World
+from tests.torture.images import Images
 from tests.torture.victims import Victims
 
 SLOWEST = 30.0
@@ -39,13 +40,14 @@ WEIGHTS = {
     "spare stopped": 2,
     "control stopped": 4,
     "importing": 6,
+    "image": 3,
     "supervisor": 2,
     "control ended": 8,
     "gateway ended": 3,
     "agent ended": 6,
     "platform ended": 3,
 }
-"""Kind → how often. `stopped` is SIGSTOP and `ended` is SIGTERM; the others are SIGKILL."""
+"""Kind → how often. `stopped` is SIGSTOP and `ended` is SIGTERM; the others are SIGKILL. `image`: see `images`."""
 
 SPARES_APPS = frozenset(
     {
@@ -94,6 +96,8 @@ class Killer:
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     """Kind → seconds until new processes were in the place of the old and the platform answered."""
     violations: list[str] = field(default_factory=list)
+    images: int = 0
+    """How many environments were asked for."""
     hurt_until: float = 0
     """Until then (monotonic clock) requests to apps may fail."""
 
@@ -124,6 +128,8 @@ class Killer:
                 return self._supervisor(kind, signal.SIGKILL)
             case "platform ended":
                 return self._supervisor(kind, signal.SIGTERM)
+            case "image":
+                return self._image(chance)
             case "control stopped":
                 return self._pause_control(chance.random() * 3)
             case "fork server":
@@ -163,6 +169,11 @@ class Killer:
         if how != "exit code 0":
             self.violations.append(f"{part} was to end in order, and ended with: {how}")
         return True
+
+    def _image(self, chance: random.Random) -> bool:
+        images = Images(self.world, self.victims.hurt, self.violations, self.images)
+        self.images += 1
+        return images.strike(chance)
 
     def _pause_control(self, seconds: float) -> bool:
         hit = self.world.kill(["control"], signal.SIGSTOP)

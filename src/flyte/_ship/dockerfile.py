@@ -36,6 +36,9 @@ _LEAD = (
     f"pathlib.Path(sysconfig.get_path('purelib'), 'zz_flyte_platform.pth').write_text('{OURS}')"
 )
 
+_INSTALL = 'uv pip install --python "$(command -v python)"'
+"""Into the Python that the base puts first, also where that is a virtual environment."""
+
 _FILES = {
     "-i": "--index-url",
     "--index-url": "--index-url",
@@ -104,7 +107,7 @@ def _beginning(image: Image) -> list[str]:
     minor = image.python_version or (sys.version_info.major, sys.version_info.minor)
     return [
         f"FROM {image.base_image or BASE.format(*minor)}",
-        "ENV PYTHONUNBUFFERED=1 UV_SYSTEM_PYTHON=1 UV_BREAK_SYSTEM_PACKAGES=1 UV_SYSTEM_CERTS=1 UV_NO_CACHE=1",
+        "ENV PYTHONUNBUFFERED=1 UV_BREAK_SYSTEM_PACKAGES=1 UV_SYSTEM_CERTS=1 UV_NO_CACHE=1",
         f"WORKDIR {WORKDIR}",
     ]
 
@@ -118,7 +121,7 @@ def _ours(image: Image, is_app: bool) -> list[str]:
         f'COPY ["ours/", "{OURS}/"]',
         f"RUN (command -v uv || pip install 'uv>=0.11') && python -c {shlex.quote(_LEAD)}",
         _file("/opt/flyte/excludes.txt", distributions.NEVER_INSTALLED),
-        _run([f"uv pip install {shlex.join(needs)}"]),
+        _run([f"{_INSTALL} {shlex.join(needs)}"]),
     ]
 
 
@@ -169,7 +172,7 @@ def _packages(layer: Layer) -> Iterator[str]:
             yield _file(f"/tmp/{name}.txt", [_in_braces(line, secrets) for line in lines])
     more = [f"--{name} /tmp/{name}.txt" for name in ("constraints", "overrides") if named[name]]
     install = [
-        "uv pip install --excludes /opt/flyte/excludes.txt",
+        f"{_INSTALL} --excludes /opt/flyte/excludes.txt",
         *more,
         shlex.join(options),
         "-r /tmp/requirements.txt",

@@ -39,8 +39,13 @@ _LINK_LIMIT = 120.0
 _TOOLS = ("sh", "env", "dirname", "realpath")
 """The commands that the scripts of an environment start with, and a shell for a person who looks into a container."""
 
-_BY_NAME = ("libgcc_s.so.1", "libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2")
-"""Libraries that the C library opens by their names while a program runs."""
+_BY_NAME = (
+    *("libgcc_s.so.1", "libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"),
+    *("libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1", "libutil.so.1"),
+)
+"""Libraries that the C library opens by their names while a program runs, and those of the C library itself, to which
+packages for many systems are linked.
+"""
 
 _CERTIFICATES_HERE = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
@@ -192,7 +197,7 @@ def programs(entries: Mapping[str, Entry]) -> Iterator[Path]:
     """The programs and libraries among these files."""
     for path, entry in entries.items():
         is_library = ".so" in posixpath.basename(path)
-        if entry.source is not None and (is_library or (entry.is_executable and _is_program(entry.source))):
+        if entry.source is not None and (is_library or entry.is_executable) and _is_program(entry.source):
             yield entry.source
 
 

@@ -135,11 +135,12 @@ def _secrets(spec: ContainerSpec) -> dict[str, str]:
 def write(layout: Layout, spec: ContainerSpec, made: Made, under: Base | None, architecture: str) -> Written:
     """One image, with the list of its components, into the layout."""
     system: dict[str, Entry] = {}
+    files = {_below_usr(path): layers.file_entry(Path(file)) for path, file in spec.files.items()}
     if under is None:
-        system, parts, moved = _whole(made)
+        system, parts, moved = _whole(made, files)
     else:
-        parts, moved = _upon(made, under)
-    parts["files"] = {_below_usr(path): layers.file_entry(Path(file)) for path, file in spec.files.items()}
+        parts, moved = _upon(made, under, files)
+    parts["files"] = files
     written = [_layer(layout, name, part) for name, part in parts.items() if part]
     for blob in under.blobs if under is not None else ():
         layers.take(blob, layout.blobs)
@@ -165,13 +166,13 @@ Parts = dict[str, dict[str, Entry]]
 """Layers by their names, the lowest first."""
 
 
-def _whole(made: Made) -> tuple[dict[str, Entry], Parts, bool]:
+def _whole(made: Made, files: dict[str, Entry]) -> tuple[dict[str, Entry], Parts, bool]:
     """The system's files, all layers of an image that is built on nothing, and whether libraries were moved."""
     python = made.known.interpreter
     own = contents.interpreter(python)
     minor = f"{python.minor[0]}.{python.minor[1]}"
     environment = contents.environment(made.folder, python, f"/{contents.PYTHON}/bin/python{minor}")
-    needed = contents.libraries([*contents.programs(own), *contents.programs(environment), *contents.tools()])
+    needed = contents.libraries([*contents.programs({**own, **environment, **files}), *contents.tools()])
     moved = contents.libraries_of_the_interpreter(needed, made.folder)
     system = contents.system(needed)
     _warn_of_missing(made, needed.missing)
@@ -179,11 +180,11 @@ def _whole(made: Made) -> tuple[dict[str, Entry], Parts, bool]:
     return system, parts, bool(moved)
 
 
-def _upon(made: Made, under: Base) -> tuple[Parts, bool]:
+def _upon(made: Made, under: Base, files: dict[str, Entry]) -> tuple[Parts, bool]:
     """The layers that come upon a base, which has the interpreter."""
     python = made.known.interpreter
     environment = contents.environment(made.folder, python, under.python(python.minor))
-    needed = contents.libraries(contents.programs(environment))
+    needed = contents.libraries(contents.programs({**environment, **files}))
     there = {os.path.basename(path) for path in under.files}
     absent = [name for path in needed.of_system if (name := os.path.basename(path)) not in there]
     _warn_of_missing(made, (*needed.missing, *absent))
