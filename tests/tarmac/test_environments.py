@@ -306,6 +306,36 @@ def test_files_that_cannot_be_written_fail_a_build_that_may_succeed_another_time
     assert yard.made("large").is_new
 
 
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[bool]:
+    """A file system of that size at `folder`; False where this process may not mount one."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    is_mounted = os.getuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
+    try:
+        yield is_mounted
+    finally:
+        if is_mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_fails_a_build_that_succeeds_when_there_is_room(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no small disk can be mounted, the test with the largest size of a file stands for it."""
+    yard.house.wheel("cow", files={"cow_data.txt": "moo " * 4_000_000})
+    (tmp_path / "images").mkdir()
+    with small_disk(tmp_path / "images", "8m") as is_small:
+        if is_small:
+            monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "images" / "cache"))
+            news = yard.build("cow")
+            assert "No space left on device" in news.error, news.error
+            assert news.is_passing
+            assert yard.environments() == []
+            assert yard.unfinished() == []
+            assert subprocess.run(["mount", "-o", "remount,size=200m", str(tmp_path / "images")]).returncode == 0
+        assert yard.made("cow").is_new
+
+
 def test_two_builders_make_one_environment(yard: Yard) -> None:
     yard.house.wheel("cow")
     request, said = yard.request("cow"), []
