@@ -137,7 +137,7 @@ class Chaos:
         run = next((each for each in self._cached if each.run == which[0]), None)
         if run is None or not run.overwrites:
             for other, its_x in self._computing.items():
-                if its_x == x and other[:2] != which[:2] and self._is_at_it(other):
+                if its_x == x and other[:2] != which[:2] and self._is_at_it(other) and not self._is_over(other):
                     self.wrong.append(f"{which} and {other} compute the same at the same time")
             self._computing[which] = x
         await asyncio.sleep(self._chance.choice([0.001, 0.05, 0.3]))
@@ -154,6 +154,12 @@ class Chaos:
             before = (*which[:2], number)
             if self._is_at_it(before, or_returned=True):
                 self.wrong.append(f"{which} is called, and attempt {number} {self._attempts[before]}")
+
+    def _is_over(self, which: tuple[str, str, int]) -> bool:
+        """Whether the action has ended, though its worker may not have heard of that: it was aborted."""
+        run, name, _ = which
+        (phase,) = self._world.rows(f"select phase from actions where run = '{run}' and name = '{name}'")
+        return phase[0] in spec.OVER
 
     def _is_at_it(self, which: tuple[str, str, int], or_returned: bool = False) -> bool:
         """Whether that attempt runs, and was not told to stop."""
