@@ -102,6 +102,11 @@ class TaskContext:
     def group_data(self) -> str | None:
         return current_group()
 
+    @property
+    def in_driver_literal_conversion(self) -> bool:
+        """False: values are converted where they are made and used. Plugins ask before they write a report."""
+        return False
+
     def is_in_cluster(self) -> bool:
         """Whether a platform runs this action, rather than local mode."""
         return self.mode == "remote"

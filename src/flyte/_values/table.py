@@ -200,4 +200,4 @@ def namedtuple_fields(cls: Any) -> dict[str, tuple[Codec, bool]]:
 
 
 for _collection in (tuple, set, frozenset):
-    register(f"${_collection.__name__}", _collection, codec_of(_collection))
+    register(f"${_collection.__name__}", _collection, _compile(_collection))  # no plugin is asked while we are imported

@@ -126,6 +126,15 @@ class TransformedCodec(Codec):
         """The codec of `Annotated[T, …]`: the transformer is given the whole annotation."""
         return TransformedCodec(self.transformer, typing.Annotated[(self.annotation, *metadata)])
 
+    def dump(self, value: Any) -> Any:
+        """As every codec does; but for what the transformer itself refused it is not tried as the JSON form."""
+        try:
+            return self._dump(value)
+        except Mismatch as mismatch:
+            if mismatch.why:
+                raise
+            return self._dump(self._load(value, False))
+
     def _dump(self, value: Any) -> Any:
         transformer = self.transformer
         try:

@@ -7,9 +7,9 @@ from flyte._values.dataframes import register_located
 from flyte._values.frame_kinds import PARQUET
 from flyte._values.hashes import HashFunction
 from flyte._values.untyped import register
-from flyte.io._dataframe import DataFrame
 from flyte.io._dir import Dir, EmptyDir
 from flyte.io._file import File
+from flyte.io._frame import DataFrame
 
 __all__ = ["PARQUET", "DataFrame", "Dir", "EmptyDir", "File", "HashFunction"]
 

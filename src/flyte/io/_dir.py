@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from flyte.io import _place
 from flyte.io._file import File
 from flyte.io._located import Located
+from flyte.types._type_engine import CodecTransformer
 
 T = TypeVar("T")
 
@@ -143,3 +144,10 @@ class EmptyDir(Dir[Any]):
         self, path: str | Path | None = None, name: str | None = None, format: str = "", hash: str | None = None
     ) -> None:
         super().__init__(_place.new_folder() if path is None else path, name, format, hash)
+
+
+class DirTransformer(CodecTransformer):
+    """What plugins register for their subclasses of Dir, whose values travel as those of Dir do."""
+
+    def __init__(self) -> None:
+        super().__init__("Dir", Dir)

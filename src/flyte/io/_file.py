@@ -15,6 +15,7 @@ from flyte.io import _open, _place
 from flyte.io._located import Located
 from flyte.io._open import AsyncFile
 from flyte.storage._new_files import new_address
+from flyte.types._type_engine import CodecTransformer
 
 T = TypeVar("T")
 
@@ -178,3 +179,10 @@ class File(Located[T]):
 
     def __fspath__(self) -> str:
         return str(_place.readable(self.path))
+
+
+class FileTransformer(CodecTransformer):
+    """What plugins register for their subclasses of File, whose values travel as those of File do."""
+
+    def __init__(self) -> None:
+        super().__init__("File", File)
