@@ -21,6 +21,7 @@ from typing import Any
 
 from flyte.atomic import create_file, replace_file
 from flyte.errors import InitializationError
+from flyte.wire import AppId
 
 _KEY_LENGTH = 32
 """Bytes of the master key."""
@@ -201,15 +202,15 @@ class Home:
         """Those of every run except these."""
         return [folder for folder in self.checkpoints("x").parent.glob("*") if folder.name not in runs]
 
-    def replica_log(self, project: str, domain: str, app: str, unit: str) -> Path:
-        return self._app_logs(project, domain, app) / f"{unit}.log"
+    def replica_log(self, app: AppId, unit: str) -> Path:
+        return self._app_logs(app) / f"{unit}.log"
 
-    def access_log(self, project: str, domain: str, app: str) -> Path:
-        return self._app_logs(project, domain, app) / "access.jsonl"
+    def access_log(self, app: AppId) -> Path:
+        return self._app_logs(app) / "access.jsonl"
 
-    def _app_logs(self, project: str, domain: str, app: str) -> Path:
+    def _app_logs(self, app: AppId) -> Path:
         """A database may hold names older than the rules for names: what cannot name a folder is hashed."""
-        name = f"{project}.{domain}.{app}"
+        name = ".".join(app)
         whole = name if _FOLDER_NAME.fullmatch(name) else "~" + hashlib.sha256(name.encode()).hexdigest()
         return self.logs / "apps" / whole
 

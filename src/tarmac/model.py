@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flyte.phases import ForbiddenMove
-from flyte.wire import AppStatus, DeploymentPhase
+from flyte.wire import AppId, AppStatus, DeploymentPhase
 
 Pairs = frozenset[tuple[str, str]]
 
@@ -139,8 +139,8 @@ def subject_of_action(run: str, action: str) -> str:
     return f"run/{run}/{action}"
 
 
-def subject_of_app(project: str, domain: str, name: str) -> str:
-    return f"app/{project}/{domain}/{name}"
+def subject_of_app(app: AppId) -> str:
+    return f"app/{app}"
 
 
 def subject_of_secret(project: str, domain: str, name: str) -> str:

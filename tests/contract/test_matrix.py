@@ -86,7 +86,7 @@ class World:
         control = self.house.control
         run = await self.result("bystander.add", project="bystander")
         assert run.phase is ActionPhase.SUCCEEDED
-        app = await control.apps.get("bystander", "development", "bystander-app")
+        app = await control.apps.get(wire.AppId("bystander", "development", "bystander-app"))
         assert app.status is AppStatus.ACTIVE, app
         assert [replica.phase for replica in app.replicas] == ["ready"]
         for path in ("health", "runs", "tasks", "apps", "secrets", "keys", "projects", "me"):
@@ -100,10 +100,10 @@ class World:
         await self.client.aclose()
         await self.house.restart()
         await self.up()
-        app = await self.house.control.apps.get("bystander", "development", "bystander-app")
+        app = await self.house.control.apps.get(wire.AppId("bystander", "development", "bystander-app"))
         assert await eventually(lambda: self.house.control.agent.present)
         assert await eventually(lambda: bool(self.house.control._apps.live))
-        await self.house.control.apps.activate("bystander", "development", "bystander-app", 5, "owner")
+        await self.house.control.apps.activate(wire.AppId("bystander", "development", "bystander-app"), 5, "owner")
         assert app.name == "bystander-app"
         await self.check()
 

@@ -1086,14 +1086,14 @@ async def test_an_app_its_versions_and_their_end(place: Place) -> None:
     await asyncio.gather(*map(store.write, changes))
     assert await store.apps() == [elsewhere, serving]
     assert await store.apps("shop", "development") == [serving]
-    assert await store.app_version("shop", "development", "web", "v1") == versions[0]
-    assert await store.app_versions("shop", "development", "web") == versions[::-1]
+    assert await store.app_version(SHOP.app("web"), "v1") == versions[0]
+    assert await store.app_versions(SHOP.app("web")) == versions[::-1]
     key = ("shop", "development", "web")
     await store.write(Change(deletes=(Delete("app_versions", (*key, "v1")),)))
-    assert await store.app_versions("shop", "development", "web") == versions[1:]
+    assert await store.app_versions(SHOP.app("web")) == versions[1:]
     await store.write(Change(deletes=(Delete("apps", key),)))
     assert await store.apps("shop", "development") == []
-    assert await store.app_versions("shop", "development", "web") == []
+    assert await store.app_versions(SHOP.app("web")) == []
 
 
 async def test_what_was_deleted_last_is_gone_and_what_was_written_last_is_there(place: Place) -> None:

@@ -710,16 +710,17 @@ class Driver:
             case "activate":
                 got = await self._client(
                     lambda state: state.activate(name),
-                    lambda: done(lambda c: c.apps.activate(*PLACE, name, 10, "owner")),
+                    lambda: done(lambda c: c.apps.activate(wire.AppId(*PLACE, name), 10, "owner")),
                 )
             case "deactivate":
                 got = await self._client(
                     lambda state: state.deactivate(name),
-                    lambda: done(lambda c: c.apps.deactivate(*PLACE, name, None, "owner")),
+                    lambda: done(lambda c: c.apps.deactivate(wire.AppId(*PLACE, name), None, "owner")),
                 )
             case "delete":
                 got = await self._client(
-                    lambda state: state.delete(name), lambda: done(lambda c: c.apps.delete(*PLACE, name, "owner"))
+                    lambda state: state.delete(name),
+                    lambda: done(lambda c: c.apps.delete(wire.AppId(*PLACE, name), "owner")),
                 )
                 got = got or "gone"
             case "doze" if app is not None and app.has_replica:

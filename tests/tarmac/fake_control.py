@@ -28,7 +28,7 @@ from flyte.errors import (
     RunNotFoundError,
     SecretNotFoundError,
 )
-from flyte.wire import ROOT_ACTION, ActionPhase, AppStatus
+from flyte.wire import ROOT_ACTION, ActionPhase, AppId, AppStatus, Scope
 from tarmac import inputs as declared
 from tarmac.api.plane import Seen
 
@@ -551,43 +551,43 @@ class FakeTasks(_Part):
 
 
 class FakeApps(_Part):
-    async def get(self, project: str, domain: str, name: str) -> wire.App:
-        found = self._fake.known_apps.get((project, domain, name))
+    async def get(self, app: AppId) -> wire.App:
+        found = self._fake.known_apps.get(app)
         if found is None:
-            raise AppNotFoundError(f"no app named {name!r} in {project}/{domain}; list them with `flyte get app`")
+            raise AppNotFoundError(f"no app named {app.name!r} in {app.scope}; list them with `flyte get app`")
         return replace(found, seq=self._fake.journal.seq)
 
-    async def activate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
-        await self.get(project, domain, name)
-        self._fake.did.append((f"activate {name}", by))
-        self._fake.app_status(name, AppStatus.ACTIVE, wanted="active")
-        return await self.get(project, domain, name)
+    async def activate(self, app: AppId, wait: float | None, by: str) -> wire.App:
+        await self.get(app)
+        self._fake.did.append((f"activate {app.name}", by))
+        self._fake.app_status(app.name, AppStatus.ACTIVE, wanted="active")
+        return await self.get(app)
 
-    async def deactivate(self, project: str, domain: str, name: str, wait: float | None, by: str) -> wire.App:
-        await self.get(project, domain, name)
-        self._fake.did.append((f"deactivate {name}", by))
-        self._fake.app_status(name, AppStatus.STOPPED, wanted="stopped", replicas=[])
-        return await self.get(project, domain, name)
+    async def deactivate(self, app: AppId, wait: float | None, by: str) -> wire.App:
+        await self.get(app)
+        self._fake.did.append((f"deactivate {app.name}", by))
+        self._fake.app_status(app.name, AppStatus.STOPPED, wanted="stopped", replicas=[])
+        return await self.get(app)
 
-    async def delete(self, project: str, domain: str, name: str, by: str) -> None:
-        await self.get(project, domain, name)
-        del self._fake.known_apps[project, domain, name]
+    async def delete(self, app: AppId, by: str) -> None:
+        await self.get(app)
+        del self._fake.known_apps[app]
 
-    async def logs(self, project: str, domain: str, name: str, replica: str | None) -> list[tuple[str, Path, IsOver]]:
-        app = await self.get(project, domain, name)
-        names = [found.name for found in app.replicas if replica in (None, found.name)]
+    async def logs(self, app: AppId, replica: str | None) -> list[tuple[str, Path, IsOver]]:
+        record = await self.get(app)
+        names = [found.name for found in record.replicas if replica in (None, found.name)]
 
         def is_over(replica: str) -> bool:
-            return all(found.name != replica for found in self._fake.known_apps[project, domain, name].replicas)
+            return all(found.name != replica for found in self._fake.known_apps[app].replicas)
 
-        return [(found, self._fake.replica_log(name, found), lambda found=found: is_over(found)) for found in names]  # type: ignore[misc]
+        return [(found, self._fake.replica_log(app.name, found), lambda found=found: is_over(found)) for found in names]  # type: ignore[misc]
 
-    async def access_log(self, project: str, domain: str, name: str) -> Path:
-        await self.get(project, domain, name)
-        return self._fake.access_file(name)
+    async def access_log(self, app: AppId) -> Path:
+        await self.get(app)
+        return self._fake.access_file(app.name)
 
-    async def list(self, project: str, domain: str, limit: int = 100) -> list[wire.App]:
-        return [app for key, app in self._fake.known_apps.items() if key[:2] == (project, domain)][:limit]
+    async def list(self, scope: Scope, limit: int = 100) -> list[wire.App]:
+        return [app for key, app in self._fake.known_apps.items() if key[:2] == scope][:limit]
 
 
 class FakeWatching(_Part):
@@ -607,9 +607,9 @@ class FakeWatching(_Part):
             if event.subject == root and ActionPhase(event.phase).is_terminal:
                 return
 
-    async def app(self, project: str, domain: str, name: str, after: int | None) -> AsyncIterator[Seen]:
-        record = await self._fake.apps.get(project, domain, name)
-        subject = f"app/{project}/{domain}/{name}"
+    async def app(self, app: AppId, after: int | None) -> AsyncIterator[Seen]:
+        record = await self._fake.apps.get(app)
+        subject = f"app/{app}"
         if after is None:
             yield "snapshot", record.seq, record
             after = record.seq

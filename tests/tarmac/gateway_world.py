@@ -405,7 +405,7 @@ class World:
         return jwt.encode({"exp": int(time.time() + seconds), **body}, secret, algorithm="HS256")
 
     def access_entries(self, app: str = "hello") -> list[dict[str, Any]]:
-        path = self.home.access_log("flytesnacks", "development", app)
+        path = self.home.access_log(wire.Scope().app(app))
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 

@@ -20,8 +20,7 @@ from tarmac.store import AppRow
 from tests.tarmac.fake_agent import Peer
 from tests.tarmac.house import TASKS, House, eventually, open_house
 
-Where = tuple[str, str]
-DEFAULT: Where = (wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN)
+DEFAULT = wire.Scope()
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ async def ended(house: House, begun: wire.Deployment) -> wire.Deployment:
 
 
 async def shown(house: House, name: str) -> wire.App:
-    return await house.control.apps.get(*DEFAULT, name)
+    return await house.control.apps.get(DEFAULT.app(name))
 
 
 async def until(fact: Callable[[], Any]) -> None:
@@ -263,8 +262,8 @@ async def test_an_app_that_falls_asleep_serves_again_after_a_restart_of_the_cont
 
 async def test_an_activation_is_on_disk_when_it_is_told(house: House) -> None:
     await deployed(house, app("front"))
-    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
-    told = asyncio.ensure_future(house.control.apps.activate(*DEFAULT, "front", 5, "owner"))
+    await house.control.apps.deactivate(DEFAULT.app("front"), 5, "owner")
+    told = asyncio.ensure_future(house.control.apps.activate(DEFAULT.app("front"), 5, "owner"))
     replicas = len(house.agent.started)
     await until(lambda: len(house.agent.started) > replicas)  # nothing is begun before that either
     row = next(row for row in await house.store.apps(None, None) if row.name == "front")
@@ -274,7 +273,7 @@ async def test_an_activation_is_on_disk_when_it_is_told(house: House) -> None:
 
 async def test_of_an_app_that_wakes_often_the_newest_logs_are_kept(house: House, gateway: Gateway) -> None:
     await deployed(house, app("front"))
-    folder = house.home.replica_log(*DEFAULT, "front", "x").parent
+    folder = house.home.replica_log(DEFAULT.app("front"), "x").parent
     folder.mkdir(parents=True)
     for number in range(30):
         log = folder / f"r-{number:02}.log"
@@ -314,9 +313,9 @@ async def test_an_app_that_is_stopped_or_deployed_while_it_falls_asleep_is_what_
     assert (await shown(house, "front")).version == "v2"
     gateway.quiet("front")
     await until(lambda: not gateway.replicas("front"))
-    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(DEFAULT.app("front"), 5, "owner")
     gateway.parted("front")
-    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(DEFAULT.app("front"), 5, "owner")
     assert (await shown(house, "front")).status is AppStatus.STOPPED
 
 
@@ -407,7 +406,7 @@ async def test_a_version_that_was_cut_off_under_the_same_name_is_taken_back(hous
     old = dict(house.agent.replicas)
     await cut_off(house, app("first"), app("second"), stuck="second", version="v1", env_vars={"A": "1"})
     await until(lambda: house.agent.replicas == old)
-    version = await house.store.app_version(*DEFAULT, "first", "v1")
+    version = await house.store.app_version(DEFAULT.app("first"), "v1")
     assert version is not None
     assert {order.replica.revision for order in old.values() if order.replica and order.replica.app == "first"} == {
         version.digest
@@ -507,8 +506,8 @@ async def statuses(house: House, name: str) -> list[str]:
 
 async def test_an_app_that_is_stopped_and_started_again_moves_along_its_table(house: House) -> None:
     await deployed(house, app("front"))
-    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
-    await house.control.apps.activate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(DEFAULT.app("front"), 5, "owner")
+    await house.control.apps.activate(DEFAULT.app("front"), 5, "owner")
     found = await statuses(house, "front")
     assert found == ["deploying", "active", "stopped", "sleeping", "active"]
     table = {(str(row.old), str(row.new)) for row in APP_TRANSITIONS}
@@ -521,7 +520,7 @@ async def test_an_app_that_is_stopped_while_a_request_wakes_it_stays_stopped(hou
     house.agent.slow.add("front")
     gateway.wake("front")
     await until(lambda: house.agent.replicas)
-    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(DEFAULT.app("front"), 5, "owner")
     await until(lambda: gateway.woken)
     assert not gateway.woken[0].ok
     assert (await shown(house, "front")).status is AppStatus.STOPPED
@@ -529,10 +528,10 @@ async def test_an_app_that_is_stopped_while_a_request_wakes_it_stays_stopped(hou
 
 async def test_a_replica_that_was_told_to_end_is_stopped_and_one_that_dies_has_failed(house: House) -> None:
     await deployed(house, app("front", min_replicas=2, max_replicas=2))
-    first, second = house.control._apps.find(*DEFAULT, "front").replicas.values()
+    first, second = house.control._apps.find(DEFAULT.app("front")).replicas.values()
     house.agent.end_replica(first.unit)
     await first.gone
-    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
+    await house.control.apps.deactivate(DEFAULT.app("front"), 5, "owner")
     assert (first.phase, second.phase) == ("failed", "stopped")
 
 
@@ -561,12 +560,12 @@ async def test_an_app_is_shown_as_it_is_on_disk_and_its_number_too(house: House,
     assert (await deployed(house, app("front"))).phase is DeploymentPhase.SUCCEEDED
     before = await shown(house, "front")
     house.disk.hold()
-    stopping = asyncio.create_task(house.control.apps.deactivate(*DEFAULT, "front", None, "owner"))
-    live = house.control._apps.live[*DEFAULT, "front"]
+    stopping = asyncio.create_task(house.control.apps.deactivate(DEFAULT.app("front"), None, "owner"))
+    live = house.control._apps.live[DEFAULT.app("front")]
     await until(lambda: live.row.status is AppStatus.STOPPED)
     now = await shown(house, "front")
     assert (now.status, now.wanted, now.seq) == (AppStatus.ACTIVE, "active", before.seq)
-    assert [each.status for each in await house.control.apps.list(*DEFAULT)] == [AppStatus.ACTIVE]
+    assert [each.status for each in await house.control.apps.list(DEFAULT)] == [AppStatus.ACTIVE]
     house.disk.go_on()
     assert (await stopping).status is AppStatus.STOPPED
     events = await house.store.events("app/" + "/".join((*DEFAULT, "front")))
@@ -575,16 +574,16 @@ async def test_an_app_is_shown_as_it_is_on_disk_and_its_number_too(house: House,
 
 async def test_an_app_that_is_activated_is_answered_as_it_is_on_disk(house: House, gateway: Gateway) -> None:
     await deployed(house, app("front"))
-    await house.control.apps.deactivate(*DEFAULT, "front", 5, "owner")
-    assert (await house.control.apps.activate(*DEFAULT, "front", 5, "owner")).status is AppStatus.ACTIVE
+    await house.control.apps.deactivate(DEFAULT.app("front"), 5, "owner")
+    assert (await house.control.apps.activate(DEFAULT.app("front"), 5, "owner")).status is AppStatus.ACTIVE
     assert [row.status for row in await house.store.apps(*DEFAULT)] == [AppStatus.ACTIVE]
 
 
 async def test_an_app_whose_creation_is_not_on_disk_is_not_there(house: House, gateway: Gateway) -> None:
     begun = await deploy(house, app("front"))
     house.disk.hold()
-    await until(lambda: (*DEFAULT, "front") in house.control._apps.live)
-    assert await house.control.apps.list(*DEFAULT) == []
+    await until(lambda: DEFAULT.app("front") in house.control._apps.live)
+    assert await house.control.apps.list(DEFAULT) == []
     with pytest.raises(AppNotFoundError, match="front"):
         await shown(house, "front")
     house.disk.go_on()
@@ -614,8 +613,8 @@ async def test_an_app_that_ends_the_agent_whenever_it_starts_has_failed_and_the_
     house.agent.deadly.add("bad")
     house.agent.die()
     failed = AppStatus.FAILED
-    await until(lambda: "is not started any more" in house.control._apps.find(*DEFAULT, "bad").row.message)
-    await until(lambda: all(house.control._apps.find(*DEFAULT, name).serving() for name in ("good", "fine")))
+    await until(lambda: "is not started any more" in house.control._apps.find(DEFAULT.app("bad")).row.message)
+    await until(lambda: all(house.control._apps.find(DEFAULT.app(name)).serving() for name in ("good", "fine")))
     bad = await shown(house, "bad")
     assert (bad.status, house.agent.deaths) == (failed, 3)
     assert bad.message == (
@@ -623,10 +622,10 @@ async def test_an_app_that_ends_the_agent_whenever_it_starts_has_failed_and_the_
         "deploy another version of it, or try once more: flyte update app bad --activate"
     )
     with pytest.raises(DeploymentError):
-        await house.control.apps.activate(*DEFAULT, "bad", 5, "owner")
+        await house.control.apps.activate(DEFAULT.app("bad"), 5, "owner")
     assert house.agent.deaths == 4
     house.agent.deadly.clear()
-    assert (await house.control.apps.activate(*DEFAULT, "bad", 5, "owner")).status is AppStatus.ACTIVE
+    assert (await house.control.apps.activate(DEFAULT.app("bad"), 5, "owner")).status is AppStatus.ACTIVE
 
 
 # ---------------------------------------------------------------------------------------------------------------- names
@@ -646,7 +645,7 @@ def named(name: str, **names: str) -> wire.AppSpec:
 async def test_no_app_is_given_a_name_of_the_front_door(house: House, name: str) -> None:
     with pytest.raises((DeploymentError, InvalidInputError)):
         await deploy(house, named("evil", custom_domain=name))
-    assert await house.control.apps.list(*DEFAULT) == []
+    assert await house.control.apps.list(DEFAULT) == []
 
 
 async def test_an_app_with_the_name_of_another_is_refused_and_says_whose_it_is(house: House) -> None:
@@ -654,7 +653,7 @@ async def test_an_app_with_the_name_of_another_is_refused_and_says_whose_it_is(h
     for other in (named("two", subdomain="one"), named("two", custom_domain="APP.example")):
         with pytest.raises(DeploymentError, match="the app flytesnacks/development/one has that name"):
             await deploy(house, other)
-    assert [each.name for each in await house.control.apps.list(*DEFAULT)] == ["one"]
+    assert [each.name for each in await house.control.apps.list(DEFAULT)] == ["one"]
 
 
 async def test_two_apps_of_one_deployment_do_not_share_a_name(house: House) -> None:
@@ -684,9 +683,9 @@ async def test_of_two_that_take_a_name_at_the_same_time_one_gets_it(house: House
 
 async def test_who_stopped_started_and_deleted_an_app_is_in_its_events(house: House) -> None:
     await deployed(house, app("front"))
-    await house.control.apps.deactivate(*DEFAULT, "front", 5, "ann")
-    await house.control.apps.activate(*DEFAULT, "front", 5, "ben")
-    await house.control.apps.delete(*DEFAULT, "front", "cleo")
+    await house.control.apps.deactivate(DEFAULT.app("front"), 5, "ann")
+    await house.control.apps.activate(DEFAULT.app("front"), 5, "ben")
+    await house.control.apps.delete(DEFAULT.app("front"), "cleo")
     events = await house.store.events("/".join(("app", *DEFAULT, "front")))
     said = [(event.message, event.body["by"]) for event in events if "by" in event.body]
     assert said == [("deactivated", "ann"), ("activated", "ben"), ("deleted", "cleo")]

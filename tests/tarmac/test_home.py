@@ -15,6 +15,7 @@ import pytest
 
 from flyte.atomic import replace_file
 from flyte.errors import InitializationError
+from flyte.wire import AppId
 from tarmac.home import Home, find
 
 
@@ -126,8 +127,8 @@ def test_logs_have_their_places(tmp_path: Path) -> None:
     paths = [
         home.action_log("r1", "a0", 1),
         home.action_log("r1", "a0", 2),
-        home.replica_log("shop", "development", "web", "r-1"),
-        home.access_log("shop", "development", "web"),
+        home.replica_log(AppId("shop", "development", "web"), "r-1"),
+        home.access_log(AppId("shop", "development", "web")),
         home.part_log("control"),
     ]
     assert len(set(paths)) == len(paths)

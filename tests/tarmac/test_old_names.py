@@ -130,9 +130,9 @@ async def test_the_links_that_the_api_tells_lead_there(house: House) -> None:
 def test_what_such_an_app_writes_is_in_the_platforms_folder(tmp_path: Path) -> None:
     home = Home(tmp_path)
     for name in NAMES:
-        log = home.replica_log("flytesnacks", "development", name, "r-1").resolve()
+        log = home.replica_log(wire.Scope().app(name), "r-1").resolve()
         assert log.parent.parent == home.logs / "apps", name
-    assert home.access_log("p", "d", "app").parent.name == "p.d.app"
+    assert home.access_log(wire.AppId("p", "d", "app")).parent.name == "p.d.app"
 
 
 async def test_text_that_is_not_utf_8_is_shown_with_escapes_and_hides_nothing_else(tmp_path: Path) -> None:

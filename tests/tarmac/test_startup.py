@@ -113,7 +113,7 @@ async def test_an_app_that_ended_the_control_plane_twice_can_be_deleted(house: H
     bad = await shown(house, "bad")
     assert bad.status is AppStatus.FAILED
     assert "loading it has ended the control plane 2 times in a row" in bad.message
-    await house.control.apps.delete(*DEFAULT, "bad", "owner")
+    await house.control.apps.delete(wire.AppId(*DEFAULT, "bad"), "owner")
     await house.restart()
     await linked(house)
     assert aside.read(house.home) == []

@@ -17,6 +17,7 @@ from flyte.wire.filters import *  # noqa: F403
 from flyte.wire.frames import *  # noqa: F403
 from flyte.wire.framing import *  # noqa: F403
 from flyte.wire.gateway_frames import *  # noqa: F403
+from flyte.wire.ids import *  # noqa: F403
 from flyte.wire.records import *  # noqa: F403
 from flyte.wire.runs import *  # noqa: F403
 from flyte.wire.specs import *  # noqa: F403

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import field
 
 from flyte.wire.records import ActionPhase
 from flyte.wire.runs import Action, Run
-from flyte.wire.specs import DEFAULT_DOMAIN, DEFAULT_PROJECT, Record
-
-
-class Scope(NamedTuple):
-    """Where tasks, runs, apps and secrets have their names: a domain of a project."""
-
-    project: str = DEFAULT_PROJECT
-    domain: str = DEFAULT_DOMAIN
+from flyte.wire.specs import Record
 
 
 class RunFilter(Record, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from litestar.response import Stream
 
 from flyte import wire
 from flyte.errors import InvalidInputError, NotFoundError
-from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT, LogLine
+from flyte.wire import DEFAULT_DOMAIN, DEFAULT_PROJECT, AppId, LogLine, Scope
 from tarmac import logs
 from tarmac.api import streams
 from tarmac.api.parameters import (
@@ -39,7 +39,7 @@ async def list_apps(
     control: Control, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN, limit: Limit = 100
 ) -> list[wire.App]:
     """The apps of a project, newest first."""
-    return await control.apps.list(project, domain, limit)
+    return await control.apps.list(Scope(project, domain), limit)
 
 
 @get("/apps/{app:str}", summary="Look at an app")
@@ -47,7 +47,7 @@ async def get_app(
     app: Name, control: Control, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
 ) -> wire.App:
     """The app's address, its status and its replicas."""
-    return await control.apps.get(project, domain, app)
+    return await control.apps.get(AppId(project, domain, app))
 
 
 @post("/apps/{app:str}/activate", status_code=200, summary="Activate an app")
@@ -60,7 +60,7 @@ async def activate_app(
     wait: Wait = 0,
 ) -> wire.App:
     """Starts the app; with `wait`, answers when it serves or the time is up."""
-    return await control.apps.activate(project, domain, app, wait or None, by)
+    return await control.apps.activate(AppId(project, domain, app), wait or None, by)
 
 
 @post("/apps/{app:str}/deactivate", status_code=200, summary="Deactivate an app")
@@ -73,7 +73,7 @@ async def deactivate_app(
     wait: Wait = 0,
 ) -> wire.App:
     """Stops the app, so that no request starts it again; with `wait`, answers when it has stopped or the time is up."""
-    return await control.apps.deactivate(project, domain, app, wait or None, by)
+    return await control.apps.deactivate(AppId(project, domain, app), wait or None, by)
 
 
 @delete("/apps/{app:str}", status_code=204, summary="Delete an app")
@@ -81,7 +81,7 @@ async def delete_app(
     app: Name, control: Control, by: By, project: Project = DEFAULT_PROJECT, domain: Domain = DEFAULT_DOMAIN
 ) -> None:
     """Stops the app and removes it with all of its versions."""
-    await control.apps.delete(project, domain, app, by)
+    await control.apps.delete(AppId(project, domain, app), by)
 
 
 @get("/apps/{app:str}/events", summary="Watch an app", media_type="text/event-stream")
@@ -94,9 +94,9 @@ async def watch_app(
     last_event_id: LastEventId = None,
 ) -> Stream:
     """Server-sent events: a snapshot (unless `after` is given), then every later event, for as long as you listen."""
-    await control.apps.get(project, domain, app)
+    await control.apps.get(AppId(project, domain, app))
     seen = last_event_id if last_event_id is not None else after
-    return streams.events(control.watching.app(project, domain, app, seen))
+    return streams.events(control.watching.app(AppId(project, domain, app), seen))
 
 
 @get("/apps/{app:str}/logs", summary="Read an app's log", media_type="application/x-ndjson")
@@ -112,7 +112,7 @@ async def read_app_log(
     partial: Partial = False,
 ) -> Stream:
     """A LogLine on each line. With `follow` the answer goes on, also with replicas that are started meanwhile."""
-    found = await control.apps.logs(project, domain, app, replica)
+    found = await control.apps.logs(AppId(project, domain, app), replica)
     if replica is not None and not found:
         raise NotFoundError(f"{app} has no log of a replica {replica!r}; its replicas stand in /v1/apps/{app}")
     if after is not None and replica is None and len(found) > 1:
@@ -122,7 +122,7 @@ async def read_app_log(
     if replica is not None:
         ((name, path, is_over),) = found
         return streams.lines(_named(logs.batches(path, after, is_over, tail, partial), name))
-    replicas = functools.partial(control.apps.logs, project, domain, app, None)
+    replicas = functools.partial(control.apps.logs, AppId(project, domain, app), None)
     return streams.lines(logs.together(replicas, after, tail, partial))
 
 
@@ -147,7 +147,7 @@ async def list_requests(
     limit: Limit = 100,
 ) -> list[AccessEntry]:
     """The newest requests that the gateway passed on or refused, newest first."""
-    return last_requests(await control.apps.access_log(project, domain, app), limit)
+    return last_requests(await control.apps.access_log(AppId(project, domain, app)), limit)
 
 
 def last_requests(path: Path, limit: int) -> list[AccessEntry]:

@@ -9,7 +9,7 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 from msgspec import Struct, convert
 
-from flyte.wire import App, AppStatus
+from flyte.wire import App, AppId, AppStatus, Scope
 from tarmac.api.apps import last_requests
 from tarmac.api.plane import By, Control
 from tarmac.console.pages import Fragment, page
@@ -44,7 +44,7 @@ async def apps_page(
         place,
         "apps.html",
         fragment,
-        apps=await control.apps.list(project, domain, 1000),
+        apps=await control.apps.list(Scope(project, domain), 1000),
         links=links_of,
         every=2,
     )
@@ -61,8 +61,9 @@ async def app_page(
 ) -> Response[str]:
     """One app."""
     place = Place(project, domain)
-    record = await control.apps.get(project, domain, app)
-    access_log = await control.apps.access_log(project, domain, app)
+    id = AppId(project, domain, app)
+    record = await control.apps.get(id)
+    access_log = await control.apps.access_log(id)
     return await page(
         control,
         place,
@@ -96,7 +97,7 @@ def links_of(app: App) -> list[tuple[str, str]]:
 async def activate(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], app: FromPath[str]
 ) -> Redirect:
-    await control.apps.activate(project, domain, app, None, by)
+    await control.apps.activate(AppId(project, domain, app), None, by)
     return _back(project, domain, app)
 
 
@@ -104,7 +105,7 @@ async def activate(
 async def deactivate(
     control: Control, by: By, project: FromPath[str], domain: FromPath[str], app: FromPath[str]
 ) -> Redirect:
-    await control.apps.deactivate(project, domain, app, None, by)
+    await control.apps.deactivate(AppId(project, domain, app), None, by)
     return _back(project, domain, app)
 
 

@@ -13,12 +13,9 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from flyte import wire
-from flyte.wire import AppStatus
+from flyte.wire import AppId, AppStatus
 from tarmac.model import ReplicaPhase, move_app, move_replica
 from tarmac.store import AppRow, AppVersionRow
-
-Key = tuple[str, str, str]
-"""Project, domain, name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -90,12 +87,8 @@ class LiveApp:
     """When a replica was last ordered or ended, on the loop's clock."""
 
     @property
-    def key(self) -> Key:
-        return (self.row.project, self.row.domain, self.row.name)
-
-    @property
-    def id(self) -> str:
-        return "/".join(self.key)
+    def id(self) -> AppId:
+        return self.row.id
 
     @property
     def suspect(self) -> str:

@@ -41,10 +41,10 @@ class Watching:
                 if event.subject.endswith(f"/{ROOT_ACTION}") and ActionPhase(event.phase).is_terminal:
                     return
 
-    async def app(self, project: str, domain: str, name: str, after: int | None) -> AsyncIterator[Watched]:
-        key = subject_of_app(project, domain, name)
+    async def app(self, app: wire.AppId, after: int | None) -> AsyncIterator[Watched]:
+        key = subject_of_app(app)
         with self._journal.watching(key) as watcher:
-            record = self._apps.record(self._apps.find(project, domain, name))
+            record = self._apps.record(self._apps.find(app))
             if after is None:
                 yield "snapshot", record.seq, record
             async for event in self._events(watcher, key, _since(after, record.seq), over=False):

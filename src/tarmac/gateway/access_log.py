@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from flyte.wire import AppId
 from tarmac.gateway.sockets import listen
 from tarmac.home import Home
 from tarmac.workload_files import open_to_append
@@ -89,11 +90,11 @@ class AccessLog:
             named = _APP.fullmatch(app)
             if named is None:
                 continue
-            project, domain, name = (part.decode() for part in named.groups())
+            of = AppId(*(part.decode() for part in named.groups()))
             try:
-                append(self._home.access_log(project, domain, name), entries, self._rotate_at)
+                append(self._home.access_log(of), entries, self._rotate_at)
             except (OSError, ValueError) as error:
-                log.warning("%d lines of the access log of %s are lost: %s", len(entries), name, error)
+                log.warning("%d lines of the access log of %s are lost: %s", len(entries), of.name, error)
 
 
 def append(path: Path, entries: list[bytes], rotate_at: int = ROTATE_AT) -> None:

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from flyte.errors import InvalidInputError, RunNotFoundError
-from flyte.wire import EVERY_ACTION, ActionFilter, ActionPhase, DeploymentPhase, Event, RunFilter, Scope
+from flyte.wire import EVERY_ACTION, ActionFilter, ActionPhase, AppId, DeploymentPhase, Event, RunFilter, Scope
 from tarmac.store import tables
 from tarmac.store.batch import indexed, scope_key
 from tarmac.store.database import Session
@@ -243,15 +243,11 @@ class Reads:
         filters = _scoped(project, domain)
         return await self._all(tables.APPS, "apps", filters, project=project, domain=domain)
 
-    async def app_version(self, project: str, domain: str, name: str, version: str) -> AppVersionRow | None:
-        return await self._one(
-            tables.APP_VERSIONS, "app_version", project=project, domain=domain, name=name, version=version
-        )
+    async def app_version(self, app: AppId, version: str) -> AppVersionRow | None:
+        return await self._one(tables.APP_VERSIONS, "app_version", **app._asdict(), version=version)
 
-    async def app_versions(self, project: str, domain: str, name: str, limit: int = 100) -> list[AppVersionRow]:
-        return await self._all(
-            tables.APP_VERSIONS, "app_versions", project=project, domain=domain, name=name, limit=limit
-        )
+    async def app_versions(self, app: AppId, limit: int = 100) -> list[AppVersionRow]:
+        return await self._all(tables.APP_VERSIONS, "app_versions", **app._asdict(), limit=limit)
 
     async def deployment(self, id: str) -> DeploymentRow | None:
         return await self._one(tables.DEPLOYMENTS, "deployment", id=id)

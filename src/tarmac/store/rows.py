@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from flyte.wire import ActionPhase, AppStatus, DeploymentPhase
+from flyte.wire import ActionPhase, AppId, AppStatus, DeploymentPhase
 
 T = TypeVar("T")
 
@@ -191,6 +191,10 @@ class AppRow:
     updated: float = 0.0
     env_vars: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> AppId:
+        return AppId(self.project, self.domain, self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from flyte import wire
 from flyte.errors import DeploymentError
-from tarmac.control.live_apps import Key, LiveApp
+from flyte.wire import AppId, Scope
+from tarmac.control.live_apps import LiveApp
 from tarmac.settings import Settings
 
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -18,13 +19,13 @@ MOST_TOLD = 200
 
 
 class Addresses:
-    def __init__(self, live: Mapping[Key, LiveApp], settings: Settings, port: int) -> None:
+    def __init__(self, live: Mapping[AppId, LiveApp], settings: Settings, port: int) -> None:
         """`live`: a live view of the apps; `port`: the front door's."""
         self._live = live
         self._settings = settings
         self._port = port
         self._ports = settings.port_range(port)
-        self._told: dict[tuple[str, str], dict[str, str]] = {}
+        self._told: dict[Scope, dict[str, str]] = {}
         """What was told of the apps of a project and domain since one of them changed."""
 
     def url(self, app: LiveApp) -> str:
@@ -40,27 +41,26 @@ class Addresses:
 
     def hosts(self, app: LiveApp) -> list[str]:
         """The names under which the front door serves the app."""
-        return self._hosts(app.key, app.spec)
+        return self._hosts(app.id, app.spec)
 
-    def _hosts(self, key: Key, spec: wire.AppSpec | None) -> list[str]:
-        project, domain, name = key
-        plain = (project, domain) == (wire.DEFAULT_PROJECT, wire.DEFAULT_DOMAIN)
-        label = (spec.subdomain if spec else None) or (name if plain else f"{name}-{project}-{domain}")
+    def _hosts(self, app: AppId, spec: wire.AppSpec | None) -> list[str]:
+        plain = app.scope == Scope()
+        label = (spec.subdomain if spec else None) or (app.name if plain else f"{app.name}-{app.project}-{app.domain}")
         names = [f"{label}.{self._settings.domain}"]
         return names + ([spec.custom_domain] if spec and spec.custom_domain else [])
 
     # ------------------------------------------------------------------ whose names
 
-    def check_names(self, project: str, domain: str, specs: Iterable[wire.AppSpec]) -> None:
+    def check_names(self, scope: Scope, specs: Iterable[wire.AppSpec]) -> None:
         """Raise DeploymentError where an app would have a name that is the platform's own, or another app's."""
         taken = {_plain(host): app.id for app in self._live.values() for host in self.hosts(app)}
         for spec in specs:
-            key = (project, domain, spec.name)
+            app = scope.app(spec.name)
             if spec.custom_domain:
                 self._check_custom(spec.name, _plain(spec.custom_domain))
-            for host in map(_plain, self._hosts(key, spec)):
-                holder = taken.setdefault(host, "/".join(key))
-                if holder != "/".join(key):
+            for host in map(_plain, self._hosts(app, spec)):
+                holder = taken.setdefault(host, app)
+                if holder != app:
                     raise DeploymentError(
                         f"the app {spec.name!r} cannot be served at {host}: the app {holder} has that name; choose "
                         "another subdomain or custom_domain"
@@ -81,15 +81,15 @@ class Addresses:
         """An app came, went or moved."""
         self._told.clear()
 
-    def told(self, project: str, domain: str) -> dict[str, str]:
+    def told(self, scope: Scope) -> dict[str, str]:
         """What a process is told of the apps of its project and domain: their URLs, and which ask for a key."""
-        told = self._told.get((project, domain))
+        told = self._told.get(scope)
         if told is None:
-            told = self._told[project, domain] = self._tell(project, domain)
+            told = self._told[scope] = self._tell(scope)
         return told
 
-    def _tell(self, project: str, domain: str) -> dict[str, str]:
-        apps = [app for key, app in self._live.items() if key[:2] == (project, domain)][:MOST_TOLD]
+    def _tell(self, scope: Scope) -> dict[str, str]:
+        apps = [app for id, app in self._live.items() if id.scope == scope][:MOST_TOLD]
         endpoints = {app.row.name: self.url(app) for app in apps}
         guarded = [self.url(app).partition("://")[2] for app in apps if app.spec is not None and app.requires_auth]
         return {"FLYTE_APP_ENDPOINTS": json.dumps(endpoints), "FLYTE_GUARDED_APPS": json.dumps(guarded)}

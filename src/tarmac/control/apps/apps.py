@@ -19,7 +19,7 @@ from dataclasses import replace
 from flyte import wire
 from flyte.errors import AppNotFoundError, DeploymentError
 from flyte.names import path_part
-from flyte.wire import AppStatus
+from flyte.wire import AppId, AppStatus, Scope
 from tarmac.auth import Identities
 from tarmac.control.agents import Agent
 from tarmac.control.apps.addresses import Addresses
@@ -29,7 +29,7 @@ from tarmac.control.apps.waking import Waking
 from tarmac.control.errands import Errands
 from tarmac.control.gateway import Gateway
 from tarmac.control.images import Images
-from tarmac.control.live_apps import Key, LiveApp, LiveReplica
+from tarmac.control.live_apps import LiveApp, LiveReplica
 from tarmac.control.startup import Startup
 from tarmac.control.vault import Secrets
 from tarmac.control.workers.freshness import Freshness
@@ -56,7 +56,7 @@ class Apps:
         port: int,
         freshness: Freshness,
     ) -> None:
-        self.live: dict[Key, LiveApp] = {}
+        self.live: dict[AppId, LiveApp] = {}
         self.addresses = Addresses(self.live, settings, port)
         self.gateway = Gateway(self._routes, store.epoch)
         self.replicas = Replicas(self, self.addresses, agent, secrets, images, identities, place, settings, freshness)
@@ -78,7 +78,7 @@ class Apps:
     async def restore(self, startup: Startup) -> None:
         """Put the apps back into memory, as they are on disk; one that cannot be loaded has failed, with the reason."""
         for row in await self._store.apps(None, None):
-            app = self.live[row.project, row.domain, row.name] = LiveApp(row)
+            app = self.live[row.id] = LiveApp(row)
             await startup.take_up(
                 f"app {app.id}@{row.version or ''}",
                 functools.partial(self._restore, app),
@@ -92,7 +92,7 @@ class Apps:
     async def _restore(self, app: LiveApp) -> None:
         row = app.row
         if row.version is not None:
-            app.serve(await self._store.app_version(row.project, row.domain, row.name, row.version))
+            app.serve(await self._store.app_version(row.id, row.version))
         if row.status in (AppStatus.ACTIVE, AppStatus.DEPLOYING):
             app.go(AppStatus.SLEEPING if row.version else AppStatus.FAILED, row.message, row.updated)
 
@@ -114,20 +114,20 @@ class Apps:
         if moved:
             await self._journal.commit(Change(apps=tuple(app.row for app in moved)))
 
-    def find(self, project: str, domain: str, name: str) -> LiveApp:
+    def find(self, app: AppId) -> LiveApp:
         """Raises AppNotFoundError that lists the apps there are."""
-        app = self.live.get((project, domain, name))
-        if app is None or app.shown is None:
-            there = ", ".join(sorted(app.row.name for app in self.of(project, domain)))
+        found = self.live.get(app)
+        if found is None or found.shown is None:
+            there = ", ".join(sorted(other.row.name for other in self.of(app.scope)))
             raise AppNotFoundError(
-                f"no app named {name!r} in {project}/{domain}; "
+                f"no app named {app.name!r} in {app.scope}; "
                 + (f"apps there: {there}" if there else "none is deployed there; deploy one with `flyte deploy FILE`")
             )
-        return app
+        return found
 
-    def of(self, project: str, domain: str) -> list[LiveApp]:
+    def of(self, scope: Scope) -> list[LiveApp]:
         """The apps of a project and domain that are on disk, the one that changed last first."""
-        found = [app for key, app in self.live.items() if key[:2] == (project, domain) and app.shown is not None]
+        found = [app for app in self.live.values() if app.id.scope == scope and app.shown is not None]
         return sorted(found, key=lambda app: app.row.updated, reverse=True)
 
     def pools(self) -> list[str]:
@@ -138,7 +138,7 @@ class Apps:
     def record(self, app: LiveApp) -> wire.App:
         """The app as of the last commit, with the processes that it has now."""
         row, spec = app.shown or app.row, app.spec
-        project, domain, name = app.key
+        project, domain, name = app.id
         return wire.App(
             project=project,
             domain=domain,
@@ -163,7 +163,7 @@ class Apps:
 
     def _left_out(self, app: LiveApp) -> str:
         """Why its address, or a part of it, does not work, where the gateway says so."""
-        why = self.gateway.left_out.get(app.id)
+        why = self.gateway.left_out.get(str(app.id))
         return f"the gateway: {why}" if why else ""
 
     # ------------------------------------------------------------------ routes
@@ -180,7 +180,7 @@ class Apps:
     def _route(self, app: LiveApp) -> wire.Route:
         spec = app.spec
         return wire.Route(
-            app=app.id,
+            app=str(app.id),
             port=app.row.port,
             hosts=self.addresses.hosts(app),
             requires_auth=app.requires_auth,
@@ -204,10 +204,10 @@ class Apps:
 
     def _forget(self, app: LiveApp) -> asyncio.Future[None]:
         """The app is no more; done when that is on disk."""
-        self.live.pop(app.key, None)
+        self.live.pop(app.id, None)
         self.addresses.changed()
-        self.gateway.tell(wire.RouteRemoved(app=app.id))
-        return self._journal.commit(Change(deletes=(Delete("apps", app.key),)))
+        self.gateway.tell(wire.RouteRemoved(app=str(app.id)))
+        return self._journal.commit(Change(deletes=(Delete("apps", app.id),)))
 
     # ------------------------------------------------------------------ activating and stopping
 
@@ -264,14 +264,14 @@ class Apps:
 
     # ------------------------------------------------------------------ for deployments
 
-    async def declare(self, project: str, domain: str, spec: wire.AppSpec, now: float) -> LiveApp:
+    async def declare(self, id: AppId, now: float) -> LiveApp:
         """The app of that name; a new one gets its port for good."""
-        app = self.live.get((project, domain, spec.name))
+        app = self.live.get(id)
         if app is None:
             row = AppRow(
-                project=project,
-                domain=domain,
-                name=spec.name,
+                project=id.project,
+                domain=id.domain,
+                name=id.name,
                 port=self.addresses.free_port(self.gateway.unusable_ports),
                 version=None,
                 wanted="active",
@@ -282,7 +282,7 @@ class Apps:
                 env_vars={},
                 parameters={},
             )
-            app = self.live[project, domain, spec.name] = LiveApp(row)
+            app = self.live[id] = LiveApp(row)
             await self._commit(app)
             self.route_changed(app)
         self._sleep.recall(app)
@@ -331,7 +331,7 @@ class Apps:
         if app.row.status == status and app.row.message == message and not force:
             return self._journal.commit(Change())
         app.go(status, message, time.time())
-        subject = subject_of_app(*app.key)
+        subject = subject_of_app(app.id)
         body = {"version": app.row.version or "", **({"by": by} if by else {})}
         event = self._journal.event(subject, status.value, message, body=body)
         return self._commit(app, event)

@@ -190,11 +190,12 @@ class Deployments:
         deployed_here = {spec.name for spec in request.apps}
         if both := deployed_here.intersection(spec.environment.name for spec in request.tasks):
             raise InvalidInputError(f"{min(both)!r} is the name of an app and of an environment of tasks; rename one")
-        self._apps.addresses.check_names(request.project, request.domain, request.apps)
+        scope = wire.Scope(request.project, request.domain)
+        self._apps.addresses.check_names(scope, request.apps)
         for spec in request.apps:
             for parameter in spec.parameters:
                 if parameter.kind == "endpoint" and parameter.app_name not in deployed_here:
-                    self._apps.find(request.project, request.domain, parameter.app_name or "")
+                    self._apps.find(scope.app(parameter.app_name or ""))
         return warnings
 
 

@@ -118,8 +118,8 @@ class Replicas:
         return LiveReplica(unit, app, version, revision, time.time(), ready, gone, since=self._loop.time())
 
     async def _order(self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec, unit: str) -> wire.StartUnit:
-        project, domain, name = app.key
-        parameters = self._parameters(project, domain, spec, app.row.parameters)
+        project, domain, name = app.id
+        parameters = self._parameters(app.id.scope, spec, app.row.parameters)
         given = self._given(app, spec)
         pool = await self._pool(app, version, spec, given)
         app.pool, app.used = pool.id, self._loop.time()
@@ -140,25 +140,25 @@ class Replicas:
                 "FLYTE_API_KEY": token,
                 "FLYTE_LINK_TOKEN": token,
                 "FLYTE_APP_NAME": name,
-                **self._addresses.told(project, domain),
+                **self._addresses.told(app.id.scope),
                 "FLYTE_PARAMETERS": json.dumps(parameters),
                 "FLYTE_FILE_PARAMETERS": json.dumps({p.name: _file(p) for p in spec.parameters if _is_file(p)}),
             },
             start_timeout=self._settings.start_timeout,
-            log=str(self._place.home.replica_log(project, domain, name, unit)),
+            log=str(self._place.home.replica_log(app.id, unit)),
             revision=version.digest,
         )
         return wire.StartUnit(unit=unit, kind="replica", pool=pool, replica=replica)
 
     def _given(self, app: LiveApp, spec: wire.AppSpec) -> dict[str, str]:
         """The environment variables that parameters become."""
-        parameters = self._parameters(app.key[0], app.key[1], spec, app.row.parameters)
+        parameters = self._parameters(app.id.scope, spec, app.row.parameters)
         return {p.env: parameters[p.name] for p in spec.parameters if p.env and p.name in parameters}
 
     async def _pool(
         self, app: LiveApp, version: AppVersionRow, spec: wire.AppSpec, given: dict[str, str]
     ) -> wire.PoolSpec:
-        project, domain, _ = app.key
+        project, domain, _ = app.id
         secrets = await self._secrets.open(project, domain, spec.environment)
         made = await self._images.find(project, domain, spec.environment)
         code = Code(version.bundle, version.root, tuple(version.sys_path), version.version)
@@ -166,14 +166,14 @@ class Replicas:
         env_vars = {**app.row.env_vars, **given}  # modules may read them while they are imported
         return pool_spec(self._place, project, domain, spec.environment, code, modules, secrets, made, env_vars)
 
-    def _parameters(self, project: str, domain: str, spec: wire.AppSpec, given: dict[str, str]) -> dict[str, str]:
+    def _parameters(self, scope: wire.Scope, spec: wire.AppSpec, given: dict[str, str]) -> dict[str, str]:
         """Parameter → value, as the app will see it. Raises AppNotFoundError for an endpoint of an unknown app."""
         values: dict[str, str] = {}
         for parameter in spec.parameters:
             if parameter.name in given:
                 values[parameter.name] = given[parameter.name]
             elif parameter.kind == "endpoint":
-                other = self._apps.find(project, domain, parameter.app_name or "")
+                other = self._apps.find(scope.app(parameter.app_name or ""))
                 values[parameter.name] = self._addresses.url(other)
             elif parameter.value is not None:
                 values[parameter.name] = parameter.value
@@ -181,7 +181,7 @@ class Replicas:
 
     def _remove_old_logs(self, app: LiveApp) -> None:
         """An app that sleeps and wakes has another replica, and another log, each time."""
-        folder = self._place.home.replica_log(*app.key, "x").parent
+        folder = self._place.home.replica_log(app.id, "x").parent
         logs = sorted(folder.glob("r-*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in logs[LOGS_KEPT:]:
             if path.stem not in app.replicas:
@@ -276,8 +276,7 @@ class Replicas:
 
     def _adopt(self, state: wire.UnitState) -> list[LiveApp]:
         path, _, version = state.owner.partition("@")
-        project, domain, name = path.split("/", 2)
-        app = self._apps.live.get((project, domain, name))
+        app = self._apps.live.get(wire.AppId.read(path))
         if state.stopping:
             return []
         if app is None or app.revision != state.revision or app.row.wanted != "active":

@@ -75,8 +75,7 @@ class Sleep:
             app.patience = None
 
     def _find(self, name: str) -> LiveApp | None:
-        project, domain, app = name.split("/")
-        return self._apps.live.get((project, domain, app))
+        return self._apps.live.get(wire.AppId.read(name))
 
     def _may_doze(self, app: LiveApp) -> bool:
         starting = app.waking is not None and not app.waking.done()

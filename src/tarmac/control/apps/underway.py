@@ -155,7 +155,8 @@ class Underway:
 
     async def _app(self, request: wire.DeployRequest, spec: wire.AppSpec) -> None:
         version = await self._version(request, spec)
-        app = self._apps.live.get((request.project, request.domain, spec.name))
+        scope = wire.Scope(request.project, request.domain)
+        app = self._apps.live.get(scope.app(spec.name))
         if app is not None and (served := await self._unchanged(app, version)) and app.row.wanted == "active":
             if not await self._apps.replicas.are_outdated(app, served):
                 await self._apps.wake(app)
@@ -166,14 +167,14 @@ class Underway:
             Found(name=spec.name) if app is None else Found(name=spec.name, row=app.row, served=app.served)
         )
         self._journal.post(Change(deployments=(self._row(),)))  # on disk before whatever is committed later
-        app = await self._apps.declare(request.project, request.domain, spec, time.time())
+        app = await self._apps.declare(scope.app(spec.name), time.time())
         await self._progress(spec.name, "starting", "", self._apps.addresses.url(app))
         app.row = replace(app.row, env_vars=request.env_vars, parameters=request.parameter_values.get(spec.name, {}))
         self._apps.set_status(app, AppStatus.DEPLOYING, f"starting version {version.version}")
         await self._journal.commit(Change(app_versions=(version,)))
         await self._start(app, version, spec)
         # another deployment may have taken a name meanwhile
-        self._apps.addresses.check_names(request.project, request.domain, [spec])
+        self._apps.addresses.check_names(scope, [spec])
         self._undo.old_replicas += await self._apps.switch(app, version, f"version {version.version} serves")
         await self._apps.gateway.told()
         await self._progress(spec.name, "ready", "", self._apps.addresses.url(app))
@@ -233,14 +234,14 @@ class Underway:
         row = app.row
         if row.version is None or row.status is AppStatus.FAILED:
             return None
-        current = await self._store.app_version(row.project, row.domain, row.name, row.version)
+        current = await self._store.app_version(row.id, row.version)
         return current if current is not None and _same_code(current.digest, version.digest) else None
 
     async def take_back(self) -> None:
         """Back to how it was: what served before serves again, what is new is gone."""
         of, undo = self.now, self._undo
         for found in reversed(undo.found):
-            app = self._apps.live.get((of.project, of.domain, found.name))
+            app = self._apps.live.get(wire.AppId(of.project, of.domain, found.name))
             if app is None:
                 continue
             if found.row is None or found.served is None:

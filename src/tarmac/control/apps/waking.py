@@ -8,7 +8,7 @@ import logging
 from flyte import wire
 from flyte.backoff import pause
 from flyte.errors import BaseRuntimeError, DeploymentError
-from flyte.wire import AppStatus
+from flyte.wire import AppId, AppStatus
 from tarmac.control.agents import GONE, Agent
 from tarmac.control.apps.replicas import DidNotStart, Replicas
 from tarmac.control.apps.sleep import Sleep
@@ -42,10 +42,10 @@ class Waking:
 
     async def answer(self, frame: wire.Wake) -> None:
         """Wake the app, and tell those who wait for it. They may be anybody: what the app wrote is not for them."""
-        project, domain, name = frame.app.split("/")
-        did_not_start = f"app {name!r} did not start; `flyte get logs {name}` shows why"
+        app = AppId.read(frame.app)
+        did_not_start = f"app {app.name!r} did not start; `flyte get logs {app.name}` shows why"
         try:
-            await self.wake(self._apps.find(project, domain, name))
+            await self.wake(self._apps.find(app))
         except DidNotStart:
             self._gateway.tell(wire.Woken(key=frame.key, ok=False, message=did_not_start))
         except BaseRuntimeError as error:
@@ -134,7 +134,7 @@ class Waking:
 
     def _errand_replace(self, app: LiveApp) -> None:
         app.pause = None
-        if app.row.wanted == "active" and self._apps.live.get(app.key) is app:
+        if app.row.wanted == "active" and self._apps.live.get(app.id) is app:
             self._errands.run(self.quietly(app))
 
     async def quietly(self, app: LiveApp) -> None:

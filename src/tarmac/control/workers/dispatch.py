@@ -65,7 +65,7 @@ class Dispatch:
         agent: Agent,
         settings: Settings,
         identities: Identities,
-        addresses: Callable[[str, str], dict[str, str]],
+        addresses: Callable[[wire.Scope], dict[str, str]],
         home: Home,
         freshness: Freshness,
         pools: Pools,

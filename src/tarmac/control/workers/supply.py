@@ -30,7 +30,7 @@ class Supply:
         agent: Agent,
         settings: Settings,
         identities: Identities,
-        addresses: Callable[[str, str], dict[str, str]],
+        addresses: Callable[[wire.Scope], dict[str, str]],
         home: Home,
         owner: Owner,
     ) -> None:
@@ -100,7 +100,7 @@ class Supply:
             "FLYTE_HELD": self.in_flight.variable(worker.place),
             "FLYTE_API_KEY": worker.token,
             "FLYTE_LINK_TOKEN": worker.token,
-            **self._addresses(worker.pool.project, worker.pool.domain),
+            **self._addresses(wire.Scope(worker.pool.project, worker.pool.domain)),
         }
 
     def _expect(self, worker: Worker) -> None:
