@@ -21,7 +21,7 @@ from typing import Any
 
 from flyte.atomic import create_file, replace_file
 from flyte.errors import InitializationError
-from flyte.wire import AppId
+from flyte.wire import AppId, AttemptRef
 
 _KEY_LENGTH = 32
 """Bytes of the master key."""
@@ -127,8 +127,8 @@ class Home:
         """The browsers' sessions that were ended before they expired."""
         return self.path / "ended-sessions.json"
 
-    def action_log(self, run: str, action: str, attempt: int) -> Path:
-        return self.run_logs(run) / f"{action}.{attempt}.log"
+    def action_log(self, ref: AttemptRef) -> Path:
+        return self.run_logs(ref.run) / f"{ref.action}.{ref.attempt}.log"
 
     def run_logs(self, run: str) -> Path:
         """The logs of those actions of the run that wrote anything."""

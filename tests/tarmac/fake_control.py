@@ -514,14 +514,14 @@ class FakeActions(_Part):
 
     async def log(self, run: str, action: str, attempt: int | None) -> tuple[Path, IsOver, int]:
         number = attempt or (await self.get(run, action)).action.attempt
-        return *self.attempt_log(run, action, number), number
+        return *self.attempt_log(wire.AttemptRef(run, action, number)), number
 
-    def attempt_log(self, run: str, action: str, attempt: int) -> tuple[Path, IsOver]:
+    def attempt_log(self, ref: wire.AttemptRef) -> tuple[Path, IsOver]:
         def is_over() -> bool:
-            found = self._fake.known_runs[run].actions[action].action
-            return found.phase.is_terminal or found.attempt != attempt
+            found = self._fake.known_runs[ref.run].actions[ref.action].action
+            return found.phase.is_terminal or found.attempt != ref.attempt
 
-        return self._fake.log_file(run, action, attempt), is_over
+        return self._fake.log_file(*ref), is_over
 
     async def list(self, run: str, chosen: wire.ActionFilter) -> list[wire.Action]:
         await self._fake.runs.get(run)

@@ -15,7 +15,7 @@ import pytest
 
 from flyte.atomic import replace_file
 from flyte.errors import InitializationError
-from flyte.wire import AppId
+from flyte.wire import AppId, AttemptRef
 from tarmac.home import Home, find
 
 
@@ -125,8 +125,8 @@ def test_the_home_itself_may_be_a_link_of_its_owners(tmp_path: Path) -> None:
 def test_logs_have_their_places(tmp_path: Path) -> None:
     home = Home(tmp_path)
     paths = [
-        home.action_log("r1", "a0", 1),
-        home.action_log("r1", "a0", 2),
+        home.action_log(AttemptRef("r1", "a0", 1)),
+        home.action_log(AttemptRef("r1", "a0", 2)),
         home.replica_log(AppId("shop", "development", "web"), "r-1"),
         home.access_log(AppId("shop", "development", "web")),
         home.part_log("control"),

@@ -112,10 +112,6 @@ def _deliver(answers: list[tuple[Answered, wire.AnyFrame]]) -> None:
         answered(frame)
 
 
-JobKey = tuple[str, str, int]
-"""Run, action, attempt: the next attempt may come to a process in which the last one is still being cancelled."""
-
-
 class Job:
     def __init__(self, assign: wire.Assign, link: Link, answers: Answers, root: Path) -> None:
         self.assign = assign
@@ -128,8 +124,8 @@ class Job:
         self._artifacts: list[wire.ProducedArtifact] = []
 
     @property
-    def key(self) -> JobKey:
-        return (self.assign.run, self.assign.action, self.assign.attempt)
+    def key(self) -> wire.AttemptRef:
+        return wire.AttemptRef.of(self.assign)
 
     def context(self) -> TaskContext:
         a = self.assign

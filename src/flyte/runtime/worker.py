@@ -31,7 +31,7 @@ from flyte._failure import plain
 from flyte._values.text import from_bytes
 from flyte.errors import ActionAbortedError, RuntimeSystemError
 from flyte.runtime import in_flight, loader, output, unit_process
-from flyte.runtime.action import Answers, Job, JobKey, restore_environment, set_environment
+from flyte.runtime.action import Answers, Job, restore_environment, set_environment
 from flyte.runtime.forks import Forks
 from flyte.runtime.link import Link
 from flyte.runtime.values import unpack_value
@@ -56,10 +56,11 @@ class Worker:
     def __init__(self, link: str, reuse: bool, concurrency: int) -> None:
         self._reuse = reuse
         self._concurrency = concurrency
-        self._jobs: dict[JobKey, Job] = {}
+        self._jobs: dict[wire.AttemptRef, Job] = {}
+        """By attempt: the next one may come to a process in which the last one is still being cancelled."""
         """What was taken and is not acknowledged as finished."""
-        self._tasks: dict[JobKey, asyncio.Task[None]] = {}
-        self._unwanted: set[JobKey] = set()
+        self._tasks: dict[wire.AttemptRef, asyncio.Task[None]] = {}
+        self._unwanted: set[wire.AttemptRef] = set()
         """Those of them that the control plane has cancelled."""
         self._inbox: deque[wire.Assign | None] = deque()
         self._news = threading.Event()
@@ -78,10 +79,7 @@ class Worker:
     # ------------------------------------------------------------------ the link's side
 
     def _in_flight(self) -> list[wire.InFlight]:
-        return [
-            wire.InFlight(run=job.assign.run, action=job.assign.action, attempt=job.assign.attempt)
-            for job in list(self._jobs.values())
-        ]
+        return [wire.InFlight(run=key.run, action=key.action, attempt=key.attempt) for key in list(self._jobs)]
 
     def _hello(self) -> wire.Hello:
         return wire.Hello(
@@ -111,7 +109,7 @@ class Worker:
                     self._jobs[job.key] = job
                     ordered = self._order(frame)
                 case wire.FinishedAck():
-                    key = (frame.run, frame.action, frame.attempt)
+                    key = wire.AttemptRef.of(frame)
                     self._jobs.pop(key, None)
                     self._link.answered(key)
                 case wire.AbortAction():
@@ -133,10 +131,10 @@ class Worker:
 
     def _abort(self, frame: wire.AbortAction) -> None:
         if self._loop is not None and self._concurrency > 1:
-            self._loop.call_soon_threadsafe(self._cancel, (frame.run, frame.action, frame.attempt))
+            self._loop.call_soon_threadsafe(self._cancel, wire.AttemptRef.of(frame))
 
     def _finish(self, frame: wire.Finished) -> None:
-        self._link.send(frame, keep=(frame.run, frame.action, frame.attempt))
+        self._link.send(frame, keep=wire.AttemptRef.of(frame))
 
     # ------------------------------------------------------------------ one at a time
 
@@ -150,7 +148,7 @@ class Worker:
         self._link.start()
         runner.get_loop()  # while nobody waits for it
         while (assign := self._next()) is not None:
-            job = self._jobs[assign.run, assign.action, assign.attempt]
+            job = self._jobs[wire.AttemptRef.of(assign)]
             finished = self._unready(job, slot, out)
             self._link.busy(True)
             if finished is None:
@@ -297,7 +295,7 @@ class Worker:
         if assign is None or self._aborting:
             self._retired.set()
             return
-        job = self._jobs[assign.run, assign.action, assign.attempt]
+        job = self._jobs[wire.AttemptRef.of(assign)]
         if (finished := self._unready(job, self._slot)) is not None:
             self._finish(finished)
             return
@@ -307,7 +305,7 @@ class Worker:
         self._tasks[job.key] = task
         task.add_done_callback(functools.partial(self._over, job))
 
-    def _cancel(self, key: JobKey) -> None:
+    def _cancel(self, key: wire.AttemptRef) -> None:
         if (task := self._tasks.get(key)) is not None:
             self._unwanted.add(key)
             task.cancel()

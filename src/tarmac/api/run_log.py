@@ -20,7 +20,7 @@ import msgspec
 from litestar import get
 from litestar.response import Stream
 
-from flyte.wire import Action, ActionFilter, ActionPhase, Event, LogLine, Run
+from flyte.wire import Action, ActionFilter, ActionPhase, AttemptRef, Event, LogLine, Run
 from tarmac import logs
 from tarmac.api import streams
 from tarmac.api.parameters import Follow, Name, Partial, Tail
@@ -105,7 +105,7 @@ async def _lines_of(
     control: ControlPlane, run: str, action: str, attempt: int, tail: int | None
 ) -> AsyncIterator[LogLine]:
     """The present lines of one attempt's log."""
-    path, _ = control.actions.attempt_log(run, action, attempt)
+    path, _ = control.actions.attempt_log(AttemptRef(run, action, attempt))
     async for lines in logs.batches(path, None, lambda: True, tail):
         for line in lines:
             yield _of(line, action, attempt)
@@ -153,7 +153,7 @@ class _Begun:
 
     def _add(self, action: str, attempt: int) -> None:
         if (action, attempt) not in self._attempts:
-            path, is_over = self._control.actions.attempt_log(self._run, action, attempt)
+            path, is_over = self._control.actions.attempt_log(AttemptRef(self._run, action, attempt))
             self._attempts[action, attempt] = (f"{action}/{attempt}", path, is_over)
 
 

@@ -10,7 +10,7 @@ import logging
 import msgspec
 
 from flyte import wire
-from flyte.wire import ActionPhase, ErrorInfo
+from flyte.wire import ActionPhase, AttemptRef, ErrorInfo
 from tarmac.control.live import Worker
 from tarmac.control.runs.actions import Actions
 from tarmac.control.runs.children import Children
@@ -33,8 +33,8 @@ class Inbox:
             self._take(worker, frame)
         except Exception as error:
             log.exception("%s sent a %s that cannot be handled", worker.unit, type(frame).__name__)
-            run, name = getattr(frame, "run", ""), getattr(frame, "action", "")
-            if (action := self._actions.mine(worker, run, name, getattr(frame, "attempt", 0))) is not None:
+            ref = AttemptRef(getattr(frame, "run", ""), getattr(frame, "action", ""), getattr(frame, "attempt", 0))
+            if (action := self._actions.mine(worker, ref)) is not None:
                 self._actions.fault(action, error)
 
     def _take(self, worker: Worker, frame: wire.AnyFrame) -> None:
@@ -77,7 +77,7 @@ class WorkerPeer:
     def frame(self, frame: wire.AnyFrame) -> None:
         self._inbox.take(self._worker, frame)
         if self._worker.strays and isinstance(frame, wire.Finished):
-            self._inbox.dispatch.strays.over(self._worker, (frame.run, frame.action, frame.attempt))
+            self._inbox.dispatch.strays.over(self._worker, AttemptRef.of(frame))
 
     def unfit(self, frame: wire.AnyFrame, problem: str) -> None:
         self._inbox.refuse(self._worker, frame, problem)

@@ -19,7 +19,7 @@ import msgspec
 from flyte import wire
 from flyte.concurrency import ActionLimit, limit_of
 from flyte.phases import move
-from flyte.wire import ROOT_ACTION, ActionPhase, ErrorInfo
+from flyte.wire import ROOT_ACTION, ActionPhase, AttemptRef, ErrorInfo
 from tarmac.control.records import error_of, run_record
 from tarmac.events import Journal
 from tarmac.links.server import Link
@@ -113,6 +113,11 @@ class LiveAction:
         write = ActionWrite(self.row, self.stored)
         self.stored = (self.row.attempt, self.row.phase)
         return write
+
+    @property
+    def ref(self) -> AttemptRef:
+        """The present attempt."""
+        return AttemptRef(self.row.run, self.row.name, self.row.attempt)
 
     def attempt_row(self) -> AttemptRow:
         row = self.row
@@ -308,10 +313,6 @@ class Pool:
     """Workers that can take nothing since all they have waits for children."""
 
 
-Stray = tuple[str, str, int]
-"""Run, action, attempt."""
-
-
 @dataclass(slots=True, eq=False)
 class Worker:
     """One worker process, as the control plane sees it."""
@@ -335,7 +336,7 @@ class Worker:
     """Whether it ever connected."""
     born: float = 0
     """When it was asked for, on the loop's clock."""
-    strays: set[Stray] = field(default_factory=set)
+    strays: set[AttemptRef] = field(default_factory=set)
     """What it is still at, or was when it came back, and what is not its own any more."""
     pid: int = 0
     token: str = ""

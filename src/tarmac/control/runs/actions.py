@@ -22,7 +22,7 @@ import msgspec
 from flyte import wire
 from flyte.errors import BaseRuntimeError
 from flyte.phases import after_failure
-from flyte.wire import ActionPhase, ErrorInfo
+from flyte.wire import ActionPhase, AttemptRef, ErrorInfo
 from tarmac.blobs import Blobs
 from tarmac.control.artifacts import produced_by
 from tarmac.control.clock import Clock
@@ -103,14 +103,14 @@ class Actions:
         """Call `then` when everything that was changed until now is on disk."""
         self._journal.post(Change(), then, lazy=True)
 
-    def mine(self, worker: Worker, run: str, action: str, attempt: int) -> LiveAction | None:
-        """The action this worker speaks of, unless it has lost it (`attempt` fences)."""
-        found = worker.actions.get(f"{run}/{action}")
-        return found if found is not None and found.attempt == attempt and not found.over else None
+    def mine(self, worker: Worker, ref: AttemptRef) -> LiveAction | None:
+        """The action this worker speaks of, unless it has lost it (the attempt fences)."""
+        found = worker.actions.get(f"{ref.run}/{ref.action}")
+        return found if found is not None and found.attempt == ref.attempt and not found.over else None
 
     def keep_log(self, action: LiveAction, unit: str) -> None:
         """The worker did not tell how the action ended: what it wrote gets the action's name now."""
-        final = self._home.action_log(action.run.name, action.name, action.attempt)
+        final = self._home.action_log(action.ref)
         try:
             final.parent.mkdir(mode=0o700, exist_ok=True, parents=True)
             first = self._home.worker_log(unit)
@@ -189,7 +189,7 @@ class Actions:
         return None
 
     def finished(self, worker: Worker, frame: wire.Finished) -> None:
-        action = self.mine(worker, frame.run, frame.action, frame.attempt)
+        action = self.mine(worker, AttemptRef.of(frame))
         ack = wire.FinishedAck(run=frame.run, action=frame.action, attempt=frame.attempt)
         if action is None:  # what it tells again may be on its way to the disk
             self.on_disk(functools.partial(worker.send, ack))

@@ -15,7 +15,7 @@ import msgspec
 from flyte import wire
 from flyte.errors import BaseRuntimeError, InvalidInputError
 from flyte.names import child_names
-from flyte.wire import ActionPhase, ErrorInfo
+from flyte.wire import ActionPhase, AttemptRef, ErrorInfo
 from tarmac import checks
 from tarmac.control.errands import Errands
 from tarmac.control.live import KnownTask, LiveAction, Pool, Worker, accepted, result_of_call
@@ -56,7 +56,7 @@ class Children:
         self._call(worker, frame, None)
 
     def _call(self, worker: Worker, frame: wire.Call, prepared: _Prepared | None) -> None:
-        parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        parent = self._actions.mine(worker, AttemptRef.of(frame))
         if parent is None or frame.key in parent.calls:
             return
         name, child = _child(parent, frame)
@@ -171,7 +171,7 @@ class Children:
         answer = functools.partial(worker.send, wire.CallResult(key=frame.key, action="", phase=_P.ABORTED))
         if (worker.unit, frame.key) in self._preparing:
             self._preparing[worker.unit, frame.key] = False
-        parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        parent = self._actions.mine(worker, AttemptRef.of(frame))
         child = parent.calls.pop(frame.key, None) if parent else None
         if parent is None or child is None:
             answer()

@@ -60,17 +60,17 @@ class ActionRecords:
         """The log file of an attempt (the last by default), and whether nothing more will be written to it."""
         action = (await self.get(run, name)).action
         number = attempt or action.attempt
-        return *self.attempt_log(run, name, number), number
+        return *self.attempt_log(wire.AttemptRef(run, name, number)), number
 
-    def attempt_log(self, run: str, name: str, attempt: int) -> tuple[LogFile, Callable[[], bool]]:
+    def attempt_log(self, ref: wire.AttemptRef) -> tuple[LogFile, Callable[[], bool]]:
         """The log file of an attempt that is known to be, and whether nothing more will be written to it."""
 
         def current() -> LiveAction | None:
-            known = self._runs.live.get(run)
-            found = known.actions.get(name) if known else None
-            return None if found is None or found.over or found.attempt != attempt else found
+            known = self._runs.live.get(ref.run)
+            found = known.actions.get(ref.action) if known else None
+            return None if found is None or found.over or found.attempt != ref.attempt else found
 
-        return self._log_of(run, name, attempt, current), lambda: current() is None
+        return self._log_of(ref, current), lambda: current() is None
 
     async def abort(self, name: str, action_name: str, reason: str, by: str) -> wire.Action:
         """Abort an action and everything beneath it; when this returns that is on disk.
@@ -100,9 +100,9 @@ class ActionRecords:
             raise ActionNotFoundError(f"run {run!r} has no action {name!r}; see `flyte get action {run}`")
         return found, attempts
 
-    def _log_of(self, run: str, action: str, attempt: int, current: Callable[[], LiveAction | None]) -> LogFile:
+    def _log_of(self, ref: wire.AttemptRef, current: Callable[[], LiveAction | None]) -> LogFile:
         """The log of an attempt; `current` gives its action as long as it runs."""
-        final = self._home.action_log(run, action, attempt)
+        final = self._home.action_log(ref)
         found = current()
         if found is None or found.worker is None:
             return final

@@ -9,7 +9,7 @@ from typing import Any
 
 from flyte import wire
 from flyte.names import step_name
-from flyte.wire import ActionPhase
+from flyte.wire import ActionPhase, AttemptRef
 from tarmac.control.live import LiveAction, Worker, event_of, step
 from tarmac.control.runs.actions import Actions
 from tarmac.control.runs.failures import sentence
@@ -25,7 +25,7 @@ class Steps:
         self._actions = actions
 
     def look_up(self, worker: Worker, frame: wire.TraceLookup) -> None:
-        parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        parent = self._actions.mine(worker, AttemptRef.of(frame))
         known = _recorded(parent, frame.step) if parent else None
         if known is None or not known.over:
             worker.send(wire.TraceResult(key=frame.key))
@@ -33,7 +33,7 @@ class Steps:
             worker.send(wire.TraceResult(key=frame.key, found=True, outputs=known.result(), error=known.error))
 
     def record(self, worker: Worker, frame: wire.TraceRecord) -> None:
-        parent = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        parent = self._actions.mine(worker, AttemptRef.of(frame))
         answer = wire.TraceResult(key=frame.key, found=True)
         if parent is None or _recorded(parent, frame.step) is not None:  # it may be on its way to the disk
             self._journal.post(Change(), lambda: worker.send(answer))
@@ -70,7 +70,7 @@ class Steps:
         self._journal.post(change, then)
 
     def progress(self, worker: Worker, frame: wire.Progress) -> None:
-        action = self._actions.mine(worker, frame.run, frame.action, frame.attempt)
+        action = self._actions.mine(worker, AttemptRef.of(frame))
         if action is not None:
             body, reports = _apart(action, frame.body)
             event = event_of(self._journal, action, frame.message, {"progress": body})

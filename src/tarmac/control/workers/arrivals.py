@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flyte import wire
-from flyte.wire import ErrorInfo
+from flyte.wire import AttemptRef, ErrorInfo
 from tarmac.control.live import Worker
 from tarmac.control.ports import Returning
 from tarmac.control.workers.dispatch import Dispatch
@@ -46,9 +46,9 @@ class Arrivals:
 
     def _compare(self, worker: Worker, held: Sequence[wire.InFlight]) -> None:
         """What the worker says it has in flight, with what we think it has."""
-        in_flight = {(each.run, each.action, each.attempt) for each in held}
+        in_flight = set(map(AttemptRef.of, held))
         for action in list(worker.actions.values()):
-            if (action.run.name, action.name, action.attempt) not in in_flight:
+            if action.ref not in in_flight:
                 self._dispatch.release(action)
                 lost = ErrorInfo(code="WorkerLostError", message="the order to run it was lost", kind="system")
                 self._dispatch.lifecycle.failed(action, lost, counted=False)
@@ -59,8 +59,7 @@ class Arrivals:
         """The worker still has an action in flight: it is that worker's again, or nobody's."""
         action = self._recovery.held(worker, held)
         if action is None:
-            stray = (held.run, held.action, held.attempt)
-            self._dispatch.strays.cut_off(worker, stray, "it is not this worker's any more", PATIENCE)
+            self._dispatch.strays.cut_off(worker, AttemptRef.of(held), "it is not this worker's any more", PATIENCE)
         elif action.worker is not worker:
             self._dispatch.takes_up(worker, action)
 

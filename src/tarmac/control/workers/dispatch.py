@@ -169,7 +169,7 @@ class Dispatch:
         if worker is None:
             return
         if len(worker.actions) > 1:  # others run in the same process
-            self.strays.cut_off(worker, (action.run.name, action.name, action.attempt), reason, self._settings.grace)
+            self.strays.cut_off(worker, action.ref, reason, self._settings.grace)
         else:
             self.lifecycle.keep_log(action, worker.unit)
             self.supply.stop(worker, self._settings.grace, reason)

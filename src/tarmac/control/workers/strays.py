@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable
 
 from flyte import wire
-from tarmac.control.live import Pool, Stray, Worker
+from flyte.wire import AttemptRef
+from tarmac.control.live import Pool, Worker
 from tarmac.control.workers.supply import Supply
 
 PATIENCE = 1.0
@@ -25,21 +26,20 @@ class Strays:
         self._on_room = on_room
         self._loop = asyncio.get_running_loop()
 
-    def cut_off(self, worker: Worker, stray: Stray, reason: str, patience: float) -> None:
+    def cut_off(self, worker: Worker, stray: AttemptRef, reason: str, patience: float) -> None:
         """Have the worker cancel what is not its own any more; until it has, it is given nothing."""
-        run, action, attempt = stray
         worker.strays.add(stray)
         worker.takes_nothing()
-        worker.send(wire.AbortAction(run=run, action=action, attempt=attempt, reason=reason))
+        worker.send(wire.AbortAction(**stray._asdict(), reason=reason))
         self._loop.call_later(patience, self._end, worker, stray)
 
-    def over(self, worker: Worker, stray: Stray) -> None:
+    def over(self, worker: Worker, stray: AttemptRef) -> None:
         """The worker is done with it."""
         worker.strays.discard(stray)
         if worker.pool.reuse and worker.takes_more():
             self._on_room(worker.pool)
 
-    def _end(self, worker: Worker, stray: Stray) -> None:
+    def _end(self, worker: Worker, stray: AttemptRef) -> None:
         """It is still at it, and does not listen: the process is ended as soon as no others run in it."""
         if stray not in worker.strays or worker.unit not in self._supply.workers:
             return
