@@ -268,7 +268,10 @@ def test_a_filter_that_nothing_fits_says_how_many_there_are(shell: Shell, fake: 
     assert (done.code, done.err) == (0, "no run fits; without the filters there are 2\n")
 
 
-@pytest.mark.parametrize("words", [["--created-after", "1x"], ["--in-phase", "flying"], ["--with-label", "team"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--created-after", "1x"], ["--in-phase", "flying"], ["--with-label", "team"], ["--with-label", "team=a,b"]],
+)
 def test_a_filter_that_means_nothing_is_refused(shell: Shell, words: list[str]) -> None:
     assert shell("get", "run", *words).code == 2
 

@@ -623,3 +623,9 @@ def test_files_are_sent_once(connected: FakePlatform, tmp_path: Path, monkeypatc
 def test_every_public_name_is_there() -> None:
     assert sorted(remote.__all__) == remote.__all__
     assert all(getattr(remote, name) for name in remote.__all__)
+
+
+def test_a_label_that_no_run_can_have_is_refused_by_name(connected: FakePlatform) -> None:
+    with pytest.raises(ValueError, match=r"label value 'a,b' at with_labels must be .* without ','"):
+        list(Run.listall(with_labels={"team": "a,b"}))
+    assert connected.seen == []

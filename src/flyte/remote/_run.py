@@ -13,7 +13,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
 
-from flyte import wire
+from flyte import rules, wire
 from flyte._absent import Absent
 from flyte._client.client import Client
 from flyte._sync import streamable, syncable, syncable_classmethod, syncable_when
@@ -105,7 +105,9 @@ class Run(RunRecord):
 
         They are fetched page by page on demand. This process itself filters by `created_by_subject`, `with_label_keys`
         and `updated_at`, and fetches every run to find the oldest: add a task, a time or a label.
+        Raises ValueError for labels that no run can have, such as a value with a comma.
         """
+        rules.check_labels(with_labels or {}, "with_labels")
         if limit < 1:
             return
         runs: Runs = runs_in_force().scoped(project, domain)

@@ -144,7 +144,7 @@ def labels_of(written: list[str]) -> dict[str, str]:
     for part in _split(written):
         key, equals, value = part.partition("=")
         if not key or not equals:
-            raise InvalidInputError(f"label is {part!r}; write it as key=value")
+            raise InvalidInputError(f"label is {part!r}; write it as key=value, without commas in key and value")
         labels[key] = value
     return labels
 

@@ -102,7 +102,7 @@ def get_run(
         phases=tuple(_phases(phases)),
         task_contains=task_name,
         version=task_version,
-        labels=pairs(labels, "--with-label"),
+        labels=_labels(labels),
         created_after=_time(created_after),
         created_before=_time(created_before),
     )
@@ -112,6 +112,16 @@ def get_run(
 
 PARTS = {"timed-out": "timed_out", "waiting": "waiting_for_resources"}
 """Other spellings of phases."""
+
+
+def _labels(words: tuple[str, ...]) -> dict[str, str]:
+    """The labels of `--with-label`. Raises UsageError for one that no run can have."""
+    labels = pairs(words, "--with-label")
+    try:
+        rules.check_labels(labels, "--with-label")
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+    return labels
 
 
 def _phases(words: Sequence[str]) -> list[ActionPhase]:
