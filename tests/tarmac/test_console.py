@@ -22,6 +22,8 @@ from flyte.wire import (
     ActionPhase,
     App,
     AppStatus,
+    ArtifactRequest,
+    ArtifactSpec,
     CacheUse,
     EnvironmentSpec,
     ErrorInfo,
@@ -636,6 +638,36 @@ async def test_an_actions_links_are_buttons_that_tell_the_other_page_nothing(ser
     shown = await page(server, f"/runs/{await add(server)}")
     (button,) = [attributes for element, attributes in shown.elements if attributes.get("href") == link.uri]
     assert (button["target"], button["rel"], EVIL in shown.text) == ("_blank", "noopener noreferrer", True)
+
+
+async def test_a_list_of_objects_is_a_table_of_its_first_rows(server: Server) -> None:
+    name = await add(server)
+    rows: list[dict[str, object]] = [{"city": f"{EVIL} {n}", "days": n} for n in range(250)]
+    server.control.move(name, ActionPhase.SUCCEEDED, outputs=[[*rows, {"city": None, "late": True}]])
+    shown = await page(server, f"/runs/{name}")
+    assert [element for element, _ in shown.elements].count("tr") == 101
+    assert f"{EVIL} 99" in shown.text
+    assert f"{EVIL} 100" not in shown.text
+    assert "251 rows, the first 100 of them" in shown.text
+    for other in ([{"a": 1}], [{"a": 1}, 2], [{"a": {"b": 1}}, {"a": 2}]):
+        assert rendering.records(other) is None
+
+
+async def test_the_pages_of_artifacts_show_versions_and_who_made_them(server: Server) -> None:
+    assert "There is no artifact yet." in (await page(server, "/artifacts")).text
+    run = await add(server)
+    for version in ("1.0", "2.0"):
+        spec = ArtifactSpec(name="model", version=version, description=EVIL, attrs={"epochs": version})
+        request = ArtifactRequest(spec=spec, value=msgspec.Raw(b'"/f"'), schema={"title": "File"}, run=run, action="a0")
+        await server.control.artifacts.create(request, "owner")
+    listed = await page(server, "/artifacts")
+    assert ("2.0" in listed.text, EVIL in listed.text) == (True, True)
+    assert f"{HOME}/artifacts/model" in [attributes.get("href") for _, attributes in listed.elements]
+    one = await page(server, "/artifacts/model?version=1.0")
+    links = [attributes.get("href") for _, attributes in one.elements]
+    assert f"{HOME}/artifacts/model?version=2.0" in links
+    assert f"{HOME}/runs/{run}?action=a0" in links
+    assert '"/f"' in one.text
 
 
 async def test_a_report_is_a_page_of_an_origin_of_its_own(server: Server) -> None:

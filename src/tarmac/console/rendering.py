@@ -24,6 +24,10 @@ LONGEST_VALUE = 20_000
 """How many characters of a value a page shows; a link leads to the rest."""
 
 
+ROWS_SHOWN, COLUMNS_SHOWN, LONGEST_CELL = 100, 20, 200
+"""How much of a list of objects is shown as a table; a list with more columns is shown as JSON."""
+
+
 def duration(seconds: float | None) -> str:
     """`32 ms`, `1.2 s`, `1m 15s`, `2h 5m`, `3d 4h`; empty for None."""
     return "" if seconds is None else moments.duration(seconds)
@@ -68,6 +72,33 @@ class _Preview(msgspec.Struct):
 class _Frame(msgspec.Struct):
     uri: str
     preview: _Preview
+
+
+def records(value: Any) -> Records | None:
+    """A list of objects with plain fields, as a table of its first rows; None for any other value."""
+    raw = bytes(value) if isinstance(value, msgspec.Raw) else msgspec.json.encode(value)
+    if not raw.startswith(b"[{"):
+        return None
+    try:
+        rows = msgspec.json.decode(raw, type=list[dict[str, str | int | float | bool | None]])
+    except msgspec.ValidationError:
+        return None
+    columns = list(dict.fromkeys(name for row in rows[:ROWS_SHOWN] for name in row))
+    if len(rows) < 2 or len(columns) > COLUMNS_SHOWN:
+        return None
+    shown = [["" if row.get(name) is None else _cell(row[name]) for name in columns] for row in rows[:ROWS_SHOWN]]
+    return Records(columns, shown, len(rows))
+
+
+def _cell(value: str | float | bool | None) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}…"
+
+
+class Records(msgspec.Struct):
+    columns: list[str]
+    rows: list[list[str]]
+    count: int
 
 
 def code(text: str) -> Markup:
@@ -120,7 +151,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        duration=duration, ago=ago, clock=clock, pretty=pretty, spent=spent, code=code, frames=frames, frame=frame
+        duration=duration,
+        ago=ago,
+        clock=clock,
+        pretty=pretty,
+        spent=spent,
+        code=code,
+        frames=frames,
+        frame=frame,
+        records=records,
     )
     environment.globals.update(asset=asset)
     return environment
