@@ -64,7 +64,7 @@ class Platform:
         if user is not None:
             for made in (folder, self.work, self.user):
                 os.chown(made, user.number, user.number)
-        self._settings = settings or {}
+        self.settings = settings or {}
 
     @property
     def env(self) -> dict[str, str]:
@@ -75,7 +75,7 @@ class Platform:
             path += os.pathsep + sysconfig.get_path("purelib")
         cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))  # packages are fetched once for all
         own = {"TARMAC_HOME": str(self.home), "HOME": str(self.user), "PYTHONPATH": path, "UV_CACHE_DIR": cache}
-        return {**kept, **own, **{f"TARMAC_{name.upper()}": value for name, value in self._settings.items()}}
+        return {**kept, **own, **{f"TARMAC_{name.upper()}": value for name, value in self.settings.items()}}
 
     @property
     def remote_env(self) -> dict[str, str]:

@@ -139,6 +139,11 @@ def _silent(chance: random.Random, key: str) -> _Drawn:
     return "silent", {"seconds": 4}, _gives("done")
 
 
+def _large(chance: random.Random, key: str) -> _Drawn:
+    size = chance.randrange(40_000, 100_000)
+    return "large", {"key": key, "size": size}, _gives(len(key) * size)
+
+
 def _slow(chance: random.Random, key: str) -> _Drawn:
     return "imported", {}, _gives(1)
 
@@ -162,6 +167,7 @@ KINDS: dict[str, tuple[int, _Draw]] = {
     "limits": (3, _limits),
     "silent": (1, _silent),
     "slow": (3, _slow),
+    "large": (4, _large),
 }
 
 FAILURES = {"flaky_once": 1, "flaky_twice": 2, "comeback": 1, "hopeless": 1}

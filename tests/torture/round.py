@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tarmac.cli.front_door import free_front_door
 from tests.faults.world import World
 from tests.platform_fixture import Platform
-from tests.torture import app
+from tests.torture import app, storage
 from tests.torture.app import Pinger
 from tests.torture.killing import WEIGHTS, Killer, strike
 from tests.torture.kinds import KINDS
@@ -68,6 +68,7 @@ def _hurt(platform: Platform, plan: Plan, up: Callable[[], None]) -> Round:
     load.stop()
     stuck = _wait_for_the_rest(load)
     pinger.stop()
+    stuck += storage.violations(platform, world, platform.settings.get("database_url", ""))
     world.http.close()
     platform.down()
     return Round(plan, platform, load, killer, pinger, stuck)

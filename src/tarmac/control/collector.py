@@ -184,7 +184,8 @@ class Collector:
         waiting = list(kept)
         while waiting and any(finding.old for finding in named):
             try:
-                waiting += [name async for text in self._texts(waiting.pop()) for name in _spare(text, named)]
+                async for text in self._texts(waiting.pop()):
+                    waiting += await asyncio.to_thread(_spare, text, named)  # it may be much: others go on meanwhile
             except NotFoundError:  # it is named, and was lost; or it was removed by hand meanwhile
                 continue
 

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 
 import flyte
 from flyte.errors import NonRecoverableError
+from flyte.io import File
 
 from .notes import note, noted, times
 
@@ -46,6 +47,28 @@ async def nest(where: str, key: str, depth: int) -> int:
     with noted(where):
         below = 0 if depth == 0 else await nest(where=where, key=f"{key}.{depth}", depth=depth - 1)
         return below + 1
+
+
+@env.task
+async def made(where: str, key: str, size: int) -> tuple[File[bytes], str]:
+    """A file and a value that are large: both are stored apart from the row."""
+    with noted(where):
+        file: File[bytes] = File.new_remote("large.bin")
+        async with file.open("wb") as opened:
+            for _ in range(8):
+                await opened.write(key.encode() * (size // 8))
+        return file, key * size
+
+
+@env.task
+async def large(where: str, key: str, size: int) -> int:
+    with noted(where):
+        file, text = await made(where=where, key=key, size=size)
+        async with file.open("rb") as opened:
+            content = await opened.read()
+        assert content == key.encode() * (size // 8 * 8)
+        assert text == key * size
+        return len(text)
 
 
 @env.task
