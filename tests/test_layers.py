@@ -22,6 +22,7 @@ GROUND = {
     "model",
     "process",
     "heartbeat",
+    "schedule",
     "settings",
     "starting",
     "workload_files",
@@ -78,6 +79,7 @@ INSIDE_CONTROL: dict[str, set[str]] = {
     "collector": CONTROL_GROUND,
     "keys": CONTROL_GROUND,
     "projects": CONTROL_GROUND,
+    "triggers": CONTROL_GROUND | {"runs"},
     "inbox": CONTROL_GROUND | {"workers", "runs"},
     "watching": CONTROL_GROUND | {"runs", "apps"},
 }

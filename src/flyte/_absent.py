@@ -2,8 +2,8 @@
 
 A program meets such a name in three forms, and each says more than that it is not there:
 
-- `flyte.notify`, `flyte.remote.Trigger`: a module's `__getattr__` asks `missing`, a class has an `Absent` for each such
-  member. That is an AttributeError: `hasattr` stays False, and `getattr` takes its default.
+- `flyte.notify`, `flyte.remote.Artifact`: a module's `__getattr__` asks `missing`, a class has an `Absent` for each
+  such member. That is an AttributeError: `hasattr` stays False, and `getattr` takes its default.
 - `from flyte.config import get_config_file`: the same `__getattr__`, but Python would put a sentence of its own in
   place of an AttributeError there. So it is an ImportError.
 - `import flyte.ai`, `from flyte.ai.agents import Agent`: a file for each module in `_absent_modules`, where `flyte`
@@ -51,8 +51,6 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "PartitionSchema": "artifacts have no partitions; put what tells them apart into `attrs`",
         "Condition": "there are no conditions",
         "Settings": "the platform's settings are TARMAC_* variables, see docs/settings.md",
-        "Trigger": "schedules are accepted and not carried out; call `flyte.run` from cron or a systemd timer",
-        "TriggerDetails": "schedules are accepted and not carried out; call `flyte.run` from cron or a systemd timer",
     },
     "flyte.remote.Run": {
         "get_debug_url": "there is no debug mode; run the task with `flyte.init()` under your debugger"

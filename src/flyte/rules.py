@@ -260,6 +260,7 @@ LABEL_VALUE = Text(
     250,
     re.compile(r"[^,\x00-\x1f\x7f-\x9f\u2028\u2029]*"),
 )
+TRIGGER_NAME = Text("trigger name", _NAME_FORM, 100, _NAME)
 CONTEXT_KEY = Text("custom context key", "be 1 to 200 printable characters", 200, _PRINTABLE)
 HOST = Text(
     "host name",
@@ -316,7 +317,7 @@ def _check_mapping(mapping: Mapping[str, str], of_key: Text, of_value: Text, whe
             raise ValueError(str(found.under(where)))
 
 
-# ------------------------------------------------------------------------------------------------------------- numbers
+# --------------------------------------------------------------------------------------------- numbers, collections
 
 _LONGEST = 315_360_000
 """Seconds of ten years."""
@@ -336,12 +337,11 @@ MAX_REPLICAS = Number("max_replicas", 1, 1_000)
 CONCURRENCY = Number("concurrency", 1, 100_000)
 REQUEST_RATE = Number("request rate", 1, 1_000_000)
 ACTION_CONCURRENCY = Number("max_action_concurrency", 0, 100_000)
+MINUTES = Number("number of minutes", 0, 5_256_000)
 PORT = Number("port", 1, 65_535)
 CORES = Number("number of cores", 0, 1_000_000)
 BYTES = Number("number of bytes", 0, 2**62)
 PYTHON_VERSION = Number("part of a Python version", 0, 999)
-
-# --------------------------------------------------------------------------------------------------------- collections
 
 ITEMS = Size("items", 100_000)
 LABELS = Size("labels", 100)

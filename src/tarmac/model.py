@@ -155,5 +155,10 @@ def subject_of_project(id: str) -> str:
     return f"project/{id}"
 
 
+def subject_of_trigger(key: tuple[str, str, str, str]) -> str:
+    """`key`: project, domain, task and name."""
+    return f"trigger/{'/'.join(key)}"
+
+
 def subject_of_deployment(deployment: str) -> str:
     return f"deployment/{deployment}"

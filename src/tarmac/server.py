@@ -68,17 +68,17 @@ async def serve(home: homes.Home, settings: all_settings.Settings) -> None:
         return control.accept(link, hello)
 
     links = await listen(home.link_socket, accept)
-    tidy = asyncio.create_task(control.keep_tidy())
+    upkeep = asyncio.create_task(control.upkeep())
     http = asyncio.create_task(server.serve())
     came_up()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    await asyncio.wait([asyncio.ensure_future(stop.wait()), http, tidy], return_when=asyncio.FIRST_COMPLETED)
-    for task in (http, tidy):
+    await asyncio.wait([asyncio.ensure_future(stop.wait()), http, upkeep], return_when=asyncio.FIRST_COMPLETED)
+    for task in (http, upkeep):
         if task.done() and (error := task.exception()) is not None:
             log.error("the control plane ends", exc_info=error)
-    await _close(server, http, links, tidy, store)
+    await _close(server, http, links, upkeep, store)
 
 
 def _http(app: object, socket: Path) -> uvicorn.Server:
@@ -105,13 +105,13 @@ async def _close(
     server: uvicorn.Server,
     http: asyncio.Task[None],
     links: Links,
-    tidy: asyncio.Task[None],
+    upkeep: asyncio.Task[None],
     store: Store,
 ) -> None:
     links.close()
     server.should_exit = True
-    tidy.cancel()
-    await asyncio.wait([http, tidy], timeout=4)
+    upkeep.cancel()
+    await asyncio.wait([http, upkeep], timeout=4)
     await store.close()
 
 

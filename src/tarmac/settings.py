@@ -125,6 +125,13 @@ SETTINGS: tuple[Setting, ...] = (
         "`always`: for every image that names packages or a Python; `never`: what is missing is an error.",
         ("auto", "always", "never"),
     ),
+    Setting(
+        "missed",
+        "latest",
+        "What becomes of the times at which a trigger was due while the platform was down: `latest`: the last of them "
+        "is made up for; `all`: each of the last 100; `skip`: none.",
+        ("latest", "all", "skip"),
+    ),
     Setting("image_timeout", 600, "Seconds that it may take to make one environment."),
     Setting("log_level", "WARNING", "How much the platform's own processes write into logs/."),
 )
@@ -164,6 +171,7 @@ class Settings:
     isolation: str
     warm: bool
     images: str
+    missed: str
     image_timeout: float
     log_level: str
 

@@ -165,6 +165,7 @@ RECORDS: list[tuple[str, str, type[wire.Record]]] = [
     ("POST", "/v1/secrets", wire.SecretRequest),
     ("POST", "/v1/keys", wire.KeyRequest),
     ("POST", "/v1/projects", wire.Project),
+    ("POST", "/v1/triggers", wire.TriggerRequest),
     ("POST", "/v1/images/prune", wire.PruneRequest),
     ("PUT", "/v1/projects/flytesnacks", wire.Project),
     ("POST", "/v1/runs/none/abort", wire.AbortRequest),
@@ -180,7 +181,15 @@ async def test_no_other_record_hurts_anybody(world: World) -> None:
 
 WHOLE = (b"", b"null", b"[]", b"0", b'"x"', b"{", b"\xff", b"[" * 5_000, b'{"a":' * 5_000, b"\0")
 
-GOOD_PARTS = {"run": "RUN", "action": "a0", "app": "victim-app", "digest": "0" * 64, "name": "victim.add", "id": "none"}
+GOOD_PARTS = {
+    "run": "RUN",
+    "action": "a0",
+    "app": "victim-app",
+    "digest": "0" * 64,
+    "name": "victim.add",
+    "task": "victim.add",
+    "id": "none",
+}
 VALUES = (
     "", "%00", "a%00b", "=", "%2F", "..", "%2E%2E", "x" * 3_000, "%ED%A0%80", "%FF", "%0A", "0", "-1", "1e308", "NaN",
     "inf", "~", "~00", "~2e2e", "~ff", "9223372036854775807", "9223372036854775808", "1" * 400,

@@ -24,7 +24,7 @@ SCHEDULED = """
 
     env = flyte.TaskEnvironment("weather")
 
-    @env.task(triggers=flyte.Trigger.hourly(), pod_template="p")
+    @env.task(triggers=flyte.Trigger.hourly(queue="q"), pod_template="p")
     async def report() -> int:
         return 1
 
@@ -50,8 +50,8 @@ def test_deploying_says_each_declaration_without_effect_once(
     (deployed,) = flyte.deploy(program.env)
     flyte.deploy(program.env)
     assert warnings(caplog) == [
-        "triggers= of weather.report has no effect: nothing starts the task by itself; call `flyte.run` from cron or a "
-        "systemd timer (docs/limits.md)",
+        "Trigger(queue=) (`hourly`) of weather.report has no effect: there are no queues; all tasks share the "
+        "platform's slots (docs/limits.md)",
         "pod_template= of weather.report, weather.fetch has no effect: every action and replica is a process of this "
         "machine, not a pod (docs/limits.md)",
     ]
@@ -64,7 +64,7 @@ def test_a_run_of_the_code_says_it_once_for_all_runs(
     program = project.load(SCHEDULED)
     flyte.run(program.fetch)
     flyte.run(program.fetch)
-    assert [line.split(" ")[0] for line in warnings(caplog)] == ["triggers=", "pod_template="]
+    assert [line.split(" ")[0] for line in warnings(caplog)] == ["Trigger(queue=)", "pod_template="]
 
 
 def test_the_specs_carry_what_their_pages_show(connected: FakePlatform, project: Project) -> None:
@@ -74,7 +74,7 @@ def test_the_specs_carry_what_their_pages_show(connected: FakePlatform, project:
     assert specs["weather.fetch"] == [
         "pod_template= has no effect: every action and replica is a process of this machine, not a pod"
     ]
-    assert [line.split(" ")[0] for line in specs["weather.report"]] == ["triggers=", "pod_template="]
+    assert [line.split(" ")[0] for line in specs["weather.report"]] == ["Trigger(queue=)", "pod_template="]
 
 
 def test_the_list_is_no_part_of_the_version(
@@ -97,7 +97,7 @@ def test_strict_refuses_it_before_anything_is_sent(connected: FakePlatform, proj
         lambda: flyte.with_runcontext(strict=True).run(program.fetch),
     ):
         with pytest.raises(
-            InvalidInputError, match=r"(?s)strict: triggers= of weather.report.*pod_template= of weather"
+            InvalidInputError, match=r"(?s)strict: Trigger\(queue=\) .* of weather.report.*pod_template= of weather"
         ) as no:
             call()
         assert no.value.code == "NoEffectError"
@@ -239,7 +239,7 @@ def test_a_number_of_replicas_that_is_kept_is_not_named(count: Any) -> None:
 # Nothing is left out: each option of the API either does something, or has its row.
 
 EFFECTIVE = {
-    "TaskOptions": "short_name cache retries timeout docs report links produces_artifacts max_inline_io_bytes",
+    "TaskOptions": "short_name cache retries timeout docs report links triggers produces_artifacts max_inline_io_bytes",
     "TaskEnvironment": "name depends_on description secrets env_vars resources image include reusable cache",
     "AppEnvironment": "name depends_on description secrets env_vars resources image include port args command "
     "requires_auth scaling domain links parameters inputs timeouts",

@@ -139,7 +139,7 @@ def test_allow_lists_are_kept(fake: FakePlatform, monkeypatch: pytest.MonkeyPatc
         assert http.post("/run-task/production/flytesnacks/allowed", json={}, headers=KEY).status_code == 403
         assert http.get("/app/other", headers=KEY).status_code == 403
         assert http.post("/trigger/task/other/activate", headers=KEY).status_code == 403
-        assert http.post("/trigger/task/trigger/activate", headers=KEY).status_code == 501
+        assert http.post("/trigger/task/trigger/activate", headers=KEY).status_code == 404
 
 
 def test_it_looks_after_other_apps_but_not_itself(fake: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:

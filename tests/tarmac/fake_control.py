@@ -140,6 +140,7 @@ class FakeControl:
         self.storage = FakeStorage(self)
         self.cache = FakeCache(self)
         self.artifacts = FakeArtifacts(self)
+        self.triggers = FakeTriggers(self)
         self.did: list[tuple[str, str]] = []
         """(what, by) for everything that was asked for in somebody's name."""
 
@@ -346,6 +347,45 @@ class FakeArtifacts(_Part):
         if latest:
             found = list({each.name: each for each in reversed(found)}.values())
         return found[offset : offset + limit]
+
+
+class FakeTriggers(_Part):
+    def __init__(self, fake: FakeControl) -> None:
+        super().__init__(fake)
+        self.records: dict[tuple[str, str], wire.Trigger] = {}
+
+    async def create(self, request: wire.TriggerRequest, by: str) -> wire.Trigger:
+        self._fake.did.append((f"create trigger {request.trigger.name}", by))
+        record = wire.Trigger(
+            project=request.project,
+            domain=request.domain,
+            task=request.task,
+            name=request.trigger.name,
+            spec=request.trigger,
+            active=request.trigger.active,
+            declared=False,
+        )
+        self.records[record.task, record.name] = record
+        return record
+
+    async def get(self, project: str, domain: str, task: str, name: str) -> wire.Trigger:
+        if (task, name) not in self.records:
+            raise NotFoundError(f"no trigger {name!r} of {task}")
+        return self.records[task, name]
+
+    async def switch(self, project: str, domain: str, task: str, name: str, active: bool, by: str) -> wire.Trigger:
+        self._fake.did.append((f"{'activate' if active else 'pause'} trigger {name}", by))
+        changed = msgspec.structs.replace(await self.get(project, domain, task, name), active=active)
+        self.records[task, name] = changed
+        return changed
+
+    async def delete(self, project: str, domain: str, task: str, name: str, by: str) -> None:
+        await self.get(project, domain, task, name)
+        self._fake.did.append((f"delete trigger {name}", by))
+        del self.records[task, name]
+
+    async def list(self, project: str, domain: str, task: str | None = None, limit: int = 100) -> list[wire.Trigger]:
+        return [record for record in self.records.values() if task in (None, record.task)][:limit]
 
 
 class FakeDeployments(_Part):

@@ -99,6 +99,13 @@ class Interface:
                 dumped[spec.name] = default[0]
         return dumped
 
+    def dump_given(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Some of the inputs as a JSON object, without the defaults of the others."""
+        return {
+            name: _dump(self.inputs[name].codec, value, f"input {name!r} of {self.owner}")
+            for name, value in values.items()
+        }
+
     def load_inputs(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Values from a JSON object. Raises InvalidInputError for missing, unknown or ill-typed ones."""
         for name in data:

@@ -51,7 +51,8 @@ class Note:
         return f"{self.option} of {shown} has no effect: {self.instead} (docs/limits.md)"
 
 
-_UNSCHEDULED = "nothing starts the task by itself; call `flyte.run` from cron or a systemd timer"
+_NO_ANNOTATIONS = "runs have labels only"
+_NO_NOTICES = "nobody is notified; watch `run.stream()`, or send it from a task"
 _NO_PODS = "every action and replica is a process of this machine, not a pod"
 _NO_QUEUES = "there are no queues; all tasks share the platform's slots"
 _NO_ACCOUNTS = "processes run as the user who started the platform"
@@ -127,7 +128,10 @@ TASK_ENVIRONMENT: tuple[Row[TaskEnvironment], ...] = (
 )
 
 TASK: tuple[Row[TaskTemplate[..., Any, Any]], ...] = (
-    Row("triggers=", _UNSCHEDULED, lambda task: task.options.triggers),
+    Row("Trigger(queue=)", _NO_QUEUES, lambda task: _any_trigger(task, "queue")),
+    Row("Trigger(interruptible=)", _NO_SPOT, lambda task: _any_trigger(task, "interruptible")),
+    Row("Trigger(annotations=)", _NO_ANNOTATIONS, lambda task: _any_trigger(task, "annotations")),
+    Row("Trigger(notifications=)", _NO_NOTICES, lambda task: _any_trigger(task, "notifications")),
     Row("queue=", _NO_QUEUES, lambda task: task.options.queue),
     Row("interruptible=", _NO_SPOT, lambda task: task.options.interruptible),
     Row("service_account=", _NO_ACCOUNTS, lambda task: task.options.service_account),
@@ -184,8 +188,8 @@ RUN: tuple[Row[Given], ...] = (
     _option("service_account", _NO_ACCOUNTS),
     _option("queue", _NO_QUEUES),
     _option("interruptible", _NO_SPOT),
-    _option("notifications", "nobody is notified; watch `run.stream()`, or send it from a task"),
-    _option("annotations", "runs have labels only"),
+    _option("notifications", _NO_NOTICES),
+    _option("annotations", _NO_ANNOTATIONS),
     _option("run_start_time", "a run starts when it is asked for"),
     _option("preserve_original_types", "values come back as their annotations say"),
     _option("debug", "there is no debug mode; run the task in local mode under your debugger"),
@@ -244,6 +248,10 @@ def _image(env: Environment) -> Any:
 def _image_layers(env: Environment) -> Any:
     image = _image(env)
     return image.layers if image is not None else ()
+
+
+def _any_trigger(task: TaskTemplate[..., Any, Any], option: str) -> _Shown | None:
+    return _shown("; ".join(each.name for each in task.options.triggers if getattr(each, option)))
 
 
 def _layers(env: Environment, kind: str) -> _Shown | None:

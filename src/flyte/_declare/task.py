@@ -156,6 +156,7 @@ class TaskTemplate(Generic[P, R, T]):
             source=_relative(file, line, root),
             report=self.options.report,
             links=links_of(self.name, self.options.links, known or Submission()),
+            triggers=[trigger.to_wire(self.interface) for trigger in self.options.triggers],
         )
 
     def override(self, **changes: Any) -> TaskTemplate[P, R, T]:

@@ -48,15 +48,17 @@ VERBS: dict[str, Verb] = {
     "get": Verb(
         "get:get",
         "Look at things",
-        "Runs, actions, tasks, apps, logs, inputs and outputs, the cache, secrets, projects.",
+        "Runs, actions, tasks, apps, logs, inputs and outputs, triggers, the cache, secrets, projects.",
     ),
     "images": Verb("images:images", "Look at things", "The environments that images became; remove unused ones."),
     "whoami": Verb("get:whoami", "Look at things", "Say as whom the platform knows you."),
     "abort": Verb("abort:abort", "Change things", "Stop a run or an action."),
-    "create": Verb("create:create", "Change things", "A secret, an API key, a project, a config file."),
-    "update": Verb("update:update", "Change things", "Start or stop an app."),
+    "create": Verb("create:create", "Change things", "A secret, an API key, a project, a trigger, a config file."),
+    "update": Verb("update:update", "Change things", "Start or stop an app, activate or pause a trigger."),
     "prune": Verb("prune:prune", "Change things", "Remove old runs, and files that nothing refers to."),
-    "delete": Verb("delete:delete", "Change things", "An app, a secret, an API key, results from the cache."),
+    "delete": Verb(
+        "delete:delete", "Change things", "An app, a secret, an API key, a trigger, results from the cache."
+    ),
 }
 
 EPILOG = """\b

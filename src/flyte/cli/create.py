@@ -1,4 +1,4 @@
-"""`flyte create secret | api-key | project | config`."""
+"""`flyte create secret | api-key | project | trigger | config`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import click
 
 from flyte.cli import render
 from flyte.cli.options import connect, examples, formatted, invocation, pairs, say, scoped
+from flyte.cli.triggers import create_trigger
 from flyte.cli.verbs import Verbs
 
 
 @click.group(cls=Verbs, epilog=examples("flyte create secret webhook-api-key", "flyte create api-key ci"))
 def create() -> None:
-    """Make a secret, an API key, a project, or a config file."""
+    """Make a secret, an API key, a project, a trigger, or a config file."""
+
+
+create.add_command(create_trigger)
 
 
 @create.command(

@@ -1,4 +1,4 @@
-"""`flyte delete app | artifact | secret | api-key | cache | local-cache`."""
+"""`flyte delete app | artifact | secret | api-key | trigger | cache | local-cache`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import click
 
 from flyte.cli.options import connect, examples, say, scoped
+from flyte.cli.triggers import delete_trigger
 from flyte.cli.verbs import Verbs
 
 _KEY = re.compile("[0-9a-f]{8,64}")
@@ -17,7 +18,10 @@ _KEY = re.compile("[0-9a-f]{8,64}")
 
 @click.group(cls=Verbs, epilog=examples("flyte delete app my-app", "flyte delete secret webhook-api-key"))
 def delete() -> None:
-    """Remove an app, an artifact, a secret, an API key, or results from the cache."""
+    """Remove an app, an artifact, a secret, an API key, a trigger, or results from the cache."""
+
+
+delete.add_command(delete_trigger)
 
 
 def _confirm(question: str, yes: bool) -> None:

@@ -1,4 +1,4 @@
-"""`flyte update app`: start or stop it."""
+"""`flyte update app | trigger`: start or stop it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import click
 
 from flyte.cli.options import connect, examples, say, scoped
+from flyte.cli.triggers import update_trigger
 from flyte.cli.verbs import Verbs
 
 WAIT = 120.0
@@ -15,7 +16,10 @@ WAIT = 120.0
 
 @click.group(cls=Verbs, epilog=examples("flyte update app my-app --deactivate"))
 def update() -> None:
-    """Start or stop an app."""
+    """Start or stop an app, activate or pause a trigger."""
+
+
+update.add_command(update_trigger)
 
 
 @update.command(

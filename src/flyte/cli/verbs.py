@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 DEVBOX = "there is no devbox; `flyte up` starts the platform on this machine, `flyte down` stops it"
-SCHEDULES = "schedules are accepted and not carried out; call `flyte run` from cron or a systemd timer"
 SETTINGS = "the platform's settings are TARMAC_* variables, see docs/settings.md"
 ARTIFACTS = "there are no artifacts; `flyte get io RUN` shows what a run returned"
 CONDITIONS = "there are no conditions; end the run, and let an app's handler start the next one"
@@ -29,10 +28,6 @@ ABSENT: Mapping[str, str] = {
     "edit": SETTINGS,
     "prefetch": "fetch the model in a task, and return a `flyte.io.Dir`",
     "gen": "the commands are described in docs/cli.md",
-    "get trigger": SCHEDULES,
-    "create trigger": SCHEDULES,
-    "update trigger": SCHEDULES,
-    "delete trigger": SCHEDULES,
     "get code": "call `flyte.remote.Run.get(RUN).download_code()` in Python",
     "get settings": SETTINGS,
     "get devbox": DEVBOX,

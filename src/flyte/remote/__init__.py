@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from flyte.remote._task import Task as Task
     from flyte.remote._task import TaskDetails as TaskDetails
     from flyte.remote._time_filter import TimeFilter as TimeFilter
+    from flyte.remote._trigger import Trigger as Trigger
+    from flyte.remote._trigger import TriggerDetails as TriggerDetails
     from flyte.remote._update import RunUpdate as RunUpdate
     from flyte.remote._upload import upload_dir as upload_dir
     from flyte.remote._upload import upload_file as upload_file
@@ -45,6 +47,7 @@ _MODULES = {
     "remote._secret": "Secret SecretTypes",
     "remote._task": "LazyEntity Task TaskDetails",
     "remote._time_filter": "TimeFilter",
+    "remote._trigger": "Trigger TriggerDetails",
     "remote._update": "RunUpdate",
     "remote._upload": "upload_dir upload_file",
     "remote._user": "User",
@@ -69,6 +72,8 @@ __all__ = [
     "Task",
     "TaskDetails",
     "TimeFilter",
+    "Trigger",
+    "TriggerDetails",
     "User",
     "auth_metadata",
     "upload_dir",

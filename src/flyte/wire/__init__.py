@@ -22,3 +22,4 @@ from flyte.wire.records import *  # noqa: F403
 from flyte.wire.runs import *  # noqa: F403
 from flyte.wire.specs import *  # noqa: F403
 from flyte.wire.storage import *  # noqa: F403
+from flyte.wire.triggers import *  # noqa: F403

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -158,6 +159,45 @@ class ActionLink(Record, frozen=True, kw_only=True):
 LINK_WORDS = ("runName", "actionName", "parentActionName", "podName", "project", "domain")
 
 
+class TriggerSpec(Record, frozen=True, kw_only=True):
+    """When a task is started by itself, and with what. With neither `cron` nor `every` only `flyte.run` starts it."""
+
+    name: Annotated[str, rules.TRIGGER_NAME]
+    """Unique among the triggers of its task."""
+    cron: rules.Line = ""
+    """A time table of five fields: minute, hour, day, month, weekday."""
+    timezone: rules.Line = "UTC"
+    """The IANA name of the time zone of `cron`, as `Europe/Berlin`."""
+    every: Annotated[int, rules.MINUTES] = 0
+    """Minutes from one fire to the next; 0 where there is a `cron`."""
+    start: Annotated[float, rules.MOMENT] | None = None
+    """What `every` is counted from; None is when the trigger was activated."""
+    active: bool = True
+    """Whether deploying it activates it."""
+    description: str = ""
+    inputs: msgspec.Raw = msgspec.Raw(b"{}")
+    """A JSON object: input name → value."""
+    time_inputs: list[rules.Line] = field(default_factory=list)
+    """Names of the inputs that get the time for which the run was due."""
+    env_vars: rules.Variables = field(default_factory=dict)
+    labels: rules.Labels = field(default_factory=dict)
+    custom_context: rules.Context = field(default_factory=dict)
+    max_action_concurrency: Annotated[int, rules.ACTION_CONCURRENCY] | None = None
+    overwrite_cache: bool = False
+
+    @property
+    def when(self) -> str:
+        """When it is due, in words."""
+        if self.cron:
+            return f"{self.cron} ({self.timezone})"
+        if not self.every:
+            return "never by itself"
+        interval = "every minute" if self.every == 1 else f"every {self.every} minutes"
+        if self.start is None:
+            return interval
+        return f"{interval} from {datetime.datetime.fromtimestamp(self.start, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 class TaskSpec(Record, frozen=True, kw_only=True):
     name: rules.TaskName
     """`<environment>.<function>`."""
@@ -176,6 +216,7 @@ class TaskSpec(Record, frozen=True, kw_only=True):
     """`file:line`, relative to the bundle's root."""
     report: bool = False
     links: list[ActionLink] = field(default_factory=list)
+    triggers: list[TriggerSpec] = field(default_factory=list)
     no_effect: list[str] = field(default_factory=list)
     """One line for each option that is declared and not carried out here."""
 

@@ -29,6 +29,7 @@ from tarmac.api import (
     runs,
     storage,
     tasks,
+    triggers,
 )
 from tarmac.api.authentication import Gate, Hosts, add_security_headers
 from tarmac.api.bodies import RecordBody
@@ -83,6 +84,7 @@ def _routes(settings: Settings) -> list[Router]:
         images.ROUTES,
         cache.ROUTES,
         artifacts.ROUTES,
+        triggers.ROUTES,
         *bundles.routes(settings.value_limit),
         storage.ROUTES,
         admin.ROUTES,

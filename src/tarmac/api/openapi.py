@@ -47,6 +47,7 @@ TAGS = {
     "runs": "Runs and the actions they consist of.",
     "tasks": "What can be run.",
     "apps": "What is served.",
+    "triggers": "When tasks are started by themselves.",
     "cache": "Results by which later calls of the same task, with the same inputs, are answered.",
     "artifacts": "Files, folders and data frames that are known by a name and a version.",
     "images": "The Python and packages that images become.",
@@ -72,6 +73,11 @@ EXAMPLES: dict[str, Any] = {
     },
     "PruneRequest": {"older": 1209600},
     "PruneStorageRequest": {"older": 2592000, "dry_run": True},
+    "TriggerRequest": {
+        "task": "processing.process_data",
+        "trigger": {"name": "nightly", "cron": "30 2 * * *", "timezone": "Europe/Berlin"},
+    },
+    "TriggerSpec": {"name": "often", "every": 10, "inputs": {"folder": "cache"}},
     "Project": {"id": "search", "name": "Search", "description": "Everything about ranking"},
     "DeployRequest": {
         "version": "v1",

@@ -1,8 +1,8 @@
 """The control plane: the use cases, and the only writer.
 
-`Control` puts the parts together and starts them: `runs` and `actions`, `tasks`, `apps` and `deployments`, `secrets`,
-`keys`, `projects`, and `watching` all of them. The API and the console ask these parts (`tarmac.api.plane` says for
-what); agent, gateway and workers come in by `accept`.
+`Control` puts the parts together and starts them: `runs` and `actions`, `tasks` and `triggers`, `apps` and
+`deployments`, `secrets`, `keys`, `projects`, and `watching` all of them. The API and the console ask these parts
+(`tarmac.api.plane` says for what); agent, gateway and workers come in by `accept`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from tarmac.control.runs.runs import Runs
 from tarmac.control.runs.steps import Steps
 from tarmac.control.sessions import EndedSessions
 from tarmac.control.startup import Startup
+from tarmac.control.triggers import Triggers
 from tarmac.control.vault import Secrets
 from tarmac.control.watching import Watching
 from tarmac.control.workers.arrivals import Arrivals
@@ -114,6 +115,9 @@ class Control:
         self.deployments = Deployments(
             home, store, self.journal, self.tasks, self._apps, self.secrets, self.images, outputs
         )
+        self.triggers = Triggers(
+            store, self.journal, self.tasks, self.runs, settings.missed, self.deployments.is_under_way
+        )
         self.builds = Builds(
             home, store, self.images, functools.partial(_images_in_use, self.images, self._apps, pools)
         )
@@ -146,14 +150,20 @@ class Control:
         for row, actions in await self.store.live_runs():
             await self.runs.take_up(startup, row, actions)
         self.runs.actions.caching.open(self.runs.live)
+        await self.triggers.restore()
         for what, why in self.store.unreadable:
             startup.leave_out(what, why, "Its row is left in the database as it is")
         startup.close()
         for folder in self.home.checkpoints_but(self.runs.live):
             self.runs.remove(folder)
 
+    async def upkeep(self) -> None:
+        """What goes on for as long as the control plane does."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.keep_tidy())
+            group.create_task(self.triggers.keep_firing())
+
     async def keep_tidy(self) -> None:
-        """Runs for as long as the control plane does."""
         await asyncio.to_thread(unfinished.remove, self.home, time.time())
         for folder in (self.home.files, self.home.code):
             await asyncio.to_thread(restore, folder)

@@ -53,6 +53,7 @@ from tarmac.store.rows import (
     Snapshot,
     Statistics,
     TaskRow,
+    TriggerRow,
     WholeAction,
     WholeRun,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "TaskRow",
+    "TriggerRow",
     "Unwritable",
     "Was",
     "WholeAction",

@@ -40,6 +40,7 @@ _REPLACED = (
     "keys",
     "projects",
     "artifacts",
+    "triggers",
 )
 """Fields of Change, and tables, whose rows replace the stored row with the same key."""
 

@@ -23,6 +23,7 @@ from tarmac.store.rows import (
     RunRow,
     SecretRow,
     TaskRow,
+    TriggerRow,
 )
 
 Was = tuple[int, ActionPhase]
@@ -40,6 +41,7 @@ Deletable = Literal[
     "projects",
     "cache",
     "artifacts",
+    "triggers",
 ]
 
 
@@ -85,6 +87,7 @@ class Change:
     secrets: tuple[SecretRow, ...] = ()
     keys: tuple[KeyRow, ...] = ()
     projects: tuple[ProjectRow, ...] = ()
+    triggers: tuple[TriggerRow, ...] = ()
     deletes: tuple[Delete, ...] = ()
     removed_runs: tuple[RunRow, ...] = ()
     """Runs that have ended: each goes with its actions, attempts, reports, labels, keys and events."""

@@ -136,6 +136,13 @@ delete from reports where run = :name
 -- name: delete_events_of_run
 delete from events where stream = :stream
 
+-- name: put_triggers
+insert into triggers ({columns triggers}) values ({values triggers})
+on conflict (project, domain, task, name) do update set {replaced triggers}
+
+-- name: delete_triggers
+delete from triggers where project = :key0 and domain = :key1 and task = :key2 and name = :key3
+
 -- name: delete_tasks
 delete from tasks where project = :key0 and domain = :key1 and name = :key2 and version = :key3
 
@@ -340,6 +347,10 @@ where c.project = :project and c.domain = :domain and c.name = :name
 -- name: current_tasks
 select {columns current_tasks} from current_tasks where project = :project and domain = :domain order by name
 
+-- name: deployed_tasks
+select {columns tasks t} from current_tasks c cross join tasks t
+where c.deployed = 1 and t.project = c.project and t.domain = c.domain and t.name = c.name and t.version = c.version
+
 -- name: tasks_by_short_name
 -- The current version of every task of that name comes first, then the others: no name is crowded out by the limit.
 select {columns tasks t} from tasks t left join current_tasks c
@@ -474,3 +485,6 @@ select id, record from deployments where id > :after0 order by id limit :limit
 
 -- name: referring_images
 select id, record from images where id > :after0 order by id limit :limit
+
+-- name: triggers
+select {columns triggers} from triggers order by project, domain, task, name

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from flyte.errors import InvalidInputError, RunNotFoundError
-from flyte.wire import EVERY_ACTION, ActionFilter, ActionPhase, AppId, DeploymentPhase, Event, RunFilter, Scope
-from tarmac.store import tables
-from tarmac.store.batch import indexed, scope_key
+from flyte.errors import InvalidInputError
+from flyte.wire import EVERY_ACTION, ActionFilter, AppId, DeploymentPhase, Event, RunFilter, Scope
+from tarmac.store import run_lists, tables
 from tarmac.store.database import Session
 from tarmac.store.queries import Queries, part
 from tarmac.store.reader import Reader
@@ -36,15 +35,15 @@ from tarmac.store.rows import (
     SecretRow,
     Snapshot,
     TaskRow,
+    TriggerRow,
     WholeAction,
     WholeRun,
 )
-from tarmac.store.tables import R, Table, Values, clean
+from tarmac.store.tables import R, Table, Values, plain
 
 log = logging.getLogger("tarmac.store")
 
 _WHOLE_RUN = re.compile(r"run/[^/]+/")
-_RUN_WIDTH = len(tables.RUNS.columns)
 
 _KEYS = 500
 """Results of the cache that are asked for in one query."""
@@ -67,7 +66,7 @@ class Reads:
     async def _all(self, table: Table[R], query: str, filters: Iterable[str] = (), **values: Any) -> list[R]:
         """The rows that a query returns; `filters` are names of filters in queries.sql."""
         sql = self._queries.compose(query, map(part, filters))
-        chosen = _plain(values)
+        chosen = plain(values)
         return await self._reader.read(lambda session: [table.row(row) for row in session.rows(sql, chosen)])
 
     async def _readable(self, table: Table[R], query: str, what: str) -> list[R]:
@@ -107,8 +106,8 @@ class Reads:
         return await self._reader.read(read)
 
     async def _run(self, query: str, **values: Any) -> Snapshot[WholeRun | None]:
-        sql, chosen = self._queries[query], _plain(values)
-        found = await self._snapshot(lambda session: [_whole_run(row) for row in session.rows(sql, chosen)])
+        sql, chosen = self._queries[query], plain(values)
+        found = await self._snapshot(lambda session: [run_lists.whole_run(row) for row in session.rows(sql, chosen)])
         return Snapshot(found.found[0] if found.found else None, found.seq)
 
     # ------------------------------------------------------------------------------------------------------- runs
@@ -128,8 +127,8 @@ class Reads:
 
     async def runs(self, scope: Scope, chosen: RunFilter) -> Snapshot[list[WholeRun]]:
         """Raises RunNotFoundError when no run is called `before_run`."""
-        queries, values = self._queries, _values(scope, chosen)
-        return await self._snapshot(lambda session: _list_runs(session, queries, chosen, values))
+        queries, values = self._queries, run_lists.values_of(scope, chosen)
+        return await self._snapshot(lambda session: run_lists.list_runs(session, queries, chosen, values))
 
     # ---------------------------------------------------------------------------------------------------- actions
 
@@ -137,8 +136,8 @@ class Reads:
         return await self._one(tables.ACTIONS, "action", run=run, name=name)
 
     async def action_and_attempts(self, run: str, name: str) -> Snapshot[tuple[WholeAction | None, list[AttemptRow]]]:
-        sql, values = self._queries["action_and_children"], _plain({"run": run, "name": name})
-        of_attempts, action = self._queries["attempts"], _plain({"run": run, "action": name})
+        sql, values = self._queries["action_and_children"], plain({"run": run, "name": name})
+        of_attempts, action = self._queries["attempts"], plain({"run": run, "action": name})
 
         def ask(session: Session) -> tuple[WholeAction | None, list[AttemptRow]]:
             found = [_whole_action(row) for row in session.rows(sql, values)]
@@ -150,9 +149,9 @@ class Reads:
         """The chosen actions of a run."""
         parts = {"actions_of_parent": chosen.parent is not None, "actions_of_phases": bool(chosen.phases)}
         filters = [part(name) for name, wanted in parts.items() if wanted]
-        sql = self._queries.compose("actions", filters, phases=_phase_names(chosen.phases))
-        page: Values = {"limit": chosen.limit, "offset": chosen.offset, **_phase_values(chosen.phases)}
-        values = {**_plain({"run": run, "parent": chosen.parent}), **page}
+        sql = self._queries.compose("actions", filters, phases=run_lists.phase_names(chosen.phases))
+        page: Values = {"limit": chosen.limit, "offset": chosen.offset, **run_lists.phase_values(chosen.phases)}
+        values = {**plain({"run": run, "parent": chosen.parent}), **page}
         return await self._snapshot(lambda session: [_whole_action(row) for row in session.rows(sql, values)])
 
     async def attempts(self, run: str, action: str) -> list[AttemptRow]:
@@ -166,7 +165,7 @@ class Reads:
 
     async def report_time(self, run: str, action: str) -> tuple[int, float] | None:
         """The attempt that the last report of the action is from, and when that was written."""
-        sql, values = self._queries["report_time"], _plain({"run": run, "action": action})
+        sql, values = self._queries["report_time"], plain({"run": run, "action": action})
         rows = await self._reader.read(lambda session: session.rows(sql, values))
         return (rows[0][0], rows[0][1]) if rows else None
 
@@ -202,7 +201,7 @@ class Reads:
         if whole and not _WHOLE_RUN.fullmatch(prefix):
             raise InvalidInputError(f"events are read for a subject or for `run/<run>/`, not for {prefix!r}")
         sql = self._queries["events_of_stream" if whole else "events_of_member"]
-        values = _plain({"stream": stream, "member": member, "after": after, "limit": limit})
+        values = plain({"stream": stream, "member": member, "after": after, "limit": limit})
         return await self._reader.read(lambda session: [tables.EVENTS.row(row) for row in session.rows(sql, values)])
 
     # ------------------------------------------------------------------------------------------------------ tasks
@@ -220,6 +219,10 @@ class Reads:
     async def current_tasks(self, project: str, domain: str) -> list[CurrentTaskRow]:
         """Task name → its current version."""
         return await self._all(tables.CURRENT_TASKS, "current_tasks", project=project, domain=domain)
+
+    async def deployed_tasks(self) -> list[TaskRow]:
+        """The current versions of all tasks that were deployed, of all projects."""
+        return await self._all(tables.TASKS, "deployed_tasks")
 
     async def tasks_by_short_name(
         self, project: str, domain: str, function: str, version: str | None = None, limit: int = 100
@@ -277,119 +280,17 @@ class Reads:
         """Those that were asked for last come first."""
         return await self._all(tables.IMAGES, "images")
 
+    async def triggers(self) -> list[TriggerRow]:
+        return await self._all(tables.TRIGGERS, "triggers")
+
     async def projects(self) -> list[ProjectRow]:
         """By id."""
         return await self._all(tables.PROJECTS, "projects")
-
-
-def _whole_run(row: Sequence[Any]) -> WholeRun:
-    return WholeRun(tables.RUNS.row(row[:_RUN_WIDTH]), tables.ACTIONS.row(row[_RUN_WIDTH:-1]), row[-1])
 
 
 def _whole_action(row: Sequence[Any]) -> WholeAction:
     return WholeAction(tables.ACTIONS.row(row[:-1]), row[-1])
 
 
-def _plain(values: Values) -> Values:
-    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
-
-
 def _scoped(project: str | None, domain: str | None) -> list[str]:
     return [*(["in_project"] if project is not None else ()), *(["in_domain"] if domain is not None else ())]
-
-
-# ---------------------------------------------------------------------------------------------------- lists of runs
-#
-# One of three walks, each along an index in the order of the list, so that a page costs what is on it: by label, by
-# phase (one walk for each, merged), or by time within project, task or version. Succeeded runs are most of them: for
-# those of one task the task's own order is walked, and the phase is only looked at.
-
-
-_LIKE = re.compile("[!%_]")
-"""The characters with a meaning in a pattern of `like`."""
-
-
-def _like(part: str) -> str:
-    """The pattern for texts that contain `part`."""
-    quoted = _LIKE.sub(r"!\g<0>", part.lower())
-    return f"%{quoted}%"
-
-
-def _list_runs(session: Session, queries: Queries, chosen: RunFilter, values: Values) -> list[WholeRun]:
-    page = None if chosen.before_run is None else _place(session, queries, chosen.before_run)
-    if chosen.labels:
-        return _walk(session, queries, "runs_labelled", chosen, values, page)
-    succeeded = ActionPhase.SUCCEEDED in chosen.phases
-    if chosen.phases and not (succeeded and (chosen.task or chosen.version)):
-        found: list[WholeRun] = []
-        for phase in dict.fromkeys(chosen.phases):
-            found += _walk(session, queries, "runs_in_phase", chosen, {**values, "phase": phase.value}, page)
-        found.sort(key=lambda listed: (listed.root.created, listed.run.name), reverse=True)
-        return found[: chosen.limit]
-    return _walk(session, queries, "runs", chosen, values, page)
-
-
-def _walk(
-    session: Session,
-    queries: Queries,
-    walk: str,
-    chosen: RunFilter,
-    values: Values,
-    page: tuple[float, float] | None,
-) -> list[WholeRun]:
-    by_root = walk == "runs_in_phase"
-    filters = _filters(walk, chosen)
-    if page is not None:
-        filters.append(part("runs_page"))
-        values = {**values, "page_at": page[1] if by_root else page[0], "page_by": chosen.before_run}
-    alias = {"runs": ("r.created", "r.name"), "runs_in_phase": ("a.created", "a.run")}
-    at, by = alias.get(walk, ("l.created", "l.run"))
-    sql = queries.compose(walk, filters, at=at, by=by, phases=_phase_names(chosen.phases))
-    return [_whole_run(row) for row in session.rows(sql, values)]
-
-
-def _filters(walk: str, chosen: RunFilter) -> list[str]:
-    parts = {
-        "runs_of_task": chosen.task is not None,
-        "runs_of_tasks_like": chosen.task_contains is not None,
-        "runs_of_version": chosen.version is not None,
-        "runs_of_phases": bool(chosen.phases) and walk != "runs_in_phase",
-        "runs_after": chosen.created_after is not None,
-        "runs_before": chosen.created_before is not None,
-    }
-    more_labels = [part("runs_with_label", n=str(n)) for n in range(1, len(chosen.labels))]
-    return [*(part(name) for name, wanted in parts.items() if wanted), *more_labels]
-
-
-def _values(scope: Scope, chosen: RunFilter) -> Values:
-    values: Values = {
-        "project": scope.project,
-        "domain": scope.domain,
-        "scope": scope_key(scope.project, scope.domain),
-        "task": chosen.task,
-        "task_like": None if chosen.task_contains is None else _like(chosen.task_contains),
-        "version": chosen.version,
-        "created_after": chosen.created_after,
-        "created_before": chosen.created_before,
-        "limit": chosen.limit,
-    }
-    for n, (label, value) in enumerate(chosen.labels.items()):
-        values[f"label{n}"], values[f"value{n}"] = indexed(label), indexed(value)
-    return _plain({**values, **_phase_values(chosen.phases)})
-
-
-def _phase_names(phases: Sequence[ActionPhase]) -> str:
-    """The parameters of a filter by phases."""
-    return ", ".join(f":phase{n}" for n in range(len(phases)))
-
-
-def _phase_values(phases: Sequence[ActionPhase]) -> Values:
-    return {f"phase{n}": phase.value for n, phase in enumerate(phases)}
-
-
-def _place(session: Session, queries: Queries, name: str) -> tuple[float, float]:
-    """When a run, and its root action, were made."""
-    found = session.rows(queries["run_place"], {"name": clean(name)})
-    if not found:
-        raise RunNotFoundError(f"no run named {name!r}; the list cannot go on after it")
-    return found[0][0], found[0][1]

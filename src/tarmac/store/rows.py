@@ -265,6 +265,29 @@ class ProjectRow:
     archived: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TriggerRow:
+    project: str
+    domain: str
+    task: str
+    name: str
+    spec: bytes | None
+    """A TriggerSpec as JSON, of one that was made without a deployment; None for one that its task declares."""
+    version: str
+    """The version of the task that declares it; otherwise the one that it starts, or empty for the current one."""
+    automation: str
+    """When it is due, in words; with other words it begins anew."""
+    active: bool
+    since: float
+    """When it was activated."""
+    fired: float | None = None
+    """The last time for which it started a run, or tried to."""
+    run: str = ""
+    message: str = ""
+    updated: float = 0
+    updated_by: str = ""
+
+
 class WholeRun(NamedTuple):
     """A run with its root action and the number of its actions, as lists show it."""
 

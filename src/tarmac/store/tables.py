@@ -35,6 +35,7 @@ from tarmac.store.rows import (
     RunRow,
     SecretRow,
     TaskRow,
+    TriggerRow,
 )
 
 R = TypeVar("R")
@@ -53,6 +54,11 @@ def clean(text: str | None) -> str | None:
     if text is None or (text.isascii() and "\0" not in text):
         return text
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def plain(values: Values) -> Values:
+    """The parameters of a query, with the characters replaced that a database refuses."""
+    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def json_text(value: Any) -> str:
@@ -164,6 +170,7 @@ IMAGES = Table(ImageRow, 1)
 SECRETS = Table(SecretRow, 3)
 KEYS = Table(KeyRow, 1)
 PROJECTS = Table(ProjectRow, 1)
+TRIGGERS = Table(TriggerRow, 4)
 EVENTS = EventTable()
 
 TABLES: Mapping[str, Table[Any] | EventTable] = {
@@ -183,5 +190,6 @@ TABLES: Mapping[str, Table[Any] | EventTable] = {
     "secrets": SECRETS,
     "keys": KEYS,
     "projects": PROJECTS,
+    "triggers": TRIGGERS,
     "events": EVENTS,
 }

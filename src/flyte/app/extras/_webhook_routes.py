@@ -168,10 +168,7 @@ class Handlers:
     async def _switch_trigger(self, task: str, trigger: str, active: bool) -> dict[str, Any]:
         if not self._allowed.trigger(task, trigger):
             raise HTTPException(403, f"the trigger {task}/{trigger} is not on this app's allow-list")
-        triggers = getattr(flyte.remote, "Trigger", None)
-        if triggers is None:
-            raise HTTPException(501, "this platform has no triggers")
-        await triggers.update.aio(name=trigger, task_name=task, active=active)
+        await flyte.remote.Trigger.update.aio(name=trigger, task_name=task, active=active)
         return {"task_name": task, "trigger_name": trigger, "active": active}
 
     async def build_image(

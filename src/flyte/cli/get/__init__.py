@@ -13,6 +13,7 @@ from flyte.cli.get.runs import get_action, get_io, get_run
 from flyte.cli.get.tasks import get_cache, get_task
 from flyte.cli.logs import get_logs
 from flyte.cli.options import examples
+from flyte.cli.triggers import get_trigger
 from flyte.cli.verbs import Verbs
 
 
@@ -35,6 +36,7 @@ for command in (
     get_action,
     get_task,
     get_cache,
+    get_trigger,
     get_app,
     get_artifact,
     get_logs,

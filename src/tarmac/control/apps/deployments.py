@@ -15,6 +15,7 @@ import functools
 import graphlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -23,7 +24,7 @@ from flyte import wire
 from flyte.errors import DeploymentError, InvalidInputError, NotFoundError
 from flyte.names import deployment_name
 from flyte.wire import DeployedEnvironment, DeploymentPhase
-from tarmac import checks
+from tarmac import checks, schedule
 from tarmac.control.apps.apps import Apps
 from tarmac.control.apps.parameters import RunOutputs
 from tarmac.control.apps.underway import Underway, environment_specs
@@ -128,6 +129,10 @@ class Deployments:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("deployment %s", name, exc_info=error)
 
+    def is_under_way(self) -> bool:
+        """Whether a deployment may still take back what it has made current."""
+        return bool(self._underway)
+
     async def get(self, name: str) -> wire.Deployment:
         """The deployment as of the last commit. Raises NotFoundError."""
         underway = self._underway.get(name)
@@ -192,6 +197,11 @@ class Deployments:
             raise InvalidInputError(f"{min(both)!r} is the name of an app and of an environment of tasks; rename one")
         scope = wire.Scope(request.project, request.domain)
         self._apps.addresses.check_names(scope, request.apps)
+        for task in request.tasks:
+            for trigger in task.triggers:
+                schedule.check(trigger, task.interface, task.name)
+            if repeated := [name for name, times in Counter(each.name for each in task.triggers).items() if times > 1]:
+                raise InvalidInputError(f"{task.name} has two triggers that are called {repeated[0]!r}")
         for spec in request.apps:
             for parameter in spec.parameters:
                 if parameter.kind == "endpoint" and parameter.app_name not in deployed_here:
