@@ -166,7 +166,8 @@ async def test_an_app_without_requests_sleeps_once_nothing_is_open_and_wakes_wit
     assert (await shown(house, "front")).status is AppStatus.ACTIVE
     gateway.parted("front")
     await until(lambda: not house.agent.replicas)
-    found = await shown(house, "front")
+    while (found := await shown(house, "front")).status is AppStatus.ACTIVE:  # noqa: ASYNC110 - until it is on disk
+        await asyncio.sleep(0.01)
     assert (found.status, found.message) == (AppStatus.SLEEPING, "no request for 300 s")
     gateway.wake("front")
     await until(lambda: gateway.replicas("front") and gateway.woken)
