@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from flyte import wire
 from flyte.wire import ActionPhase
+from tarmac.control.workers.freshness import PATIENCE, REPLICA_PATIENCE, Freshness
 from tests.tarmac.fake_agent import Act
 from tests.tarmac.house import House, add_one, eventually, open_house
 
@@ -114,3 +116,18 @@ async def test_a_run_that_is_aborted_while_it_is_asked_is_not_begun(house: House
     house.agent.mute = False
     assert (await house.result("add")).phase is ActionPhase.SUCCEEDED
     assert run.name not in {assign.run for assign in house.agent.assigned}
+
+
+async def test_a_replica_waits_for_the_answer_longer_than_an_action_and_not_for_ever(house: House) -> None:
+    """The process that is slow to answer, since it imports, is the one that has to start the replica."""
+    freshness = Freshness(house.control.agent, 0)
+    house.agent.mute = True
+    asked = asyncio.create_task(freshness.found("some-pool"))
+    answers: list[wire.PoolChecked] = []
+    freshness.look("some-pool", answers.append)
+    assert await eventually(lambda: house.agent.checks == ["some-pool"] * 2)
+    house.clock.forward(PATIENCE)
+    assert await eventually(lambda: bool(answers))
+    assert not asked.done()
+    house.clock.forward(REPLICA_PATIENCE)
+    assert await asked == answers[0] == wire.PoolChecked(pool="some-pool")

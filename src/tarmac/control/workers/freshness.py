@@ -3,7 +3,9 @@
 A process is a copy of one that has imported the code, perhaps for an earlier run. Before an action is given to it, and
 before a replica is started, the agent is asked whether a file that the import read has changed since. Where one has,
 the pool's next process imports anew, and those that have the old code are told to end by their owners. Nothing is
-asked while nothing is started, and who asks waits PATIENCE seconds at most: an agent that does not answer keeps nobody.
+asked while nothing is started, and an agent that does not answer holds nobody up for long: an action is given out after
+PATIENCE seconds. A replica waits for REPLICA_PATIENCE, since the process that is slow to answer is the one that has to
+start it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from tarmac.control.agents import Agent
 
 PATIENCE = 1.5
 """Seconds in which the agent answers; it takes milliseconds, unless the pool is importing its code just now."""
+
+REPLICA_PATIENCE = 15.0
+"""The same for replicas."""
 
 Then = Callable[[wire.PoolChecked], None]
 
@@ -31,8 +36,8 @@ class Freshness:
         self.on_units: Callable[[list[str]], None] = lambda units: None
         agent.on_pool_checked, agent.on_lost = self._heard, self._lost
 
-    def look(self, pool: str, then: Then, *, ageless: bool = False) -> None:
-        """Call `then` with the answer, or with one that knows of nothing where none comes in time.
+    def look(self, pool: str, then: Then, *, ageless: bool = False, patience: float = PATIENCE) -> None:
+        """Call `then` with the answer, or with one that knows of nothing where none comes within `patience` seconds.
 
         `ageless`: however long ago the import was.
         """
@@ -40,12 +45,17 @@ class Freshness:
             then(wire.PoolChecked(pool=pool))
             return
         self._waiting.setdefault(pool, []).append(then)
-        self._loop.call_later(PATIENCE, self._expire, pool, then)
+        self._loop.call_later(patience, self._expire, pool, then)
 
     async def found(self, pool: str, *, ageless: bool = False) -> wire.PoolChecked:
-        """The same for who can wait."""
+        """The answer for a replica, or one that knows of nothing where none comes within REPLICA_PATIENCE seconds."""
         answer: asyncio.Future[wire.PoolChecked] = self._loop.create_future()
-        self.look(pool, lambda frame: None if answer.done() else answer.set_result(frame), ageless=ageless)
+
+        def take(frame: wire.PoolChecked) -> None:
+            if not answer.done():
+                answer.set_result(frame)
+
+        self.look(pool, take, ageless=ageless, patience=REPLICA_PATIENCE)
         return await answer
 
     def _heard(self, frame: wire.PoolChecked) -> None:
