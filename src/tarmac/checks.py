@@ -86,14 +86,19 @@ _DEFAULTS: dict[Any, Rule] = {str: TEXT, int: INTEGER, float: FLOAT, Any: JSON, 
 
 def _of_union(options: tuple[Any, ...]) -> Look | None:
     looks = {_class_of(option): of for option in options if (of := _of_type(option)) is not None}
-    if len(looks) < 2 and len(options) == 2 and types.NoneType in options:
-        return next(iter(looks.values()), None)  # the record has looked for None
+    if len(options) == 2 and types.NoneType in options:
+        return _of_optional(next(iter(looks.values()), None))
 
     def look(value: Any) -> Problem | None:
         of = looks.get(type(value))
         return of(value) if of is not None else None
 
     return look
+
+
+def _of_optional(of: Look | None) -> Look | None:
+    """A field that is None is left out before, but an item of a list or mapping may be None, too."""
+    return None if of is None else lambda value: None if value is None else of(value)
 
 
 def _class_of(hint: Any) -> Any:

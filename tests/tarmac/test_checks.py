@@ -60,3 +60,11 @@ def test_what_a_program_printed_may_hold_anything() -> None:
 def test_what_was_stored_before_a_rule_existed_can_still_be_read() -> None:
     stored = msgspec.json.encode(app(name="../x", request_timeout=1e308))
     assert msgspec.json.decode(stored, type=DeployRequest).apps[0].name == "../x"
+
+
+def test_an_item_that_may_be_none_is_checked_where_it_is_not() -> None:
+    given = wire.ParameterSpec(name="model", kind="value")
+    assert checks.problem(given) is None
+    assert checks.problem(msgspec.structs.replace(given, artifact_place=("shop", None))) is None
+    found = checks.problem(msgspec.structs.replace(given, artifact_place=(None, "a\0b")))
+    assert "artifact_place[1]" in str(found)
