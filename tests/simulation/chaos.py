@@ -40,6 +40,12 @@ DEPLOYED = [TREE, REUSED, ONCE, *SHORT]
 ONCE_TWICE = [ONCE.name] * 2
 """So that it is called as often as two others."""
 
+ENDLESS = -7
+"""The input of an action that does not end by itself."""
+
+PARTING = 30.0
+"""Seconds in which a child is aborted for which nobody waits any more."""
+
 NAMES = [f"n{at}" for at in range(12)]
 
 
@@ -83,6 +89,8 @@ class Chaos:
         self.history: list[Asked] = []
         self.wrong: list[str] = []
         self.counts: Counter[str] = Counter()
+        self._gave_up: set[tuple[str, str, int]] = set()
+        """Attempts that went on for PARTING seconds after they had cancelled a call."""
         self._attempts: dict[tuple[str, str, int], str] = {}
         """Attempt whose function was called → runs, returned, raised, or lost: its worker was, or may have been."""
         self._units: dict[tuple[str, str, int], str] = {}
@@ -121,6 +129,8 @@ class Chaos:
             self._lost(act._worker)
             raise Vanish
         x = act.inputs["x"]
+        if x == ENDLESS:
+            await asyncio.Event().wait()
         if order.task == "env.once":
             x = await self._compute(which, x)
         if order.task == "env.tree" and x > 0:
@@ -128,9 +138,19 @@ class Chaos:
             calls = [act.call(name, x=x - 1, sequence=at) for at, name in enumerate(names)]
             for result in await asyncio.gather(*calls):
                 x += json.loads(result.outputs.inline or b"[0]")[0] if result.outputs else 0
+            if chance.random() < 0.1:
+                await self._give_up(act, which)
         self._attempts[which] = "returned"
         self._world.note(*which, "returns")
         return x + 1
+
+    async def _give_up(self, act: Act, which: tuple[str, str, int]) -> None:
+        """Cancel a call that would never end, and go on for longer than any failure lasts."""
+        call = asyncio.ensure_future(act.call("env.add", x=ENDLESS, sequence=9))
+        await asyncio.sleep(self._chance.choice([0, 0.001, 0.02, 0.3]))
+        call.cancel()
+        await asyncio.sleep(PARTING)
+        self._gave_up.add(which)
 
     async def _compute(self, which: tuple[str, str, int], x: int) -> int:
         """Of equal calls that do not overwrite the cache, one computes at a time. Returns the result less one."""
@@ -473,6 +493,7 @@ class Chaos:
             if not told or told[-1] != run.phase.value:
                 self.wrong.append(f"{kind} shows {run.name} as {run.phase} at {run.seq}; events: {events[run.name]}")
         self._check_cache()
+        self._check_given_up()
         left = [row for row in self._world.rows("select run, name, phase from actions") if row[2] not in spec.OVER]
         if left:
             self.wrong.append(f"not over: {left[:5]}")
@@ -511,6 +532,17 @@ class Chaos:
             computed = (each.run, wire.ROOT_ACTION, 1) in self._attempts
             if computed and not each.overwrites and each.at > known.get(each.x, each.at):
                 self.wrong.append(f"{each.run} computes {each.x}, which was known at {known[each.x]:.6f}: {each}")
+
+    def _check_given_up(self) -> None:
+        """A child for which nobody waits any more ends soon, and not with its parent."""
+        told = "aborted: env.tree ended before it"
+        rows = self._world.rows(f"select run, name, parent from actions where message = '{told}'")
+        for run, name, parent in rows:
+            (inputs,) = self._world.rows(f"select inputs from actions where run = '{run}' and name = '{name}'")[0]
+            attempts = [each for each in self._gave_up if each[:2] == (run, parent)]
+            returned = any(self._attempts.get(each) == "returned" for each in attempts)
+            if returned and json.loads(inputs) == {"x": ENDLESS}:
+                self.wrong.append(f"{name} of {run} ran on after {parent} had cancelled its call")
 
     def _check_moves(self, which: tuple[str, str], moves: list[tuple[int, str]]) -> None:
         phase, attempt = "", 0
