@@ -19,6 +19,9 @@ from tarmac.store import (
     ReportRow,
     RunKeyRow,
     Store,
+    TriggerRow,
+    references,
+    tables,
 )
 from tests.contract.test_store import action_row, current_row, event, new_run, run_row, task_row
 
@@ -75,6 +78,17 @@ async def test_the_versions_that_no_run_needs_are_found(place: Place) -> None:
     assert [(task.name, task.version) for task in found] == [("env.work", "v1"), ("env.work", "v3")]
 
 
+def test_each_table_is_looked_through_by_the_collector_or_names_nothing() -> None:
+    assert sorted((*references._REFERRING, *references.NAME_NOTHING)) == sorted(tables.TABLES)
+
+
+async def test_a_version_that_a_trigger_starts_is_in_use(place: Place) -> None:
+    store = await place.open()
+    pinned = TriggerRow("shop", "development", "env.work", "t", b"{}", "v1", "", True, 1.0)
+    await store.write(Change(tasks=(task_row(version="v1"), task_row(version="v2")), triggers=(pinned,)))
+    assert [task.version for task in await store.unused_tasks(5000.0, 10)] == ["v2"]
+
+
 async def test_the_text_of_every_row_that_may_refer_to_something_is_read(place: Place) -> None:
     store = await place.open()
     await ended_run(store, "r1", 1, 10.0)
@@ -102,6 +116,7 @@ async def test_the_text_of_every_row_that_may_refer_to_something_is_read(place: 
             app_versions=(AppVersionRow("shop", "development", "app", "v1", b"{}", bundle="bundle of an app"),),
             deployments=(DeploymentRow("d1", "shop", "development", "v1", DeploymentPhase.SUCCEEDED, b"a deployment"),),
             images=(ImageRow("i1", b"an image"),),
+            triggers=(TriggerRow("shop", "development", "env.work", "t", b"a trigger", "v1", "", True, 1.0),),
             events=(event(2, "run/r2/a0"),),
         )
     )
@@ -109,7 +124,7 @@ async def test_the_text_of_every_row_that_may_refer_to_something_is_read(place: 
     texts = "\n".join(text for _, _, text in found)
     for wanted in (
         *("blob of inputs", "blob of outputs", "in a context", "report of r1", "blob of a result", "a default"),
-        *("bundle of a task", "bundle of an app", "value of an app", "a deployment", "an image"),
+        *("bundle of a task", "bundle of an app", "value of an app", "a deployment", "an image", "a trigger"),
     ):
         assert wanted in texts, wanted
     keys = [(table, key) for table, key, _ in found]

@@ -440,6 +440,9 @@ where t.created < :before
   and not exists (
     select 1 from current_tasks c
     where c.project = t.project and c.domain = t.domain and c.name = t.name and c.version = t.version)
+  and not exists (
+    select 1 from triggers g
+    where g.project = t.project and g.domain = t.domain and g.task = t.name and g.version = t.version)
   and (t.name, t.version) not in (
     select c.task, c.version from actions a cross join actions c
     where a.name = 'a0' and (a.ended is null or a.ended >= :before) and c.run = a.run)
@@ -482,6 +485,11 @@ where (project, domain, name) > (:after0, :after1, :after2) order by project, do
 
 -- name: referring_deployments
 select id, record from deployments where id > :after0 order by id limit :limit
+
+-- name: referring_triggers
+select project, domain, task, name, spec from triggers
+where (project, domain, task, name) > (:after0, :after1, :after2, :after3)
+order by project, domain, task, name limit :limit
 
 -- name: referring_images
 select id, record from images where id > :after0 order by id limit :limit

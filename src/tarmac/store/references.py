@@ -26,8 +26,12 @@ _REFERRING: dict[str, tuple[str | int, ...]] = {
     "apps": ("", "", ""),
     "deployments": ("",),
     "images": ("",),
+    "triggers": ("", "", "", ""),
 }
 """Table → a key that is before all others."""
+
+NAME_NOTHING = ("run_keys", "attempts", "current_tasks", "secrets", "keys", "projects", "events")
+"""The other tables: no blob and no file is in use because it is named there."""
 
 
 class References:
