@@ -232,6 +232,35 @@ def draw():
     assert same == [False] * 7 + [True] * 4
 
 
+TORCH = """
+import random
+_seed = 5_000_000_000
+def initial_seed():
+    return _seed
+def manual_seed(number):
+    global _seed
+    _seed = number
+def seed():
+    manual_seed(random.SystemRandom().randrange(2**32, 2**53))
+"""
+"""What we ask of PyTorch, which is too large to be installed for it: a seed that it drew has 53 bits."""
+
+
+@pytest.mark.parametrize(("told", "same"), [("", False), ("torch.manual_seed(7)", True)])
+def test_torchs_generator_is_no_different(
+    fork_server: ForkServers, root: Path, tmp_path: Path, told: str, same: bool
+) -> None:
+    (root / "torch.py").write_text(TORCH)
+    program = f"""
+import torch
+{told}
+def draw():
+    return [torch.initial_seed()]
+"""
+    first, second = drawn(fork_server, root, tmp_path, program)
+    assert (first == second) is same
+
+
 # --------------------------------------------------------------------------------------------------------------- units
 
 
