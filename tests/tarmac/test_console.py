@@ -31,6 +31,8 @@ from flyte.wire import (
     LinkSpec,
     Replica,
     TaskSpec,
+    TriggerRequest,
+    TriggerSpec,
 )
 from tarmac.console import rendering
 from tarmac.console.places import Place, local
@@ -668,6 +670,24 @@ async def test_the_pages_of_artifacts_show_versions_and_who_made_them(server: Se
     assert f"{HOME}/artifacts/model?version=2.0" in links
     assert f"{HOME}/runs/{run}?action=a0" in links
     assert '"/f"' in one.text
+
+
+async def test_the_page_of_triggers_shows_what_is_due_and_pauses_it(server: Server) -> None:
+    assert "No task is started by itself." in (await page(server, "/triggers")).text
+    spec = TriggerSpec(name="nightly", cron="30 2 * * *", timezone="Europe/Berlin")
+    made = await server.control.triggers.create(TriggerRequest(task="env.work", trigger=spec), "owner")
+    failed = msgspec.structs.replace(made, name="failed", next=[2e9], active=False, message=EVIL)
+    server.control.triggers.records[failed.task, failed.name] = failed
+    shown = await page(server, "/triggers")
+    for words in ("30 2 * * * (Europe/Berlin)", "2033-05-18", EVIL):
+        assert words in shown.text
+    forms = [attributes["action"] for element, attributes in shown.elements if element == "form" and attributes]
+    for action in (f"{HOME}/triggers/env.work/nightly/deactivate", f"{HOME}/triggers/env.work/failed/activate"):
+        assert action in forms
+        answer = await server.browser("github").post(action)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"{HOME}/triggers")
+    states = {name: record.active for (_, name), record in server.control.triggers.records.items()}
+    assert states == {"nightly": False, "failed": True}
 
 
 async def test_a_report_is_a_page_of_an_origin_of_its_own(server: Server) -> None:

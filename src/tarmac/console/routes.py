@@ -9,7 +9,16 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 
-from tarmac.console import app_pages, artifact_pages, image_pages, reference, run_pages, session, task_pages
+from tarmac.console import (
+    app_pages,
+    artifact_pages,
+    image_pages,
+    reference,
+    run_pages,
+    session,
+    task_pages,
+    trigger_pages,
+)
 from tarmac.console.places import Place
 from tarmac.console.rendering import static_file
 
@@ -46,7 +55,14 @@ def static(name: FromPath[str], v: FromQuery[str | None] = None) -> Response[byt
 
 def routes() -> list[Any]:
     """Every route of the console."""
-    pages = [*run_pages.PAGES, *task_pages.PAGES, *app_pages.PAGES, *artifact_pages.PAGES, *image_pages.PAGES]
+    pages = [
+        *run_pages.PAGES,
+        *task_pages.PAGES,
+        *trigger_pages.PAGES,
+        *app_pages.PAGES,
+        *artifact_pages.PAGES,
+        *image_pages.PAGES,
+    ]
     return [
         first_page,
         first_page_of,
