@@ -225,7 +225,17 @@ async def test_every_page_fits_a_phone(server: Server, page: Page) -> None:
         )
     )
     await page.set_viewport_size(PHONE)  # type: ignore[arg-type]
-    for path in ("/runs", f"/runs/{name}", "/tasks", "/tasks/env.add", "/apps", "/apps/adder", "/images", "/v1/docs"):
+    for path in (
+        "/runs",
+        f"/runs/{name}",
+        "/tasks",
+        "/tasks/env.add",
+        "/apps",
+        "/apps/adder",
+        "/images",
+        "/triggers",
+        "/v1/docs",
+    ):
         await page.goto(path if path.startswith("/v1") else HOME + path)
         width = await page.evaluate("document.scrollingElement.scrollWidth")
         assert width <= PHONE["width"], path
