@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import os
+import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from flyte.errors import InvalidInputError, NotFoundError, StorageError, SystemU
 from tarmac.blobs import Blobs, FileBlobs, ObjectBlobs, open_blobs
 from tests.object_server import ENVIRONMENT, Door, Fault, make_bucket, object_server
 
-DATA = os.urandom(3_000_000)
+DATA = random.Random(1).randbytes(3_000_000)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
