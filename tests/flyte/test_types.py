@@ -128,7 +128,6 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (Annotated[Celsius, "of the air"], Celsius(1.0), 1.0),
         (Weather, Weather("Kiel", Celsius(4.0)), {"place": "Kiel", "now": 4.0, "coldest": None}),
     ],
-    ids=str,
 )
 def test_a_value_travels_as_its_transformer_says(annotation: Any, value: Any, data: Any) -> None:
     assert to_json(value, annotation) == data
