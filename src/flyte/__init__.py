@@ -123,15 +123,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name not in _SUBMODULES and name not in _PLACES:
+        from flyte._absent import missing
+
+        raise missing("flyte", name)
     from flyte.official import refuse_official
 
     refuse_official()  # at the first use of a name, and not at the import, which reads nothing
     if name in _SUBMODULES:
         return importlib.import_module(f"flyte.{name}")
-    if name not in _PLACES:
-        from flyte._absent import missing
-
-        raise missing("flyte", name)
     value = getattr(importlib.import_module(f"flyte.{_PLACES[name]}"), name)
     globals()[name] = value
     return value

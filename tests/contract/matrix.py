@@ -105,7 +105,7 @@ def good(hint: Any) -> Any:
     if origin is dict:
         return {}
     if origin is tuple:
-        return [3, 11]
+        return [3, 11] if _parted(inner[0])[1] is int else [good(part) for part in inner]  # a Python, or a place
     if _is_record(hint):
         return {name: good(part) for name, part in checks.fields_of(hint).items()}
     if isinstance(hint, type) and hasattr(hint, "__members__"):
