@@ -188,6 +188,7 @@ GOOD_PARTS = {
     "digest": "0" * 64,
     "name": "victim.add",
     "task": "victim.add",
+    "version": "v1",
     "id": "none",
 }
 VALUES = (

@@ -114,9 +114,10 @@ def in_words(unit: Unit, exited: wire.UnitExited, why: str = "") -> wire.UnitExi
 
 
 def size(log: Path) -> int:
+    """Bytes of the file; 0 where there is none, or can be none of that name."""
     try:
         return log.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return 0
 
 
