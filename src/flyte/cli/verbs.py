@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 DEVBOX = "there is no devbox; `flyte up` starts the platform on this machine, `flyte down` stops it"
 SETTINGS = "the platform's settings are TARMAC_* variables, see docs/settings.md"
-ARTIFACTS = "there are no artifacts; `flyte get io RUN` shows what a run returned"
 CONDITIONS = "there are no conditions; end the run, and let an app's handler start the next one"
 
 ABSENT: Mapping[str, str] = {
@@ -33,8 +32,7 @@ ABSENT: Mapping[str, str] = {
     "get devbox": DEVBOX,
     "delete devbox": DEVBOX,
     "get condition": CONDITIONS,
-    "get artifact": ARTIFACTS,
-    "create artifact": ARTIFACTS,
+    "create artifact": "call `flyte.remote.Artifact.create` in Python",
     "update project": "call `flyte.remote.Project.get(ID).update()` in Python",
     "run hello": "write a file with a task, see docs/quickstart.md, and `flyte run FILE TASK`",
     "run python-script": "call the script's functions from a task, and run that",

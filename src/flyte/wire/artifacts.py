@@ -37,7 +37,7 @@ class ArtifactCard(Record, frozen=True, kw_only=True):
 
 
 class ArtifactSpec(Record, frozen=True, kw_only=True):
-    """What whoever makes an artifact says of it."""
+    """An artifact as its maker describes it."""
 
     name: ArtifactName
     version: ArtifactVersion | None = None
