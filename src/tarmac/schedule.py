@@ -30,6 +30,9 @@ GRACE = 60.0
 _WINDOWS = (3_600, 86_400, 40 * 86_400, math.inf)
 """Seconds that are looked at, the last ones first: of a table that is due each minute a month has 43,200 times."""
 
+UNREADABLE = (CronSimError, zoneinfo.ZoneInfoNotFoundError, ValueError, OSError)
+"""What is raised for a table or a time zone that is not valid."""
+
 _NICKNAMES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -75,7 +78,7 @@ def _takes_time(schema: Mapping[str, Any]) -> bool:
 def _check_cron(spec: TriggerSpec, where: str) -> None:
     try:
         _zone(spec)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+    except UNREADABLE:
         raise InvalidInputError(
             f"{where}: {spec.timezone!r} is not a time zone; write one as 'Europe/Berlin', or 'UTC'"
         ) from None

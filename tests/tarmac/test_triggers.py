@@ -16,7 +16,7 @@ from flyte import wire
 from flyte.errors import InvalidInputError, NotFoundError
 from flyte.wire import InputSpec, InterfaceSpec, TriggerSpec
 from tarmac.control.triggers import Triggers, run_name
-from tarmac.store import Change, Delete
+from tarmac.store import Change, Delete, TriggerRow
 from tests.tarmac.house import House, eventually, open_house, task
 
 PLACE = ("flytesnacks", "development")
@@ -256,6 +256,18 @@ async def test_a_trigger_that_could_start_no_run_is_refused_by_its_name(
     with pytest.raises(InvalidInputError, match=words):
         await scheduled.triggers.create(wire.TriggerRequest(task="env.timed", trigger=spec), "ann")
     assert await scheduled.triggers.list(*PLACE) == []
+
+
+async def test_a_trigger_whose_time_zone_was_taken_away_keeps_no_other_from_its_time(scheduled: Scheduled) -> None:
+    """An update of the machine may do that."""
+    await scheduled.deploy(timed(each_minute()))
+    gone = msgspec.json.encode(each_minute(name="gone", timezone="Mars/Olympus"))
+    row = TriggerRow(*PLACE, "env.timed", "gone", gone, "", "", True, START)
+    await scheduled.house.store.write(Change(triggers=(row,)))
+    await scheduled.house.restart()
+    assert [name[:-8] for name in await scheduled.after(31)] == [at(12, 1)]
+    assert [each.next == [] for each in await scheduled.triggers.list(*PLACE)] == [False, True]
+    assert 0 <= scheduled.triggers._pause() <= 60
 
 
 async def test_two_triggers_of_a_task_with_one_name_are_refused(scheduled: Scheduled) -> None:

@@ -56,7 +56,10 @@ class Live:
         if not self.row.active:
             return []
         begin = now if self.row.fired is None else max(now, self.row.fired)
-        return list(itertools.islice(schedule.after(self.spec, self.row.since, begin), _SHOWN))
+        try:
+            return list(itertools.islice(schedule.after(self.spec, self.row.since, begin), _SHOWN))
+        except schedule.UNREADABLE:
+            return []
 
 
 class Triggers:
@@ -119,9 +122,15 @@ class Triggers:
         """Start the runs that are due."""
         await self._follow()
         for live in list(self._live.values()):
-            if live.row.active:
-                for moment in schedule.due(live.spec, live.row.since, live.row.fired, self._now(), self._missed):
-                    await self._fire(live.key, moment)
+            for moment in self._due(live) if live.row.active else ():
+                await self._fire(live.key, moment)
+
+    def _due(self, live: Live) -> list[float]:
+        try:
+            return schedule.due(live.spec, live.row.since, live.row.fired, self._now(), self._missed)
+        except schedule.UNREADABLE as error:  # it was readable when it was deployed; the others go on
+            log.warning("trigger %s of %s is never due: %s", live.row.name, live.row.task, error)
+            return []
 
     async def _fire(self, key: Key, moment: float) -> None:
         live = self._live.get(key)
