@@ -108,6 +108,7 @@ async def test_an_interval_is_counted_from_the_activation(scheduled: Scheduled) 
 async def test_a_restarted_control_plane_starts_no_run_twice(scheduled: Scheduled) -> None:
     await scheduled.deploy(timed(each_minute()))
     first = await scheduled.after(60)
+    assert (await scheduled.house.control.runs.wait(first[0], 10)).phase.is_terminal
     await scheduled.house.restart()
     assert await scheduled.after(1) == first
     assert len(await scheduled.after(60)) == 2
