@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,13 +20,21 @@ _DEEPEST = 10
 """How far into an output an artifact is looked for that must not be there."""
 
 
-@runtime_checkable
-class Artifact(Protocol):
+class _Marked(type):
+    """`isinstance` looks at the value, not at its class: every File could be an artifact, and few are."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return getattr(value, "_flyte_metadata", None) is not None
+
+
+class Artifact(metaclass=_Marked):
     """A File, Dir or DataFrame that was marked by `new`."""
 
     _flyte_metadata: Metadata
 
-    def get_flyte_metadata(self) -> Metadata: ...
+    def get_flyte_metadata(self) -> Metadata:
+        """What `new` was told of it."""
+        return self._flyte_metadata
 
 
 def new(obj: T, metadata: Metadata) -> T:
