@@ -118,6 +118,7 @@ class Control:
         self.triggers = Triggers(
             store, self.journal, self.tasks, self.runs, settings.missed, self.deployments.is_under_way
         )
+        self.deployments.on_over = self.triggers.deployed
         self.builds = Builds(
             home, store, self.images, functools.partial(_images_in_use, self.images, self._apps, pools)
         )

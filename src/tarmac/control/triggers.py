@@ -83,11 +83,15 @@ class Triggers:
         self._is_deploying = is_deploying
         self._now = now
         self._live: dict[Key, Live] = {}
-        self._followed = -1
-        """The number of changes of the registry that were taken into account."""
+        self._deployments, self._followed = 0, -1
+        """How many deployments have ended, and how many of them were taken into account."""
         self._changing = asyncio.Lock()
         self._news = asyncio.Event()
-        registry.on_changed = self._news.set
+
+    def deployed(self) -> None:
+        """A deployment has ended."""
+        self._deployments += 1
+        self._news.set()
 
     async def restore(self) -> None:
         """Take up what an earlier control plane left. The declared ones' specs come with their tasks."""
@@ -154,7 +158,7 @@ class Triggers:
     async def _follow(self) -> None:
         """Take over what the current versions of the deployed tasks declare."""
         async with self._changing:
-            state = self._registry.changes
+            state = self._deployments
             if state == self._followed or self._is_deploying():
                 return
             declared = {key: found for task in await self._store.deployed_tasks() for key, found in _declared(task)}

@@ -16,7 +16,7 @@ import graphlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -84,6 +84,8 @@ class Deployments:
         self._underway: dict[str, Underway] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
+        self.on_over: Callable[[], None] = lambda: None
+        """Called when a deployment has ended: what is current may be other tasks than before."""
 
     async def start(self, request: wire.DeployRequest, by: str) -> wire.Deployment:
         """Check the whole request, then begin. Raises DeploymentError and its kin with nothing changed.
@@ -126,6 +128,7 @@ class Deployments:
     def _done(self, name: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(name, None)
         self._underway.pop(name, None)
+        self.on_over()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("deployment %s", name, exc_info=error)
 

@@ -6,8 +6,6 @@ A task version never changes once it is registered, so what was read once is kep
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from flyte import wire
@@ -31,9 +29,7 @@ class Registry:
         """What was answered to who asked for a task, since one was registered or taken back."""
         self._meant: dict[tuple[str, str, str, str | None], KnownTask] = {}
         """What a name (full or bare), with a version or without, means since a task was registered or current moved."""
-        self.changes = 0
-        """How often tasks were registered, made current, or taken back."""
-        self.on_changed: Callable[[], None] = _nothing
+        self._changes = 0
 
     def rows_for(self, request: wire.DeployRequest, now: float) -> list[TaskRow]:
         """The rows that register the tasks of a deployment."""
@@ -68,22 +64,21 @@ class Registry:
         key = (project, domain, name, version)
         shown = self._shown.get(key)
         if shown is None:
-            state = self.changes
+            state = self._changes
             known = await self.find(project, domain, name, version)
             versions = [row.version for row in await self._store.task_versions(project, domain, known.row.name)]
             current = await self._store.current_task(project, domain, known.row.name)
             shown = task_record(known.row, self._url(known.row), versions[:100], current.version if current else "")
-            if state == self.changes and len(self._shown) < _KEPT:  # what was read may be out of date already
+            if state == self._changes and len(self._shown) < _KEPT:  # what was read may be out of date already
                 self._shown[key] = shown
         image = self._images.record_of(shown.spec.environment) if shown.spec is not None else None
         return shown if image is None else msgspec.structs.replace(shown, image=image)
 
     def changed(self) -> None:
         """Tasks were registered, made current, or taken back; to be called when that is on disk."""
-        self.changes += 1
+        self._changes += 1
         self._shown.clear()
         self._meant.clear()
-        self.on_changed()
 
     def forget(self, keys: list[tuple[str, str, str, str]]) -> None:
         """Tasks (project, domain, name, version) that a failed deployment took back, or that were removed."""
@@ -105,10 +100,10 @@ class Registry:
             known = self.at_hand(project, domain, name, version)
         if known is not None:
             return known
-        state = self.changes
+        state = self._changes
         row = await self._row(project, domain, name, version)
         known = self.at_hand(project, domain, row.name, row.version) or self.remember(row)
-        if state == self.changes:  # else what was read may be out of date already
+        if state == self._changes:  # else what was read may be out of date already
             remember(self._meant, key, known, _KEPT)
         return known
 
@@ -145,10 +140,6 @@ class Registry:
     ) -> list[wire.Task]:
         rows = await self._store.tasks(project, domain, name=name, env=env, limit=limit)
         return [task_record(row, self._url(row)) for row in rows]
-
-
-def _nothing() -> None:
-    """Nobody wants to know."""
 
 
 def task_row(request: wire.DeployRequest, spec: wire.TaskSpec, now: float) -> TaskRow:
