@@ -22,6 +22,7 @@ GROUND = {
     "model",
     "process",
     "heartbeat",
+    "hosts",
     "schedule",
     "settings",
     "starting",

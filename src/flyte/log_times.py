@@ -97,14 +97,18 @@ class Times:
         self._size, self._when, self._left_out = size, when, None
         try:
             if self._file < 0:
-                self._file = _opened(file_of(self._log))
+                self._file = open_to_append(file_of(self._log), os.O_NOFOLLOW | os.O_NONBLOCK)
             os.write(self._file, records)
         except OSError:
             pass
 
 
-def _opened(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+def open_to_append(path: str, more_flags: int = 0) -> int:
+    """A descriptor of the file, which is made with its folder where it is not there; never that of a standard stream.
+
+    Raises OSError.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | more_flags
     try:
         file = os.open(path, flags, 0o600)
     except FileNotFoundError:
@@ -112,6 +116,6 @@ def _opened(path: str) -> int:
         file = os.open(path, flags, 0o600)
     if file > 2:
         return file
-    above = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)  # standard output may have been closed: its number is not ours
+    above = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)  # an action may have closed standard output
     os.close(file)
     return above

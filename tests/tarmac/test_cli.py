@@ -21,9 +21,10 @@ from flyte.errors import InitializationError
 from tarmac import process
 from tarmac.cli import front_door
 from tarmac.cli.down import stops_within
-from tarmac.cli.front_door import free_front_door, is_free
+from tarmac.cli.front_door import free_front_door
 from tarmac.cli.up import exposure, supervisor_environment
 from tarmac.home import Home
+from tarmac.hosts import is_free
 from tarmac.settings import load
 from tarmac.supervisor import lock
 from tests import ports

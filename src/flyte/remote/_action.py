@@ -27,6 +27,7 @@ from flyte.remote._io import (
 )
 from flyte.remote._listing import listing
 from flyte.remote._pages import ACTIONS, actions_of
+from flyte.remote._record import Record
 from flyte.remote._time_filter import TimeFilter, moment
 from flyte.wire import ActionPhase
 
@@ -55,7 +56,7 @@ def check_wait_for(wanted: str) -> None:
         raise InvalidInputError(f"wait_for is {wanted!r}; it is 'terminal' (the end) or 'running' (the beginning)")
 
 
-class Action:
+class Action(Record[wire.Action]):
     """One action, in its last known state. Properties do no I/O; methods may."""
 
     def __init__(self, record: wire.Action, runs: Runs) -> None:
@@ -224,12 +225,6 @@ class Action:
         """Print the last lines of its log."""
         async for line in self._runs.run_logs(self.run_name, self.name, attempt=attempt, tail=max_lines):
             print(line.text)
-
-    def to_dict(self) -> dict[str, Any]:
-        return as_dict(self._record)
-
-    def to_json(self) -> str:
-        return as_json(self._record)
 
     def __repr__(self) -> str:
         return f"Action(run={self.run_name!r}, name={self.name!r}, task={self.task_name!r}, phase={self.status!r})"

@@ -13,8 +13,8 @@ from flyte._client.client import Client
 from flyte._session import state as _state
 from flyte._sync import streamable, syncable, syncable_classmethod
 from flyte.errors import InvalidInputError
-from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
+from flyte.remote._record import Record
 from flyte.remote._time_filter import moment
 from flyte.wire import AppStatus
 
@@ -26,7 +26,7 @@ _STOPPED = frozenset({AppStatus.STOPPED})
 _GOALS = {"activated": _SERVES, "deactivated": _STOPPED}
 
 
-class App:
+class App(Record[wire.App]):
     """An app, in its last known state. Properties do no I/O; methods may, and update the state."""
 
     def __init__(self, record: wire.App, client: Client) -> None:
@@ -208,12 +208,6 @@ class App:
             yield self
         finally:
             self.deactivate(wait=True)
-
-    def to_dict(self) -> dict[str, Any]:
-        return as_dict(self._record)
-
-    def to_json(self) -> str:
-        return as_json(self._record)
 
     def __repr__(self) -> str:
         return f"App(name={self.name!r}, endpoint={self.endpoint!r}, status={self.status!r})"

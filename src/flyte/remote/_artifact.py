@@ -18,15 +18,15 @@ from flyte._values.text import to_bytes
 from flyte.artifacts._new import check_kind
 from flyte.errors import InvalidInputError
 from flyte.io import DataFrame, Dir, File
-from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
+from flyte.remote._record import Record
 from flyte.remote._time_filter import moment
 
 _TYPES: Mapping[str, Any] = {"file": File, "dir": Dir, "parquet": DataFrame}
 _PAGE = 100
 
 
-class Artifact:
+class Artifact(Record[wire.Artifact]):
     """One version of an artifact. It can be an input of a run in the place of its value."""
 
     def __init__(self, record: wire.Artifact) -> None:
@@ -224,12 +224,6 @@ class Artifact:
     def __flyte_artifact__(self) -> Any:
         """The value, where the artifact is given as an input."""
         return self._value()
-
-    def to_dict(self) -> dict[str, Any]:
-        return as_dict(self._record)
-
-    def to_json(self) -> str:
-        return as_json(self._record)
 
     def __repr__(self) -> str:
         return f"Artifact({self.tracker!r})"

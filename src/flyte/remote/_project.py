@@ -11,11 +11,11 @@ from flyte import wire
 from flyte._session import state as _state
 from flyte._sync import syncable, syncable_classmethod
 from flyte.errors import NotFoundError
-from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
+from flyte.remote._record import Record
 
 
-class Project:
+class Project(Record[wire.Project]):
     """A project."""
 
     def __init__(self, record: wire.Project) -> None:
@@ -101,12 +101,6 @@ class Project:
     @property
     def domains(self) -> tuple[str, ...]:
         return wire.DOMAINS
-
-    def to_dict(self) -> dict[str, Any]:
-        return as_dict(self._record)
-
-    def to_json(self) -> str:
-        return as_json(self._record)
 
     def __repr__(self) -> str:
         return f"Project(id={self.id!r})"

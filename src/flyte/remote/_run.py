@@ -37,8 +37,6 @@ from flyte.remote._io import (
     AnyTask,
     NoOutputs,
     Runs,
-    as_dict,
-    as_json,
     content,
     inputs_of,
     outputs_of,
@@ -360,12 +358,6 @@ class Run(RunRecord):
             print(line.text)
 
     # --- as data
-
-    def to_dict(self) -> dict[str, Any]:
-        return as_dict(self._record)
-
-    def to_json(self) -> str:
-        return as_json(self._record)
 
     def __repr__(self) -> str:
         return f"Run(name={self.name!r}, task={self.task_name!r}, phase={self.status!r}, url={self.url!r})"

@@ -16,11 +16,12 @@ from flyte.remote._io import (
     ActionOutputs,
     as_dict,
 )
+from flyte.remote._record import Record
 from flyte.remote._time_filter import moment
 from flyte.wire import ActionPhase
 
 
-class RunRecord:
+class RunRecord(Record[wire.Run]):
     """What is known of a run. Properties read the record and do no I/O."""
 
     def __init__(self, record: wire.Run) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from flyte import rules, wire
 from flyte._session import state as _state
 from flyte._sync import syncable_classmethod
 from flyte.errors import InvalidInputError
-from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
+from flyte.remote._record import Record
 from flyte.remote._time_filter import moment
 
 SecretTypes = Literal["regular", "image_pull"]
 
 
-class Secret:
+class Secret(Record[wire.SecretInfo]):
     """A secret's name and times."""
 
     def __init__(self, record: wire.SecretInfo) -> None:
@@ -75,12 +75,6 @@ class Secret:
     @property
     def updated_at(self) -> datetime | None:
         return moment(self._record.updated)
-
-    def to_dict(self) -> dict[str, Any]:
-        return as_dict(self._record)
-
-    def to_json(self) -> str:
-        return as_json(self._record)
 
     def __repr__(self) -> str:
         return f"Secret(name={self.name!r})"

@@ -16,8 +16,8 @@ from flyte._sync import syncable
 from flyte._values.by_schema import dump_inputs
 from flyte.errors import InvalidInputError, RemoteTaskUsageError
 from flyte.remote._call import called, ended
-from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
+from flyte.remote._record import Record
 from flyte.remote._run import Run
 from flyte.remote._start import RunContext, request_of_deployed, start
 
@@ -26,7 +26,7 @@ AutoVersion = Literal["latest", "current"]
 _HOW = 'name="env.function", version="v1"'
 
 
-class Task:
+class Task(Record[wire.Task]):
     """A deployed task in a listing."""
 
     def __init__(self, record: wire.Task) -> None:
@@ -97,12 +97,6 @@ class Task:
     def entrypoint(self) -> bool:
         """Flyte's mark for a run's first task: always True, since every task may be run here."""
         return True
-
-    def to_dict(self) -> dict[str, Any]:
-        return as_dict(self._record)
-
-    def to_json(self) -> str:
-        return as_json(self._record)
 
     def __repr__(self) -> str:
         return f"Task(name={self.name!r}, version={self.version!r})"

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flyte import wire
 from flyte._client.triggers import Triggers
 from flyte._session import state as _state
 from flyte._sync import syncable_classmethod
-from flyte.remote._io import as_dict, as_json
 from flyte.remote._listing import listing
+from flyte.remote._record import Record
 from flyte.remote._time_filter import moment
 
 if TYPE_CHECKING:
     from flyte._declare.trigger import Trigger as Declared
 
 
-class Trigger:
+class Trigger(Record[wire.Trigger]):
     """A trigger as the platform has it. Source of the names: `flyte.remote.Trigger` and `TriggerDetails`."""
 
     def __init__(self, record: wire.Trigger) -> None:
@@ -124,12 +124,6 @@ class Trigger:
     def message(self) -> str:
         """Why it started no run at `last_fire`, where that is so."""
         return self._record.message
-
-    def to_dict(self) -> dict[str, Any]:
-        return as_dict(self._record)
-
-    def to_json(self) -> str:
-        return as_json(self._record)
 
 
 def _triggers(project: str | None, domain: str | None) -> Triggers:

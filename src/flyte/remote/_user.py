@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flyte import wire
 from flyte._session import state as _state
 from flyte._sync import syncable_classmethod
-from flyte.remote._io import as_dict, as_json
+from flyte.remote._record import Record
 
 
-class User:
+class User(Record[wire.Me]):
     """The caller's name and kind."""
 
     def __init__(self, record: wire.Me) -> None:
@@ -32,12 +30,6 @@ class User:
     def kind(self) -> str:
         """`owner`, `key`, `workload` or `anonymous`."""
         return self._record.kind
-
-    def to_dict(self) -> dict[str, Any]:
-        return as_dict(self._record)
-
-    def to_json(self) -> str:
-        return as_json(self._record)
 
     def __repr__(self) -> str:
         return f"User(subject={self.subject()!r})"

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import io
 import os
@@ -35,7 +34,7 @@ import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
-from flyte.log_times import Times
+from flyte.log_times import Times, open_to_append
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -104,7 +103,7 @@ class Output:
                 old.flush()
                 old = _stream(file, False, self._times, old.line_buffering, old.write_through)
             self._keep(name, old)
-        self._file = _open(path)
+        self._file = open_to_append(path)
         _watch_forks()
         _of_process[:] = [self]
 
@@ -134,7 +133,7 @@ class Output:
             self._begin_file()
 
     def _begin_file(self) -> None:
-        new = _open(self._path)  # before the old one is closed: where there is no room, that goes on
+        new = open_to_append(self._path)  # before the old one is closed: where there is no room, that goes on
         old, self._file = self._file, new
         os.close(old)
         os.dup2(self._file, 1)
@@ -232,20 +231,6 @@ def _rename(old: str, new: str) -> None:
             os.rename(old, new)
 
 
-def _open(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    try:
-        file = os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        file = os.open(path, flags, 0o600)
-    if file > 2:
-        return file
-    above = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)  # an action has closed standard output: its number is not ours
-    os.close(file)
-    return above
-
-
 class Router(io.TextIOBase):
     """Stands for `sys.stdout` or `sys.stderr`: writes to the log of the action whose context this is."""
 
@@ -306,7 +291,7 @@ class Late(io.TextIOBase):
 
     def _made(self) -> TextIO:
         if self._stream is None:
-            self._stream = _stream(_open(self._path), True, self._times, line_buffering=True)
+            self._stream = _stream(open_to_append(self._path), True, self._times, line_buffering=True)
             _pending.add(self)
         return self._stream
 

@@ -1,4 +1,4 @@
-"""The port of the front door: whether it is free, which program has it, and the choice of a free one."""
+"""The port of the front door: which program has it, and the choice of a free one."""
 
 from __future__ import annotations
 
@@ -8,27 +8,13 @@ import socket
 from collections.abc import Iterator
 
 from flyte.errors import InitializationError
+from tarmac.hosts import family, is_free
 
 _FRONT_DOORS = range(12_000, 32_000, 600)
 """The ports from which `--port 0` chooses, below those that the system gives to connections.
 
 They are far apart because the apps' ports are in between.
 """
-
-
-def is_free(host: str, port: int) -> bool:
-    """Whether HAProxy could listen on this port."""
-    with socket.socket(_family(host)) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 @contextlib.contextmanager
@@ -49,7 +35,7 @@ def free_front_door(host: str) -> Iterator[int]:
 @contextlib.contextmanager
 def _bound(host: str, port: int) -> Iterator[bool]:
     """Bind the port for the duration of the block; yields whether that was possible."""
-    with socket.socket(_family(host)) as sock:
+    with socket.socket(family(host)) as sock:
         try:
             sock.bind((host, port))
         except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import select
@@ -21,9 +20,10 @@ from tarmac import older_version, process
 from tarmac import settings as all_settings
 from tarmac.cli.command import HOME, LEFTOVERS_LIMIT, PAUSE, Failed, Refused, home_of
 from tarmac.cli.down import DOWN_LIMIT
-from tarmac.cli.front_door import free_front_door, in_use, is_free
+from tarmac.cli.front_door import free_front_door, in_use
 from tarmac.cli.status import left_out, left_out_lines
 from tarmac.home import Home
+from tarmac.hosts import is_free, is_loopback
 from tarmac.settings import Settings
 from tarmac.supervisor import address, lock, part_logs
 
@@ -68,7 +68,7 @@ def up(port: int | None, foreground: bool, quiet: bool, folder: Path | None) -> 
 def exposure(settings: Settings) -> list[str]:
     """Warnings about settings that expose the platform to other users or machines."""
     found = []
-    if settings.host != "localhost" and not _is_loopback(settings.host):
+    if not is_loopback(settings.host):
         found.append(
             f"TARMAC_HOST is {settings.host}: other machines can reach the front door and every app's port, the apps "
             "without TLS; docs/limits.md says what keeps them out"
@@ -77,13 +77,6 @@ def exposure(settings: Settings) -> list[str]:
         if settings.tls_cert and os.stat(settings.tls_cert).st_mode & 0o077:
             found.append(f"others can read {settings.tls_cert}, which holds the private key: chmod 600 it")
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _already(state: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from tarmac.gateway.config import BACKENDS_FILE, SHAPE_FILE
 from tarmac.gateway.routes import Wanted, wanted
 from tarmac.gateway.shape import HOLD_LUA, Shape
 from tarmac.home import Home
+from tarmac.hosts import is_free
 from tarmac.settings import Settings, words
 
 log = logging.getLogger("tarmac.gateway")
@@ -71,7 +72,7 @@ def prepare(home: Home, settings: Settings, life: str) -> list[str]:
     the front door's port is taken, or the certificate cannot be read.
     """
     haproxy = program.find(settings)
-    if not ports.is_free(settings.host, settings.port):
+    if not is_free(settings.host, settings.port):
         raise InitializationError(
             "PortInUse",
             "user",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import resource
-import socket
 from collections.abc import Iterable
+
+from tarmac.hosts import is_free
 
 _OWN_FILES = 300
 """Descriptors that HAProxy needs for itself: logs, Lua, the runtime API."""
@@ -14,18 +14,6 @@ _MOST = 12_800
 _FEWEST = 100
 _UNLIMITED = 10_240
 """What macOS grants at most where it says `unlimited`."""
-
-
-def is_free(host: str, port: int) -> bool:
-    """Whether a listener on `host:port` could be made now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 def usable(host: str, ports: Iterable[int], ours: frozenset[int] = frozenset()) -> tuple[int, ...]:

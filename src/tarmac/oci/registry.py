@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 import aiohttp
 import msgspec
 
+from tarmac.hosts import is_loopback
 from tarmac.oci import ContainerFailed
 from tarmac.oci.layout import INDEX, MANIFEST, Descriptor, Index, Layout, Manifest, read
 
@@ -48,7 +48,7 @@ class Reference:
 
     @property
     def is_on_this_machine(self) -> bool:
-        return _is_loopback(urlsplit(f"//{self.host}").hostname or "")
+        return is_loopback(urlsplit(f"//{self.host}").hostname or "")
 
     @property
     def url(self) -> str:
@@ -195,7 +195,7 @@ class Registry:
 
     async def _token(self, asked: dict[str, str]) -> str:
         realm = urlsplit(asked["realm"])
-        if realm.scheme != "https" and not _is_loopback(realm.hostname or ""):
+        if realm.scheme != "https" and not is_loopback(realm.hostname or ""):
             raise ContainerFailed(
                 f"{self._reference.host} names a token server without https ({asked['realm']}): no password goes there"
             )
@@ -240,13 +240,6 @@ def _with_digest(place: str, digest: str) -> str:
 
 def _basic(login: tuple[str, str]) -> str:
     return "Basic " + base64.b64encode(":".join(login).encode()).decode()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 # ---------------------------------------------------------------------------------------------------------- credentials
